@@ -1,0 +1,1 @@
+"""Settings: the process's environment and the versioned run-time snapshots."""

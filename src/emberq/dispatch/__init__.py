@@ -1,0 +1,1 @@
+"""Admission, tickets, recovery and events: which job runs when, and who hears of it."""

@@ -1,0 +1,1 @@
+"""From bytes to vectors: extract, split, embed, store."""

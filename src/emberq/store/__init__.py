@@ -1,0 +1,1 @@
+"""The truth: PostgreSQL tables, statements, blobs and secrets."""

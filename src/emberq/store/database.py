@@ -1,0 +1,89 @@
+"""The database engine of one process and its transactions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, create_engine, event
+from sqlalchemy.engine import Engine
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from emberq.errors import DatabaseUnavailable
+
+__all__ = ["Database"]
+
+#: Seconds to wait for a free connection before the caller is told the database is busy.
+_POOL_TIMEOUT_SECONDS = 10.0
+#: Seconds to wait for PostgreSQL to accept a connection.
+_CONNECT_TIMEOUT_SECONDS = 5
+#: Seconds an idle connection is kept; below the usual idle limits of proxies.
+_RECYCLE_SECONDS = 1800
+
+
+class Database:
+    """The connections of one process: opened on first use, checked (`SELECT 1`) whenever one is taken.
+
+    Invariant: never used across a fork; `after_fork` drops what was inherited without closing it.
+    """
+
+    def __init__(self, url: str, *, pool_size: int = 4, application_name: str = "emberq") -> None:
+        """Prepare an engine for `postgresql+psycopg://…`; nothing is opened yet."""
+        self.url = url
+        self.engine: Engine = create_engine(
+            url,
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_pre_ping=True,
+            pool_timeout=_POOL_TIMEOUT_SECONDS,
+            pool_recycle=_RECYCLE_SECONDS,
+            connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": application_name},
+        )
+        event.listen(self.engine, "connect", _set_session)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """Open a transaction; it is committed at the end, or rolled back if the block raises.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL is away, or goes away before the end.
+        """
+        try:
+            with self.engine.begin() as connection:
+                yield connection
+        except (OperationalError, InterfaceError, PoolTimeout) as exc:
+            raise DatabaseUnavailable(f"PostgreSQL did not answer: {_reason(exc)}") from exc
+        except DBAPIError as exc:
+            if exc.connection_invalidated:
+                raise DatabaseUnavailable(f"The connection to PostgreSQL broke: {_reason(exc)}") from exc
+            raise
+
+    def after_fork(self) -> None:
+        """Forget connections inherited from the parent; the parent goes on using its own."""
+        self.engine.dispose(close=False)
+
+    def close(self) -> None:
+        """Close every connection."""
+        self.engine.dispose()
+
+    def open_connections(self) -> int:
+        """Return the number of connections this process holds."""
+        pool: Any = self.engine.pool
+        return int(pool.checkedin() + pool.checkedout())
+
+
+def _reason(exc: BaseException) -> str:
+    """Return the server's sentence without the statement, its parameters or the address."""
+    cause = getattr(exc, "orig", None) or exc
+    return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
+
+
+def _set_session(dbapi_connection: Any, _record: Any) -> None:
+    with dbapi_connection.cursor() as cursor:
+        cursor.execute("SET TIME ZONE 'UTC'")
+        # A search keeps looking in the vector index until its filter has let enough rows through.
+        cursor.execute("SET hnsw.iterative_scan = 'relaxed_order'")
+    dbapi_connection.commit()
+

@@ -1,0 +1,49 @@
+"""Bring the schema to the newest version (Alembic), safely when several processes try at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import text
+
+from emberq.store.database import Database
+
+__all__ = ["migrate", "schema_version"]
+
+#: Advisory lock of migrations: any number, as long as nothing else uses it.
+_MIGRATION_LOCK = 0x656D6265
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    return config
+
+
+def migrate(database: Database) -> tuple[str | None, str]:
+    """Run the migrations that are missing.
+
+    Returns:
+        The schema's revision before (nothing for an empty database) and after.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+    """
+    config = _config()
+    with database.transaction() as connection:
+        connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
+        before = MigrationContext.configure(connection).get_current_revision()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "head")
+    return before, str(ScriptDirectory.from_config(config).get_current_head())
+
+
+def schema_version(database: Database) -> tuple[str | None, str]:
+    """Return the schema's revision and the newest one this program knows."""
+    with database.transaction() as connection:
+        current = MigrationContext.configure(connection).get_current_revision()
+    return current, str(ScriptDirectory.from_config(_config()).get_current_head())

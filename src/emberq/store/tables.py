@@ -1,0 +1,289 @@
+"""The schema: PostgreSQL decides, Redis only carries tickets."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import (
+    BigInteger,
+    Computed,
+    DateTime,
+    ForeignKey,
+    Identity,
+    Index,
+    Sequence,
+    Text,
+    UniqueConstraint,
+    func,
+    text,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+__all__ = [
+    "DEFAULT_TENANT",
+    "ApiKey",
+    "Base",
+    "ChunkRow",
+    "Collection",
+    "FileRow",
+    "FileVersion",
+    "Host",
+    "IdempotencyKey",
+    "Job",
+    "JobState",
+    "Setting",
+    "SettingChange",
+    "fence_sequence",
+    "job_sequence",
+]
+
+#: The tenant of the first API key; installations that never speak of tenants live in it.
+DEFAULT_TENANT = "default"
+
+
+class JobState(StrEnum):
+    """Where a job is; within one attempt it only moves forward."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Base(DeclarativeBase):
+    """All tables; every time is aware UTC, every id a UUIDv4 made by the program."""
+
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
+        dict[str, Any]: JSONB,
+        list[str]: ARRAY(Text),
+        datetime: DateTime(timezone=True),
+        str: Text,
+        int: BigInteger,
+    }
+
+
+#: Fencing tokens: a claim takes the next one, and only the newest holder may commit.
+fence_sequence = Sequence("fence_seq", metadata=Base.metadata)
+#: Stamped on a job row by every change of it; the order in which event streams tell of changes.
+job_sequence = Sequence("job_seq", metadata=Base.metadata)
+
+_now = func.now()
+_no_json = text("'{}'::jsonb")
+
+
+class ApiKey(Base):
+    """A bearer key; only its hash is kept."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    prefix: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+    revoked_at: Mapped[datetime | None]
+
+
+class Collection(Base):
+    """A named set of files that are searched together, embedded by one model."""
+
+    __tablename__ = "collections"
+    __table_args__ = (UniqueConstraint("tenant", "name"),)
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    embedding_model: Mapped[str]
+    #: The index generation searches read; a reindex under another model fills the next one.
+    generation: Mapped[int] = mapped_column(server_default=text("1"))
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=_no_json)
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class FileRow(Base):
+    """A file's identity: (collection, external id); its bytes come in versions."""
+
+    __tablename__ = "files"
+    __table_args__ = (
+        Index(
+            "files_external_id",
+            "collection_id",
+            "external_id",
+            unique=True,
+            postgresql_where=text("deleted_at IS NULL"),
+        ),
+        Index("files_listing", "collection_id", "created_at", "id"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    tenant: Mapped[str]
+    collection_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    external_id: Mapped[str]
+    name: Mapped[str]
+    meta: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=_no_json)
+    #: The version readers see; empty until the first one is complete.
+    visible_version: Mapped[int | None]
+    newest_version: Mapped[int] = mapped_column(server_default=text("1"))
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+    #: A tombstone: the row stays so that a late commit cannot bring the file back.
+    deleted_at: Mapped[datetime | None]
+
+
+class FileVersion(Base):
+    """The bytes of a file as they came at one time, and the text that was found in them."""
+
+    __tablename__ = "file_versions"
+
+    file_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"), primary_key=True)
+    version: Mapped[int] = mapped_column(primary_key=True)
+    sha256: Mapped[str]
+    size: Mapped[int]
+    blob: Mapped[str]
+    media_type: Mapped[str | None]
+    text: Mapped[str | None]
+    page_count: Mapped[int | None]
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Job(Base):
+    """One file version's way through the pipeline."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_admission", "priority", "created_at", "id", postgresql_where=text("state = 'pending'")),
+        Index("jobs_live", "state", "queued_at", postgresql_where=text("state IN ('queued','processing')")),
+        Index("jobs_listing", "tenant", "created_at", "id"),
+        Index("jobs_file", "file_id", "version"),
+        Index("jobs_changes", "tenant", "seq"),
+    )
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    tenant: Mapped[str]
+    collection_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    file_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    state: Mapped[str] = mapped_column(server_default=text("'pending'"))
+    #: Low runs first.
+    priority: Mapped[int] = mapped_column(server_default=text("100"))
+    stage: Mapped[str | None]
+    progress_done: Mapped[int] = mapped_column(server_default=text("0"))
+    progress_total: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Counted when work is taken, so that a file that kills its process is counted too.
+    attempt: Mapped[int] = mapped_column(server_default=text("0"))
+    max_attempts: Mapped[int]
+    quarantined: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: The fencing token of the newest claim; an older holder can change nothing.
+    fence: Mapped[int | None]
+    host_id: Mapped[uuid.UUID | None]
+    worker: Mapped[str | None]
+    #: The RQ job that rings for this one.
+    ticket: Mapped[str | None]
+    not_before: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    error: Mapped[dict[str, Any] | None]
+    error_code: Mapped[str | None]
+    timings: Mapped[dict[str, Any]] = mapped_column(server_default=_no_json)
+    config_version: Mapped[int | None]
+    callback_url: Mapped[str | None]
+    traceparent: Mapped[str | None]
+    seq: Mapped[int] = mapped_column(BigInteger, server_default=job_sequence.next_value())
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+    queued_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    progress_at: Mapped[datetime | None]
+    ended_at: Mapped[datetime | None]
+
+
+class ChunkRow(Base):
+    """A searchable piece of a file's visible version."""
+
+    __tablename__ = "chunks"
+    __table_args__ = (
+        Index("chunks_file", "file_id", "ordinal"),
+        Index("chunks_collection", "collection_id"),
+        Index("chunks_words", "words", postgresql_using="gin"),
+        Index("chunks_fingerprint", "fingerprint"),
+    )
+
+    id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant: Mapped[str]
+    collection_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    file_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    generation: Mapped[int]
+    ordinal: Mapped[int]
+    text: Mapped[str]
+    start: Mapped[int]
+    end: Mapped[int]
+    page: Mapped[int | None]
+    heading: Mapped[str | None]
+    #: sha256 over the model's fingerprint and the embedded text: equal means the same vector.
+    fingerprint: Mapped[bytes]
+    embedding: Mapped[Any] = mapped_column(HALFVEC)
+    words: Mapped[Any] = mapped_column(
+        TSVECTOR, Computed("to_tsvector('english', coalesce(heading, '') || ' ' || text)", persisted=True)
+    )
+
+
+class IdempotencyKey(Base):
+    """What an upload under an `Idempotency-Key` was answered with."""
+
+    __tablename__ = "idempotency_keys"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    #: sha256 over collection, external id and bytes; another one under the same key is a conflict.
+    request: Mapped[str]
+    file_id: Mapped[uuid.UUID]
+    job_id: Mapped[uuid.UUID]
+    created_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Host(Base):
+    """A host's lease on the jobs its workers run."""
+
+    __tablename__ = "hosts"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    pid: Mapped[int]
+    workers: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=_now)
+    beat_at: Mapped[datetime] = mapped_column(server_default=_now)
+    lease_until: Mapped[datetime]
+    config_version: Mapped[int] = mapped_column(server_default=text("0"))
+
+
+class Setting(Base):
+    """A setting that was changed from its default; tenant '' means everybody."""
+
+    __tablename__ = "settings"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    #: `{"value": …}`, or `{"sealed": "…"}` for a secret.
+    value: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class SettingChange(Base):
+    """The history of settings; its newest version is the configuration's version."""
+
+    __tablename__ = "settings_history"
+
+    version: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
+    tenant: Mapped[str]
+    key: Mapped[str]
+    old: Mapped[dict[str, Any] | None]
+    new: Mapped[dict[str, Any] | None]
+    changed_by: Mapped[str]
+    changed_at: Mapped[datetime] = mapped_column(server_default=_now)

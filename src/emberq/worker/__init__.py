@@ -1,0 +1,1 @@
+"""The warm worker runtime on RQ; knows nothing of documents."""
