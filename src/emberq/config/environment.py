@@ -26,16 +26,24 @@ class Environment(BaseSettings):
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Where files and engines keep data.")
     redis_url: str | None = Field(None, description="Redis or Valkey to use; embedded Valkey if unset.")
-    database_url: SecretStr | None = Field(None, description="PostgreSQL 15+ with pgvector; embedded if unset.")
-    blob_url: str | None = Field(None, description="Where file bytes lie: file:///path; in data_dir if unset.")
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL 15+ with pgvector; embedded if unset."
+    )
+    blob_url: str | None = Field(
+        None, description="Where file bytes lie: file:///path; in data_dir if unset."
+    )
     secret_key: SecretStr | None = Field(
         None, description="Key that seals secret settings; comma-separated, newest first; made if unset."
     )
     workers: int = Field(2, ge=1, le=512, description="Worker slots of `up` and `worker`.")
     host: str = Field("127.0.0.1", description="Address the API listens on.")
     port: int = Field(8040, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
-    log_format: Literal["json", "console"] = Field("console", description="One JSON object a line, or for eyes.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least severity logged.")
+    log_format: Literal["json", "console"] = Field(
+        "console", description="One JSON object a line, or for eyes."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least severity logged."
+    )
     url: str = Field("http://127.0.0.1:8040", description="Where the command line finds the API.")
     api_key: SecretStr | None = Field(None, description="Key the command line sends.")
     preload: str | None = Field(None, description="Modules with resources that workers load before forking.")

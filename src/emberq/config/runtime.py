@@ -57,7 +57,9 @@ class RuntimeSettings(BaseModel):
     rag_hybrid: bool = _setting(True, "Search by vectors and words together.", applies=Applies.NOW)
     job_timeout: float = _setting(3600.0, "Seconds a job may run.", gt=0, le=7 * 86400)
     job_max_attempts: int = _setting(3, "Deliveries before a file is quarantined.", ge=1, le=100)
-    job_retry_delay: float = _setting(60.0, "Seconds before the first retry; doubles each time.", ge=0, le=86400)
+    job_retry_delay: float = _setting(
+        60.0, "Seconds before the first retry; doubles each time.", ge=0, le=86400
+    )
     stall_timeout: float = _setting(300.0, "Seconds without progress before a job is ended.", gt=0)
     max_file_size: int = _setting(
         200 * 1024 * 1024, "Largest upload, in bytes.", applies=Applies.NOW, ge=1, le=1 << 40

@@ -86,4 +86,3 @@ def _set_session(dbapi_connection: Any, _record: Any) -> None:
         # A search keeps looking in the vector index until its filter has let enough rows through.
         cursor.execute("SET hnsw.iterative_scan = 'relaxed_order'")
     dbapi_connection.commit()
-

@@ -1,0 +1,143 @@
+"""The worker processes of one host: supervisor, slots and, for `up`, the API, from one preload."""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+
+from redis import Redis
+from rq.serializers import JSONSerializer
+
+from emberq.config.snapshot import get_worker_config
+from emberq.dispatch.keeper import Keeper
+from emberq.dispatch.recover import on_horse_killed
+from emberq.dispatch.tickets import QUEUE_NAME
+from emberq.errors import EmberqError
+from emberq.store.leases import BEAT_SECONDS, beat, release_host
+from emberq.store.services import Services
+from emberq.telemetry.logs import get_logger
+from emberq.worker.horse import run_horse
+from emberq.worker.preloader import PreloaderClient, Role
+from emberq.worker.supervisor import Supervisor
+from emberq.worker.warm import WarmWorker
+
+__all__ = ["run_host"]
+
+log = get_logger(__name__)
+
+#: What document workers load before the fork.
+DOCUMENT_RESOURCES = "emberq.pipeline.resources"
+#: RQ's own worker lease; short, so that its registry forgets a dead worker soon.
+_WORKER_TTL_SECONDS = 60
+#: Seconds between RQ's own clean-ups of its registries.
+_MAINTENANCE_SECONDS = 60
+
+
+def run_host(
+    services: Services,
+    *,
+    slots: int,
+    queues: Sequence[str] = (QUEUE_NAME,),
+    preload: Sequence[str] = (),
+    roles: Mapping[str, Role] | None = None,
+    beside: Sequence[str] = (),
+    tick: Callable[[], None] | None = None,
+    ready: Callable[[], None] | None = None,
+) -> int:
+    """Run workers until told to stop, beating for this host's lease all the while.
+
+    Args:
+        services: Database, Redis and blobs.
+        slots: Number of worker slots.
+        queues: RQ queues to listen on; one per worker is recovered best.
+        preload: Modules with resources, besides the document service's own.
+        roles: Further processes that can be forked from the preloader.
+        beside: Those of them that run beside the slots.
+        tick: Called about ten times a second.
+        ready: Called once when everything runs.
+
+    Returns:
+        The exit code: 0 after a stop that was asked for.
+    """
+    host_id = uuid.uuid4()
+    host_name = socket.gethostname()
+    os.environ["EMBERQ_HOST_ID"] = str(host_id)
+
+    def make_worker(number: int, preloader: PreloaderClient | None) -> WarmWorker:
+        settings = get_worker_config().settings
+        worker = WarmWorker(
+            list(queues),
+            name=f"{host_name}.{str(host_id)[:8]}.{number}",
+            connection=_connect(services),
+            serializer=JSONSerializer,
+            worker_ttl=_WORKER_TTL_SECONDS,
+            maintenance_interval=_MAINTENANCE_SECONDS,
+            job_monitoring_interval=10,
+            log_job_description=False,
+            work_horse_killed_handler=on_horse_killed,
+            preloader=preloader,
+            horse_spec={"slot": number},
+            prepare_for_work=preloader is not None,
+        )
+        worker.horse_max_jobs = settings.horse_max_jobs
+        worker.horse_max_memory_growth = settings.horse_max_memory_growth
+        return worker
+
+    def run_slot(number: int, preloader: PreloaderClient) -> None:
+        services.database.after_fork()
+        make_worker(number, preloader).work(logging_level="WARNING")
+
+    def horse(spec: dict[str, int], channel: socket.socket) -> None:
+        run_horse(make_worker(spec["slot"], None), channel)
+
+    supervisor = Supervisor(
+        slots=slots,
+        run_slot=run_slot,
+        roles={"horse": horse, **(roles or {})},
+        modules=[DOCUMENT_RESOURCES, *preload],
+        services=beside,
+    )
+    services.database.close()
+    supervisor.start()
+    keeper = Keeper(services)
+    keeper.add("beat", BEAT_SECONDS, lambda: _beat(services, host_id, host_name, slots))
+
+    def on_tick() -> None:
+        keeper.tick()
+        if tick is not None:
+            tick()
+
+    on_tick()
+    if ready is not None:
+        ready()
+    code = supervisor.run(tick=on_tick)
+    _release(services, host_id)
+    return code
+
+
+def _connect(services: Services) -> Redis:
+    return services.redis()
+
+
+def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None:
+    with services.database.transaction() as connection:
+        beat(
+            connection,
+            host_id,
+            name=name,
+            pid=os.getpid(),
+            workers=slots,
+            config_version=get_worker_config().version,
+        )
+
+
+def _release(services: Services, host_id: uuid.UUID) -> None:
+    """Give back the lease and at once whatever was cut off at work, so that another host need not wait."""
+    try:
+        with services.database.transaction() as connection:
+            release_host(connection, host_id)
+        Keeper(services).tick()
+    except EmberqError as exc:
+        log.warning("release_failed", error=exc.message)

@@ -1,0 +1,74 @@
+"""The keeper: the periodic duties of every living process that can do them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from emberq.config.snapshot import get_worker_config
+from emberq.dispatch.admit import admit
+from emberq.dispatch.recover import reap, sweep
+from emberq.errors import EmberqError
+from emberq.store.leases import BEAT_SECONDS
+from emberq.store.services import Services
+from emberq.telemetry.logs import get_logger
+
+__all__ = ["Keeper"]
+
+log = get_logger(__name__)
+
+#: Seconds between two looks for jobs that may start; uploads and ends of jobs admit at once anyway.
+_ADMIT_SECONDS = 1.0
+#: Seconds between two sweeps for vanished tickets.
+_SWEEP_SECONDS = 5.0
+
+
+class Keeper:
+    """Admits, sweeps and reaps; any number of keepers may run side by side.
+
+    Invariant: a duty that fails is logged and tried again at its next turn; the others go on.
+    """
+
+    def __init__(self, services: Services) -> None:
+        """Keep the jobs of these services moving."""
+        self._services = services
+        self._duties: list[tuple[str, float, Callable[[], object]]] = [
+            ("reap", BEAT_SECONDS, self._reap),
+            ("admit", _ADMIT_SECONDS, self._admit),
+            ("sweep", _SWEEP_SECONDS, self._sweep),
+        ]
+        self._due: dict[str, float] = {}
+
+    def add(self, name: str, every_seconds: float, duty: Callable[[], object]) -> None:
+        """Add a duty of the process itself, such as the host's beat; it comes first."""
+        self._duties.insert(0, (name, every_seconds, duty))
+
+    def tick(self) -> None:
+        """Do what is due."""
+        for name, every_seconds, duty in self._duties:
+            now = time.monotonic()
+            if now < self._due.get(name, 0.0):
+                continue
+            self._due[name] = now + every_seconds
+            try:
+                duty()
+            except EmberqError as exc:
+                log.warning("duty_failed", duty=name, error_code=exc.code, error=exc.message)
+
+    def run(self, stop: threading.Event, *, every_seconds: float = 0.5) -> None:
+        """Tick until `stop` is set; the body of the API's keeper thread."""
+        while not stop.wait(every_seconds):
+            try:
+                self.tick()
+            except Exception as exc:
+                log.exception("keeper_failed", error=type(exc).__name__)
+
+    def _admit(self) -> None:
+        admit(self._services, job_timeout_seconds=get_worker_config().settings.job_timeout)
+
+    def _sweep(self) -> None:
+        sweep(self._services, job_timeout_seconds=get_worker_config().settings.job_timeout)
+
+    def _reap(self) -> None:
+        reap(self._services, retry_delay_seconds=get_worker_config().settings.job_retry_delay)

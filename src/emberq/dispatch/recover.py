@@ -1,0 +1,95 @@
+"""Recovery: tickets that vanished are rung again, jobs of dead workers run again."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from rq.job import Job as Ticket
+
+from emberq.config.snapshot import get_worker_config
+from emberq.dispatch.admit import admit
+from emberq.dispatch.tickets import lost_tickets, ring
+from emberq.errors import Cancelled, EmberqError, WorkerLost
+from emberq.store.attempts import fail_attempt, queued_jobs
+from emberq.store.leases import orphaned_jobs
+from emberq.store.services import Services, get_services
+from emberq.telemetry.logs import get_logger
+
+__all__ = ["on_horse_killed", "on_stopped", "reap", "sweep"]
+
+log = get_logger(__name__)
+
+#: Seconds a ticket may wait unclaimed before the sweep asks Redis whether it is still there.
+_SWEEP_AFTER_SECONDS = 5.0
+#: Tickets looked at in one sweep.
+_SWEEP_LIMIT = 256
+
+
+def sweep(services: Services, *, job_timeout_seconds: float) -> int:
+    """Ring again for queued jobs whose tickets vanished from Redis and return how many there were.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+        RedisUnavailable: If Redis does not answer.
+    """
+    with services.database.transaction() as connection:
+        waiting = queued_jobs(connection, older_than_seconds=_SWEEP_AFTER_SECONDS, limit=_SWEEP_LIMIT)
+    lost = lost_tickets(services.redis(), waiting)
+    if lost:
+        log.warning("tickets_lost", jobs=len(lost))
+        ring(services.redis(), lost, job_timeout_seconds=job_timeout_seconds)
+    return len(lost)
+
+
+def reap(services: Services, *, retry_delay_seconds: float) -> int:
+    """Take over the jobs of hosts whose lease is over and return how many there were.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+    """
+    with services.database.transaction() as connection:
+        orphans = orphaned_jobs(connection)
+        for orphan in orphans:
+            state = fail_attempt(
+                connection,
+                orphan["id"],
+                WorkerLost("The host that processed the file stopped beating."),
+                fence=orphan["fence"],
+                retry_delay_seconds=retry_delay_seconds,
+            )
+            log.warning("job_reaped", job=str(orphan["id"]), state=state)
+    return len(orphans)
+
+
+def on_horse_killed(ticket: Ticket, _pid: int, status: int, _usage: Any) -> None:
+    """Give the job of a dead horse back at once; RQ calls this in the worker (`work_horse_killed_handler`)."""
+    signal_number = status & 0x7F
+    cause = f"signal {signal_number}" if signal_number else f"exit status {status >> 8}"
+    _give_back(ticket, WorkerLost(f"The process that worked on the file died ({cause})."))
+
+
+def on_stopped(ticket: Ticket, _connection: Any) -> None:
+    """Mark the job of a stopped horse as cancelled; RQ calls this in the worker (`on_stopped`)."""
+    _give_back(ticket, Cancelled("The job was cancelled."))
+
+
+def _give_back(ticket: Ticket, error: EmberqError) -> None:
+    services = get_services()
+    settings = get_worker_config().settings
+    try:
+        with services.database.transaction() as connection:
+            state = fail_attempt(
+                connection,
+                uuid.UUID(ticket.args[0]),
+                error,
+                ticket=ticket.id,
+                retry_delay_seconds=settings.job_retry_delay,
+            )
+        log.warning(
+            "attempt_lost", job=ticket.args[0], error_code=error.code, error=error.message, state=state
+        )
+        admit(services, job_timeout_seconds=settings.job_timeout)
+    except EmberqError as exc:
+        # PostgreSQL or Redis is away as well: the reaper and the sweep find the job later.
+        log.warning("give_back_failed", job=ticket.args[0], error=exc.message)

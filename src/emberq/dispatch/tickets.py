@@ -1,0 +1,89 @@
+"""Tickets: what Redis carries. A job id, as JSON; no bytes, no text, no secrets."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+
+from redis import Redis
+from redis.exceptions import RedisError
+from rq import Callback, Queue
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from emberq.errors import RedisUnavailable
+from emberq.worker.retry import retry_redis_operation
+
+__all__ = ["QUEUE_NAME", "lost_tickets", "open_queue", "ring"]
+
+#: The queue of document jobs. One per worker: RQ's recoverable pop works with a single queue only.
+QUEUE_NAME = "emberq"
+#: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
+_FAILURE_TTL_SECONDS = 300
+#: Seconds on top of job_timeout until RQ itself interferes; our own time-out comes first.
+_TIMEOUT_MARGIN_SECONDS = 5
+
+
+def open_queue(connection: Redis, name: str = QUEUE_NAME) -> Queue:
+    """Return the queue of tickets, with JSON payloads."""
+    return Queue(name, connection=connection, serializer=JSONSerializer)
+
+
+@retry_redis_operation(total_seconds=5.0)
+def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_timeout_seconds: float) -> None:
+    """Put tickets on the queue, in order; a ticket that is rung twice opens its job once.
+
+    Args:
+        connection: Redis.
+        tickets: Job ids with their tickets.
+        job_timeout_seconds: How long a job may run.
+
+    Raises:
+        RedisUnavailable: If Redis does not answer; the sweep rings again later.
+    """
+    if not tickets:
+        return
+    queue = open_queue(connection)
+    prepared = [
+        Queue.prepare_data(
+            "emberq.pipeline.process.process_file",
+            args=(str(job_id),),
+            job_id=ticket,
+            timeout=int(job_timeout_seconds) + _TIMEOUT_MARGIN_SECONDS,
+            result_ttl=0,
+            failure_ttl=_FAILURE_TTL_SECONDS,
+            description=f"process_file({job_id})",
+            on_stopped=Callback("emberq.dispatch.recover.on_stopped"),
+        )
+        for job_id, ticket in tickets
+    ]
+    try:
+        queue.enqueue_many(prepared)
+    except (RedisError, OSError) as exc:
+        raise RedisUnavailable(f"Redis did not take the tickets: {type(exc).__name__}.") from exc
+
+
+def lost_tickets(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]]) -> list[tuple[uuid.UUID, str]]:
+    """Return those tickets that no worker will ever find: gone, or neither waiting nor at work.
+
+    Raises:
+        RedisUnavailable: If Redis does not answer.
+    """
+    if not tickets:
+        return []
+    queue = open_queue(connection)
+    try:
+        with connection.pipeline(transaction=False) as pipeline:
+            for _, ticket in tickets:
+                pipeline.exists(Job.key_for(ticket))
+                pipeline.lpos(queue.key, ticket)
+                pipeline.lpos(queue.intermediate_queue_key, ticket)
+            answers = pipeline.execute()
+    except (RedisError, OSError) as exc:
+        raise RedisUnavailable(f"Redis did not answer: {type(exc).__name__}.") from exc
+    lost = []
+    for index, ticket in enumerate(tickets):
+        exists, waiting, popped = answers[3 * index : 3 * index + 3]
+        if not exists or (waiting is None and popped is None):
+            lost.append(ticket)
+    return lost

@@ -1,0 +1,134 @@
+"""Both engines as one: start what no URL was given for, notice a death, start again, stop."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Self
+
+import structlog
+
+from emberq.embedded.datadir import DataDirectory
+from emberq.embedded.postgres import EmbeddedPostgres
+from emberq.embedded.valkey import EmbeddedValkey
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["Engines"]
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Engines:
+    """The database and Redis emberq works with, embedded where no URL names another.
+
+    Use it as a context manager, or call `start` and `stop`. Start and restart it from the main thread: on
+    Linux the engines end with the thread that started them, which is what ends them when emberq is killed.
+    """
+
+    def __init__(
+        self, data_dir: str | os.PathLike[str], *, database_url: str | None, redis_url: str | None
+    ) -> None:
+        """Choose what to embed; nothing is touched before `start`.
+
+        Args:
+            data_dir: Where embedded engines keep their data; not touched if both URLs are given.
+            database_url: SQLAlchemy URL of a PostgreSQL to use, None to embed one.
+            redis_url: URL of a Redis or Valkey to use, None to embed one.
+
+        Raises:
+            DataDirectoryError: If there is no place for the engines' sockets.
+        """
+        self._data: DataDirectory | None = None
+        self._postgres: EmbeddedPostgres | None = None
+        self._valkey: EmbeddedValkey | None = None
+        if database_url is None or redis_url is None:
+            self._data = DataDirectory(data_dir)
+        if self._data is not None and database_url is None:
+            self._postgres = EmbeddedPostgres(self._data)
+            database_url = self._postgres.url
+        if self._data is not None and redis_url is None:
+            self._valkey = EmbeddedValkey(self._data)
+            redis_url = self._valkey.url
+        self._database_url = database_url or ""
+        self._redis_url = redis_url or ""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the database; the same after every restart."""
+        return self._database_url
+
+    @property
+    def redis_url(self) -> str:
+        """URL of Redis; the same after every restart."""
+        return self._redis_url
+
+    def start(self) -> None:
+        """Take the data directory and start the embedded engines side by side; all of them or none.
+
+        Raises:
+            DataDirectoryInUse: If another emberq holds the data directory.
+            DataDirectoryError: If the data directory cannot be used.
+            DatabaseUnavailable: If PostgreSQL does not start.
+            RedisUnavailable: If Valkey does not start.
+        """
+        if self._data is None:
+            return
+        self._data.acquire()
+        try:
+            self._bring_up()
+        except BaseException:
+            self.stop()
+            raise
+
+    def check(self) -> tuple[str, ...]:
+        """Return which embedded engines are dead or cannot be reached: of `postgres` and `valkey`.
+
+        Nothing is dead before `start`, after `stop`, or in a fork of the owner: there they are not ours.
+        """
+        if self._data is None or not self._data.is_held:
+            return ()
+        found = {"postgres": self._postgres, "valkey": self._valkey}
+        return tuple(name for name, engine in found.items() if engine is not None and not engine.is_alive)
+
+    def ensure(self) -> tuple[str, ...]:
+        """Start dead engines again and keep the logs bounded; call it now and then from the main thread.
+
+        Returns:
+            The engines that were started.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL does not start.
+            RedisUnavailable: If Valkey does not start.
+        """
+        dead = self.check()
+        if dead:
+            _log.warning("engines_restarting", engines=dead)
+            self._bring_up()
+        for engine in (self._postgres, self._valkey):
+            if engine is not None:
+                engine.bound_log()
+        return dead
+
+    def stop(self) -> None:
+        """Stop the embedded engines and give the data directory back; harmless if nothing runs."""
+        for engine in (self._valkey, self._postgres):
+            if engine is not None:
+                engine.stop()
+        if self._data is not None:
+            self._data.release()
+
+    def _bring_up(self) -> None:
+        # Valkey loads while PostgreSQL starts. No threads: an engine ends with the one that spawned it.
+        if self._valkey is not None:
+            self._valkey.launch()
+        if self._postgres is not None:
+            self._postgres.start()
+        if self._valkey is not None:
+            self._valkey.wait()

@@ -1,0 +1,225 @@
+"""PostgreSQL 18 with pgvector from its wheel, reached by a Unix socket only we may enter."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, LiteralString
+from urllib.parse import quote
+
+import structlog
+
+from emberq.embedded.account import Account, unprivileged_account
+from emberq.embedded.cluster import binary, installation, make_cluster
+from emberq.embedded.datadir import DataDirectory, make_private
+from emberq.embedded.process import READY_SECONDS, EngineExited, EngineProcess, StopStep
+from emberq.errors import DatabaseUnavailable
+
+if TYPE_CHECKING:
+    import psycopg
+
+__all__ = ["EmbeddedPostgres"]
+
+#: Seconds PostgreSQL may replay its log after a crash. It answers that it does, so waiting is right, and
+#: stopping it earlier would make the next start begin anew.
+_RECOVERY_SECONDS = 600.0
+
+#: Fast shutdown (writes a checkpoint), immediate shutdown (recovers at the next start), the end.
+_STEPS = (
+    StopStep(signal.SIGINT, 30.0),
+    StopStep(signal.SIGQUIT, 5.0),
+    StopStep(signal.SIGKILL, 5.0),
+)
+
+#: Server settings that differ from PostgreSQL's defaults, or that nothing may be allowed to change.
+_SETTINGS = {
+    "listen_addresses": "",
+    "port": "5432",
+    "unix_socket_permissions": "0700",
+    "cluster_name": "emberq",
+    "shared_buffers": "128MB",
+    "max_connections": "100",
+    "huge_pages": "off",
+    "fsync": "on",
+    "synchronous_commit": "on",
+    "full_page_writes": "on",
+    "max_wal_size": "1GB",
+    "min_wal_size": "80MB",
+    # Compiling costs more than it saves on queries of milliseconds.
+    "jit": "off",
+    "timezone": "UTC",
+    "log_timezone": "UTC",
+    "logging_collector": "off",
+    "log_checkpoints": "off",
+    "log_line_prefix": "%m [%p] %q%u@%d ",
+}
+
+#: What the server logs while the children of a killed predecessor still hold its shared memory; it passes.
+_PREDECESSOR_ALIVE = "still in use"
+
+#: Seconds until it is tried again then.
+_RETRY_SECONDS = 0.2
+
+#: What the server answers while it replays its log.
+_RECOVERING = "starting up"
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class EmbeddedPostgres:
+    """One PostgreSQL server in `postgres/data` of a data directory.
+
+    The application's role `emberq` owns the database `emberq` and may create others, but is no superuser;
+    only the start uses the superuser `postgres`. Whoever may enter the private socket directory is trusted.
+    """
+
+    def __init__(self, data: DataDirectory) -> None:
+        """Describe the server of a data directory that this process holds (or will, before `start`)."""
+        self._data = data
+        self._root = data.path / "postgres"
+        self._cluster = self._root / "data"
+        self._sockets = data.socket_directory / "pg"
+        self._process = EngineProcess("postgres", data, _STEPS)
+
+    @property
+    def url(self) -> str:
+        """SQLAlchemy URL of the database."""
+        return f"postgresql+psycopg://emberq@/emberq?host={quote(str(self._sockets), safe='')}"
+
+    @property
+    def pid(self) -> int | None:
+        """Pid of the running server, None while there is none."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the server runs and can be reached."""
+        return self.pid is not None and (self._sockets / ".s.PGSQL.5432").exists()
+
+    def start(self) -> None:
+        """Start the server and wait until it answers; the first start makes database, role and extension.
+
+        Call it from the main thread: the server ends with the thread that started it.
+
+        Raises:
+            DatabaseUnavailable: If it does not start; the message quotes its log.
+            DataDirectoryError: If a directory it needs is not ours.
+        """
+        if self.is_alive:
+            return
+        self._process.stop()
+        gone = self._process.stop_leftover()
+        account = unprivileged_account(self._root)
+        self._make_directories(account)
+        make_cluster(self._cluster, self._process, account=account, needs=self._needs())
+        self._forget(gone)
+        self._bring_up(account)
+        self._provision()
+        _log.info("postgres_started", pid=self.pid)
+
+    def stop(self) -> None:
+        """Stop the server, if it runs, within 40 seconds; clients are disconnected."""
+        self._process.stop()
+
+    def bound_log(self) -> None:
+        """Keep the log below its limit; call it now and then."""
+        self._process.bound_log()
+
+    def _make_directories(self, account: Account | None) -> None:
+        self._data.make_socket_directory()
+        # The lock in it names a pid that may be another process's by now; nobody else uses this directory.
+        shutil.rmtree(self._sockets, ignore_errors=True)
+        make_private(self._sockets)
+        if not self._root.exists():
+            self._data.make("postgres")
+        elif account is None:
+            make_private(self._root)
+        if account is not None:
+            for path in (self._root, self._sockets):
+                os.chown(path, account.uid, account.gid)
+                path.chmod(0o700)
+
+    def _forget(self, gone: int | None) -> None:
+        """Remove the lock of a server that is certainly gone: its pid may be another process's by now."""
+        lock = self._cluster / "postmaster.pid"
+        with contextlib.suppress(OSError):
+            if gone is not None and lock.read_text(errors="replace").split("\n", 1)[0] == str(gone):
+                lock.unlink()
+
+    def _needs(self) -> list[Path]:
+        share = installation() / "share" / "postgresql"
+        return [binary("postgres"), share, self._root, self._sockets]
+
+    def _spawn(self, account: Account | None) -> None:
+        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        command: list[str | Path] = [binary("postgres"), "-D", self._cluster, *options]
+        self._process.spawn(command, account=account, needs=self._needs())
+
+    def _bring_up(self, account: Account | None) -> None:
+        since = time.monotonic()
+        while True:
+            try:
+                self._spawn(account)
+                self._process.wait_until(lambda: self._answers(since), seconds=_RECOVERY_SECONDS)
+            except EngineExited as exc:
+                passing = _PREDECESSOR_ALIVE in self._process.log_tail()
+                if not passing or time.monotonic() - since > READY_SECONDS:
+                    raise self._process.failure(DatabaseUnavailable, str(exc)) from exc
+                time.sleep(_RETRY_SECONDS)
+            except TimeoutError as exc:
+                failure = self._process.failure(DatabaseUnavailable, str(exc))
+                self._process.stop()
+                raise failure from exc
+            else:
+                return
+
+    def _answers(self, since: float) -> bool:
+        # Imported while the server starts: both take a quarter of a second.
+        import psycopg
+
+        try:
+            self._connect("postgres").close()
+        except psycopg.OperationalError as exc:
+            if _RECOVERING not in str(exc) and time.monotonic() - since > READY_SECONDS:
+                raise TimeoutError(f"postgres did not answer within {READY_SECONDS:.0f} s.") from exc
+            return False
+        return True
+
+    def _provision(self) -> None:
+        """Make role, database and extension where they are missing: an earlier start may have been killed."""
+        import psycopg
+
+        try:
+            with self._connect("postgres") as connection:
+                if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = 'emberq'"):
+                    connection.execute("CREATE ROLE emberq LOGIN CREATEDB IN ROLE pg_monitor")
+                missing = not _exists(connection, "SELECT FROM pg_database WHERE datname = 'emberq'")
+            if missing:
+                # Databases made later have the extension too, which only a superuser may add.
+                self._add_extension("template1")
+                with self._connect("postgres") as connection:
+                    connection.execute("CREATE DATABASE emberq OWNER emberq")
+            self._add_extension("emberq")
+        except psycopg.Error as exc:
+            raise self._process.failure(DatabaseUnavailable, f"The database cannot be set up: {exc}") from exc
+
+    def _add_extension(self, database: str) -> None:
+        with self._connect(database) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
+            connection.execute("ALTER EXTENSION vector UPDATE")
+
+    def _connect(self, database: str) -> psycopg.Connection[Any]:
+        import psycopg
+
+        return psycopg.connect(
+            host=str(self._sockets), user="postgres", dbname=database, connect_timeout=5, autocommit=True
+        )
+
+
+def _exists(connection: psycopg.Connection[Any], statement: LiteralString) -> bool:
+    return connection.execute(statement).fetchone() is not None

@@ -1,0 +1,142 @@
+"""Bytes of text in any encoding to `str`; never fails, a byte nobody understands becomes U+FFFD."""
+
+from __future__ import annotations
+
+import codecs
+import re
+from typing import Final
+
+from charset_normalizer import CharsetMatch, from_bytes
+
+__all__ = ["decode", "guess_utf16"]
+
+#: Byte order marks and what follows them; UTF-32 first, its little-endian mark begins like UTF-16's.
+_MARKS: Final = (
+    (codecs.BOM_UTF32_LE, "utf-32-le"),
+    (codecs.BOM_UTF32_BE, "utf-32-be"),
+    (codecs.BOM_UTF8, "utf-8"),
+    (codecs.BOM_UTF16_LE, "utf-16-le"),
+    (codecs.BOM_UTF16_BE, "utf-16-be"),
+)
+
+#: Bytes looked at to find UTF-16 without a mark; enough for some lines of any script.
+_UTF16_SAMPLE: Final = 4096
+
+#: Part of a UTF-16 text's units that have a zero byte: spaces and line ends alone make this much.
+_UTF16_ZEROS: Final = 0.02
+
+#: Bytes of non-ASCII lines that are shown to charset-normalizer; more does not change its answer.
+_SAMPLE: Final = 64 * 1024
+
+#: The encodings still met in files that are not Unicode. A short list errs less than all of Python's.
+_LEGACY: Final = [
+    *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "iso8859_2"),
+    *("cp932", "euc_jp", "gb18030", "big5", "cp949", "cp874"),
+]
+
+#: Legacy encodings of Latin scripts: where one of them fits, windows-1252 nearly always fits as well.
+_LATIN: Final = frozenset({"cp1250", "cp1257", "iso8859_2"})
+
+#: Fewer non-ASCII bytes than this are no evidence for anything rarer than windows-1252.
+_FEW: Final = 4
+
+#: Most non-ASCII letters a Western language has among all its letters (Vietnamese apart).
+_WESTERN_SHARE: Final = 0.3
+
+#: How much worse, on charset-normalizer's scale of 0 to 1, windows-1252 may look and still be taken.
+_TOLERANCE: Final = 0.05
+
+_HIGH: Final = bytes(range(0x80, 0x100))
+_NON_ASCII_LINE: Final = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*[\r\n]*")
+_WESTERN_LETTERS: Final = "À-ÖØ-öø-ÿŒœŠšŽžŸƒªº"
+_WESTERN_CHARACTERS: Final = re.compile(rf"[\x00-\x7f\xa0-\xbf×÷‚„…†‡‰‹›‘’“”•–—™€ˆ˜{_WESTERN_LETTERS}]*")
+#: A sign within a word, or a capital after a small letter: another encoding's letter misread.
+_MISREAD: Final = re.compile(rf"[A-Za-zß-ÿ](?:[¡-©¬®-¹»-¿×÷†‡‰‹›]|[À-ÖØ-ÞŒŠŽŸ])[a-zß-ÿ{_WESTERN_LETTERS}]")
+
+
+def decode(data: bytes) -> str:
+    """Decode text of unknown encoding.
+
+    The order is: byte order mark, strict UTF-8, UTF-16 by its zero bytes, UTF-8 with damage, and last a
+    legacy code page, for which windows-1252 is taken unless the bytes speak against it.
+
+    Args:
+        data: The whole text.
+
+    Returns:
+        The text without its byte order mark; undecodable bytes are U+FFFD.
+    """
+    for mark, encoding in _MARKS:
+        if data.startswith(mark):
+            return data[len(mark) :].decode(encoding, "replace")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        text = ""
+    if text and "\0" not in text:
+        return text
+    if utf16 := guess_utf16(data):
+        return data.decode(utf16, "replace")
+    return text or _decode_damaged(data)
+
+
+def guess_utf16(data: bytes) -> str | None:
+    """Return `utf-16-le` or `utf-16-be` if the bytes look like it and have no mark, else None."""
+    sample = data[: min(len(data) // 2 * 2, _UTF16_SAMPLE)]
+    even, odd = sample[::2].count(0), sample[1::2].count(0)
+    if max(even, odd) < max(1, len(sample) // 2 * _UTF16_ZEROS) or min(even, odd) * 10 > max(even, odd):
+        return None
+    encoding = "utf-16-le" if odd > even else "utf-16-be"
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(sample)
+    except UnicodeDecodeError:
+        return None
+    printable = sum(char.isprintable() or char in "\t\n\r\f" for char in text)
+    return encoding if printable >= 0.95 * len(text) else None
+
+
+def _decode_damaged(data: bytes) -> str:
+    """Decode bytes that are not clean UTF-8: UTF-8 with some damage, or a legacy encoding."""
+    text = data.decode("utf-8", "replace")
+    damaged = text.count("\ufffd")
+    intact = len(text) - damaged - len(data.translate(None, _HIGH))
+    if intact >= damaged:
+        return text
+    return data.decode(_legacy_encoding(data), "replace")
+
+
+def _legacy_encoding(data: bytes) -> str:
+    """Name the most likely encoding of bytes that are not Unicode."""
+    sample = bytearray()
+    for line in _NON_ASCII_LINE.finditer(data):
+        sample += line[0][:_SAMPLE]
+        if len(sample) >= _SAMPLE:
+            break
+    western = _is_western(bytes(sample))
+    matches = from_bytes(bytes(sample), cp_isolation=_LEGACY)
+    best = matches.best()
+    if best is None or (western and len(sample.translate(None, bytes(range(0x80)))) < _FEW):
+        return "cp1252"
+    if western and best.encoding in _LATIN and _fits_cp1252(best, list(matches)):
+        return "cp1252"
+    return best.encoding
+
+
+def _is_western(sample: bytes) -> bool:
+    """Tell whether the bytes, read as windows-1252, look like a Western European language."""
+    text = sample.decode("cp1252", "replace")
+    if not _WESTERN_CHARACTERS.fullmatch(text) or _MISREAD.search(text):
+        return False
+    letters = sum(char.isalpha() for char in text)
+    foreign = sum(char.isalpha() and not char.isascii() for char in text)
+    return foreign <= max(_FEW, _WESTERN_SHARE * letters)
+
+
+def _fits_cp1252(best: CharsetMatch, matches: list[CharsetMatch]) -> bool:
+    """Tell whether windows-1252 reads nearly as well as the best match."""
+    for match in matches:
+        if "cp1252" in match.could_be_from_charset:
+            return (
+                match.chaos <= best.chaos + _TOLERANCE and match.coherence >= best.coherence - _TOLERANCE
+            )
+    return False

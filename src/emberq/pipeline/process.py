@@ -1,0 +1,241 @@
+"""The job: a ticket comes in, a file's searchable chunks go out, in one commit."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import time
+import traceback
+import uuid
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+from rq import get_current_job
+from rq.timeouts import JobTimeoutException
+
+from emberq.config.runtime import RuntimeSettings
+from emberq.config.snapshot import get_worker_config
+from emberq.errors import EmberqError, InternalError, JobTimeout, MemoryLimitExceeded
+from emberq.pipeline.document import Chunk, Document
+from emberq.pipeline.embed import Embedder
+from emberq.pipeline.resources import get_embedder
+from emberq.pipeline.sandbox import extract_sandboxed
+from emberq.pipeline.split import embedding_text, split
+from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, record_progress
+from emberq.store.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.services import Services, get_services
+from emberq.telemetry.logs import get_logger
+from emberq.worker.progress import progress, progress_to
+from emberq.worker.retry import retry_db_operation
+from emberq.worker.scope import job_scope
+
+__all__ = ["process_file"]
+
+log = get_logger(__name__)
+
+#: Memory that reading one file may take on top of what the horse shares, in bytes.
+_EXTRACTION_MEMORY_BYTES = 1 << 30
+#: Seconds between two progress rows of one stage; people do not read faster.
+_PROGRESS_SECONDS = 0.5
+
+
+def process_file(job_id: str) -> str:
+    """Process the file of a job; the function that RQ tickets name.
+
+    Args:
+        job_id: The job in PostgreSQL. The ticket's own id proves that this delivery is meant.
+
+    Returns:
+        The job's state afterwards, `stale` if the ticket opened nothing.
+    """
+    services = get_services()
+    attempt = _claim(services, uuid.UUID(job_id))
+    if attempt is None:
+        log.info("ticket_stale", job=job_id)
+        return "stale"
+    with job_scope(
+        job=job_id,
+        tenant=attempt.tenant,
+        file=attempt.file_name,
+        attempt=attempt.attempt,
+        fence=attempt.fence,
+    ):
+        return _run(services, attempt)
+
+
+@retry_db_operation()
+def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
+    ticket = get_current_job()
+    host = os.environ.get("EMBERQ_HOST_ID")
+    with services.database.transaction() as connection:
+        return claim_job(
+            connection,
+            job_id,
+            ticket=ticket.id if ticket else "",
+            worker=os.environ.get("RQ_WORKER_ID", ""),
+            host_id=uuid.UUID(host) if host else None,
+        )
+
+
+def _run(services: Services, attempt: Attempt) -> str:
+    started = time.monotonic()
+    settings = get_worker_config(version=attempt.config_version).for_tenant(attempt.tenant)
+    stages = _Stages(services, attempt)
+    log.info("job_started", version=attempt.version, config_version=attempt.config_version)
+    try:
+        with progress_to(stages.report):
+            _process(services, attempt, settings, stages)
+    except LeaseLost:
+        log.warning("lease_lost", stage=stages.stage)
+        return "lease_lost"
+    except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is written down
+        return _fail(services, attempt, settings, _as_error(exc), stages.stage)
+    log.info("job_completed", seconds=round(time.monotonic() - started, 3), stages=stages.timings)
+    return "completed"
+
+
+def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, stages: _Stages) -> None:
+    progress(0, 1, stage="extracting")
+    path = services.blobs.existing(attempt.blob)
+    document = extract_sandboxed(
+        path,
+        name=attempt.file_name,
+        timeout_seconds=settings.job_timeout,
+        memory_bytes=_EXTRACTION_MEMORY_BYTES,
+        progress=progress,
+    )
+    progress(0, 1, stage="splitting")
+    embedder = get_embedder(attempt.embedding_model)
+    chunks = split(
+        document,
+        embedder.tokenizer,
+        chunk_size=min(settings.rag_chunk_size, embedder.max_tokens - 2),
+        chunk_overlap=settings.rag_chunk_overlap,
+    )
+    progress(0, len(chunks), stage="embedding")
+    values = _embed(services, attempt, embedder, chunks, batch_size=settings.rag_embedding_batch_size)
+    progress(0, len(chunks), stage="storing")
+    _commit(services, attempt, document, list(values), stages)
+
+
+def _embed(
+    services: Services, attempt: Attempt, embedder: Embedder, chunks: list[Chunk], *, batch_size: int
+) -> Iterator[ChunkValues]:
+    """Give every chunk its vector; the tenant's equal texts keep the vector they had."""
+    texts = [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
+    fingerprints = [hashlib.sha256(f"{embedder.fingerprint}\0{text}".encode()).digest() for text in texts]
+    vectors = _known(services, attempt, fingerprints)
+    missing = {mark: text for mark, text in zip(fingerprints, texts, strict=True) if mark not in vectors}
+    done = len(chunks) - len(missing)
+    made = embedder.embed(
+        list(missing.values()),
+        max_batch=batch_size,
+        progress=lambda n, _total: progress(done + n, len(chunks), stage="embedding"),
+    )
+    vectors.update(zip(missing, made, strict=True))
+    for chunk, mark in zip(chunks, fingerprints, strict=True):
+        yield ChunkValues(
+            chunk.ordinal, chunk.text, chunk.start, chunk.end, chunk.page, chunk.heading, mark, vectors[mark]
+        )
+
+
+@retry_db_operation()
+def _known(
+    services: Services, attempt: Attempt, fingerprints: list[bytes]
+) -> dict[bytes, NDArray[np.float32]]:
+    with services.database.transaction() as connection:
+        return known_vectors(connection, attempt.tenant, fingerprints)
+
+
+@retry_db_operation()
+def _commit(
+    services: Services, attempt: Attempt, document: Document, values: list[ChunkValues], stages: _Stages
+) -> None:
+    with services.database.transaction() as connection:
+        commit_file(
+            connection,
+            attempt,
+            text=document.text,
+            media_type=document.media_type,
+            page_count=document.page_count,
+            chunks=values,
+            timings=stages.timings,
+        )
+
+
+@retry_db_operation()
+def _fail(
+    services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
+) -> str:
+    detail = error.context.get("detail")
+    with services.database.transaction() as connection:
+        state = fail_attempt(
+            connection,
+            attempt.job_id,
+            error,
+            fence=attempt.fence,
+            retry_delay_seconds=settings.job_retry_delay,
+            stage=stage,
+            detail=str(detail) if detail else None,
+        )
+    log.warning("attempt_failed", error_code=error.code, error=error.message, stage=stage, state=state)
+    return state or "lease_lost"
+
+
+def _as_error(exc: BaseException) -> EmberqError:
+    if isinstance(exc, EmberqError):
+        return exc
+    if isinstance(exc, JobTimeoutException):
+        return JobTimeout()
+    if isinstance(exc, MemoryError):
+        return MemoryLimitExceeded()
+    return InternalError(
+        f"{type(exc).__name__} while processing the file.", detail="".join(traceback.format_exception(exc))
+    )
+
+
+class _Stages:
+    """Times the stages and writes progress, at most twice a second and at each stage's begin.
+
+    Invariant: `timings` holds every stage that has begun, in seconds so far.
+    """
+
+    def __init__(self, services: Services, attempt: Attempt) -> None:
+        self._services = services
+        self._attempt = attempt
+        self._written_at = 0.0
+        self._began_at = time.monotonic()
+        self.stage: str | None = None
+        self.timings: dict[str, float] = {}
+
+    def report(self, done: int, total: int, stage: str | None) -> None:
+        """Take one `progress()` call.
+
+        Raises:
+            Cancelled: If somebody asked for the job to stop.
+            LeaseLost: If the job is no longer this attempt's.
+        """
+        now = time.monotonic()
+        is_new = stage is not None and stage != self.stage
+        if self.stage is not None:
+            self.timings[self.stage] = round(now - self._began_at, 4)
+        if is_new:
+            self.stage, self._began_at = stage, now
+            log.info("stage_started", stage=stage, total=total)
+        if not is_new and now - self._written_at < _PROGRESS_SECONDS:
+            return
+        self._written_at = now
+        self._write(done, total)
+
+    @retry_db_operation()
+    def _write(self, done: int, total: int) -> None:
+        with self._services.database.transaction() as connection:
+            record_progress(
+                connection,
+                self._attempt,
+                stage=self.stage or "extracting",
+                done=done,
+                total=total,
+                timings=self.timings,
+            )

@@ -1,0 +1,79 @@
+"""The resources of document workers: configuration and models, loaded once per host."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from emberq.config.snapshot import Snapshot, get_worker_config
+from emberq.pipeline import extract, sandbox
+from emberq.pipeline.embed import Embedder
+from emberq.pipeline.model_files import find_model
+from emberq.store.services import get_services
+from emberq.worker.resources import resource
+
+__all__ = ["EmbeddingFunctions", "get_embedder", "get_worker_embedding_functions"]
+
+#: Takes a query and texts, gives one relevance per text.
+Reranker = Callable[[str, Sequence[str]], NDArray[np.float32]]
+
+_embedders: dict[str, Embedder] = {}
+_lock = threading.Lock()
+
+
+class EmbeddingFunctions(NamedTuple):
+    """The worker's models.
+
+    Attributes:
+        embed: Texts to vectors.
+        rerank: Query and texts to relevances; nothing if no reranking model is set.
+    """
+
+    embed: Embedder
+    rerank: Reranker | None
+
+
+@resource
+def worker_config() -> Snapshot:
+    """Build the configuration before the fork; its connection is closed again before anything forks."""
+    snapshot = get_worker_config()
+    get_services().database.close()
+    return snapshot
+
+
+@resource
+def embedding_functions() -> EmbeddingFunctions:
+    """Load the models of the configuration."""
+    settings = worker_config().settings
+    return EmbeddingFunctions(embed=get_embedder(settings.rag_embedding_model), rerank=None)
+
+
+@resource
+def extractors() -> tuple[object, ...]:
+    """Import the extraction libraries before the fork, so that no horse pays for it."""
+    return (extract, sandbox)
+
+
+def get_worker_embedding_functions() -> EmbeddingFunctions:
+    """Return `(embed, rerank)`, loaded once per host and shared by every job.
+
+    Raises:
+        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+    """
+    return embedding_functions()
+
+
+def get_embedder(model: str) -> Embedder:
+    """Return the embedder of a model, loading it if this process has not yet.
+
+    Raises:
+        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+    """
+    with _lock:
+        if model not in _embedders:
+            _embedders[model] = Embedder.load(find_model(model))
+        return _embedders[model]

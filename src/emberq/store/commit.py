@@ -1,0 +1,113 @@
+"""The one commit of a file: new chunks in, old version out, job completed, if the token is still ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from sqlalchemy import Connection, delete, func, select, update
+
+from emberq.errors import Cancelled
+from emberq.store.attempts import Attempt, LeaseLost
+from emberq.store.tables import ChunkRow, FileRow, FileVersion, Job, JobState, job_sequence
+
+__all__ = ["ChunkValues", "commit_file", "known_vectors"]
+
+
+class ChunkValues(NamedTuple):
+    """One chunk as it is stored; the fields are the columns of `chunks`."""
+
+    ordinal: int
+    text: str
+    start: int
+    end: int
+    page: int | None
+    heading: str | None
+    fingerprint: bytes
+    embedding: NDArray[np.float32]
+
+
+def known_vectors(
+    connection: Connection, tenant: str, fingerprints: Sequence[bytes]
+) -> dict[bytes, NDArray[np.float32]]:
+    """Return the vectors the tenant already has for these fingerprints, so that no text is embedded twice."""
+    rows = connection.execute(
+        select(ChunkRow.fingerprint, ChunkRow.embedding)
+        .distinct(ChunkRow.fingerprint)
+        .where(ChunkRow.tenant == tenant, ChunkRow.fingerprint == func.any(list(fingerprints)))
+    )
+    return {bytes(row.fingerprint): row.embedding.to_numpy().astype(np.float32) for row in rows}
+
+
+def commit_file(
+    connection: Connection,
+    attempt: Attempt,
+    *,
+    text: str,
+    media_type: str,
+    page_count: int | None,
+    chunks: Iterable[ChunkValues],
+    timings: dict[str, float],
+) -> None:
+    """Make the attempt's result visible and its job completed, in the caller's transaction.
+
+    Readers see the old version until this transaction commits and the new one afterwards, never a
+    mixture. A version that was overtaken by a newer visible one leaves no trace but its job's end.
+
+    Raises:
+        LeaseLost: If the job is no longer this attempt's, or the file was deleted.
+        Cancelled: If somebody asked for the job to stop.
+    """
+    # The file's row is locked before the job's: the same order as deletion, so neither waits in a circle.
+    file = connection.execute(
+        select(FileRow.visible_version, FileRow.deleted_at)
+        .where(FileRow.id == attempt.file_id)
+        .with_for_update()
+    ).one_or_none()
+    job = connection.execute(
+        select(Job.cancel_requested_at)
+        .where(Job.id == attempt.job_id, Job.fence == attempt.fence, Job.state == JobState.PROCESSING)
+        .with_for_update()
+    ).one_or_none()
+    if file is None or job is None:
+        raise LeaseLost
+    if job.cancel_requested_at is not None or file.deleted_at is not None:
+        raise Cancelled
+    ended: dict[str, Any] = {"ended_at": func.now(), "timings": timings, "seq": job_sequence.next_value()}
+    if file.visible_version is not None and file.visible_version > attempt.version:
+        overtaken = Cancelled("A newer version of the file was processed first.")
+        ended |= {"state": JobState.CANCELLED, "error": overtaken.as_dict(), "error_code": overtaken.code}
+    else:
+        connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
+        _copy_chunks(connection, attempt, chunks)
+        connection.execute(
+            update(FileVersion)
+            .where(FileVersion.file_id == attempt.file_id, FileVersion.version == attempt.version)
+            .values(text=text, media_type=media_type, page_count=page_count)
+        )
+        connection.execute(
+            update(FileVersion)
+            .where(FileVersion.file_id == attempt.file_id, FileVersion.version < attempt.version)
+            .values(text=None)
+        )
+        connection.execute(
+            update(FileRow).where(FileRow.id == attempt.file_id).values(visible_version=attempt.version)
+        )
+        ended |= {"state": JobState.COMPLETED, "error": None, "error_code": None}
+    connection.execute(update(Job).where(Job.id == attempt.job_id).values(**ended))
+
+
+def _copy_chunks(connection: Connection, attempt: Attempt, chunks: Iterable[ChunkValues]) -> None:
+    """Insert by COPY: measured ten times as fast as INSERT for thousands of rows."""
+    driver: Any = connection.connection.driver_connection
+    statement = (
+        "COPY chunks (tenant, collection_id, file_id, version, generation,"
+        ' ordinal, text, start, "end", page, heading, fingerprint, embedding) FROM STDIN'
+    )
+    owner = (attempt.tenant, attempt.collection_id, attempt.file_id, attempt.version, attempt.generation)
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for chunk in chunks:
+            copy.write_row((*owner, *chunk[:-1], HalfVector(chunk.embedding).to_text()))

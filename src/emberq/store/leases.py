@@ -1,0 +1,69 @@
+"""Host leases: a silent host's jobs are taken over."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+
+from emberq.store.tables import Host, Job, JobState
+
+__all__ = ["BEAT_SECONDS", "LEASE_SECONDS", "beat", "list_hosts", "orphaned_jobs", "release_host"]
+
+#: Seconds between two beats of a host: one row update per host, not per job.
+BEAT_SECONDS = 2.0
+#: Seconds a host may be silent before its jobs are taken over; four beats.
+LEASE_SECONDS = 8.0
+#: Seconds after which a silent host is forgotten.
+_FORGET_SECONDS = 3600.0
+
+
+def beat(
+    connection: Connection, host_id: uuid.UUID, *, name: str, pid: int, workers: int, config_version: int = 0
+) -> None:
+    """Renew the host's lease, and make its row the first time."""
+    now: Any = func.now()
+    values = {
+        "id": host_id,
+        "name": name,
+        "pid": pid,
+        "workers": workers,
+        "config_version": config_version,
+        "beat_at": now,
+        "lease_until": now + timedelta(seconds=LEASE_SECONDS),
+    }
+    statement = insert(Host).values(values)
+    connection.execute(
+        statement.on_conflict_do_update(
+            index_elements=[Host.id],
+            set_={key: statement.excluded[key] for key in values if key != "id"},
+        )
+    )
+
+
+def release_host(connection: Connection, host_id: uuid.UUID) -> None:
+    """Give the lease back on a normal stop, so that what is left is taken over at once."""
+    connection.execute(delete(Host).where(Host.id == host_id))
+
+
+def orphaned_jobs(connection: Connection) -> list[RowMapping]:
+    """Return `id, fence` of the jobs whose host's lease is over, locked; other reapers skip them."""
+    connection.execute(delete(Host).where(Host.lease_until < func.now() - timedelta(seconds=_FORGET_SECONDS)))
+    alive = select(Host.id).where(Host.lease_until >= func.now())
+    rows = connection.execute(
+        select(Job.id, Job.fence)
+        .where(Job.state == JobState.PROCESSING, or_(Job.host_id.is_(None), Job.host_id.not_in(alive)))
+        .with_for_update(skip_locked=True)
+    )
+    return list(rows.mappings())
+
+
+def list_hosts(connection: Connection) -> list[RowMapping]:
+    """Return the hosts that beat within the last hour, those with a valid lease marked `alive`."""
+    rows = connection.execute(
+        select(*Host.__table__.c, (Host.lease_until >= func.now()).label("alive")).order_by(Host.started_at)
+    )
+    return list(rows.mappings())

@@ -1,0 +1,90 @@
+"""Seal secret settings (Fernet with key rotation) and hash API keys."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+from pathlib import Path
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from emberq.errors import SettingInvalid
+
+__all__ = ["Sealer", "hash_api_key", "load_sealer", "new_api_key"]
+
+#: 24 random bytes: 192 bits, out of reach of guessing, so a plain fast hash is enough to store.
+_API_KEY_BYTES = 24
+
+
+def new_api_key() -> str:
+    """Return a new random API key, `eq_` and 32 URL-safe characters."""
+    return "eq_" + secrets.token_urlsafe(_API_KEY_BYTES)
+
+
+def hash_api_key(key: str) -> bytes:
+    """Return the sha256 that is stored and looked up in place of the key."""
+    return hashlib.sha256(key.encode()).digest()
+
+
+class Sealer:
+    """Encrypts with the newest key and reads what any of the keys wrote."""
+
+    def __init__(self, keys: list[str]) -> None:
+        """Take Fernet keys, newest first.
+
+        Raises:
+            SettingInvalid: If one is not 32 url-safe base64-encoded bytes.
+        """
+        try:
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+        except ValueError as exc:
+            raise SettingInvalid(
+                "EMBERQ_SECRET_KEY is not a Fernet key.",
+                hint="Make one with `python -c 'from cryptography.fernet import Fernet; "
+                "print(Fernet.generate_key().decode())'`.",
+            ) from exc
+
+    def seal(self, plain: str) -> str:
+        """Encrypt a secret for the database."""
+        return self._fernet.encrypt(plain.encode()).decode()
+
+    def unseal(self, sealed: str) -> str:
+        """Decrypt a secret.
+
+        Raises:
+            SettingInvalid: If none of the keys sealed it.
+        """
+        try:
+            return self._fernet.decrypt(sealed.encode()).decode()
+        except InvalidToken as exc:
+            raise SettingInvalid(
+                "A secret setting was sealed with another key.",
+                hint="Start with the EMBERQ_SECRET_KEY it was set under, or set the secret again.",
+            ) from exc
+
+
+def load_sealer(secret_key: str | None, data_dir: Path) -> Sealer:
+    """Return the sealer of `EMBERQ_SECRET_KEY`, or of a key kept in the data directory.
+
+    Args:
+        secret_key: Comma-separated Fernet keys, newest first, if the environment has them.
+        data_dir: Where `secret.key` (mode 0600) is kept, and made when it is missing.
+    """
+    if secret_key:
+        return Sealer([key.strip() for key in secret_key.split(",") if key.strip()])
+    path = data_dir / "secret.key"
+    if not path.exists():
+        data_dir.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f"secret.key.{os.getpid()}")
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(Fernet.generate_key())
+        try:
+            # A link, unlike a rename, does not replace the key that another process made first.
+            os.link(draft, path)
+        except FileExistsError:
+            pass
+        finally:
+            draft.unlink()
+    return Sealer([path.read_text().strip()])

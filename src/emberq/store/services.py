@@ -1,0 +1,98 @@
+"""What a process of the document service works with: database, Redis, blobs, secrets."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from redis import Redis
+
+from emberq.config.environment import Environment
+from emberq.config.snapshot import Snapshot, configure_worker_config
+from emberq.store.blobs import BlobStore, open_blob_store
+from emberq.store.database import Database
+from emberq.store.secrets import Sealer, load_sealer
+from emberq.store.settings import load_snapshot
+from emberq.worker.horse import after_fork
+from emberq.worker.redis_pools import get_redis_pool
+from emberq.worker.retry import retry_db_operation
+
+__all__ = ["Services", "configure_services", "get_services"]
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """The seams of one process; each opens its connections when they are first used.
+
+    Attributes:
+        database: PostgreSQL.
+        redis_url: Redis or Valkey.
+        blobs: The bytes of files.
+        sealer: Reads and writes secret settings.
+        data_dir: The data directory.
+    """
+
+    database: Database
+    redis_url: str
+    blobs: BlobStore
+    sealer: Sealer
+    data_dir: Path
+
+    def redis(self) -> Redis:
+        """Return a Redis client on the process's shared `worker` pool."""
+        return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
+
+    @retry_db_operation()
+    def load_snapshot(self) -> Snapshot:
+        """Read the run-time settings as they are now.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL stays away.
+        """
+        with self.database.transaction() as connection:
+            return load_snapshot(connection, self.sealer)
+
+
+_services: Services | None = None
+
+
+def configure_services(environment: Environment, *, database_url: str, redis_url: str) -> Services:
+    """Set up this process and the children it will fork.
+
+    Args:
+        environment: The process's settings.
+        database_url: PostgreSQL, as SQLAlchemy writes it.
+        redis_url: Redis or Valkey.
+
+    Raises:
+        SettingInvalid: If the blob URL or the secret key cannot be used.
+    """
+    global _services  # noqa: PLW0603 - one set of services per process is the point
+    secret_key = environment.secret_key
+    _services = Services(
+        database=Database(database_url, pool_size=environment.db_pool_size),
+        redis_url=redis_url,
+        blobs=open_blob_store(environment.blob_url, environment.data_dir),
+        sealer=load_sealer(secret_key.get_secret_value() if secret_key else None, environment.data_dir),
+        data_dir=environment.data_dir,
+    )
+    configure_worker_config(_services.load_snapshot)
+    return _services
+
+
+def get_services() -> Services:
+    """Return the services of this process.
+
+    Raises:
+        RuntimeError: If `configure_services` was not called.
+    """
+    if _services is None:
+        msg = "The services are not configured: call configure_services() first."
+        raise RuntimeError(msg)
+    return _services
+
+
+@after_fork
+def _forget_connections() -> None:
+    if _services is not None:
+        _services.database.after_fork()

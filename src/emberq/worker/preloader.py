@@ -1,0 +1,292 @@
+"""The preloader: one single-threaded process that holds the loaded resources and forks on request.
+
+Forking from it is safe (no threads, no connections) and quick (the pages are shared until written).
+It runs no jobs. Whoever holds an end of a channel to it may ask for a child in one of its roles and
+gets a socket to that child; when the asker goes away, its children are ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NoReturn
+
+from emberq.telemetry.logs import get_logger
+from emberq.worker.frames import Frame, receive, send
+from emberq.worker.processes import count_threads, die_with_parent
+from emberq.worker.resources import preload
+
+__all__ = ["Child", "Preloader", "PreloaderClient", "PreloaderLost", "Role", "start_preloader"]
+
+log = get_logger(__name__)
+
+#: What a forked child runs: takes the request's spec and the socket to whoever asked for it.
+Role = Callable[[Frame, socket.socket], None]
+
+#: Seconds a child's exit notice may take after its socket closed; the kernel needs microseconds.
+_EXIT_NOTICE_SECONDS = 5.0
+
+
+class PreloaderLost(Exception):
+    """The preloader process is gone; whoever needs it ends, so that a supervisor starts both anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Child:
+    """A process that the preloader forked.
+
+    Attributes:
+        pid: Its process id; also its process group.
+        channel: The socket to it; closes when it ends.
+    """
+
+    pid: int
+    channel: socket.socket
+
+
+class PreloaderClient:
+    """One end of a channel to the preloader."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        """Use a channel that the preloader serves."""
+        self.channel = channel
+        self._exits: dict[int, int] = {}
+
+    def fork(self, role: str, spec: Frame | None = None) -> Child:
+        """Ask for a child in a role; takes a few milliseconds.
+
+        Raises:
+            PreloaderLost: If the preloader is gone.
+        """
+        try:
+            send(self.channel, {"fork": role, "spec": spec or {}})
+        except OSError as exc:
+            raise PreloaderLost from exc
+        while True:
+            frame, descriptors = self._next()
+            if "forked" in frame:
+                return Child(frame["forked"], socket.socket(fileno=descriptors[0]))
+
+    def connect(self) -> socket.socket:
+        """Return a new channel to the same preloader, for another process to use."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            send(self.channel, {"serve": True}, descriptors=[theirs.fileno()])
+        return ours
+
+    def exit_status(self, pid: int, *, timeout_seconds: float = _EXIT_NOTICE_SECONDS) -> int | None:
+        """Wait for a child's end and return its wait status, nothing if none came in time."""
+        deadline = time.monotonic() + timeout_seconds
+        while pid not in self._exits:
+            left = deadline - time.monotonic()
+            if left <= 0 or not _is_readable(self.channel, left):
+                return None
+            self._next()
+        return self._exits.pop(pid)
+
+    def poll_exits(self) -> dict[int, int]:
+        """Return the wait statuses, by process id, of children whose end was not asked for yet."""
+        while _is_readable(self.channel, 0):
+            self._next()
+        exits, self._exits = self._exits, {}
+        return exits
+
+    def _next(self) -> tuple[Frame, list[int]]:
+        frame, descriptors = receive(self.channel)
+        if frame is None:
+            raise PreloaderLost
+        if "exited" in frame:
+            self._exits[frame["exited"]] = frame["status"]
+        return frame, descriptors
+
+
+class Preloader(PreloaderClient):
+    """The owner's handle of a preloader process; closing it ends the process and all it forked."""
+
+    def __init__(self, pid: int, channel: socket.socket) -> None:
+        """Own a preloader that `start_preloader` made."""
+        super().__init__(channel)
+        self.pid = pid
+
+    def stop(self) -> None:
+        """End the preloader and everything it forked, and reap it."""
+        self.channel.close()
+        with contextlib.suppress(ChildProcessError):
+            os.waitpid(self.pid, 0)
+
+
+def start_preloader(roles: Mapping[str, Role], *, modules: Sequence[str] = ()) -> Preloader:
+    """Fork the preloader, load the resources in it, and wait until it is ready.
+
+    Call it before the process has threads, from the main thread.
+
+    Args:
+        roles: What the preloader can fork, by name.
+        modules: Modules whose resources are loaded.
+
+    Raises:
+        RuntimeError: If a resource could not be loaded; the message says which error.
+    """
+    ours, theirs = socket.socketpair()
+    owner = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _run(theirs, owner, roles, modules)
+    theirs.close()
+    ready, _ = receive(ours)
+    if ready is None or "failed" in ready:
+        os.waitpid(pid, 0)
+        ours.close()
+        reason = ready["failed"] if ready else "the process died"
+        msg = f"The resources could not be loaded: {reason}"
+        raise RuntimeError(msg)
+    return Preloader(pid, ours)
+
+
+def _run(control: socket.socket, owner: int, roles: Mapping[str, Role], modules: Sequence[str]) -> NoReturn:
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        die_with_parent(owner)
+        _set_title("emberq: preloader")
+        try:
+            preload(modules)
+        except Exception as exc:
+            log.exception("preload_failed", error=type(exc).__name__)
+            send(control, {"failed": f"{type(exc).__name__}: {exc}"})
+            os._exit(1)
+        gc.collect()
+        gc.freeze()
+        if count_threads() > 1:
+            log.warning("preloader_has_threads", threads=count_threads())
+        send(control, {"ready": True})
+        _Server(control, roles).serve()
+        code = 0
+    except BaseException as exc:
+        log.exception("preloader_failed", error=type(exc).__name__)
+    os._exit(code)
+
+
+class _Server:
+    """The preloader's loop: fork requests in, exit notices out.
+
+    Invariant: a child belongs to the client that asked for it and does not outlive that client.
+    """
+
+    def __init__(self, control: socket.socket, roles: Mapping[str, Role]) -> None:
+        self._control = control
+        self._roles = roles
+        self._children: dict[int, socket.socket] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+        self._wake_read, self._wake_write = os.pipe()
+        for descriptor in (self._wake_read, self._wake_write):
+            os.set_blocking(descriptor, False)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+        signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
+        while True:
+            for key, _ in self._selector.select():
+                if key.fileobj == self._wake_read:
+                    with contextlib.suppress(BlockingIOError):
+                        os.read(self._wake_read, 4096)
+                    continue
+                client = key.fileobj
+                if isinstance(client, socket.socket) and not self._handle(client):
+                    return
+            self._reap()
+
+    def _handle(self, client: socket.socket) -> bool:
+        """Answer one request; returns whether to go on."""
+        frame, descriptors = receive(client)
+        if frame is None:
+            self._drop(client)
+            return client is not self._control
+        if "serve" in frame:
+            self._selector.register(socket.socket(fileno=descriptors[0]), selectors.EVENT_READ)
+        elif "fork" in frame:
+            self._fork(client, frame)
+        return True
+
+    def _fork(self, client: socket.socket, frame: Frame) -> None:
+        ours, theirs = socket.socketpair()
+        parent = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            ours.close()
+            self._run_child(parent, theirs, frame)
+        with contextlib.suppress(OSError):
+            os.setpgid(pid, pid)
+        self._children[pid] = client
+        with ours, theirs:
+            try:
+                send(client, {"forked": pid}, descriptors=[ours.fileno()])
+            except OSError:
+                self._drop(client)
+
+    def _run_child(self, parent: int, channel: socket.socket, frame: Frame) -> NoReturn:
+        code = 1
+        try:
+            signal.set_wakeup_fd(-1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            os.setpgid(0, 0)
+            die_with_parent(parent)
+            for key in list(self._selector.get_map().values()):
+                if isinstance(key.fileobj, socket.socket):
+                    key.fileobj.close()
+            self._selector.close()
+            os.close(self._wake_read)
+            os.close(self._wake_write)
+            self._roles[frame["fork"]](frame["spec"], channel)
+            code = 0
+        except SystemExit as exc:
+            code = exc.code if isinstance(exc.code, int) else 0
+        except BaseException as exc:
+            log.exception("child_failed", role=frame.get("fork"), error=type(exc).__name__)
+        os._exit(code)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            client = self._children.pop(pid, None)
+            if client is not None:
+                with contextlib.suppress(OSError):
+                    send(client, {"exited": pid, "status": status})
+
+    def _drop(self, client: socket.socket) -> None:
+        for pid, owner in list(self._children.items()):
+            if owner is client:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
+                del self._children[pid]
+        with contextlib.suppress(KeyError, ValueError):
+            self._selector.unregister(client)
+        client.close()
+
+
+def _is_readable(channel: socket.socket, timeout_seconds: float) -> bool:
+    with selectors.DefaultSelector() as selector:
+        selector.register(channel, selectors.EVENT_READ)
+        return bool(selector.select(timeout_seconds))
+
+
+def _set_title(title: str) -> None:
+    from setproctitle import setproctitle
+
+    setproctitle(title)

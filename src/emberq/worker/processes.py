@@ -1,0 +1,67 @@
+"""What the runtime needs from the operating system: dying with one's parent, memory, descriptors."""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+from pathlib import Path
+
+__all__ = ["count_threads", "die_with_parent", "open_descriptors", "private_memory_bytes"]
+
+#: prctl(2): the signal to get when the parent thread ends.
+_PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent(parent_pid: int, *, with_signal: signal.Signals = signal.SIGKILL) -> None:
+    """Ask the kernel to end this process when its parent ends; call it in the child.
+
+    Does nothing where the kernel cannot (macOS). The signal follows the parent's forking thread, so
+    parents fork from their main thread.
+
+    Args:
+        parent_pid: The parent as the child was told before the fork; if it is gone already, this
+            process ends at once.
+        with_signal: What to be ended with.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
+    if os.getppid() != parent_pid:
+        os._exit(0)
+
+
+def private_memory_bytes(pid: int | None = None) -> int:
+    """Return the memory only this process has (USS), 0 where the system does not tell."""
+    path = Path(f"/proc/{pid or 'self'}/smaps_rollup")
+    with contextlib.suppress(OSError):
+        return sum(
+            int(line.split()[1]) * 1024
+            for line in path.read_text().splitlines()
+            if line.startswith(("Private_Clean:", "Private_Dirty:"))
+        )
+    return 0
+
+
+def open_descriptors() -> set[int]:
+    """Return the open file descriptors of this process, none where the system does not tell."""
+    with contextlib.suppress(OSError):
+        names = os.listdir("/proc/self/fd")  # noqa: PTH208 - a Path per entry is slow in a hot path
+        return {int(name) for name in names if _is_open(int(name))}
+    return set()
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def count_threads() -> int:
+    """Return the number of threads of this process, native ones included; 0 where it is not told."""
+    with contextlib.suppress(OSError):
+        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - a Path per entry is slow in a hot path
+    return 0
