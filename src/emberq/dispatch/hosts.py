@@ -7,7 +7,6 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 
-from redis import Redis
 from rq.serializers import JSONSerializer
 
 from emberq.config.snapshot import get_worker_config
@@ -18,6 +17,7 @@ from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, beat, release_host
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
+from emberq.worker.frames import Frame
 from emberq.worker.horse import run_horse
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.supervisor import Supervisor
@@ -65,12 +65,12 @@ def run_host(
     host_name = socket.gethostname()
     os.environ["EMBERQ_HOST_ID"] = str(host_id)
 
-    def make_worker(number: int, preloader: PreloaderClient | None) -> WarmWorker:
+    def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
         settings = get_worker_config().settings
         worker = WarmWorker(
             list(queues),
-            name=f"{host_name}.{str(host_id)[:8]}.{number}",
-            connection=_connect(services),
+            name=name,
+            connection=services.redis(),
             serializer=JSONSerializer,
             worker_ttl=_WORKER_TTL_SECONDS,
             maintenance_interval=_MAINTENANCE_SECONDS,
@@ -78,7 +78,7 @@ def run_host(
             log_job_description=False,
             work_horse_killed_handler=on_horse_killed,
             preloader=preloader,
-            horse_spec={"slot": number},
+            horse_spec={"name": name},
             prepare_for_work=preloader is not None,
         )
         worker.horse_max_jobs = settings.horse_max_jobs
@@ -87,10 +87,11 @@ def run_host(
 
     def run_slot(number: int, preloader: PreloaderClient) -> None:
         services.database.after_fork()
-        make_worker(number, preloader).work(logging_level="WARNING")
+        # The process id makes the name new for every incarnation: RQ refuses a name that is still leased.
+        make_worker(f"{host_name}-{number}-{os.getpid()}", preloader).work(logging_level="WARNING")
 
-    def horse(spec: dict[str, int], channel: socket.socket) -> None:
-        run_horse(make_worker(spec["slot"], None), channel)
+    def horse(spec: Frame, channel: socket.socket) -> None:
+        run_horse(make_worker(spec["name"], None), channel)
 
     supervisor = Supervisor(
         slots=slots,
@@ -115,10 +116,6 @@ def run_host(
     code = supervisor.run(tick=on_tick)
     _release(services, host_id)
     return code
-
-
-def _connect(services: Services) -> Redis:
-    return services.redis()
 
 
 def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None:

@@ -63,7 +63,7 @@ def reap(services: Services, *, retry_delay_seconds: float) -> int:
 
 
 def on_horse_killed(ticket: Ticket, _pid: int, status: int, _usage: Any) -> None:
-    """Give the job of a dead horse back at once; RQ calls this in the worker (`work_horse_killed_handler`)."""
+    """Give a dead horse's job back at once; RQ calls this in the worker (`work_horse_killed_handler`)."""
     signal_number = status & 0x7F
     cause = f"signal {signal_number}" if signal_number else f"exit status {status >> 8}"
     _give_back(ticket, WorkerLost(f"The process that worked on the file died ({cause})."))

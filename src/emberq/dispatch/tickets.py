@@ -82,8 +82,8 @@ def lost_tickets(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]]) ->
     except (RedisError, OSError) as exc:
         raise RedisUnavailable(f"Redis did not answer: {type(exc).__name__}.") from exc
     lost = []
-    for index, ticket in enumerate(tickets):
+    for index, waiting_ticket in enumerate(tickets):
         exists, waiting, popped = answers[3 * index : 3 * index + 3]
         if not exists or (waiting is None and popped is None):
-            lost.append(ticket)
+            lost.append(waiting_ticket)
     return lost

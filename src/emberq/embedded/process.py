@@ -241,7 +241,7 @@ class EngineProcess:
     ) -> EmberqError:
         """Return an error that says why the engine is away and quotes its log, or a tool's output."""
         code = self.exit_code if tool is None else tool.returncode
-        hint = f"The whole log is in {self.log_path}." if tool is None else ""
+        hint = f"The whole log is in {self.log_path}." if tool is None else "Or name a server by its URL."
         if code == launch.UNREACHABLE:
             hint = (
                 "Choose a --data-dir and a Python environment that every user may enter, run emberq as an "

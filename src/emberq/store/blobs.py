@@ -30,7 +30,7 @@ class StoredBlob:
 
 
 class BlobWriter:
-    """Receive one file piece by piece; `commit` makes it durable, leaving the block without it discards it."""
+    """Receive one file piece by piece; `commit` makes it durable, else the block's end discards it."""
 
     def __init__(self, store: BlobStore) -> None:
         """Start a draft in the store's own file system, so that the rename at the end is atomic."""

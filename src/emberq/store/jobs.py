@@ -115,7 +115,7 @@ def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, i
     if tenant is not None:
         statement = statement.where(Job.tenant == tenant)
     counts = dict.fromkeys((state.value for state in JobState), 0)
-    counts.update({state: number for state, number in connection.execute(statement)})
+    counts.update((row[0], row[1]) for row in connection.execute(statement))
     return counts
 
 

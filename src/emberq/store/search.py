@@ -118,7 +118,7 @@ def keyword_search(
     limit: int,
     filter_: dict[str, Any] | None = None,
 ) -> list[Hit]:
-    """Return the chunks that share the most telling words with the query (PostgreSQL full text, English stems).
+    """Return the chunks that share words with the query (PostgreSQL full text, English stems).
 
     Args:
         connection: The transaction.

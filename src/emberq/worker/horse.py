@@ -7,7 +7,7 @@ import os
 import random
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -53,7 +53,7 @@ class Horse:
     private_bytes: int = 0
 
     def is_alive(self) -> bool:
-        """Tell whether the horse still listens; an idle one has nothing to say, so a readable socket ended."""
+        """Tell whether the horse still listens: an idle one says nothing, so a readable socket has ended."""
         channel = self.child.channel
         channel.setblocking(False)
         try:
@@ -111,7 +111,7 @@ class Horse:
 
 
 @contextlib.contextmanager
-def _alarm_held_back():  # type: ignore[no-untyped-def]  # noqa: ANN202 - a generator of nothing
+def _alarm_held_back() -> Iterator[None]:
     """Deliver RQ's SIGALRM only after the block, so that no message is cut in two."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     try:
@@ -129,7 +129,7 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
         channel: The socket to the worker process.
     """
     random.seed()
-    worker.setup_work_horse_signals()
+    worker.setup_work_horse_signals()  # type: ignore[no-untyped-call]
     worker._is_horse = True  # noqa: SLF001 - what RQ's own main_work_horse does
     worker.connection.connection_pool.reset()
     for function in _after_fork:

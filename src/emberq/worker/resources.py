@@ -69,12 +69,13 @@ class Resource(Generic[T]):
     def _load(self) -> None:
         started = time.perf_counter()
         before = private_memory_bytes()
-        made = self._function()
+        made: Any = self._function()
         if inspect.isgenerator(made):
             self._generator = made
-            self._value = next(made)
+            value = next(made)
         else:
-            self._value = cast("T", made)
+            value = made
+        self._value = value
         self._is_loaded = True
         _loaded.append(self)
         record = LoadRecord(

@@ -51,7 +51,7 @@ class JobScope:
 
     def callback(self, function: Callable[[], Any], *, name: str | None = None) -> None:
         """Call a function at the job's end."""
-        self._closers.append((name or getattr(function, "__name__", "callback"), function))
+        self._closers.append((name or str(getattr(function, "__name__", "callback")), function))
 
     def close(self) -> None:
         """Close everything, newest first; failures are logged and kept, never raised."""

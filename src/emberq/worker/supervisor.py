@@ -8,11 +8,12 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import NoReturn
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.preloader import Child, Preloader, PreloaderClient, PreloaderLost, Role, start_preloader
+from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, Role, start_preloader
 from emberq.worker.processes import die_with_parent
 
 __all__ = ["SlotRunner", "Supervisor"]
@@ -44,7 +45,6 @@ class _Process:
     started_at: float = 0.0
     crashes: int = 0
     not_before: float = 0.0
-    channels: list[socket.socket] = field(default_factory=list)
 
 
 class Supervisor:
@@ -91,11 +91,9 @@ class Supervisor:
         """
         self._preloader = start_preloader(self._roles, modules=self._modules)
         for name in self._services:
-            self._processes.append(
-                _Process(name, lambda name=name: self._start_service(name), of_preloader=True)
-            )  # type: ignore[misc]
+            self._processes.append(_Process(name, partial(self._start_service, name), of_preloader=True))
         for number in range(1, self._slots + 1):
-            self._processes.append(_Process(f"slot {number}", lambda number=number: self._start_slot(number)))  # type: ignore[misc]
+            self._processes.append(_Process(f"slot {number}", partial(self._start_slot, number)))
         for process in self._processes:
             self._spawn(process)
 
@@ -135,14 +133,11 @@ class Supervisor:
         log.info("process_started", process=process.name, process_pid=process.pid)
 
     def _start_service(self, role: str) -> int:
-        return self._fork_from_preloader(role).pid
-
-    def _fork_from_preloader(self, role: str) -> Child:
         if self._preloader is None:
             raise PreloaderLost
         child = self._preloader.fork(role)
         child.channel.close()
-        return child
+        return child.pid
 
     def _start_slot(self, number: int) -> int:
         if self._preloader is None:

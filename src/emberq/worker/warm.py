@@ -75,7 +75,7 @@ class WarmWorker(Worker):
         self.horse_restarts: dict[str, int] = {}
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Start the preloader before RQ starts its pub/sub thread: a fork with threads may copy a held lock."""
+        """Start the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
         self._get_preloader()
         super().bootstrap(*args, **kwargs)
         self._ensure_horse()
@@ -122,7 +122,7 @@ class WarmWorker(Worker):
             horse = self._ensure_horse()
             self._horse_pid = horse.child.pid
             horse.hand_over(job, queue, execution)
-        self.procline(f"Horse {self._horse_pid} runs {job.id}")
+        self.procline(f"Horse {self._horse_pid} runs {job.id}")  # type: ignore[no-untyped-call]
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
         """Wait for the horse's answer or its death.
@@ -197,6 +197,6 @@ class WarmWorker(Worker):
         if self._owns_preloader and isinstance(self._preloader, Preloader):
             self._preloader.stop()
             self._preloader = None
-        super().teardown()
+        super().teardown()  # type: ignore[no-untyped-call]
         with contextlib.suppress(RedisError):
             self.connection.delete(heartbeat_key(self.name))

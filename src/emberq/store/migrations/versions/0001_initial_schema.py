@@ -1,4 +1,4 @@
-"""initial schema"""
+"""The initial schema."""
 
 import pgvector.sqlalchemy
 import sqlalchemy as sa

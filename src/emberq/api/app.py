@@ -1,0 +1,106 @@
+"""The FastAPI application and the process that serves it."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from importlib.metadata import version
+
+import uvicorn
+from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi.responses import RedirectResponse
+
+from emberq.api.metrics import REQUEST_SECONDS
+from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from emberq.api.routes import collections, events, files, health, jobs, keys, settings, status
+from emberq.dispatch.keeper import Keeper
+from emberq.errors import InvalidRequest
+from emberq.store.services import get_services
+
+__all__ = ["make_app", "open_listener", "serve"]
+
+#: Seconds open requests get to finish when the API stops.
+_SHUTDOWN_SECONDS = 5
+
+
+def make_app(*, keep: bool = True) -> FastAPI:
+    """Build the application on the services of this process.
+
+    Args:
+        keep: Whether this process also admits, sweeps and reaps jobs in the background.
+    """
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        stop = threading.Event()
+        keeper = threading.Thread(
+            target=Keeper(get_services()).run, args=(stop,), name="emberq-keeper", daemon=True
+        )
+        if keep:
+            keeper.start()
+        yield
+        stop.set()
+        if keep:
+            keeper.join(timeout=_SHUTDOWN_SECONDS)
+
+    app = FastAPI(
+        title="emberq",
+        version=version("emberq"),
+        summary="Documents in, searchable vectors out, nothing lost on the way.",
+        lifespan=lifespan,
+        responses=PROBLEM_RESPONSES,
+    )
+    install_problem_handlers(app)
+    api = APIRouter(prefix="/api/v1")
+    for module in (collections, files, events, jobs, settings, keys, status):
+        api.include_router(module.router)
+    app.include_router(api)
+    app.include_router(health.router)
+
+    @app.get("/", include_in_schema=False)
+    def root() -> RedirectResponse:
+        return RedirectResponse("/docs")
+
+    @app.middleware("http")
+    async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+        started = time.perf_counter()
+        response = await call_next(request)
+        route = getattr(request.scope.get("route"), "path", "unknown")
+        REQUEST_SECONDS.labels(route, request.method, str(response.status_code)).observe(
+            time.perf_counter() - started
+        )
+        return response
+
+    return app
+
+
+def open_listener(host: str, port: int) -> socket.socket:
+    """Bind the API's address before anything else starts, so that a taken port is told at once.
+
+    Raises:
+        InvalidRequest: If the address cannot be bound; says why.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as exc:
+        listener.close()
+        raise InvalidRequest(
+            f"Cannot listen on {host}:{port}: {exc.strerror or exc}.",
+            hint="Stop what uses the port, or choose another one with --port.",
+        ) from exc
+    listener.listen(2048)
+    return listener
+
+
+def serve(listener: socket.socket) -> None:
+    """Serve the API on a listening socket until SIGTERM or SIGINT."""
+    config = uvicorn.Config(
+        make_app(), log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+    )
+    uvicorn.Server(config).run(sockets=[listener])

@@ -1,0 +1,105 @@
+"""Errors as RFC 9457 problem details: a stable code, what happened, what to do next."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from emberq.errors import EmberqError, InternalError, InvalidRequest
+from emberq.telemetry.logs import get_logger
+
+__all__ = ["PROBLEM_RESPONSES", "install_problem_handlers", "problem_response"]
+
+log = get_logger(__name__)
+
+#: Seconds after which a client may try again when emberq is over capacity or an engine is away.
+_RETRY_AFTER_SECONDS = 2
+#: Statuses that tell the client to come again.
+_COME_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+
+_PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["type", "title", "status", "detail", "code", "hint", "instance"],
+    "properties": {
+        "type": {"type": "string", "format": "uri-reference"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "Stable name; see the errors reference."},
+        "hint": {"type": "string", "description": "What to do next."},
+        "instance": {"type": "string", "description": "The path that was asked for."},
+    },
+}
+
+#: Every route may answer with a problem; shown once in the OpenAPI document.
+PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    "default": {
+        "description": "What went wrong, as problem details (RFC 9457).",
+        "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}},
+    }
+}
+
+
+def problem_response(error: EmberqError, *, instance: str, status: int | None = None) -> JSONResponse:
+    """Return the answer for an error; over capacity it carries Retry-After."""
+    code = status or error.status
+    body: dict[str, Any] = {
+        "type": f"/docs/errors#{error.code}",
+        "title": (type(error).__doc__ or "").strip().splitlines()[0],
+        "status": code,
+        "detail": error.message,
+        "code": error.code,
+        "hint": error.hint,
+        "instance": instance,
+    }
+    body |= {key: str(error.context[key]) for key in ("job_id", "file_id", "stage") if key in error.context}
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if code in _COME_AGAIN else {}
+    if code == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = "Bearer"
+    return JSONResponse(body, status_code=code, headers=headers, media_type="application/problem+json")
+
+
+def install_problem_handlers(app: FastAPI) -> None:
+    """Make every failure of the application a problem answer."""
+
+    async def on_emberq_error(request: Request, error: Exception) -> JSONResponse:
+        known = error if isinstance(error, EmberqError) else InternalError()
+        if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            log.warning("request_failed", path=request.url.path, error_code=known.code, error=known.message)
+        return problem_response(known, instance=request.url.path)
+
+    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
+        reasons = []
+        if isinstance(error, RequestValidationError):
+            for item in error.errors():
+                place = ".".join(str(part) for part in item["loc"] if part != "body")
+                reasons.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
+        return problem_response(InvalidRequest("; ".join(reasons) or None), instance=request.url.path)
+
+    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        if status == HTTPStatus.NOT_FOUND:
+            problem: EmberqError = InvalidRequest(
+                f"There is nothing at {request.url.path}.", hint="See /openapi.json for the paths."
+            )
+        elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+            problem = InvalidRequest(f"{request.method} is not allowed at {request.url.path}.")
+        else:
+            problem = InvalidRequest(str(getattr(error, "detail", "")) or None)
+        answer = problem_response(problem, instance=request.url.path, status=status)
+        answer.headers.update(getattr(error, "headers", None) or {})
+        return answer
+
+    async def on_unknown(request: Request, error: Exception) -> JSONResponse:
+        log.error("request_crashed", path=request.url.path, error=type(error).__name__, exc_info=error)
+        return problem_response(InternalError(), instance=request.url.path)
+
+    app.add_exception_handler(EmberqError, on_emberq_error)
+    app.add_exception_handler(RequestValidationError, on_invalid)
+    app.add_exception_handler(HTTPException, on_http_error)
+    app.add_exception_handler(Exception, on_unknown)

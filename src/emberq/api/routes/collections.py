@@ -1,0 +1,96 @@
+"""`/collections`: make, list, show and delete; search in them."""
+
+from __future__ import annotations
+
+import time
+
+from fastapi import APIRouter
+
+from emberq.api.auth import Reader, ServicesDep, Writer
+from emberq.api.shapes import (
+    CollectionIn,
+    CollectionOut,
+    FileRef,
+    Page,
+    ResultOut,
+    SearchIn,
+    SearchOut,
+    collection_out,
+)
+from emberq.config.snapshot import get_worker_config
+from emberq.pipeline.search import search
+from emberq.store.collections import create_collection, delete_collection, get_collection, list_collections
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/collections", tags=["collections"])
+
+
+@router.post("", status_code=201)
+def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> CollectionOut:
+    """Make a collection."""
+    settings = get_worker_config().for_tenant(caller.tenant)
+    with services.database.transaction() as connection:
+        row = create_collection(
+            connection,
+            caller.tenant,
+            body.name,
+            embedding_model=body.embedding_model or settings.rag_embedding_model,
+            metadata=body.metadata,
+        )
+    return collection_out(row)
+
+
+@router.get("")
+def list_all(caller: Reader, services: ServicesDep) -> Page[CollectionOut]:
+    """List the collections, by name."""
+    with services.database.transaction() as connection:
+        rows = list_collections(connection, caller.tenant)
+    return Page(items=[collection_out(row) for row in rows])
+
+
+@router.get("/{name}")
+def show(name: str, caller: Reader, services: ServicesDep) -> CollectionOut:
+    """Show one collection."""
+    with services.database.transaction() as connection:
+        get_collection(connection, caller.tenant, name)
+        rows = list_collections(connection, caller.tenant)
+    return next(collection_out(row) for row in rows if row["name"] == name)
+
+
+@router.delete("/{name}", status_code=204)
+def delete(name: str, caller: Writer, services: ServicesDep) -> None:
+    """Delete a collection with all its files."""
+    with services.database.transaction() as connection:
+        delete_collection(connection, caller.tenant, name)
+
+
+@router.post("/{name}/search")
+def search_in(name: str, body: SearchIn, caller: Reader, services: ServicesDep) -> SearchOut:
+    """Search the collection by meaning, by words, or by both."""
+    started = time.perf_counter()
+    settings = get_worker_config().for_tenant(caller.tenant)
+    hits = search(
+        services,
+        tenant=caller.tenant,
+        collection=name,
+        query=body.query,
+        limit=body.k or settings.rag_top_k,
+        mode=body.mode or ("hybrid" if settings.rag_hybrid else "vector"),
+        rerank=body.rerank,
+        filter_=body.filter,
+    )
+    results = [
+        ResultOut(
+            text=hit.text,
+            score=hit.score,
+            file=FileRef(id=hit.file_id, name=hit.file_name),
+            page=hit.page,
+            start=hit.start,
+            end=hit.end,
+            heading=hit.heading,
+            metadata=hit.metadata,
+        )
+        for hit in hits
+    ]
+    return SearchOut(results=results, took_ms=round((time.perf_counter() - started) * 1000, 2))

@@ -1,0 +1,90 @@
+"""Server-sent events: every change of a job, resumable with `Last-Event-ID`."""
+
+from __future__ import annotations
+
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Header, Request
+from sse_starlette import EventSourceResponse, ServerSentEvent
+
+from emberq.api.auth import Caller, Reader, ServicesDep
+from emberq.api.shapes import job_out
+from emberq.errors import InvalidRequest
+from emberq.store.jobs import ENDED_STATES, changed_jobs, get_job
+from emberq.store.services import Services
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["events"])
+
+#: Seconds between two looks for changes.
+_POLL_SECONDS = 0.3
+#: Sequence numbers looked at again at every poll: a transaction may commit a lower number after a
+#: higher one was seen. Far more than the transactions that can be open at once.
+_OVERLAP = 200
+
+
+@router.get("/jobs/{job_id}/events")
+async def job_events(
+    job_id: uuid.UUID,
+    request: Request,
+    caller: Reader,
+    services: ServicesDep,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventSourceResponse:
+    """Follow one job; the stream ends with the job."""
+
+    def check() -> None:
+        with services.database.transaction() as connection:
+            get_job(connection, caller.tenant, job_id)
+
+    await anyio.to_thread.run_sync(check)
+    return EventSourceResponse(_changes(request, caller, services, _sequence(last_event_id), job_id))
+
+
+@router.get("/events")
+async def all_events(
+    request: Request,
+    caller: Reader,
+    services: ServicesDep,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> EventSourceResponse:
+    """Follow all jobs; from the first one on, unless `Last-Event-ID` says where to resume."""
+    return EventSourceResponse(_changes(request, caller, services, _sequence(last_event_id), None))
+
+
+def _sequence(last_event_id: str | None) -> int:
+    if last_event_id is None:
+        return 0
+    if not last_event_id.isdigit():
+        raise InvalidRequest("Last-Event-ID is not an id that this stream gave out.")
+    return int(last_event_id)
+
+
+async def _changes(
+    request: Request, caller: Caller, services: Services, after: int, job_id: uuid.UUID | None
+) -> AsyncIterator[ServerSentEvent]:
+    sent: deque[int] = deque(maxlen=_OVERLAP * 4)
+    highest = after
+
+    def look() -> list[tuple[int, str, str]]:
+        low = max(after, highest - _OVERLAP)
+        with services.database.transaction() as connection:
+            rows = changed_jobs(connection, caller.tenant, after=low, job_id=job_id)
+        return [(row["seq"], row["state"], job_out(row).model_dump_json()) for row in rows]
+
+    while not await request.is_disconnected():
+        for seq, state, data in await anyio.to_thread.run_sync(look):
+            if seq in sent:
+                continue
+            sent.append(seq)
+            highest = max(highest, seq)
+            yield ServerSentEvent(data=data, event="job", id=str(seq))
+            if job_id is not None and state in ENDED_STATES:
+                return
+        await anyio.sleep(_POLL_SECONDS)

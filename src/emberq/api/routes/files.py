@@ -1,0 +1,190 @@
+"""`/files`: upload, list, show, fetch and delete."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Annotated, Any
+
+import anyio.to_thread
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import FileResponse, PlainTextResponse
+
+from emberq.api.auth import Reader, ServicesDep, Writer
+from emberq.api.shapes import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
+from emberq.api.upload import Upload, receive_upload
+from emberq.config.snapshot import get_worker_config
+from emberq.dispatch.admit import admit
+from emberq.errors import EmberqError, EmptyFile, InvalidRequest
+from emberq.store.blobs import BlobWriter
+from emberq.store.collections import get_collection
+from emberq.store.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
+from emberq.store.jobs import get_job
+from emberq.store.services import Services
+from emberq.store.tables import JobState
+from emberq.telemetry.logs import get_logger
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["files"])
+
+log = get_logger(__name__)
+
+_UPLOAD_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "external_id": {
+                            "type": "string",
+                            "description": "Your own id; the same id is the same file.",
+                        },
+                        "metadata": {
+                            "type": "string",
+                            "description": "A JSON object, returned with results.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+@router.post("/collections/{name}/files", status_code=202, openapi_extra=_UPLOAD_FORM)
+async def upload(
+    name: str,
+    request: Request,
+    response: Response,
+    caller: Writer,
+    services: ServicesDep,
+    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
+    traceparent: Annotated[str | None, Header(max_length=100)] = None,
+) -> UploadOut:
+    """Upload a file; 202 means its bytes and its job are durable."""
+    settings = get_worker_config().for_tenant(caller.tenant)
+
+    def find() -> Any:
+        with services.database.transaction() as connection:
+            return get_collection(connection, caller.tenant, name)
+
+    collection = await anyio.to_thread.run_sync(find)
+    with services.blobs.writer() as writer:
+        received = await receive_upload(request, writer, max_bytes=settings.max_file_size)
+
+        def store() -> tuple[AddedFile, UploadOut]:
+            added = _store(
+                services,
+                collection,
+                received,
+                writer,
+                max_attempts=settings.job_max_attempts,
+                max_pending=settings.tenant_max_pending,
+                idempotency_key=idempotency_key,
+                traceparent=traceparent,
+            )
+            if not added.deduplicated:
+                _ring(services, settings.job_timeout)
+            with services.database.transaction() as connection:
+                file = get_file(connection, caller.tenant, added.file_id)
+                job = get_job(connection, caller.tenant, added.job_id)
+            return added, UploadOut(file=file_out(file), job=job_out(job), deduplicated=added.deduplicated)
+
+        added, answer = await anyio.to_thread.run_sync(store)
+    if added.deduplicated and answer.job.state == "completed":
+        response.status_code = 200
+    response.headers["Location"] = f"/api/v1/jobs/{added.job_id}"
+    return answer
+
+
+def _store(
+    services: Services, collection: Any, received: Upload, writer: BlobWriter, **options: Any
+) -> AddedFile:
+    if writer.size == 0:
+        raise EmptyFile(f"{received.file_name} has no bytes.")
+    metadata = _metadata(received.fields.get("metadata"))
+    blob = writer.commit()
+    with services.database.transaction() as connection:
+        return add_file(
+            connection,
+            collection=collection,
+            name=received.file_name or "unnamed",
+            blob=blob,
+            external_id=received.fields.get("external_id") or None,
+            metadata=metadata,
+            **options,
+        )
+
+
+def _metadata(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text) if text else {}
+    except ValueError as exc:
+        raise InvalidRequest("The form field metadata is not JSON.") from exc
+    if not isinstance(value, dict):
+        raise InvalidRequest("The form field metadata is not a JSON object.")
+    return value
+
+
+def _ring(services: Services, job_timeout_seconds: float) -> None:
+    """Start the job now if it may; the file is safe either way, so a silent Redis is no error here."""
+    try:
+        admit(services, job_timeout_seconds=job_timeout_seconds)
+    except EmberqError as exc:
+        log.warning("admission_postponed", error_code=exc.code, error=exc.message)
+
+
+@router.get("/collections/{name}/files")
+def list_all(
+    name: str,
+    caller: Reader,
+    services: ServicesDep,
+    cursor: str | None = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 50,
+    state: JobState | None = None,
+) -> Page[FileOut]:
+    """List the collection's files, oldest first."""
+    with services.database.transaction() as connection:
+        collection = get_collection(connection, caller.tenant, name)
+        rows = list_files(connection, collection, state=state, after=decode_cursor(cursor), limit=limit)
+    return Page(items=[file_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
+
+
+@router.get("/files/{file_id}")
+def show(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileOut:
+    """Show one file."""
+    with services.database.transaction() as connection:
+        return file_out(get_file(connection, caller.tenant, file_id))
+
+
+@router.get("/files/{file_id}/content", response_class=FileResponse)
+def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileResponse:
+    """Fetch the bytes as they were uploaded."""
+    with services.database.transaction() as connection:
+        row = get_file(connection, caller.tenant, file_id)
+    # Always an attachment: an uploaded page must not run in this origin.
+    return FileResponse(
+        services.blobs.existing(row["blob"]),
+        media_type=row["media_type"] or "application/octet-stream",
+        filename=row["name"],
+        headers={"X-Content-Type-Options": "nosniff"},
+    )
+
+
+@router.get("/files/{file_id}/text", response_class=PlainTextResponse)
+def text(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> PlainTextResponse:
+    """Fetch the extracted text; results' `start` and `end` count its characters."""
+    with services.database.transaction() as connection:
+        return PlainTextResponse(get_text(connection, caller.tenant, file_id) or "")
+
+
+@router.delete("/files/{file_id}", status_code=204)
+def delete(file_id: uuid.UUID, caller: Writer, services: ServicesDep) -> None:
+    """Delete a file; it is gone from searches at once and does not come back."""
+    with services.database.transaction() as connection:
+        delete_file(connection, caller.tenant, file_id)

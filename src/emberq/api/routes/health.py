@@ -1,0 +1,84 @@
+"""`/healthz`, `/readyz`, `/metrics`: for orchestrators and monitors, without a key."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from sqlalchemy import text
+
+from emberq.api.auth import ServicesDep
+from emberq.api.metrics import render_metrics
+from emberq.errors import DatabaseUnavailable, EmberqError
+from emberq.store.leases import list_hosts
+from emberq.store.services import Services
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["health"])
+
+
+class HealthOut(BaseModel):
+    """The process answers."""
+
+    status: str
+
+
+class ReadyOut(BaseModel):
+    """Whether uploads are taken and processed; `checks` says which part is not well."""
+
+    status: str
+    checks: dict[str, str]
+
+
+@router.get("/healthz")
+def healthz() -> HealthOut:
+    """Tell that the process answers."""
+    return HealthOut(status="ok")
+
+
+@router.get("/readyz")
+def readyz(services: ServicesDep, response: Response) -> ReadyOut:
+    """Tell whether emberq can do its work: 503 while the database or Redis is away."""
+    checks = {"database": _check_database(services), "redis": _check_redis(services)}
+    checks["workers"] = _check_workers(services) if checks["database"] == "ok" else "unknown"
+    ready = checks["database"] == "ok" and checks["redis"] == "ok"
+    if not ready:
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = "2"
+    return ReadyOut(status="ok" if ready else "unavailable", checks=checks)
+
+
+def _check_database(services: Services) -> str:
+    try:
+        with services.database.transaction() as connection:
+            connection.execute(text("SELECT 1"))
+    except DatabaseUnavailable as exc:
+        return exc.code
+    return "ok"
+
+
+def _check_redis(services: Services) -> str:
+    try:
+        services.redis().ping()
+    except (RedisError, OSError):
+        return "redis_unavailable"
+    return "ok"
+
+
+def _check_workers(services: Services) -> str:
+    try:
+        with services.database.transaction() as connection:
+            alive = sum(host["workers"] for host in list_hosts(connection) if host["alive"])
+    except EmberqError as exc:
+        return exc.code
+    return f"{alive} alive" if alive else "none alive"
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(services: ServicesDep) -> Response:
+    """Prometheus metrics in the text format."""
+    body, content_type = render_metrics(services)
+    return Response(body, media_type=content_type)

@@ -1,0 +1,118 @@
+"""`/workers` and `/stats`: what is running and what is waiting."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel
+from redis.exceptions import RedisError
+from rq.utils import as_text
+from rq.worker import Worker
+
+from emberq.api.auth import Reader, ServicesDep
+from emberq.errors import RedisUnavailable
+from emberq.store.leases import list_hosts
+from emberq.store.services import Services
+from emberq.store.stats import Stats, read_stats
+from emberq.worker.heartbeat import heartbeat_key
+
+__all__ = ["list_workers", "router"]
+
+router = APIRouter(tags=["status"])
+
+
+class WorkerOut(BaseModel):
+    """A worker."""
+
+    name: str
+    host: str | None
+    pid: int | None
+    state: str
+    ticket: str | None
+    heartbeat_age_seconds: float | None
+    alive: bool
+
+
+class HostOut(BaseModel):
+    """A host that runs workers."""
+
+    id: uuid.UUID
+    name: str
+    pid: int
+    workers: int
+    started_at: datetime
+    beat_at: datetime
+    alive: bool
+    config_version: int
+
+
+class WorkersOut(BaseModel):
+    """All workers and their hosts."""
+
+    items: list[WorkerOut]
+    hosts: list[HostOut]
+
+
+class StatsOut(BaseModel):
+    """Counts of the caller's documents and jobs."""
+
+    jobs: dict[str, int]
+    collections: int
+    files: int
+    chunks: int
+    queue_oldest_seconds: float
+
+
+def list_workers(services: Services) -> list[WorkerOut]:
+    """Return the workers that Redis knows.
+
+    Raises:
+        RedisUnavailable: If Redis does not answer.
+    """
+    connection = services.redis()
+    try:
+        workers: list[Any] = Worker.all(connection=connection)
+        found = []
+        for worker in workers:
+            beaten: Any = connection.get(heartbeat_key(worker.name))
+            age = time.time() - int(as_text(beaten)) if beaten else None
+            found.append(
+                WorkerOut(
+                    name=worker.name,
+                    host=worker.hostname,
+                    pid=worker.pid,
+                    state=worker.get_state(),
+                    ticket=worker.get_current_job_id(),
+                    heartbeat_age_seconds=age,
+                    alive=age is not None,
+                )
+            )
+    except (RedisError, OSError) as exc:
+        raise RedisUnavailable from exc
+    return sorted(found, key=lambda worker: worker.name)
+
+
+@router.get("/workers")
+def workers(_caller: Reader, services: ServicesDep) -> WorkersOut:
+    """List the workers and their hosts."""
+    with services.database.transaction() as connection:
+        hosts = list_hosts(connection)
+    return WorkersOut(items=list_workers(services), hosts=[HostOut(**host) for host in hosts])
+
+
+@router.get("/stats")
+def stats(caller: Reader, services: ServicesDep) -> StatsOut:
+    """Count the caller's jobs, files and chunks."""
+    with services.database.transaction() as connection:
+        counted: Stats = read_stats(connection, caller.tenant)
+    return StatsOut(
+        jobs=counted.jobs,
+        collections=counted.collections,
+        files=counted.files,
+        chunks=counted.chunks,
+        queue_oldest_seconds=counted.queue_oldest_seconds,
+    )

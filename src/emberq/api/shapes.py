@@ -1,0 +1,221 @@
+"""The shapes of requests and answers; OpenAPI is made from them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from emberq.errors import InvalidRequest
+
+T = TypeVar("T")
+
+__all__ = [
+    "CollectionIn",
+    "CollectionOut",
+    "FileOut",
+    "JobOut",
+    "Page",
+    "SearchIn",
+    "SearchOut",
+    "UploadOut",
+    "collection_out",
+    "decode_cursor",
+    "encode_cursor",
+    "file_out",
+    "job_out",
+]
+
+#: Collection names go into URLs and file paths of exports: letters, digits, dot, dash, underscore.
+_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
+
+
+class CollectionIn(BaseModel):
+    """A collection to make."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str = Field(pattern=_NAME, description="Letters, digits, dots, dashes, underscores.")
+    embedding_model: str | None = Field(None, max_length=300, description="The default model if left out.")
+    metadata: dict[str, Any] = Field(default_factory=dict)
+
+
+class CollectionOut(BaseModel):
+    """A collection."""
+
+    id: uuid.UUID
+    name: str
+    embedding_model: str
+    metadata: dict[str, Any]
+    created_at: datetime
+    files: int = 0
+
+
+class ErrorOut(BaseModel):
+    """Why a job failed, or why its last attempt did."""
+
+    code: str
+    message: str
+    hint: str = ""
+    stage: str | None = None
+    attempt: int | None = None
+    at: datetime | None = None
+
+
+class ProgressOut(BaseModel):
+    """How far the stage has come, in its own unit: pages, chunks."""
+
+    done: int
+    total: int
+
+
+class JobOut(BaseModel):
+    """A job."""
+
+    id: uuid.UUID
+    file_id: uuid.UUID
+    file_name: str
+    collection: str
+    state: Literal["pending", "queued", "processing", "completed", "failed", "cancelled"]
+    stage: str | None
+    progress: ProgressOut
+    attempt: int
+    max_attempts: int
+    quarantined: bool
+    waiting_reason: str | None = Field(None, description="Why it waits: no_worker, backoff, behind_N.")
+    error: ErrorOut | None
+    timings: dict[str, float] = Field(description="Seconds each stage took in the last attempt.")
+    config_version: int | None
+    worker: str | None
+    created_at: datetime
+    started_at: datetime | None
+    ended_at: datetime | None
+    traceparent: str | None
+
+
+class FileOut(BaseModel):
+    """A file, its newest version, and how far that has come."""
+
+    id: uuid.UUID
+    name: str
+    external_id: str
+    collection: str
+    metadata: dict[str, Any]
+    version: int
+    visible_version: int | None = Field(description="The version that searches see; none before the first.")
+    size: int
+    sha256: str
+    media_type: str | None
+    page_count: int | None
+    state: str
+    stage: str | None
+    error: ErrorOut | None
+    job_id: uuid.UUID
+    created_at: datetime
+
+
+class UploadOut(BaseModel):
+    """What an upload was acknowledged as."""
+
+    file: FileOut
+    job: JobOut
+    deduplicated: bool
+
+
+class Page(BaseModel, Generic[T]):
+    """A page of a listing; send `next_cursor` as `cursor` for the next one."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+class SearchIn(BaseModel):
+    """A search."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    query: str = Field(min_length=1, max_length=10_000)
+    k: int | None = Field(None, ge=1, le=1000, description="Most results; the setting rag_top_k if left out.")
+    mode: Literal["vector", "keyword", "hybrid"] | None = Field(
+        None, description="hybrid unless the setting rag_hybrid is off."
+    )
+    rerank: bool = False
+    filter: dict[str, Any] | None = Field(None, description="Only files whose metadata contains this.")
+
+
+class FileRef(BaseModel):
+    """The file a result is from."""
+
+    id: uuid.UUID
+    name: str
+
+
+class ResultOut(BaseModel):
+    """One result: `text` is characters `start` to `end` of the file's extracted text."""
+
+    text: str
+    score: float
+    file: FileRef
+    page: int | None
+    start: int
+    end: int
+    heading: str | None
+    metadata: dict[str, Any]
+
+
+class SearchOut(BaseModel):
+    """The results of a search, best first."""
+
+    results: list[ResultOut]
+    took_ms: float
+
+
+def collection_out(row: Mapping[Any, Any]) -> CollectionOut:
+    """Show a collection row."""
+    return CollectionOut(
+        **{key: row[key] for key in ("id", "name", "embedding_model", "metadata", "created_at")},
+        files=row.get("files", 0),
+    )
+
+
+def job_out(row: Mapping[Any, Any]) -> JobOut:
+    """Show a job row."""
+    fields = {key: row[key] for key in JobOut.model_fields if key != "progress"}
+    return JobOut(progress=ProgressOut(done=row["progress_done"], total=row["progress_total"]), **fields)
+
+
+def file_out(row: Mapping[Any, Any]) -> FileOut:
+    """Show a file row."""
+    return FileOut(
+        version=row["newest_version"], **{key: row[key] for key in FileOut.model_fields if key != "version"}
+    )
+
+
+def encode_cursor(rows: Sequence[Mapping[Any, Any]], limit: int) -> str | None:
+    """Return the cursor after the last row, nothing if the page was the last."""
+    if len(rows) < limit:
+        return None
+    last = rows[-1]
+    text = json.dumps([last["created_at"].isoformat(), str(last["id"])])
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_cursor(cursor: str | None) -> tuple[datetime, uuid.UUID] | None:
+    """Return the place a cursor stands for.
+
+    Raises:
+        InvalidRequest: If it is not a cursor that a listing gave out.
+    """
+    if cursor is None:
+        return None
+    try:
+        created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        return datetime.fromisoformat(created_at), uuid.UUID(row_id)
+    except (ValueError, TypeError, binascii.Error) as exc:
+        raise InvalidRequest("The cursor is not one that this listing gave out.") from exc

@@ -1,0 +1,132 @@
+"""Streamed uploads: multipart parts go to disk as they arrive, never into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import anyio.to_thread
+from fastapi import Request
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from emberq.errors import EmberqError, FileTooLarge, InvalidRequest
+from emberq.store.blobs import BlobWriter
+
+__all__ = ["Upload", "receive_upload"]
+
+#: Most bytes of a form field that is not the file.
+_MAX_FIELD_BYTES: Final = 64 * 1024
+
+
+class Upload:
+    """What a multipart request carried.
+
+    Attributes:
+        fields: The form's text fields.
+        file_name: The name of the part `file`, nothing if there was none.
+    """
+
+    def __init__(self, writer: BlobWriter, max_bytes: int) -> None:
+        """Collect into a blob writer, up to `max_bytes`."""
+        self.fields: dict[str, str] = {}
+        self.file_name: str | None = None
+        self._writer = writer
+        self._max_bytes = max_bytes
+        self._headers: dict[bytes, bytes] = {}
+        self._header = (bytearray(), bytearray())
+        self._field: str | None = None
+        self._value = bytearray()
+        self._is_file = False
+        self.is_complete = False
+
+    def callbacks(self) -> dict[str, Callable[..., None]]:
+        """Return the parser's callbacks."""
+        return {
+            "on_part_begin": self._begin,
+            "on_header_begin": self._begin_header,
+            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_headers_finished": self._end_headers,
+            "on_part_data": self._data,
+            "on_part_end": self._end,
+            "on_end": self._finish,
+        }
+
+    def _begin(self) -> None:
+        self._headers = {}
+        self._value = bytearray()
+
+    def _begin_header(self) -> None:
+        self._header = (bytearray(), bytearray())
+
+    def _end_header(self) -> None:
+        self._headers[bytes(self._header[0]).lower()] = bytes(self._header[1])
+
+    def _end_headers(self) -> None:
+        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
+        self._field = options.get(b"name", b"").decode("utf-8", "replace")
+        self._is_file = self._field == "file" and b"filename" in options
+        if self._is_file:
+            if self.file_name is not None:
+                raise InvalidRequest("A request uploads one file.", hint="Send one request for each file.")
+            name = options[b"filename"].decode("utf-8", "replace")
+            self.file_name = name.replace("\\", "/").rsplit("/", 1)[-1].replace("\0", "") or "unnamed"
+
+    def _data(self, data: bytes, start: int, end: int) -> None:
+        if not self._is_file:
+            self._value += data[start:end]
+            if len(self._value) > _MAX_FIELD_BYTES:
+                raise InvalidRequest(
+                    f"The form field {self._field!r} is longer than {_MAX_FIELD_BYTES} bytes."
+                )
+            return
+        if self._writer.size + end - start > self._max_bytes:
+            raise FileTooLarge(f"The file is larger than {self._max_bytes} bytes (max_file_size).")
+        self._writer.write(data[start:end])
+
+    def _end(self) -> None:
+        if not self._is_file and self._field:
+            self.fields[self._field] = self._value.decode("utf-8", "replace")
+
+    def _finish(self) -> None:
+        self.is_complete = True
+
+
+async def receive_upload(request: Request, writer: BlobWriter, *, max_bytes: int) -> Upload:
+    """Read a multipart request into a blob writer, as fast as the disk takes it.
+
+    Args:
+        request: A request with the part `file` and perhaps text fields.
+        writer: Where the file's bytes go; not committed here.
+        max_bytes: Longest file.
+
+    Returns:
+        The name and the fields; the bytes are in the writer.
+
+    Raises:
+        FileTooLarge: As soon as the file passes `max_bytes`.
+        InvalidRequest: If the body is not multipart, cut short, or has no part `file`.
+    """
+    kind, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary = options.get(b"boundary")
+    if kind != b"multipart/form-data" or not boundary:
+        raise InvalidRequest("The body must be multipart/form-data with a part named file.")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes + 10 * _MAX_FIELD_BYTES:
+        raise FileTooLarge(f"The request is larger than {max_bytes} bytes (max_file_size).")
+    upload = Upload(writer, max_bytes)
+    parser: Any = MultipartParser(boundary, upload.callbacks())
+    try:
+        async for data in request.stream():
+            # Hashing and writing leave the event loop free for everybody else.
+            await anyio.to_thread.run_sync(parser.write, data)
+    except EmberqError:
+        raise
+    except Exception as exc:
+        raise InvalidRequest(f"The multipart body cannot be read: {exc}") from exc
+    if not upload.is_complete:
+        raise InvalidRequest("The upload was cut short.", hint="Send it again; nothing was kept.")
+    if upload.file_name is None:
+        raise InvalidRequest("The form has no part named file.")
+    return upload

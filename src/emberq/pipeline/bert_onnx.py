@@ -1,0 +1,259 @@
+"""An ONNX graph from a BERT-family model directory, without torch.
+
+The graph file holds operators only: its weights are external data that point into
+`model.safetensors`, so they lie on disk once and are mapped, not copied. Only standard operators are
+used; ONNX Runtime folds the transposes and fuses GELU and the scaled attention product when it loads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from emberq.errors import EmbeddingUnavailable
+
+__all__ = ["GRAPH_VERSION", "build_bert_onnx"]
+
+#: Counts up when the graph built here changes, so that graphs of older versions are built anew.
+GRAPH_VERSION = 1
+
+#: The first opset whose Gelu is an operator of its own; LayerNormalization came with 17.
+_OPSET = 20
+#: The file format that came with opset 20's first release; every ONNX Runtime emberq allows reads it.
+_IR_VERSION = 9
+#: What is added to the scores of padding before the softmax: it makes their weight exactly zero in
+#: float32, and unlike infinity it keeps a row of padding only from becoming NaN.
+_MASKED_SCORE = -10000.0
+
+#: Model types of one architecture, with the offset of their first position embedding: RoBERTa counts
+#: positions from its padding id plus one, and the padding id is 1 in all published models of the kind.
+_POSITION_OFFSETS = {"bert": 0, "roberta": 2, "camembert": 2, "xlm-roberta": 2}
+#: `hidden_act` values and the `approximate` attribute of the Gelu operator that computes them.
+_GELU_KINDS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
+_STORED_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "BF16": TensorProto.BFLOAT16}
+
+
+class _Shape(NamedTuple):
+    """What the graph needs to know from `config.json`."""
+
+    layers: int
+    heads: int
+    hidden: int
+    epsilon: float
+    gelu: str
+    position_offset: int
+    pooling: str
+
+
+def build_bert_onnx(directory: Path, target: Path) -> None:
+    """Write the graph that turns token ids into sentence embeddings.
+
+    Inputs are `input_ids` and `attention_mask`, int64 `[batch, tokens]`, padded on the right; the
+    output `embedding` is float32 `[batch, hidden]`, pooled (mean, or the first token where the
+    directory's `1_Pooling/config.json` says so) and of length 1.
+
+    Args:
+        directory: Holds `config.json` and `model.safetensors`.
+        target: The file to write; it must lie in `directory`, because it points to the weights.
+
+    Raises:
+        EmbeddingUnavailable: If the directory is no BERT-family model, or the file cannot be written.
+    """
+    try:
+        shape = _read_shape(directory)
+        model = _Graph(directory / "model.safetensors", target.parent).build(shape)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        partial.write_bytes(model.SerializeToString())
+        partial.replace(target)
+    except (OSError, ValueError, KeyError) as exc:
+        raise EmbeddingUnavailable(
+            f"No ONNX graph can be built from the model in {directory}: {exc}.",
+            hint="The directory needs config.json and model.safetensors of a BERT-family model, and be writable.",
+        ) from exc
+
+
+def _read_shape(directory: Path) -> _Shape:
+    config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    kind = config.get("model_type")
+    if kind not in _POSITION_OFFSETS:
+        raise ValueError(f"model_type {kind!r} is none of {', '.join(_POSITION_OFFSETS)}")
+    if config.get("position_embedding_type", "absolute") != "absolute":
+        raise ValueError("its position embeddings are not absolute")
+    activation = config.get("hidden_act", "gelu")
+    if activation not in _GELU_KINDS:
+        raise ValueError(f"hidden_act {activation!r} is none of {', '.join(_GELU_KINDS)}")
+    return _Shape(
+        layers=config["num_hidden_layers"],
+        heads=config["num_attention_heads"],
+        hidden=config["hidden_size"],
+        epsilon=config.get("layer_norm_eps", 1e-12),
+        gelu=_GELU_KINDS[activation],
+        position_offset=_POSITION_OFFSETS[kind],
+        pooling=_read_pooling(directory),
+    )
+
+
+def _read_pooling(directory: Path) -> str:
+    path = directory / "1_Pooling" / "config.json"
+    if not path.exists():
+        return "mean"
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    modes = [key for key, value in config.items() if key.startswith("pooling_mode_") and value is True]
+    if modes == ["pooling_mode_mean_tokens"]:
+        return "mean"
+    if modes == ["pooling_mode_cls_token"]:
+        return "cls"
+    raise ValueError(f"its pooling {modes} is neither mean nor cls")
+
+
+class _Graph:
+    """A graph under construction: nodes in order, weights by reference, small constants by value."""
+
+    def __init__(self, weights: Path, base: Path) -> None:
+        self._location = str(weights.relative_to(base))
+        self._stored, self._data_start = _read_header(weights)
+        self._prefix = next(
+            (p for p in ("", "bert.", "roberta.") if f"{p}embeddings.word_embeddings.weight" in self._stored), ""
+        )
+        self._nodes: list[onnx.NodeProto] = []
+        self._initializers: dict[str, onnx.TensorProto] = {}
+
+    def build(self, shape: _Shape) -> onnx.ModelProto:
+        """Return the whole model."""
+        mask = self._op("Cast", "attention_mask", to=TensorProto.FLOAT)
+        hidden = self._embeddings(shape)
+        for layer in range(shape.layers):
+            hidden = self._layer(f"encoder.layer.{layer}.", hidden, mask, shape)
+        self._nodes.append(
+            helper.make_node(
+                "LpNormalization", [self._pool(hidden, mask, shape)], ["embedding"], axis=-1, p=2
+            )
+        )
+        inputs = [
+            helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
+            for name in ("input_ids", "attention_mask")
+        ]
+        output = helper.make_tensor_value_info("embedding", TensorProto.FLOAT, ["batch", shape.hidden])
+        graph = helper.make_graph(
+            self._nodes, "sentence_embedding", inputs, [output], list(self._initializers.values())
+        )
+        return helper.make_model(
+            graph,
+            producer_name="emberq",
+            ir_version=_IR_VERSION,
+            opset_imports=[helper.make_opsetid("", _OPSET)],
+        )
+
+    def _embeddings(self, shape: _Shape) -> str:
+        words = self._op("Gather", self._weight("embeddings.word_embeddings.weight"), "input_ids")
+        first = self._constant(np.array([shape.position_offset]))
+        length = self._op("Shape", "input_ids", start=1, end=2)
+        positions = self._op(
+            "Slice",
+            self._weight("embeddings.position_embeddings.weight"),
+            first,
+            self._op("Add", length, first),
+            self._constant(np.array([0])),
+        )
+        segment = self._op(
+            "Gather", self._weight("embeddings.token_type_embeddings.weight"), self._constant(np.array(0))
+        )
+        total = self._op("Add", words, self._op("Add", positions, segment))
+        return self._normalize("embeddings.LayerNorm", total, shape)
+
+    def _layer(self, name: str, hidden: str, mask: str, shape: _Shape) -> str:
+        attended = self._linear(f"{name}attention.output.dense", self._attention(name, hidden, mask, shape))
+        hidden = self._normalize(
+            f"{name}attention.output.LayerNorm", self._op("Add", attended, hidden), shape
+        )
+        wide = self._op("Gelu", self._linear(f"{name}intermediate.dense", hidden), approximate=shape.gelu)
+        narrow = self._linear(f"{name}output.dense", wide)
+        return self._normalize(f"{name}output.LayerNorm", self._op("Add", narrow, hidden), shape)
+
+    def _attention(self, name: str, hidden: str, mask: str, shape: _Shape) -> str:
+        per_head = shape.hidden // shape.heads
+        split = self._constant(np.array([0, 0, shape.heads, per_head]))
+        query, key, value = (
+            self._op("Reshape", self._linear(f"{name}attention.self.{part}", hidden), split)
+            for part in ("query", "key", "value")
+        )
+        scores = self._op(
+            "Div",
+            self._op(
+                "MatMul",
+                self._op("Transpose", query, perm=[0, 2, 1, 3]),
+                self._op("Transpose", key, perm=[0, 2, 3, 1]),
+            ),
+            self._constant(np.array(per_head**0.5, np.float32)),
+        )
+        weights = self._op("Softmax", self._op("Add", scores, self._padding_scores(mask)), axis=-1)
+        mixed = self._op("MatMul", weights, self._op("Transpose", value, perm=[0, 2, 1, 3]))
+        joined = self._op("Transpose", mixed, perm=[0, 2, 1, 3])
+        return self._op("Reshape", joined, self._constant(np.array([0, 0, shape.hidden])))
+
+    def _padding_scores(self, mask: str) -> str:
+        """Zero for a token, `_MASKED_SCORE` for padding; ONNX Runtime computes it once for all layers."""
+        absent = self._op("Sub", self._constant(np.array(1, np.float32)), mask)
+        scores = self._op("Mul", absent, self._constant(np.array(_MASKED_SCORE, np.float32)))
+        return self._op("Unsqueeze", scores, self._constant(np.array([1, 2])))
+
+    def _pool(self, hidden: str, mask: str, shape: _Shape) -> str:
+        if shape.pooling == "cls":
+            return self._op("Gather", hidden, self._constant(np.array(0)), axis=1)
+        # The sum will do for the mean: the normalisation that follows takes the length out again.
+        row = self._constant(np.array([1]))
+        return self._op("Squeeze", self._op("MatMul", self._op("Unsqueeze", mask, row), hidden), row)
+
+    def _linear(self, name: str, value: str) -> str:
+        transposed = self._op("Transpose", self._weight(f"{name}.weight"), perm=[1, 0])
+        return self._op("Add", self._op("MatMul", value, transposed), self._weight(f"{name}.bias"))
+
+    def _normalize(self, name: str, value: str, shape: _Shape) -> str:
+        scale, bias = self._weight(f"{name}.weight"), self._weight(f"{name}.bias")
+        return self._op("LayerNormalization", value, scale, bias, axis=-1, epsilon=shape.epsilon)
+
+    def _op(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        name = f"{kind}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(kind, list(inputs), [name], name=name, **attributes))
+        return name
+
+    def _constant(self, value: np.ndarray[Any, Any]) -> str:
+        name = f"constant_{value.dtype}_{value.tolist()}"
+        self._initializers.setdefault(name, numpy_helper.from_array(value, name))
+        return name
+
+    def _weight(self, name: str) -> str:
+        """Refer to a tensor of the weights file, as float32 whatever its stored type is."""
+        stored = self._stored[self._prefix + name]
+        kind = _STORED_TYPES.get(stored["dtype"])
+        if kind is None:
+            raise ValueError(f"{name} is stored as {stored['dtype']}, not as one of {', '.join(_STORED_TYPES)}")
+        begin, end = stored["data_offsets"]
+        if name not in self._initializers:
+            tensor = TensorProto(name=name, data_type=kind, dims=stored["shape"])
+            tensor.data_location = TensorProto.EXTERNAL
+            place = {"location": self._location, "offset": self._data_start + begin, "length": end - begin}
+            for key, value in place.items():
+                tensor.external_data.add(key=key, value=str(value))
+            self._initializers[name] = tensor
+        return name if kind == TensorProto.FLOAT else self._op("Cast", name, to=TensorProto.FLOAT)
+
+
+def _read_header(weights: Path) -> tuple[dict[str, Any], int]:
+    """Return the tensors' places by name, and where in the file their data start.
+
+    The format: eight bytes of little-endian length, then that many bytes of JSON, then the data.
+    """
+    with weights.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= weights.stat().st_size - 8:
+            raise ValueError(f"{weights.name} is cut short or no safetensors file")
+        header: dict[str, Any] = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    return header, 8 + length

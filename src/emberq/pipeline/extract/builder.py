@@ -1,0 +1,156 @@
+"""Assembles a `Document` piece by piece, so that no format has to think of its invariants."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Final
+
+from emberq.pipeline.document import Document, Segment, SegmentKind
+
+__all__ = ["TABLE_ROWS", "DocumentBuilder", "clean", "squeeze"]
+
+#: Rows per table segment: some hundred tokens, so that a splitter seldom has to cut one.
+TABLE_ROWS: Final = 50
+
+#: Deepest heading level a segment knows.
+_MAX_LEVEL: Final = 6
+
+_LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+#: Control characters that carry nothing in a text (tab and line feed do), and lone surrogates.
+_REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+_SPACES: Final = re.compile(r"[^\S\n]+")
+
+
+def clean(text: str) -> str:
+    r"""Return the text as a `Document` may hold it: NFC, `\n` line ends, no controls, no lone surrogates."""
+    if _LINE_ENDS.search(text):
+        text = _LINE_ENDS.sub("\n", text)
+    if _REFUSED.search(text):
+        text = _REFUSED.sub("", text)
+    return unicodedata.normalize("NFC", text)
+
+
+def squeeze(text: str) -> str:
+    """Return the text on one line, every run of whitespace as one space."""
+    return " ".join(text.split())
+
+
+class DocumentBuilder:
+    """Appends headings, paragraphs and tables to a document.
+
+    Invariants of what `build` returns: the text is clean (see `clean`); segments are in order, do not
+    overlap, lie inside the text, are not blank and neither begin nor end with whitespace; between them
+    there is only whitespace.
+    """
+
+    def __init__(self) -> None:
+        self._parts: list[str] = []
+        self._length = 0
+        self._segments: list[Segment] = []
+        #: 1-based page, slide, sheet or part that the next segments stand on.
+        self.page: int | None = None
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing a reader could see has been appended."""
+        return not self._segments
+
+    def heading(self, text: str, level: int) -> None:
+        """Append a heading on a line of its own.
+
+        Args:
+            text: Its words; line ends become spaces.
+            level: 1 for the highest; taken into 1 to 6.
+        """
+        self._append(SegmentKind.HEADING, squeeze(text), level=level)
+
+    def paragraph(self, text: str, *, tight: bool = False) -> None:
+        r"""Append a paragraph.
+
+        Args:
+            text: Its text; line ends within it stay.
+            tight: Whether it follows the last one on the next line, as list items do.
+        """
+        self._append(SegmentKind.PARAGRAPH, text, gap="\n" if tight else "\n\n")
+
+    def table(self, rows: Iterable[Sequence[str]]) -> None:
+        """Append rows as lines of `a | b | c`, in segments of `TABLE_ROWS` rows; empty rows are left out."""
+        lines = filter(None, map(_row, rows))
+        gap = "\n\n"
+        while block := list(islice(lines, TABLE_ROWS)):
+            self._append(SegmentKind.TABLE, "\n".join(block), gap=gap)
+            gap = "\n"
+
+    def extend(self, text: str, segments: Iterable[Segment], *, page: int | None = None) -> None:
+        """Append a text as it stands, with its own segments.
+
+        Words that no segment covers become paragraphs; segments are trimmed to their visible part.
+
+        Args:
+            text: A text that `clean` returned.
+            segments: In order, not overlapping, ranges of `text`.
+            page: Overrides the segments' pages, if given.
+        """
+        origin = self._begin("\n\n")
+        self._parts.append(text)
+        self._length += len(text)
+        done = 0
+        for segment in segments:
+            self._mark(text, Segment(SegmentKind.PARAGRAPH, done, segment.start), origin, page)
+            self._mark(text, segment, origin, page)
+            done = segment.end
+        self._mark(text, Segment(SegmentKind.PARAGRAPH, done, len(text)), origin, page)
+
+    def build(self, media_type: str, *, page_count: int | None = None) -> Document:
+        """Return the document.
+
+        Args:
+            media_type: What the bytes are.
+            page_count: Number of pages, if the format has such.
+        """
+        return Document("".join(self._parts), media_type, tuple(self._segments), page_count)
+
+    def _begin(self, gap: str) -> int:
+        if self._parts:
+            self._parts.append(gap)
+            self._length += len(gap)
+        return self._length
+
+    def _append(self, kind: SegmentKind, text: str, *, level: int = 0, gap: str = "\n\n") -> None:
+        text = clean(text).strip()
+        if not _is_visible(text):
+            return
+        start = self._begin(gap)
+        self._parts.append(text)
+        self._length += len(text)
+        self._segments.append(_segment(kind, start, self._length, self.page, level))
+
+    def _mark(self, text: str, segment: Segment, origin: int, page: int | None) -> None:
+        """Record a range of an appended text, trimmed, unless nothing of it can be seen."""
+        piece = text[segment.start : segment.end]
+        start = segment.start + len(piece) - len(piece.lstrip())
+        end = segment.end - (len(piece) - len(piece.rstrip()))
+        if start >= end:
+            return
+        number = page or segment.page or self.page
+        self._segments.append(_segment(segment.kind, origin + start, origin + end, number, segment.level))
+
+
+def _segment(kind: SegmentKind, start: int, end: int, page: int | None, level: int) -> Segment:
+    kept = min(max(level, 1), _MAX_LEVEL) if kind is SegmentKind.HEADING else 0
+    return Segment(kind, start, end, page, kept)
+
+
+def _is_visible(text: str) -> bool:
+    """Tell whether any character of the text leaves ink: no space, mark of order or of zero width."""
+    return any(char.isprintable() and not char.isspace() for char in text)
+
+
+def _row(cells: Sequence[str]) -> str:
+    texts = [squeeze(cell) for cell in cells]
+    while texts and not texts[-1]:
+        texts.pop()
+    return " | ".join(texts)
