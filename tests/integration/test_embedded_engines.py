@@ -3,8 +3,11 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import psutil
@@ -158,6 +161,24 @@ def test_ensure_starts_a_killed_engine_again_with_its_data(data_dir: Path, victi
         assert _redis(running.redis_url, "GET", "kept") == "7"
 
 
+def test_ensure_waits_for_a_backend_that_outlives_its_killed_server(data_dir: Path) -> None:
+    with Engines(data_dir, database_url=None, redis_url=None) as running:
+        url = running.database_url.replace("+psycopg", "")
+        with closing(psycopg.connect(url)) as connection, ThreadPoolExecutor(1) as pool:
+            # It computes, so it does not look whether the server still lives.
+            busy = pool.submit(connection.execute, "SELECT sum(sqrt(n)) FROM generate_series(1, 12000000) n")
+            backend = psutil.Process(connection.info.backend_pid)
+            identity = process_identity(backend.pid)
+            _wait(lambda: backend.cpu_times().user > 0.2)
+            os.kill(_pids(running)["postgres"], signal.SIGKILL)
+            _wait(lambda: running.check() == ("postgres",))
+            assert process_identity(backend.pid) == identity
+            assert running.ensure() == ("postgres",)
+            assert process_identity(backend.pid) != identity
+            assert isinstance(busy.exception(), psycopg.OperationalError)
+        assert _query(running.database_url, "SELECT 1") == [(1,)]
+
+
 def test_ensure_gives_a_vanished_socket_back(data_dir: Path) -> None:
     with Engines(data_dir, database_url=None, redis_url=None) as running:
         assert running._data is not None
@@ -255,17 +276,19 @@ def test_a_stale_lock_whose_pid_another_process_has_now_does_not_keep_postgres_f
     with Engines(data_dir, database_url=None, redis_url=None) as running:
         os.kill(_pids(running)["postgres"], signal.SIGKILL)
         _wait(lambda: running.check() == ("postgres",))
-    # As after a container's restart: both files name a pid that lives, but is somebody else.
+    # As after a container's restart: both files name a pid that lives, but is somebody else of the same user.
     cluster = data_dir / "postgres" / "data"
-    stranger = psutil.Process().parent()
-    assert stranger is not None
-    lock = (cluster / "postmaster.pid").read_text().split("\n", 1)
-    (cluster / "postmaster.pid").write_text(f"{stranger.pid}\n{lock[1]}")
-    identity = (data_dir / "postgres.pid").read_text().split(" ", 1)[1]
-    (data_dir / "postgres.pid").write_text(f"{stranger.pid} {identity}")
-    with Engines(data_dir, database_url=None, redis_url=None) as running:
-        assert _query(running.database_url, "SELECT 1") == [(1,)]
-    assert process_identity(stranger.pid) is not None
+    with subprocess.Popen(["sleep", "60"], user=cluster.stat().st_uid) as stranger:
+        lock = (cluster / "postmaster.pid").read_text().split("\n", 1)
+        (cluster / "postmaster.pid").write_text(f"{stranger.pid}\n{lock[1]}")
+        identity = (data_dir / "postgres.pid").read_text().split(" ", 1)[1]
+        (data_dir / "postgres.pid").write_text(f"{stranger.pid} {identity}")
+        try:
+            with Engines(data_dir, database_url=None, redis_url=None) as running:
+                assert _query(running.database_url, "SELECT 1") == [(1,)]
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
 
 
 def test_a_log_that_grew_too_long_is_set_aside_while_the_engine_runs(data_dir: Path) -> None:

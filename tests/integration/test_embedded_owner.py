@@ -25,7 +25,7 @@ from emberq.embedded.launch import process_identity
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(emberq.__file__).parents[1])}
 
 _OWNER = """
-import json, os, sys
+import json, os, pathlib, sys
 from emberq.embedded import Engines
 from emberq.errors import EmberqError
 engines = Engines(sys.argv[1], database_url=None, redis_url=None)
@@ -43,6 +43,7 @@ if sys.argv[2] == "fork":
     os.waitpid(child, 0)
 print(json.dumps({
     "uid": os.geteuid(), "pids": [engines._postgres.pid, engines._valkey.pid], "dead": engines.check(),
+    "traces": sorted(path.name for path in pathlib.Path(sys.argv[1]).glob("*.pid")),
     "database": engines.database_url, "redis": engines.redis_url,
 }), flush=True)
 sys.stdin.read()
@@ -181,6 +182,7 @@ def test_a_fork_of_the_owner_cannot_stop_or_restart_its_engines(tmp_path: Path) 
     with _owner(tmp_path, mode="fork") as owner:
         told = _told(owner)
         assert told["dead"] == []
+        assert told["traces"] == ["postgres.pid", "valkey.pid"]
         _insert(told)
 
 
@@ -260,6 +262,7 @@ def _run_launcher(
         capture_output=True,
         text=True,
         check=False,
+        extra_groups=[1] if os.geteuid() == 0 else None,
     )
 
 

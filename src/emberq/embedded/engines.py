@@ -126,9 +126,10 @@ class Engines:
 
     def _bring_up(self) -> None:
         # Valkey loads while PostgreSQL starts. No threads: an engine ends with the one that spawned it.
-        if self._valkey is not None:
-            self._valkey.launch()
+        valkey = self._valkey if self._valkey is not None and not self._valkey.is_alive else None
+        if valkey is not None:
+            valkey.launch()
         if self._postgres is not None:
             self._postgres.start()
-        if self._valkey is not None:
-            self._valkey.wait()
+        if valkey is not None:
+            valkey.wait()

@@ -18,10 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emberq.errors import EmbeddingUnavailable
 
-__all__ = ["GRAPH_VERSION", "build_bert_onnx"]
-
-#: Counts up when the graph built here changes, so that graphs of older versions are built anew.
-GRAPH_VERSION = 1
+__all__ = ["build_bert_onnx"]
 
 #: The first opset whose Gelu is an operator of its own; LayerNormalization came with 17.
 _OPSET = 20
@@ -74,7 +71,7 @@ def build_bert_onnx(directory: Path, target: Path) -> None:
     except (OSError, ValueError, KeyError) as exc:
         raise EmbeddingUnavailable(
             f"No ONNX graph can be built from the model in {directory}: {exc}.",
-            hint="The directory needs config.json and model.safetensors of a BERT-family model, and be writable.",
+            hint="It must hold a BERT-family model, config.json and model.safetensors, and be writable.",
         ) from exc
 
 
@@ -118,9 +115,8 @@ class _Graph:
     def __init__(self, weights: Path, base: Path) -> None:
         self._location = str(weights.relative_to(base))
         self._stored, self._data_start = _read_header(weights)
-        self._prefix = next(
-            (p for p in ("", "bert.", "roberta.") if f"{p}embeddings.word_embeddings.weight" in self._stored), ""
-        )
+        words = "embeddings.word_embeddings.weight"
+        self._prefix = next((name.removesuffix(words) for name in self._stored if name.endswith(words)), "")
         self._nodes: list[onnx.NodeProto] = []
         self._initializers: dict[str, onnx.TensorProto] = {}
 
@@ -233,7 +229,7 @@ class _Graph:
         stored = self._stored[self._prefix + name]
         kind = _STORED_TYPES.get(stored["dtype"])
         if kind is None:
-            raise ValueError(f"{name} is stored as {stored['dtype']}, not as one of {', '.join(_STORED_TYPES)}")
+            raise ValueError(f"{name} is of type {stored['dtype']}, none of {', '.join(_STORED_TYPES)}")
         begin, end = stored["data_offsets"]
         if name not in self._initializers:
             tensor = TensorProto(name=name, data_type=kind, dims=stored["shape"])

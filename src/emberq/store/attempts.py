@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, or_, select, update
+from sqlalchemy.orm import aliased
 
 from emberq.errors import Cancelled, EmberqError, FileError, Quarantined, WorkerLost
 from emberq.store.tables import (
@@ -85,16 +86,20 @@ def admit_jobs(connection: Connection, *, limit: int) -> list[tuple[uuid.UUID, s
 
     Two admitting processes never take the same job (SKIP LOCKED), and neither waits for the other.
     """
+    waiting = aliased(Job)
     chosen = (
-        select(Job.id)
-        .where(Job.state == JobState.PENDING, or_(Job.not_before.is_(None), Job.not_before <= func.now()))
-        .order_by(Job.priority, Job.created_at, Job.id)
+        select(waiting.id)
+        .where(
+            waiting.state == JobState.PENDING,
+            or_(waiting.not_before.is_(None), waiting.not_before <= func.now()),
+        )
+        .order_by(waiting.priority, waiting.created_at, waiting.id)
         .limit(limit)
         .with_for_update(skip_locked=True)
     )
     rows = connection.execute(
         update(Job)
-        .where(Job.id.in_(chosen.scalar_subquery()))
+        .where(Job.id.in_(chosen))
         .values(
             state=JobState.QUEUED,
             queued_at=func.now(),

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
 from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy.dialects.postgresql import distinct_on
 
 from emberq.errors import Cancelled
 from emberq.store.attempts import Attempt, LeaseLost
@@ -36,10 +37,10 @@ def known_vectors(
     """Return the vectors the tenant already has for these fingerprints, so that no text is embedded twice."""
     rows = connection.execute(
         select(ChunkRow.fingerprint, ChunkRow.embedding)
-        .distinct(ChunkRow.fingerprint)
+        .ext(distinct_on(ChunkRow.fingerprint))
         .where(ChunkRow.tenant == tenant, ChunkRow.fingerprint == func.any(list(fingerprints)))
     )
-    return {bytes(row.fingerprint): row.embedding.to_numpy().astype(np.float32) for row in rows}
+    return {bytes(row.fingerprint): np.asarray(row.embedding, dtype=np.float32) for row in rows}
 
 
 def commit_file(

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy.orm import aliased
 
 from emberq.errors import FileNotFound, IdempotencyConflict, RateLimited
 from emberq.store.blobs import StoredBlob
@@ -222,10 +223,11 @@ def _insert_version(connection: Connection, file_id: uuid.UUID, version: int, bl
 
 
 def _select_files() -> Any:
+    other = aliased(Job)
     newest_job = (
-        select(Job.id)
-        .where(Job.file_id == FileRow.id)
-        .order_by(Job.created_at.desc(), Job.id)
+        select(other.id)
+        .where(other.file_id == FileRow.id)
+        .order_by(other.created_at.desc(), other.id)
         .limit(1)
         .scalar_subquery()
     )

@@ -69,13 +69,12 @@ class Resource(Generic[T]):
     def _load(self) -> None:
         started = time.perf_counter()
         before = private_memory_bytes()
-        made: Any = self._function()
+        made = self._function()
         if inspect.isgenerator(made):
-            self._generator = made
-            value = next(made)
+            self._generator = cast("Iterator[T]", made)
+            self._value = next(self._generator)
         else:
-            value = made
-        self._value = value
+            self._value = cast("T", made)
         self._is_loaded = True
         _loaded.append(self)
         record = LoadRecord(

@@ -1,1 +1,7 @@
 """One module per family of file formats."""
+
+from __future__ import annotations
+
+from emberq.pipeline.extract.read import extract
+
+__all__ = ["extract"]

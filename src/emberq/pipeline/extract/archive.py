@@ -71,7 +71,9 @@ def _check_directory(members: list[zipfile.ZipInfo]) -> None:
         raise ArchiveBomb(f"The file holds {len(members):,} parts, more than {MAX_MEMBERS:,}.")
     total = sum(member.file_size for member in members)
     if total > MAX_TOTAL_BYTES:
-        raise ArchiveBomb(f"The file unpacks to {total >> 20:,} MiB, more than {MAX_TOTAL_BYTES >> 20:,} MiB.")
+        raise ArchiveBomb(
+            f"The file unpacks to {total >> 20:,} MiB, more than {MAX_TOTAL_BYTES >> 20:,} MiB."
+        )
     for member in members:
         ratio = member.file_size / max(member.compress_size, 1)
         if member.file_size > MAX_MEMBER_BYTES and ratio > MAX_RATIO:

@@ -50,13 +50,14 @@ class DocumentBuilder:
         self._parts: list[str] = []
         self._length = 0
         self._segments: list[Segment] = []
+        self._visible = False
         #: 1-based page, slide, sheet or part that the next segments stand on.
         self.page: int | None = None
 
     @property
     def is_blank(self) -> bool:
         """Whether nothing a reader could see has been appended."""
-        return not self._segments
+        return not self._visible
 
     def heading(self, text: str, level: int) -> None:
         """Append a heading on a line of its own.
@@ -94,6 +95,8 @@ class DocumentBuilder:
             segments: In order, not overlapping, ranges of `text`.
             page: Overrides the segments' pages, if given.
         """
+        if not text:
+            return
         origin = self._begin("\n\n")
         self._parts.append(text)
         self._length += len(text)
@@ -123,18 +126,20 @@ class DocumentBuilder:
         text = clean(text).strip()
         if not _is_visible(text):
             return
+        self._visible = True
         start = self._begin(gap)
         self._parts.append(text)
         self._length += len(text)
         self._segments.append(_segment(kind, start, self._length, self.page, level))
 
     def _mark(self, text: str, segment: Segment, origin: int, page: int | None) -> None:
-        """Record a range of an appended text, trimmed, unless nothing of it can be seen."""
+        """Record a range of an appended text, trimmed, unless it is blank."""
         piece = text[segment.start : segment.end]
         start = segment.start + len(piece) - len(piece.lstrip())
         end = segment.end - (len(piece) - len(piece.rstrip()))
         if start >= end:
             return
+        self._visible = self._visible or _is_visible(piece)
         number = page or segment.page or self.page
         self._segments.append(_segment(segment.kind, origin + start, origin + end, number, segment.level))
 

@@ -136,7 +136,5 @@ def _fits_cp1252(best: CharsetMatch, matches: list[CharsetMatch]) -> bool:
     """Tell whether windows-1252 reads nearly as well as the best match."""
     for match in matches:
         if "cp1252" in match.could_be_from_charset:
-            return (
-                match.chaos <= best.chaos + _TOLERANCE and match.coherence >= best.coherence - _TOLERANCE
-            )
+            return match.chaos <= best.chaos + _TOLERANCE and match.coherence >= best.coherence - _TOLERANCE
     return False

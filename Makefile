@@ -1,0 +1,75 @@
+# Two commands matter: `make demo` and `make test`. Each does all of its own set-up.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+VENV ?= .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+#: The first interpreter of a supported version that really starts.
+PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	>/dev/null 2>&1 && { command -v $$p; break; }; done)
+PIP := $(PY) -m pip --disable-pip-version-check --quiet
+WORKERS ?= 2
+TESTS ?= tests
+JOBS ?= 2
+
+$(VENV)/.default: pyproject.toml requirements/constraints.txt
+	@test -n "$(PYTHON)" || { echo "emberq needs Python 3.11, 3.12 or 3.13 with venv; none was found." >&2; exit 1; }
+	@echo "Installing emberq into $(VENV) (once) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --no-compile --require-hashes -r requirements/constraints.txt
+	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.default requirements/constraints-dev.txt
+	@echo "Installing the test tools into $(VENV) (once) ..."
+	@$(PIP) install --no-compile --require-hashes -r requirements/constraints-dev.txt
+	@touch $@
+
+$(VENV)/.model: $(VENV)/.default
+	@$(BIN)/emberq models pull
+	@touch $@
+
+.PHONY: demo up test test-quick lint format bench size pin clean help
+
+demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
+	@$(PY) examples/demo.py --workers $(WORKERS)
+
+up: $(VENV)/.default $(VENV)/.model  ## run emberq until Ctrl-C
+	@$(BIN)/emberq up --workers $(WORKERS)
+
+test: $(VENV)/.dev $(VENV)/.model  ## all tests, with real engines, a real model and real kills
+	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(TESTS)
+
+test-quick: $(VENV)/.dev  ## tests without I/O
+	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
+
+lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev  ## format and fix what can be fixed
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+bench: $(VENV)/.dev $(VENV)/.model  ## the figures of the README
+	@$(PY) bench/pipeline.py
+
+size:  ## measure the default install in a fresh venv
+	@PYTHON="$(PYTHON)" sh bench/install_size.sh
+
+pin:  ## write requirements/constraints*.txt anew (needs uv)
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make pin" pyproject.toml requirements/build.in -o requirements/constraints.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make pin" pyproject.toml requirements/build.in --group dev \
+		-c requirements/constraints.txt -o requirements/constraints-dev.txt
+
+clean:  ## remove the virtual environment and caches
+	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+
+help:  ## this list
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -1,0 +1,168 @@
+"""Tells what a file is by its bytes; a name only decides between kinds of plain text."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import puremagic
+
+from emberq.errors import CorruptFile, EmptyFile, EncryptedFile, UnsupportedMediaType
+from emberq.pipeline.extract import media
+from emberq.pipeline.extract.archive import open_archive, read_member
+from emberq.pipeline.extract.decode import guess_utf16
+from emberq.pipeline.extract.ole import OLE_MAGIC, root_entries
+from emberq.pipeline.textkind import text_kind
+
+__all__ = ["detect", "detect_stream"]
+
+#: Bytes read from the beginning; the rest only where a container or JSON needs it.
+_HEAD: Final = 64 * 1024
+
+#: A PDF's mark stands within these, by the standard's appendix on readers.
+_PDF_HEAD: Final = 1024
+
+_ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
+
+#: Main parts of the Office formats, by what is between the vendor and `.main+xml` in their type.
+_OFFICE: Final = (
+    (re.compile(rb"wordprocessingml\.(?:document|template)\.main|ms-word\.[\w.]+\.main"), media.DOCX),
+    (re.compile(rb"presentationml\.(?:presentation|slideshow|template)\.main"), media.PPTX),
+    (re.compile(rb"ms-powerpoint\.[\w.]+\.main"), media.PPTX),
+    (re.compile(rb"spreadsheetml\.(?:sheet|template)\.main"), media.XLSX),
+    (re.compile(rb"ms-excel\.sheet\.binary\.[\w.]*main"), media.XLSB),
+    (re.compile(rb"ms-excel\.[\w.]+\.main"), media.XLSX),
+)
+
+#: Files of text that are programs for a printer or an editor rather than words.
+_MARKED_TEXT: Final = ((b"{\\rtf", "an RTF document"), (b"%!PS", "a PostScript file"))
+
+#: Control characters that occur in real text: tab, line ends, form feed, escape, old end-of-file mark.
+_TEXT_CONTROLS: Final = b"\t\n\v\f\r\b\x1a\x1b"
+_CONTROLS: Final = bytes(set(range(0x20)) - set(_TEXT_CONTROLS)) + b"\x7f"
+
+#: Part of a text's bytes that may be other control characters; compressed bytes have a tenth.
+_MAX_CONTROLS: Final = 0.01
+
+#: Characters of puremagic's description that an error message shows.
+_MAX_DESCRIPTION: Final = 80
+
+
+def detect(path: Path, *, name: str | None = None) -> str:
+    """Return the media type of a file by its content.
+
+    Args:
+        path: The file.
+        name: What its sender called it; decides between plain text, Markdown and CSV where the text
+            itself leaves it open, and nothing else.
+
+    Raises:
+        ArchiveBomb: If it is a container that unpacks to far more than a document should.
+        CorruptFile: If it is a container whose directory is damaged.
+        EmptyFile: If it has no bytes.
+        EncryptedFile: If it is an Office document protected by a password.
+        UnsupportedMediaType: If there is no reader for it; the message names what it is.
+    """
+    with path.open("rb") as stream:
+        return detect_stream(stream, name=name)
+
+
+def detect_stream(stream: BinaryIO, *, name: str | None = None) -> str:
+    """Return the media type of an open file, as `detect`; its position is at the start afterwards."""
+    head = stream.read(_HEAD)
+    if not head:
+        raise EmptyFile
+    kind = _binary_kind(head, stream)
+    if kind is None:
+        _check_text(head, stream)
+        kind = text_kind(head, stream, name=name)
+    stream.seek(0)
+    return kind
+
+
+def _binary_kind(head: bytes, stream: BinaryIO) -> str | None:
+    """Return the type of a format with a signature, None if it may be text."""
+    if head.startswith(_ZIP):
+        return _zip_kind(stream)
+    if head.startswith(OLE_MAGIC):
+        return _ole_kind(stream)
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
+        return media.PDF
+    for mark, what in _MARKED_TEXT:
+        if head.startswith(mark):
+            raise UnsupportedMediaType(f"The file is {what}.")
+    return None
+
+
+def _has_late_pdf_mark(head: bytes) -> bool:
+    """Tell whether a PDF follows some bytes of a mail gateway or printer; prose that names it is none."""
+    found = re.search(rb"%PDF-\d\.\d[\r\n]", head[:_PDF_HEAD])
+    return found is not None and re.search(rb"\d+ \d+ obj\b", head[found.end() :]) is not None
+
+
+def _zip_kind(stream: BinaryIO) -> str:
+    with open_archive(stream) as archive:
+        names = frozenset(archive.namelist())
+        mimetype = read_member(archive, "mimetype").strip() if "mimetype" in names else b""
+        if mimetype == media.EPUB.encode() or (not mimetype and "META-INF/container.xml" in names):
+            return media.EPUB
+        if mimetype.startswith(media.ODS.encode()):
+            return media.ODS
+        if mimetype:
+            raise UnsupportedMediaType(
+                f"The file is a {mimetype[:_MAX_DESCRIPTION].decode('ascii', 'replace')}."
+            )
+        if "[Content_Types].xml" not in names:
+            raise UnsupportedMediaType(
+                "The file is a ZIP archive.", hint="Unpack it and upload the files in it one by one."
+            )
+        types = read_member(archive, "[Content_Types].xml")
+    for pattern, kind in _OFFICE:
+        if pattern.search(types):
+            return kind
+    raise UnsupportedMediaType("The file is an Office container, but no document, presentation or workbook.")
+
+
+def _ole_kind(stream: BinaryIO) -> str:
+    names = root_entries(stream)
+    if "EncryptedPackage" in names:
+        raise EncryptedFile("The Office document is protected by a password.")
+    if names & {"Workbook", "Book"}:
+        return media.XLS
+    if "WordDocument" in names:
+        raise UnsupportedMediaType(
+            "The file is a Word document of the old binary format (.doc).", hint="Save it as DOCX or PDF."
+        )
+    if "PowerPoint Document" in names:
+        raise UnsupportedMediaType(
+            "The file is a presentation of the old binary format (.ppt).", hint="Save it as PPTX or PDF."
+        )
+    if any(name.startswith("__substg1.0_") for name in names):
+        raise UnsupportedMediaType("The file is an Outlook message (.msg).", hint="Save it as EML.")
+    if not names:
+        raise CorruptFile("The compound file is damaged: its directory cannot be read.")
+    raise UnsupportedMediaType("The file is a compound file of an unknown program.")
+
+
+def _check_text(head: bytes, stream: BinaryIO) -> None:
+    """Refuse what is not text in any encoding."""
+    if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or guess_utf16(head):
+        return
+    if len(head.translate(None, _CONTROLS)) >= (1 - _MAX_CONTROLS) * len(head):
+        return
+    stream.seek(0)
+    raise UnsupportedMediaType(f"The file is {_describe(head)}.")
+
+
+def _describe(head: bytes) -> str:
+    """Name a binary file for a person."""
+    try:
+        matches = puremagic.magic_string(head)
+    except (puremagic.PureError, ValueError):
+        return "binary data of an unknown kind"
+    best = next((match for match in matches if match.name), None)
+    if best is None:
+        return "binary data of an unknown kind"
+    kind = f" ({best.mime_type})" if best.mime_type else ""
+    return f"not text but {best.name[:_MAX_DESCRIPTION]}{kind}"

@@ -1,0 +1,73 @@
+"""EPUB: the chapters of the spine in reading order, each of them XHTML."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Callable
+from typing import BinaryIO, Final
+from urllib.parse import unquote
+from zipfile import ZipFile
+
+from emberq.errors import CorruptFile, EncryptedFile
+from emberq.pipeline.extract.archive import open_archive, read_member
+from emberq.pipeline.extract.builder import DocumentBuilder
+from emberq.pipeline.extract.markup import write_html
+from emberq.pipeline.extract.ooxml import attribute, parse_xml
+
+__all__ = ["read"]
+
+_CONTAINER: Final = "META-INF/container.xml"
+_ENCRYPTION: Final = "META-INF/encryption.xml"
+
+#: Algorithms that only garble embedded fonts; any other hides the text.
+_FONT_ALGORITHMS: Final = frozenset({"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"})
+
+_CHAPTERS: Final = frozenset({"application/xhtml+xml", "text/html"})
+
+
+def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
+    """Read a book; a page is an item of the spine.
+
+    Returns:
+        The number of items.
+
+    Raises:
+        ArchiveBomb: If it would unpack to more than a document should.
+        CorruptFile: If it is damaged.
+        EncryptedFile: If its chapters are encrypted.
+    """
+    with open_archive(stream) as archive:
+        _check_rights(archive)
+        chapters = _spine(archive)
+        for number, chapter in enumerate(chapters, 1):
+            build.page = number
+            write_html(read_member(archive, chapter), build)
+            progress(number, len(chapters))
+    return len(chapters)
+
+
+def _check_rights(archive: ZipFile) -> None:
+    if _ENCRYPTION not in archive.namelist():
+        return
+    root = parse_xml(read_member(archive, _ENCRYPTION), name=_ENCRYPTION)
+    methods = root.iterfind(".//{*}EncryptedData/{*}EncryptionMethod")
+    if any(attribute(method, "Algorithm") not in _FONT_ALGORITHMS for method in methods):
+        raise EncryptedFile("The book is locked by digital rights management.")
+
+
+def _spine(archive: ZipFile) -> list[str]:
+    """Return the names of the chapters in reading order."""
+    container = parse_xml(read_member(archive, _CONTAINER), name=_CONTAINER)
+    package = next((attribute(root, "full-path") for root in container.iter("{*}rootfile")), "")
+    if not package:
+        raise CorruptFile("The book is damaged: it does not say where its contents are.")
+    root = parse_xml(read_member(archive, package), name=package)
+    items = {
+        attribute(item, "id"): posixpath.normpath(
+            posixpath.join(posixpath.dirname(package), unquote(attribute(item, "href")))
+        )
+        for item in root.iter("{*}item")
+        if attribute(item, "media-type") in _CHAPTERS
+    }
+    order = [attribute(reference, "idref") for reference in root.iter("{*}itemref")]
+    return [items[identity] for identity in order if identity in items]

@@ -1,0 +1,89 @@
+"""JSON and JSON Lines, unfolded into lines of `path: value`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
+
+from emberq.errors import CorruptFile
+from emberq.pipeline.extract.builder import DocumentBuilder
+from emberq.pipeline.extract.decode import decode
+
+__all__ = ["parse_json", "read", "read_lines"]
+
+
+def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
+    """Read a JSON file; each object of a list is a paragraph.
+
+    Raises:
+        CorruptFile: If it is not JSON.
+    """
+    try:
+        value = parse_json(decode(stream.read()))
+    except ValueError as exc:
+        raise CorruptFile(f"The JSON is damaged: {exc}.") from exc
+    if isinstance(value, list):
+        for item in value:
+            _write(item, build)
+    else:
+        _write(value, build)
+
+
+def read_lines(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
+    """Read JSON Lines; each line is a paragraph, one that is not JSON as it stands."""
+    # Not splitlines: a JSON string may hold the other line ends that it knows.
+    for line in decode(stream.read()).split("\n"):
+        try:
+            value = parse_json(line)
+        except ValueError:
+            build.paragraph(line)
+        else:
+            _write(value, build)
+
+
+def parse_json(text: str) -> Any:
+    """Return the value of a JSON text, its numbers as they are written.
+
+    Raises:
+        ValueError: If it is not JSON or nested beyond what the parser can follow.
+    """
+    try:
+        return json.loads(text, parse_int=str, parse_float=str)
+    except RecursionError as exc:
+        raise ValueError("it is nested too deeply") from exc
+
+
+def _write(value: Any, build: DocumentBuilder) -> None:
+    """Append a value, a paragraph for itself and for each object in a list within it."""
+    lines: list[str] = []
+    for starts_object, line in _lines(value):
+        if starts_object and lines:
+            build.paragraph("\n".join(lines))
+            lines.clear()
+        if line:
+            lines.append(line)
+    build.paragraph("\n".join(lines))
+
+
+def _lines(value: Any) -> Iterator[tuple[bool, str]]:
+    """Yield (whether a list's object begins here, `path: value` or nothing), depth first."""
+    stack: list[tuple[str, Any, bool]] = [("", value, False)]
+    while stack:
+        path, item, in_list = stack.pop()
+        if isinstance(item, dict):
+            yield in_list, ""
+            pairs = [(f"{path}.{key}" if path else key, child, False) for key, child in item.items()]
+            stack.extend(reversed(pairs))
+        elif isinstance(item, list):
+            children = [(f"{path}[{index}]", child, True) for index, child in enumerate(item)]
+            stack.extend(reversed(children))
+        else:
+            text = _scalar(item)
+            yield False, f"{path}: {text}" if path else text
+
+
+def _scalar(value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    return json.dumps(value)

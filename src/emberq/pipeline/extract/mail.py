@@ -1,0 +1,128 @@
+"""Mail: subject, correspondents and date, then each part in order, attachments included."""
+
+from __future__ import annotations
+
+import email
+import email.errors
+import email.header
+from collections.abc import Callable, Iterator
+from email.message import Message
+from typing import BinaryIO, Final, TypeAlias
+
+from emberq.pipeline.document import Document
+from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.decode import decode
+from emberq.pipeline.extract.markup import write_html
+from emberq.pipeline.extract.text import write_text
+
+__all__ = ["read"]
+
+#: Takes an attachment's bytes and name, gives its text or None if there is none to be had.
+_Attachment: TypeAlias = Callable[[bytes, str], Document | None]
+
+_SHOWN: Final = ("From", "To", "Cc", "Date")
+
+
+def read(
+    stream: BinaryIO,
+    build: DocumentBuilder,
+    progress: Callable[[int, int], None],
+    *,
+    attachment: _Attachment,
+) -> int:
+    """Read a message; a page is a part, the first of them the header with the first text.
+
+    Args:
+        stream: The message.
+        build: Takes the text.
+        progress: Called after each part.
+        attachment: Reads what is attached.
+
+    Returns:
+        The number of parts.
+    """
+    # The older policy parses headers leniently; the newer one fails on some that are malformed.
+    message = email.message_from_binary_file(stream)
+    build.page = 1
+    build.heading(_header(message, "Subject"), 1)
+    lines = ((name, _header(message, name)) for name in _SHOWN)
+    build.paragraph("\n".join(f"{name}: {value}" for name, value in lines if value))
+    parts = list(_parts(message))
+    for number, part in enumerate(parts, 1):
+        build.page = number
+        _write_part(part, build, attachment)
+        progress(number, len(parts))
+    return max(len(parts), 1)
+
+
+def _header(message: Message, name: str) -> str:
+    return _words(message.get(name, ""))
+
+
+def _words(value: object) -> str:
+    """Return a header's value with its encoded words decoded."""
+    try:
+        pieces = email.header.decode_header(str(value))
+        return squeeze("".join(_piece(text, charset) for text, charset in pieces))
+    except (email.errors.HeaderParseError, ValueError):
+        return squeeze(str(value))
+
+
+def _piece(text: bytes | str, charset: str | None) -> str:
+    if isinstance(text, str):
+        return text
+    try:
+        return text.decode(charset or "ascii")
+    except (LookupError, ValueError):
+        return decode(text)
+
+
+def _parts(message: Message) -> Iterator[Message]:
+    """Yield the parts a reader would be shown, of alternatives the last that has text."""
+    kind = message.get_content_type()
+    if kind == "message/rfc822" or not message.is_multipart():
+        yield message
+        return
+    children = [part for part in message.get_payload() if isinstance(part, Message)]
+    if kind == "multipart/alternative":
+        readable = [part for part in children if part.get_content_maintype() in {"text", "multipart"}]
+        children = readable[-1:] or children
+    for child in children:
+        yield from _parts(child)
+
+
+def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) -> None:
+    kind = part.get_content_type()
+    name = _words(part.get_filename() or "")
+    if kind == "message/rfc822":
+        inner = part.get_payload()
+        data = inner[0].as_bytes() if isinstance(inner, list) and inner else b""
+        _attach(data, name or "message.eml", build, attachment)
+        return
+    payload = part.get_payload(decode=True)
+    data = payload if isinstance(payload, bytes) else b""
+    if name or part.get_content_disposition() == "attachment" or part.get_content_maintype() != "text":
+        _attach(data, name, build, attachment)
+    elif kind == "text/html":
+        write_html(data, build, charset=part.get_content_charset())
+    else:
+        write_text(_text(data, part.get_content_charset()), build)
+
+
+def _text(data: bytes, charset: str | None) -> str:
+    # Many senders declare ASCII or latin-1 whatever they send; their superset is what they mean.
+    if charset and charset.lower() not in {"us-ascii", "ascii", "iso-8859-1", "utf-8"}:
+        try:
+            return data.decode(charset)
+        except (LookupError, ValueError):
+            pass
+    return decode(data)
+
+
+def _attach(data: bytes, name: str, build: DocumentBuilder, attachment: _Attachment) -> None:
+    document = attachment(data, name) if data else None
+    if document:
+        build.heading(name, 2)
+        build.extend(document.text, document.segments, page=build.page)
+    elif name:
+        build.paragraph(f"Attachment: {name}")

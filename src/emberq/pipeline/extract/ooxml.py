@@ -1,0 +1,136 @@
+"""What Word and PowerPoint files share: parts of XML in a zip container, tied by relationships."""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterator
+from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
+from urllib.parse import unquote
+
+from lxml import etree
+
+from emberq.errors import CorruptFile
+from emberq.pipeline.extract.archive import open_archive, read_member
+
+__all__ = ["Element", "Package", "Relationship", "attribute", "local_name", "parse_xml"]
+
+#: An lxml element; lxml publishes no types.
+Element: TypeAlias = Any
+
+
+class Relationship(NamedTuple):
+    """A link from one part to another.
+
+    Attributes:
+        kind: The last word of its type, e.g. `slide`.
+        part: The name of the part it leads to.
+    """
+
+    kind: str
+    part: str
+
+
+class Package:
+    """An open container; parts are parsed on demand and not kept."""
+
+    def __init__(self, stream: BinaryIO) -> None:
+        """Open a container.
+
+        Raises:
+            ArchiveBomb: If it would unpack to more than a document should.
+            CorruptFile: If it cannot be read.
+        """
+        self._archive = open_archive(stream)
+        self._names = frozenset(self._archive.namelist())
+
+    def main_part(self) -> str:
+        """Return the name of the document's main part.
+
+        Raises:
+            CorruptFile: If the container does not say.
+        """
+        for relationship in self.relationships("").values():
+            if relationship.kind == "officeDocument":
+                return relationship.part
+        raise CorruptFile("The file is damaged: it does not say where its document is.")
+
+    def xml(self, part: str) -> Element:
+        """Return the root element of a part.
+
+        Raises:
+            CorruptFile: If it is missing or not well-formed.
+            EncryptedFile: If a password protects it.
+        """
+        return parse_xml(read_member(self._archive, part), name=part)
+
+    def relationships(self, part: str) -> dict[str, Relationship]:
+        """Return a part's links to parts that exist, by their id; the container's own for an empty name."""
+        folder, name = posixpath.split(part)
+        source = posixpath.join(folder, "_rels", f"{name}.rels")
+        found: dict[str, Relationship] = {}
+        if source not in self._names:
+            return found
+        for link in self.xml(source):
+            target = unquote(attribute(link, "Target"))
+            # A target is relative to its part, or absolute with the container as its root.
+            path = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
+            if path in self._names:
+                kind = attribute(link, "Type").rpartition("/")[2]
+                found[attribute(link, "Id")] = Relationship(kind, path)
+        return found
+
+    def linked(self, part: str, *kinds: str) -> Iterator[str]:
+        """Yield the names of the parts that a part links to, each once, kind by kind."""
+        links = list(dict.fromkeys(self.relationships(part).values()))
+        for kind in kinds:
+            yield from (link.part for link in links if link.kind == kind)
+
+
+#: Nothing outside the file is fetched, no entity is put in, no document type is read.
+_SAFE: Final[dict[str, bool]] = {
+    "resolve_entities": False,
+    "no_network": True,
+    "load_dtd": False,
+    "dtd_validation": False,
+    "huge_tree": False,
+    "remove_comments": True,
+    "remove_pis": True,
+}
+
+
+def parse_xml(data: bytes, *, name: str) -> Element:
+    """Parse XML from an untrusted file.
+
+    Args:
+        data: The whole XML.
+        name: What to call it in an error.
+
+    Raises:
+        CorruptFile: If it is not well-formed.
+        MemoryError: If it does not fit.
+    """
+    try:
+        root = etree.fromstring(data, etree.XMLParser(**_SAFE))
+    except etree.XMLSyntaxError as exc:
+        if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
+            raise MemoryError from exc
+        raise CorruptFile(f"The part {name} is damaged: {exc.msg}.") from exc
+    if root is None:
+        raise CorruptFile(f"The part {name} is empty.")
+    return root
+
+
+def local_name(element: Element) -> str:
+    """Return an element's name without its namespace; strict and transitional files differ only there."""
+    tag = element.tag
+    return tag.rpartition("}")[2] if isinstance(tag, str) else ""
+
+
+def attribute(element: Element, name: str, default: str = "") -> str:
+    """Return an attribute's value, whatever its namespace; one without a namespace comes first."""
+    if (value := element.get(name)) is not None:
+        return str(value)
+    for key, value in element.items():
+        if key.rpartition("}")[2] == name:
+            return str(value)
+    return default

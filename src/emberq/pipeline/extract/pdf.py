@@ -1,0 +1,176 @@
+"""PDF through pdfium: lines and where they stand, from which headings and paragraphs follow."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import statistics
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import BinaryIO, Final
+
+import pypdfium2
+from pypdfium2 import raw
+
+from emberq.errors import CorruptFile, EncryptedFile
+from emberq.pipeline.extract.builder import DocumentBuilder
+
+__all__ = ["read"]
+
+#: A gap between two lines is a paragraph's end when it is this many times the page's usual one.
+_GAP: Final = 1.25
+
+#: A line is a heading's when its letters are this many times as high as the body's.
+_HEADING: Final = 1.15
+
+#: Characters a heading has at most; longer blocks in large letters are leads or posters.
+_HEADING_LENGTH: Final = 200
+
+#: Letters on a line whose height differs by less than this part are of one size.
+_SAME_SIZE: Final = 0.08
+
+#: Bytes at the end in which `startxref` must stand; the standard says 1,024, writers append more.
+_TAIL: Final = 64 * 1024
+
+#: What pdfium writes for a hyphen at a line's end.
+_HYPHENS: Final = "\x02\ufffe"
+_HYPHEN: Final = re.compile("[\x02\ufffe]")
+_LINE: Final = re.compile(r"[^\r\n]+")
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """One line of a page; `top`, `bottom` and `size` (a letter's height) in points, upwards."""
+
+    text: str
+    top: float
+    bottom: float
+    size: float
+
+
+def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
+    """Read a PDF, page by page.
+
+    Args:
+        stream: The file.
+        build: Takes the text.
+        progress: Called after each page.
+
+    Returns:
+        The number of pages.
+
+    Raises:
+        CorruptFile: If it is damaged or cut short.
+        EncryptedFile: If it needs a password to open.
+    """
+    try:
+        document = pypdfium2.PdfDocument(stream)
+    except pypdfium2.PdfiumError as exc:
+        if exc.err_code == raw.FPDF_ERR_PASSWORD:
+            raise EncryptedFile("The PDF is protected by a password.") from exc
+        raise CorruptFile("The PDF is damaged: its structure cannot be read.") from exc
+    with document:
+        # A writer ends every file with this; pdfium would quietly show what is left of a cut one.
+        if b"startxref" not in _tail(stream):
+            raise CorruptFile("The PDF is cut short: its end is missing.")
+        count = len(document)
+        if not count:
+            raise CorruptFile("The PDF is damaged: it has no pages.")
+        pages = []
+        for index in range(count):
+            pages.append(_page_lines(document, index, count))
+            progress(index + 1, count)
+    _write(pages, build)
+    return count
+
+
+def _tail(stream: BinaryIO) -> bytes:
+    size = stream.seek(0, 2)
+    stream.seek(max(0, size - _TAIL))
+    return stream.read()
+
+
+def _page_lines(document: pypdfium2.PdfDocument, index: int, count: int) -> list[_Line]:
+    try:
+        page = document[index]
+    except pypdfium2.PdfiumError as exc:
+        raise CorruptFile(f"Page {index + 1} of {count} of the PDF is damaged.") from exc
+    try:
+        content = page.get_textpage()
+    except pypdfium2.PdfiumError as exc:
+        raise CorruptFile(f"Page {index + 1} of {count} of the PDF is damaged.") from exc
+    else:
+        try:
+            return list(_lines(content))
+        finally:
+            content.close()
+    finally:
+        page.close()
+
+
+def _lines(content: pypdfium2.PdfTextPage) -> Iterator[_Line]:
+    text = content.get_text_range()
+    for match in _LINE.finditer(text):
+        if not match[0].strip():
+            continue
+        first = match.start() + len(match[0]) - len(match[0].lstrip())
+        last = match.start() + len(match[0].rstrip()) - 1
+        start, end = _box(content, first), _box(content, last)
+        size = max(start.top - start.bottom, end.top - end.bottom)
+        yield _Line(match[0], start.top, end.bottom, size)
+
+
+def _box(content: pypdfium2.PdfTextPage, index: int) -> raw.FS_RECTF:
+    """Return the box of the font around the character at an index of the page's text."""
+    box = raw.FS_RECTF()
+    character = raw.FPDFText_GetCharIndexFromTextIndex(content, index)
+    raw.FPDFText_GetLooseCharBox(content, character, ctypes.byref(box))
+    return box
+
+
+def _write(pages: list[list[_Line]], build: DocumentBuilder) -> None:
+    sizes: Counter[float] = Counter()
+    for line in (line for page in pages for line in page):
+        sizes[round(line.size, 1)] += len(line.text)
+    body = sizes.most_common(1)[0][0] if sizes else 0.0
+    blocks = [(number, block) for number, page in enumerate(pages, 1) for block in _blocks(page)]
+    larger = {round(block[0].size) for _, block in blocks if _is_heading(block, body)}
+    levels = {size: level for level, size in enumerate(sorted(larger, reverse=True), 1)}
+    for number, block in blocks:
+        build.page = number
+        if _is_heading(block, body):
+            build.heading(_join(block), levels[round(block[0].size)])
+        else:
+            build.paragraph(_join(block))
+
+
+def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
+    """Part a page's lines where the gap is wide, the letters change size or a column ends."""
+    steps = [above.bottom - line.bottom for above, line in zip(lines, lines[1:], strict=False)]
+    downward = [step for step in steps if step > 0]
+    usual = statistics.median_low(downward) if downward else 0.0
+    block = lines[:1]
+    for line, step in zip(lines[1:], steps, strict=False):
+        above = block[-1]
+        resized = abs(line.size - above.size) > _SAME_SIZE * max(line.size, above.size)
+        # Cells of a row stand side by side: no step, no new paragraph.
+        if resized or step > _GAP * usual or step < -above.size:
+            yield block
+            block = []
+        block.append(line)
+    if block:
+        yield block
+
+
+def _is_heading(block: list[_Line], body: float) -> bool:
+    return block[0].size > _HEADING * body and sum(len(line.text) for line in block) <= _HEADING_LENGTH
+
+
+def _join(block: Iterable[_Line]) -> str:
+    """Join lines, and words that a hyphen parts at a line's end."""
+    text = ""
+    for line in block:
+        gap = "" if not text or text[-1] in _HYPHENS else "\n"
+        text += gap + line.text
+    return _HYPHEN.sub("", text)

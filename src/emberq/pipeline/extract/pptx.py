@@ -1,0 +1,90 @@
+"""PowerPoint: slide by slide the title, the shapes, tables, diagrams and the speaker's notes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
+
+from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
+
+__all__ = ["read"]
+
+_TITLES: Final = frozenset({"title", "ctrTitle"})
+
+#: Placeholders the program fills by itself.
+_AUTOMATIC: Final = frozenset({"sldNum", "dt", "hdr", "sldImg"})
+
+
+def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
+    """Read a presentation; a page is a slide.
+
+    Returns:
+        The number of slides.
+
+    Raises:
+        ArchiveBomb: If it would unpack to more than a document should.
+        CorruptFile: If it is damaged.
+        EncryptedFile: If a part is protected by a password.
+    """
+    package = Package(stream)
+    main = package.main_part()
+    links = package.relationships(main)
+    ids = [
+        next((value for key, value in slide.items() if key.endswith("}id")), "")
+        for slide in package.xml(main).iter("{*}sldId")
+    ]
+    slides = [links[identity].part for identity in ids if identity in links]
+    for number, part in enumerate(slides, 1):
+        build.page = number
+        _write_slide(package, part, build)
+        progress(number, len(slides))
+    return len(slides)
+
+
+def _write_slide(package: Package, part: str, build: DocumentBuilder) -> None:
+    shapes = list(_shapes(package.xml(part)))
+    # A stable sort: the title first, the rest in drawing order.
+    for shape in sorted(shapes, key=lambda shape: _placeholder(shape) not in _TITLES):
+        if local_name(shape) == "tbl":
+            build.table(_rows(shape))
+        elif _placeholder(shape) in _TITLES:
+            build.heading(_text(shape), 1)
+        else:
+            build.paragraph(_text(shape))
+    for diagram in package.linked(part, "diagramData"):
+        build.paragraph(_text(package.xml(diagram)))
+    for notes in package.linked(part, "notesSlide"):
+        for shape in _shapes(package.xml(notes)):
+            build.paragraph(_text(shape))
+
+
+def _shapes(root: Element) -> Iterator[Element]:
+    """Yield shapes with text and tables, groups opened, in drawing order."""
+    for element in root.iter("{*}sp", "{*}tbl"):
+        if local_name(element.getparent()) == "Fallback" or _placeholder(element) in _AUTOMATIC:
+            continue
+        yield element
+
+
+def _placeholder(shape: Element) -> str:
+    for properties in shape.iterchildren("{*}nvSpPr"):
+        for placeholder in properties.iter("{*}ph"):
+            return attribute(placeholder, "type", "body")
+    return ""
+
+
+def _rows(table: Element) -> Iterator[list[str]]:
+    for row in table.iterchildren("{*}tr"):
+        yield [squeeze(_text(cell)) for cell in row.iterchildren("{*}tc")]
+
+
+def _text(element: Element) -> str:
+    """Return the text of an element's paragraphs, one a line."""
+    lines = ("".join(_runs(paragraph)) for paragraph in element.iter("{*}p"))
+    return "\n".join(line for line in lines if line.strip())
+
+
+def _runs(paragraph: Element) -> Iterator[str]:
+    for piece in paragraph.iter("{*}t", "{*}br"):
+        yield "\n" if local_name(piece) == "br" else piece.text or ""

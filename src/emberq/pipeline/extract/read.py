@@ -1,0 +1,111 @@
+"""Finds the reader for a media type and runs it."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Final, TypeAlias
+
+from emberq.errors import FileError, NoTextFound, UnsupportedMediaType
+from emberq.pipeline.document import Document
+from emberq.pipeline.extract import (
+    docx,
+    epub,
+    jsondata,
+    mail,
+    markdown,
+    markup,
+    media,
+    pdf,
+    pptx,
+    sheet,
+    text,
+)
+from emberq.pipeline.extract.builder import DocumentBuilder
+
+__all__ = ["Progress", "extract"]
+
+#: Takes pages (slides, sheets, parts) done and their total.
+Progress: TypeAlias = Callable[[int, int], None]
+
+#: Reads a stream into a builder and returns the number of pages, if the format has such.
+_Reader: TypeAlias = Callable[[BinaryIO, DocumentBuilder, Progress], int | None]
+
+#: How deep messages and their attachments may nest before the rest is left out.
+_MAX_DEPTH: Final = 3
+
+_READERS: Final[dict[str, _Reader]] = {
+    media.PDF: pdf.read,
+    media.DOCX: docx.read,
+    media.PPTX: pptx.read,
+    media.XLSX: sheet.read,
+    media.XLSB: sheet.read,
+    media.XLS: sheet.read,
+    media.ODS: sheet.read,
+    media.EPUB: epub.read,
+    media.HTML: markup.read,
+    media.MARKDOWN: markdown.read,
+    media.CSV: text.read_csv,
+    media.TEXT: text.read,
+    media.JSON: jsondata.read,
+    media.JSON_LINES: jsondata.read_lines,
+}
+
+
+def extract(path: Path, *, media_type: str, progress: Progress | None = None) -> Document:
+    """Read a file into a document.
+
+    Args:
+        path: The file.
+        media_type: What its bytes are, as `detect` says.
+        progress: Called after each page, slide, sheet or part with (done, total).
+
+    Raises:
+        FileError: If the file cannot be read; the subclass says why.
+        NoTextFound: If it can be read and has no text.
+    """
+    with path.open("rb") as stream:
+        return _extract(stream, media_type, progress or _ignore, depth=1)
+
+
+def _extract(stream: BinaryIO, media_type: str, progress: Progress, *, depth: int) -> Document:
+    build = DocumentBuilder()
+    if media_type == media.EML:
+        attachment = partial(_attachment, depth=depth + 1) if depth < _MAX_DEPTH else _leave_out
+        pages: int | None = mail.read(stream, build, progress, attachment=attachment)
+    elif reader := _READERS.get(media_type):
+        pages = reader(stream, build, progress)
+    else:
+        raise UnsupportedMediaType(f"There is no reader for {media_type}.")
+    if build.is_blank:
+        raise NoTextFound(_no_text(media_type, pages))
+    return build.build(media_type, page_count=pages)
+
+
+def _attachment(data: bytes, name: str, *, depth: int) -> Document | None:
+    """Read an attachment, or return None if it is of no use: a picture, a locked or damaged file."""
+    # Detection itself uses modules of this package.
+    from emberq.pipeline.detect import detect_stream
+
+    stream = io.BytesIO(data)
+    try:
+        return _extract(stream, detect_stream(stream, name=name), _ignore, depth=depth)
+    except FileError:
+        return None
+
+
+def _leave_out(_data: bytes, _name: str) -> Document | None:
+    return None
+
+
+def _ignore(_done: int, _total: int) -> None:
+    return None
+
+
+def _no_text(media_type: str, pages: int | None) -> str:
+    if media_type != media.PDF:
+        return "The file was read, but it has no text."
+    counted = "1 page, which has" if pages == 1 else f"{pages} pages, none of which has"
+    return f"The PDF has {counted} a text layer." if pages != 1 else "The PDF has 1 page and no text layer."

@@ -1,0 +1,86 @@
+"""Workbooks (XLSX, XLSB, XLS, ODS) through calamine, which reads values and runs no formulas."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, Final
+
+import python_calamine
+
+from emberq.errors import CorruptFile, EncryptedFile
+from emberq.pipeline.extract.archive import open_archive
+from emberq.pipeline.extract.builder import DocumentBuilder
+
+__all__ = ["read"]
+
+#: How a zip container begins; only the old binary workbooks are none.
+_ZIP: Final = b"PK\x03\x04"
+
+
+def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
+    """Read a workbook; a page is a sheet and its name a heading.
+
+    Returns:
+        The number of sheets.
+
+    Raises:
+        ArchiveBomb: If it would unpack to more than a document should.
+        CorruptFile: If it is damaged.
+        EncryptedFile: If it is protected by a password.
+    """
+    if stream.read(len(_ZIP)) == _ZIP:
+        open_archive(stream).close()
+    stream.seek(0)
+    try:
+        with python_calamine.CalamineWorkbook.from_filelike(stream) as workbook:
+            sheets = workbook.sheets_metadata
+            names = [sheet.name for sheet in sheets if sheet.typ == python_calamine.SheetTypeEnum.WorkSheet]
+            for number, name in enumerate(names, 1):
+                build.page = number
+                _write_sheet(name, workbook.get_sheet_by_name(name), build)
+                progress(number, len(names))
+    except python_calamine.PasswordError as exc:
+        raise EncryptedFile("The workbook is protected by a password.") from exc
+    except python_calamine.CalamineError as exc:
+        raise CorruptFile(f"The workbook is damaged: {exc}.") from exc
+    return len(names)
+
+
+def _write_sheet(name: str, sheet: python_calamine.CalamineSheet, build: DocumentBuilder) -> None:
+    rows = _rows(sheet)
+    first = next(rows, None)
+    # A name alone, `Sheet1`, is no text.
+    if first is None:
+        return
+    build.heading(name, 1)
+    build.table(_chain(first, rows))
+
+
+def _chain(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
+    yield first
+    yield from rest
+
+
+def _rows(sheet: python_calamine.CalamineSheet) -> Iterator[list[str]]:
+    """Yield the rows that hold anything."""
+    for row in sheet.to_python(skip_empty_area=True):
+        cells = [_cell(value) for value in row]
+        if any(cells):
+            yield cells
+
+
+def _cell(value: Any) -> str:
+    """Write a value as a person would have typed it."""
+    match value:
+        case bool():
+            return "TRUE" if value else "FALSE"
+        case float():
+            # 15 digits are what a workbook stores exactly.
+            return f"{value:.15g}"
+        case datetime.datetime() if value.time() == datetime.time():
+            return value.date().isoformat()
+        case datetime.datetime():
+            return value.isoformat(" ", "seconds")
+        case _:
+            return str(value)

@@ -1,0 +1,145 @@
+"""Tells the kinds of text apart: JSON, HTML, mail, CSV, Markdown and plain."""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePath
+from typing import BinaryIO, Final
+
+from emberq.pipeline.extract import media
+from emberq.pipeline.extract.decode import decode
+from emberq.pipeline.extract.delimited import find_delimiter
+from emberq.pipeline.extract.jsondata import parse_json
+
+__all__ = ["text_kind"]
+
+_SUFFIXES: Final = {
+    ".csv": media.CSV,
+    ".tsv": media.CSV,
+    ".tab": media.CSV,
+    ".md": media.MARKDOWN,
+    ".markdown": media.MARKDOWN,
+    ".mdown": media.MARKDOWN,
+    ".txt": media.TEXT,
+    ".text": media.TEXT,
+    ".log": media.TEXT,
+}
+
+_HTML_DOCUMENT: Final = re.compile(
+    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)[\s>]",
+    re.IGNORECASE | re.DOTALL,
+)
+#: A piece of HTML without its frame: it begins with one of these elements and closes it or another.
+_HTML_PIECE: Final = re.compile(
+    r"\s*(?:<!--.*?-->\s*)*<(?:a|article|b|br|div|font|form|h[1-6]|iframe|img|li|main|meta|nav|ol|p|pre|script"
+    r"|section|span|style|table|title|ul)(?:\s[^>]*)?/?>",
+    re.IGNORECASE | re.DOTALL,
+)
+
+#: Header fields of mail; three of them, one naming the sender, are no accident.
+_MAIL_FIELDS: Final = frozenset(
+    "arc-seal authentication-results bcc cc content-transfer-encoding content-type date delivered-to"
+    " dkim-signature from in-reply-to list-id message-id mime-version received received-spf references"
+    " reply-to return-path sender subject to user-agent x-mailer".split()
+)
+_MIN_MAIL_FIELDS: Final = 3
+_FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*):")
+
+_MARKDOWN_MARKS: Final = {
+    "heading": re.compile(r"^ {0,3}#{1,6} +\S", re.MULTILINE),
+    "underlined": re.compile(r"^\S[^\n]*\n(?:={3,}|-{3,})[ \t]*$", re.MULTILINE),
+    "fence": re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE),
+    "link": re.compile(r"!?\[[^\]\n]+\]\([^)\s]+[^)\n]*\)"),
+    "rule": re.compile(
+        r"^ {0,3}\|?[ \t]*:?-{3,}:?[ \t]*(?:\|[ \t]*:?-{3,}:?[ \t]*)+\|?[ \t]*$", re.MULTILINE
+    ),
+    "list": re.compile(r"^ {0,3}(?:[-*+]|\d{1,3}\.) +\S", re.MULTILINE),
+    "strong": re.compile(r"\*\*[^\s*][^*\n]*\*\*"),
+    "quote": re.compile(r"^ {0,3}> ?\S", re.MULTILINE),
+}
+#: Marks that plain text does not have by accident; lists and quotes it has.
+_TELLING_MARKS: Final = frozenset({"heading", "underlined", "fence", "link", "rule", "strong"})
+#: A title on the first line with a blank line after it.
+_TITLE: Final = re.compile(r"\s*# +\S[^\n]*\n\s*\n")
+
+#: Rows that must agree before a text is a table, without and with a name that says so.
+_CSV_ROWS: Final = 3
+_CSV_ROWS_NAMED: Final = 1
+
+
+def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
+    """Return the media type of a text.
+
+    Args:
+        head: Its first bytes.
+        stream: The whole of it, read only if the beginning looks like JSON.
+        name: What its sender called it, for a tie.
+    """
+    text = decode(head)
+    is_whole = not stream.read(1)
+    if kind := _json_kind(text, stream, is_whole=is_whole):
+        return kind
+    marks = {mark for mark, pattern in _MARKDOWN_MARKS.items() if pattern.search(text)}
+    if _HTML_DOCUMENT.match(text) or (
+        _HTML_PIECE.match(text) and "</" in text and not marks & _TELLING_MARKS
+    ):
+        return media.HTML
+    if _is_mail(text):
+        return media.EML
+    hint = _SUFFIXES.get(PurePath(name or "").suffix.lower())
+    return _plain_kind(text if is_whole else text.rpartition("\n")[0] or text, marks, hint)
+
+
+def _plain_kind(text: str, marks: set[str], hint: str | None) -> str:
+    """Choose between Markdown, CSV and plain text: by the text if it is clear, else by the name."""
+    if text.startswith("#!"):
+        return media.TEXT
+    telling = len(marks & _TELLING_MARKS)
+    if "rule" in marks or (telling and len(marks) > 1) or _TITLE.match(text):
+        return media.MARKDOWN
+    if find_delimiter(text, min_rows=_CSV_ROWS):
+        return media.CSV
+    if hint == media.CSV and (find_delimiter(text, min_rows=_CSV_ROWS_NAMED) or _is_column(text)):
+        return media.CSV
+    return media.MARKDOWN if hint == media.MARKDOWN else media.TEXT
+
+
+def _is_column(text: str) -> bool:
+    """Tell whether a text may be a table of one column: no blank lines between its rows."""
+    return all(line.strip() for line in text.strip().splitlines())
+
+
+def _json_kind(text: str, stream: BinaryIO, *, is_whole: bool) -> str | None:
+    start = text.lstrip("\ufeff \t\r\n")
+    if not start.startswith(("{", "[")):
+        return None
+    lines = [line for line in start.split("\n", 3)[:3] if line.strip()]
+    # The last line may be cut by the end of what was read.
+    if len(lines) > 1 and all(_is_json(line) for line in lines[: 2 if is_whole or len(lines) > 2 else 1]):  # noqa: PLR2004
+        return media.JSON_LINES
+    if not is_whole:
+        stream.seek(0)
+        text = decode(stream.read())
+    return media.JSON if _is_json(text) else None
+
+
+def _is_json(text: str) -> bool:
+    try:
+        return isinstance(parse_json(text), dict | list)
+    except ValueError:
+        return False
+
+
+def _is_mail(text: str) -> bool:
+    """Tell whether a text begins with a mail's header."""
+    known: set[str] = set()
+    for line in text.splitlines():
+        if not line:
+            break
+        if line[0] in " \t":
+            continue
+        field = _FIELD.match(line)
+        if not field:
+            return False
+        known.update({field[1].lower()} & _MAIL_FIELDS)
+    return len(known) >= _MIN_MAIL_FIELDS and bool(known & {"from", "sender", "return-path", "received"})

@@ -1,0 +1,113 @@
+"""Fixtures for all floors: one pair of engines per test process, a database of its own per test."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from sqlalchemy import create_engine, text
+
+from emberq.config.environment import Environment
+from emberq.embedded import Engines
+from emberq.store.migrate import migrate
+from emberq.store.services import Services, configure_services
+
+TEMPLATE = "emberq_template"
+
+
+@pytest.fixture(scope="session")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    """PostgreSQL and Valkey, as `emberq up` starts them."""
+    with Engines(tmp_path_factory.mktemp("engines"), database_url=None, redis_url=None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template_database(engines: Engines) -> str:
+    """A migrated database that others are copied from in milliseconds."""
+    from emberq.store.database import Database
+
+    _admin(engines, f"CREATE DATABASE {TEMPLATE}")
+    database = Database(_url(engines, TEMPLATE))
+    migrate(database)
+    database.close()
+    return TEMPLATE
+
+
+@pytest.fixture
+def database_url(engines: Engines, template_database: str) -> Iterator[str]:
+    """An empty, migrated database of the test's own."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    _admin(engines, f"CREATE DATABASE {name} TEMPLATE {template_database}")
+    yield _url(engines, name)
+    _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def redis_url(engines: Engines) -> Iterator[str]:
+    """An empty Valkey."""
+    from redis import Redis
+
+    connection = Redis.from_url(engines.redis_url)
+    connection.flushall()
+    yield engines.redis_url
+    connection.flushall()
+    connection.close()
+
+
+@pytest.fixture
+def services(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Services]:
+    """The services of this process, on the test's own database."""
+    from emberq.worker.redis_pools import close_redis_pools
+
+    environment = Environment(data_dir=tmp_path)
+    configured = configure_services(environment, database_url=database_url, redis_url=redis_url)
+    yield configured
+    configured.database.close()
+    close_redis_pools()
+
+
+@pytest.fixture
+def models_dir() -> Path:
+    """The directory of the real model; tests that need it say what to do when it is missing."""
+    from emberq.pipeline.model_files import find_model
+
+    return find_model().directory
+
+
+@pytest.fixture(autouse=True)
+def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep the developer's own settings out of the tests."""
+    for name in list(os.environ):
+        if name.startswith("EMBERQ_") and name != "EMBERQ_MODELS_DIR":
+            monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def new_database(engines: Engines) -> Iterator[Callable[[], str]]:
+    """Make empty databases without a schema."""
+    made: list[str] = []
+
+    def make() -> str:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        _admin(engines, f"CREATE DATABASE {name}")
+        made.append(name)
+        return _url(engines, name)
+
+    yield make
+    for name in made:
+        _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def _url(engines: Engines, database: str) -> str:
+    return engines.database_url.replace("/emberq?", f"/{database}?")
+
+
+def _admin(engines: Engines, statement: str) -> None:
+    engine = create_engine(_url(engines, "postgres"), isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+    engine.dispose()

@@ -1,0 +1,84 @@
+"""Jobs and resources that the worker tests run in real workers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from emberq import job_scope, progress, resource
+
+LOADS = Path(os.environ.get("WARM_JOBS_LOADS", "/dev/null"))
+
+
+@resource
+def model() -> dict[str, int]:
+    with LOADS.open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    return {"pid": os.getpid()}
+
+
+@resource
+def cleaned() -> Iterator[str]:
+    yield "open"
+
+
+def where() -> list[int]:
+    """Return the horse's process and the one that loaded the model."""
+    return [os.getpid(), model()["pid"]]
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def raise_error() -> None:
+    msg = "as expected"
+    raise ValueError(msg)
+
+
+def sleep(seconds: float) -> str:
+    time.sleep(seconds)
+    return "slept"
+
+
+def change_everything(tmp: str) -> None:
+    """Leave the environment, the directory and a handler changed."""
+    os.environ["WARM_JOBS_LEFT"] = "behind"
+    os.chdir(tmp)
+    signal.signal(signal.SIGALRM, signal.SIG_IGN)
+
+
+def look_around() -> list[str]:
+    return [os.environ.get("WARM_JOBS_LEFT", ""), str(Path.cwd()), str(signal.getsignal(signal.SIGTERM))]
+
+
+_leaked: list[object] = []
+
+
+def leak(kind: str) -> int:
+    """Leave a socket or a thread behind."""
+    if kind == "socket":
+        _leaked.append(socket.socket())
+    else:
+        thread = threading.Thread(target=time.sleep, args=(60,), daemon=True)
+        thread.start()
+        _leaked.append(thread)
+    return os.getpid()
+
+
+def scoped(path: str) -> int:
+    """Open a file in the job's scope; it is closed when the job ends."""
+    with job_scope() as scope:
+        scope.closing(Path(path).open("a"))  # noqa: SIM115 - the scope closes it
+        progress(1, 1, stage="writing")
+    return os.getpid()
+
+
+def counts() -> list[int]:
+    """Return this process's descriptors and threads."""
+    return [len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))]
