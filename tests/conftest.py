@@ -8,14 +8,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from sqlalchemy import create_engine, text
 
 from emberq.config.environment import Environment
 from emberq.embedded import Engines
 from emberq.store.migrate import migrate
 from emberq.store.services import Services, configure_services
+from emberq.telemetry.logs import ensure_logs
 
 TEMPLATE = "emberq_template"
+
+#: Machines are shared: a slow example is no failure.
+settings.register_profile("shared-machine", deadline=None)
+settings.load_profile("shared-machine")
+ensure_logs()
 
 
 @pytest.fixture(scope="session")

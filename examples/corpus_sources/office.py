@@ -6,6 +6,8 @@ from io import BytesIO
 from typing import Any
 from zipfile import ZipFile
 
+from corpus_sources.archives import WRITTEN, repack
+from corpus_sources.blocks import Block, Kind, parse, sections
 from docx import Document
 from docx.document import Document as WordDocument
 from lxml import etree
@@ -14,9 +16,6 @@ from openpyxl.styles import Font
 from openpyxl.writer.excel import ExcelWriter
 from pptx import Presentation
 from pptx.util import Emu, Pt
-
-from corpus_sources.archives import WRITTEN, repack
-from corpus_sources.blocks import Block, Kind, parse, sections
 
 __all__ = ["make_docx", "make_pptx", "make_xlsx"]
 

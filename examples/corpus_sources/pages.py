@@ -5,6 +5,7 @@ from __future__ import annotations
 from io import BytesIO
 from xml.sax.saxutils import escape
 
+from corpus_sources.blocks import Block, Kind, parse
 from reportlab.lib import colors
 from reportlab.lib.pagesizes import A5
 from reportlab.lib.styles import getSampleStyleSheet
@@ -19,8 +20,6 @@ from reportlab.platypus import (
     Table,
     TableStyle,
 )
-
-from corpus_sources.blocks import Block, Kind, parse
 
 __all__ = ["make_pdf"]
 

@@ -29,8 +29,8 @@ TEXTS = [
     "A warm worker keeps its model in memory, so the next file does not wait for it.",
     "naïve café façade — coöperate, Ångström, São Tomé",
     "Die Lieferung verzögert sich um drei Wochen, weil ein Bauteil fehlt.",
-    "Поезд отходит с третьего пути в половине девятого.",
-    "会议改到星期四下午三点，请带上合同。",
+    "Поезд отходит с третьего пути в половине девятого.",  # noqa: RUF001
+    "会议改到星期四下午三点，请带上合同。",  # noqa: RUF001
     "東京の天気は明日も晴れでしょう。",
     "배송은 월요일에 시작됩니다.",
     "يبدأ الاجتماع في الساعة التاسعة صباحا",

@@ -10,11 +10,13 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Self
 
 from emberq.embedded.account import may_bypass_search
+from emberq.embedded.launch import process_identity
 from emberq.errors import InvalidRequest
 
 __all__ = ["LONGEST_SOCKET_NAME", "DataDirectory", "DataDirectoryError", "DataDirectoryInUse"]
@@ -24,6 +26,9 @@ LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
 
 #: Bytes a socket's path may have: the kernels allow 107 (Linux) and 103 (macOS), and one spare is polite.
 _SOCKET_PATH_LIMIT = 100
+
+#: Seconds to wait for a lock whose holder is dead: a child of it that was about to exec still has its copy.
+_GRACE_SECONDS = 2.0
 
 #: Characters that PostgreSQL or libpq read as syntax in a socket directory's name.
 _SYNTAX = frozenset(",\"'\\")
@@ -101,11 +106,11 @@ class DataDirectory:
                 f"{self.path} cannot be used as data directory: {exc.strerror}."
             ) from exc
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
-            holder = _describe_holder(lock)
+            _take(lock)
+        except BlockingIOError as exc:
+            holder = _holder(lock)
             os.close(lock)
-            raise DataDirectoryInUse(f"{self.path} is in use by {holder}.") from exc
+            raise DataDirectoryInUse(f"{self.path} is in use by {_describe(holder)}.") from exc
         record = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(), "runs": self._purpose}
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps(record).encode(), 0)
@@ -183,12 +188,32 @@ def _fits(directory: Path) -> bool:
     return length <= _SOCKET_PATH_LIMIT and text.isprintable() and not _SYNTAX & set(text)
 
 
-def _describe_holder(lock: int) -> str:
+def _take(lock: int) -> None:
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = _holder(lock)
+            if (holder and process_identity(int(holder["pid"]))) or time.monotonic() > deadline:
+                raise
+            time.sleep(0.02)
+        else:
+            return
+
+
+def _holder(lock: int) -> dict[str, str]:
     try:
         record = json.loads(os.pread(lock, 4096, 0))
-        return f"{record['runs']} (pid {record['pid']}, since {record['since']})"
+        return {"pid": str(int(record["pid"])), "since": str(record["since"]), "runs": str(record["runs"])}
     except (ValueError, KeyError, TypeError):
+        return {}
+
+
+def _describe(holder: dict[str, str]) -> str:
+    if not holder:
         return "another emberq"
+    return "{runs} (pid {pid}, since {since})".format_map(holder)
 
 
 def _close_inherited() -> None:

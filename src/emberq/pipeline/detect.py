@@ -13,7 +13,7 @@ from emberq.pipeline.extract import media
 from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_utf16
 from emberq.pipeline.extract.ole import OLE_MAGIC, root_entries
-from emberq.pipeline.textkind import text_kind
+from emberq.pipeline.extract.textkind import text_kind
 
 __all__ = ["detect", "detect_stream"]
 
@@ -75,7 +75,7 @@ def detect_stream(stream: BinaryIO, *, name: str | None = None) -> str:
         raise EmptyFile
     kind = _binary_kind(head, stream)
     if kind is None:
-        _check_text(head, stream)
+        _check_text(head)
         kind = text_kind(head, stream, name=name)
     stream.seek(0)
     return kind
@@ -145,13 +145,12 @@ def _ole_kind(stream: BinaryIO) -> str:
     raise UnsupportedMediaType("The file is a compound file of an unknown program.")
 
 
-def _check_text(head: bytes, stream: BinaryIO) -> None:
+def _check_text(head: bytes) -> None:
     """Refuse what is not text in any encoding."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or guess_utf16(head):
         return
     if len(head.translate(None, _CONTROLS)) >= (1 - _MAX_CONTROLS) * len(head):
         return
-    stream.seek(0)
     raise UnsupportedMediaType(f"The file is {_describe(head)}.")
 
 

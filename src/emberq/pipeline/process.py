@@ -82,7 +82,12 @@ def _run(services: Services, attempt: Attempt) -> str:
     started = time.monotonic()
     settings = get_worker_config(version=attempt.config_version).for_tenant(attempt.tenant)
     stages = _Stages(services, attempt)
-    log.info("job_started", version=attempt.version, config_version=attempt.config_version)
+    log.info(
+        "job_started",
+        version=attempt.version,
+        config_version=attempt.config_version,
+        horse_pid=os.getpid(),
+    )
     try:
         with progress_to(stages.report):
             _process(services, attempt, settings, stages)

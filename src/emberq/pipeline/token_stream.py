@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from operator import sub
+from operator import attrgetter, sub
 from typing import TYPE_CHECKING, NamedTuple
-
-from tokenizers import normalizers, pre_tokenizers
 
 from emberq.pipeline.document import Segment, SegmentKind
 
@@ -27,6 +25,7 @@ _WINDOW_CHARS = 4096
 _LONGEST_TOKEN = 64
 #: Where every tokenizer of the BERT kind ends a word, whatever stands on either side.
 _BLANKS = frozenset(" \n\t\r")
+_border_start = attrgetter("start")
 _VISIBLE = re.compile(r"\S")
 
 
@@ -75,19 +74,26 @@ class TokenStream:
             return
         del self.starts[: self.index(position)]
         del self._seams[: bisect_left(self._seams, position)]
-        current = bisect_left(self.borders, position + 1, key=lambda border: border.start) - 1
-        del self.borders[: max(0, current)]
+        del self.borders[: max(0, self.border_at(position))]
         while len(self.starts) < tokens and not self.exhausted:
-            self.exhausted = next(self._windows, None) is None
+            self._read_window()
 
     def index(self, position: int) -> int:
         """Return the index of the first token that begins at or after `position`."""
         return bisect_left(self.starts, position)
 
+    def border_at(self, position: int) -> int:
+        """Return the index of the last border at or before `position`."""
+        return bisect_right(self.borders, position, key=_border_start) - 1
+
     def visible(self, position: int) -> int | None:
-        """Return the first visible character at or after `position` that has been read, if any."""
-        match = _VISIBLE.search(self._text, position, self.end)
-        return match.start() if match else None
+        """Return the first visible character at or after `position`, reading on to find it, if any."""
+        while True:
+            match = _VISIBLE.search(self._text, position, self.end)
+            if match is not None or self.exhausted:
+                return match.start() if match else None
+            position = max(position, self.end)
+            self._read_window()
 
     def measure(self, start: int, end: int, limit: int) -> tuple[int, int]:
         """Count the tokens of a piece of the text, as if it stood alone.
@@ -105,6 +111,9 @@ class TokenStream:
             return counted, end
         offsets = self._tokenizer.encode(self._text[start:end], add_special_tokens=False).offsets
         return len(offsets), end if len(offsets) <= limit else start + offsets[limit][0]
+
+    def _read_window(self) -> None:
+        self.exhausted = next(self._windows, None) is None
 
     def _stands_alone(self, start: int, end: int) -> bool:
         text = self._text
@@ -143,9 +152,10 @@ class TokenStream:
     def _add(self, start: int, stop: int) -> None:
         text = self._text
         self.end = stop
-        first = self.visible(start)
-        if first is None:
+        match = _VISIBLE.search(text, start, stop)
+        if match is None:
             return
+        first = match.start()
         encoding = self._tokenizer.encode(text[start:stop], add_special_tokens=False)
         starts = [start + begin for begin, _ in encoding.offsets]
         if not self._additive:
@@ -175,6 +185,8 @@ def _is_additive(tokenizer: Tokenizer) -> bool:
 
     Known to hold for BERT's own rules. Others are measured chunk by chunk, which costs a second pass.
     """
+    from tokenizers import normalizers, pre_tokenizers
+
     return isinstance(tokenizer.pre_tokenizer, pre_tokenizers.BertPreTokenizer) and (
         tokenizer.normalizer is None or isinstance(tokenizer.normalizer, normalizers.BertNormalizer)
     )

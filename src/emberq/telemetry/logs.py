@@ -10,7 +10,7 @@ from typing import Any
 
 import structlog
 
-__all__ = ["configure_logs", "get_logger"]
+__all__ = ["configure_logs", "ensure_logs", "get_logger"]
 
 #: Field names whose values are never written.
 _SECRET_NAMES = re.compile(r"(api_?key|password|passwd|secret|token|authorization)$", re.IGNORECASE)
@@ -27,6 +27,30 @@ def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
         elif isinstance(value, str):
             event[name] = _API_KEY.sub("eq_***", _URL_PASSWORD.sub(r"\1:***", value))
     return event
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    # The default traceback shows local variables, secrets among them.
+    return structlog.dev.ConsoleRenderer(
+        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+    )
+
+
+def ensure_logs() -> None:
+    """Configure plain records on stderr where the program that runs us has configured nothing."""
+    if structlog.is_configured():
+        return
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _hide_secrets,
+            _console(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger("info"),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
 
 
 def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
@@ -49,7 +73,7 @@ def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
             structlog.processors.JSONRenderer(),
         ]
     else:
-        last = [_hide_secrets, structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        last = [_hide_secrets, _console()]
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

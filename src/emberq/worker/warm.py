@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 from rq.worker import Worker
 
-from emberq.telemetry.logs import get_logger
+from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
 from emberq.worker.horse import Horse, run_horse
@@ -66,6 +66,7 @@ class WarmWorker(Worker):
             kwargs: As for `rq.Worker`.
         """
         super().__init__(*args, **kwargs)
+        ensure_logs()
         self._preloader = preloader
         self._owns_preloader = preloader is None
         self._horse_spec = horse_spec or {}

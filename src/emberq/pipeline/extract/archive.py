@@ -77,6 +77,5 @@ def _check_directory(members: list[zipfile.ZipInfo]) -> None:
     for member in members:
         ratio = member.file_size / max(member.compress_size, 1)
         if member.file_size > MAX_MEMBER_BYTES and ratio > MAX_RATIO:
-            raise ArchiveBomb(
-                f"The part {member.filename} unpacks to {member.file_size >> 20:,} MiB, {ratio:,.0f} times its size."
-            )
+            size = f"{member.file_size >> 20:,} MiB, {ratio:,.0f} times its size"
+            raise ArchiveBomb(f"The part {member.filename} unpacks to {size}.")

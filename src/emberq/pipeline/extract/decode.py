@@ -46,12 +46,16 @@ _WESTERN_SHARE: Final = 0.3
 #: How much worse, on charset-normalizer's scale of 0 to 1, windows-1252 may look and still be taken.
 _TOLERANCE: Final = 0.05
 
+_ASCII: Final = bytes(range(0x80))
 _HIGH: Final = bytes(range(0x80, 0x100))
 _NON_ASCII_LINE: Final = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*[\r\n]*")
-_WESTERN_LETTERS: Final = "À-ÖØ-öø-ÿŒœŠšŽžŸƒªº"
-_WESTERN_CHARACTERS: Final = re.compile(rf"[\x00-\x7f\xa0-\xbf×÷‚„…†‡‰‹›‘’“”•–—™€ˆ˜{_WESTERN_LETTERS}]*")
 #: A sign within a word, or a capital after a small letter: another encoding's letter misread.
-_MISREAD: Final = re.compile(rf"[A-Za-zß-ÿ](?:[¡-©¬®-¹»-¿×÷†‡‰‹›]|[À-ÖØ-ÞŒŠŽŸ])[a-zß-ÿ{_WESTERN_LETTERS}]")
+_MISREAD: Final = re.compile(
+    "[A-Za-z\u00df-\u00f6\u00f8-\u00ff]"
+    "[\u00a1-\u00a9\u00ab\u00ac\u00ae-\u00b6\u00b8\u00b9\u00bb-\u00d6\u00d7-\u00de\u00f7\u2020\u2021\u2039\u203a"
+    "\u0152\u0160\u0178\u017d]"
+    "[a-z\u00df-\u00f6\u00f8-\u00ff]"
+)
 
 
 def decode(data: bytes) -> str:
@@ -124,8 +128,11 @@ def _legacy_encoding(data: bytes) -> str:
 
 def _is_western(sample: bytes) -> bool:
     """Tell whether the bytes, read as windows-1252, look like a Western European language."""
-    text = sample.decode("cp1252", "replace")
-    if not _WESTERN_CHARACTERS.fullmatch(text) or _MISREAD.search(text):
+    try:
+        text = sample.decode("cp1252")
+    except UnicodeDecodeError:
+        return False
+    if _MISREAD.search(text):
         return False
     letters = sum(char.isalpha() for char in text)
     foreign = sum(char.isalpha() and not char.isascii() for char in text)

@@ -118,7 +118,7 @@ def _write_paragraph(paragraph: Element, build: DocumentBuilder, levels: dict[st
 
 
 def _write_table(table: Element, build: DocumentBuilder, levels: dict[str, int]) -> None:
-    rows = [[cell for cell in _under(row, "tc")] for row in _under(table, "tr")]
+    rows = [list(_under(row, "tc")) for row in _under(table, "tr")]
     if max(map(len, rows), default=0) > 1:
         build.table([squeeze(_cell_text(cell)) for cell in row] for row in rows)
         return

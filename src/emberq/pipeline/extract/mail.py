@@ -95,10 +95,7 @@ def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) 
     kind = part.get_content_type()
     name = _words(part.get_filename() or "")
     if kind == "message/rfc822":
-        inner = part.get_payload()
-        data = inner[0].as_bytes() if isinstance(inner, list) and inner else b""
-        _attach(data, name or "message.eml", build, attachment)
-        return
+        inner = next(iter(part.walk()))
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     if name or part.get_content_disposition() == "attachment" or part.get_content_maintype() != "text":

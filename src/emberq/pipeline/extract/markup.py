@@ -22,14 +22,18 @@ _SILENT: Final = frozenset({"script", "style", "noscript", "template", "title"})
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
 
 #: Elements that begin and end a paragraph; everything else runs on in its line.
-_BLOCKS: Final = frozenset(
-    "address article aside blockquote body button caption center dd details dialog dir div dl dt fieldset"
-    " figcaption figure footer form head header hr html legend li main menu nav ol optgroup option p pre"
-    " search section select summary table tbody td textarea tfoot th thead tr ul".split()
-) | frozenset(_HEADINGS)
+_BLOCKS: Final = frozenset(_HEADINGS).union(
+    (
+        *("address", "article", "aside", "blockquote", "body", "button", "caption", "center", "dd"),
+        *("details", "dialog", "dir", "div", "dl", "dt", "fieldset", "figcaption", "figure", "footer"),
+        *("form", "head", "header", "hr", "html", "legend", "li", "main", "menu", "nav", "ol", "optgroup"),
+        *("option", "p", "pre", "search", "section", "select", "summary", "table", "tbody", "td"),
+        *("textarea", "tfoot", "th", "thead", "tr", "ul"),
+    )
+)
 
 #: What makes a table a page's frame rather than data.
-_FRAME: Final = "table h1 h2 h3 h4 h5 h6 form".split()
+_FRAME: Final = ("table", "form", *_HEADINGS)
 
 #: Characters of a data table's longest cell; beyond that it frames text.
 _LONGEST_CELL: Final = 1000

@@ -8,6 +8,7 @@ import statistics
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import BinaryIO, Final
 
 import pypdfium2
@@ -147,7 +148,7 @@ def _write(pages: list[list[_Line]], build: DocumentBuilder) -> None:
 
 def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
     """Part a page's lines where the gap is wide, the letters change size or a column ends."""
-    steps = [above.bottom - line.bottom for above, line in zip(lines, lines[1:], strict=False)]
+    steps = [above.bottom - line.bottom for above, line in pairwise(lines)]
     downward = [step for step in steps if step > 0]
     usual = statistics.median_low(downward) if downward else 0.0
     block = lines[:1]

@@ -107,5 +107,6 @@ def _ignore(_done: int, _total: int) -> None:
 def _no_text(media_type: str, pages: int | None) -> str:
     if media_type != media.PDF:
         return "The file was read, but it has no text."
-    counted = "1 page, which has" if pages == 1 else f"{pages} pages, none of which has"
-    return f"The PDF has {counted} a text layer." if pages != 1 else "The PDF has 1 page and no text layer."
+    if pages == 1:
+        return "The PDF has 1 page and no text layer."
+    return f"The PDF has {pages} pages and no text layer."

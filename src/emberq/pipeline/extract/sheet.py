@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, Final
 
@@ -78,9 +78,9 @@ def _cell(value: Any) -> str:
         case float():
             # 15 digits are what a workbook stores exactly.
             return f"{value:.15g}"
-        case datetime.datetime() if value.time() == datetime.time():
+        case dt.datetime() if value.time() == dt.time():
             return value.date().isoformat()
-        case datetime.datetime():
+        case dt.datetime():
             return value.isoformat(" ", "seconds")
         case _:
             return str(value)

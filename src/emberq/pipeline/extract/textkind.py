@@ -38,9 +38,12 @@ _HTML_PIECE: Final = re.compile(
 
 #: Header fields of mail; three of them, one naming the sender, are no accident.
 _MAIL_FIELDS: Final = frozenset(
-    "arc-seal authentication-results bcc cc content-transfer-encoding content-type date delivered-to"
-    " dkim-signature from in-reply-to list-id message-id mime-version received received-spf references"
-    " reply-to return-path sender subject to user-agent x-mailer".split()
+    (
+        *("arc-seal", "authentication-results", "bcc", "cc", "content-transfer-encoding", "content-type"),
+        *("date", "delivered-to", "dkim-signature", "from", "in-reply-to", "list-id", "message-id"),
+        *("mime-version", "received", "received-spf", "references", "reply-to", "return-path", "sender"),
+        *("subject", "to", "user-agent", "x-mailer"),
+    )
 )
 _MIN_MAIL_FIELDS: Final = 3
 _FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*):")
@@ -110,17 +113,22 @@ def _is_column(text: str) -> bool:
 
 
 def _json_kind(text: str, stream: BinaryIO, *, is_whole: bool) -> str | None:
-    start = text.lstrip("\ufeff \t\r\n")
-    if not start.startswith(("{", "[")):
+    if not text.lstrip().startswith(("{", "[")):
         return None
-    lines = [line for line in start.split("\n", 3)[:3] if line.strip()]
-    # The last line may be cut by the end of what was read.
-    if len(lines) > 1 and all(_is_json(line) for line in lines[: 2 if is_whole or len(lines) > 2 else 1]):  # noqa: PLR2004
+    if _has_json_lines(text, is_whole=is_whole):
         return media.JSON_LINES
     if not is_whole:
         stream.seek(0)
         text = decode(stream.read())
-    return media.JSON if _is_json(text) else None
+    if _is_json(text):
+        return media.JSON
+    return media.JSON_LINES if _has_json_lines(text, is_whole=True) else None
+
+
+def _has_json_lines(text: str, *, is_whole: bool) -> bool:
+    """Tell whether the first two lines are a JSON value each; the last line of a part may be cut."""
+    first, second, rest = (*text.lstrip().split("\n", 2), "", "")[:3]
+    return bool(rest or (second and is_whole)) and _is_json(first) and _is_json(second)
 
 
 def _is_json(text: str) -> bool:

@@ -1,0 +1,333 @@
+"""What splitting promises, over any text, structure and kind of tokenizer."""
+
+from __future__ import annotations
+
+import re
+import string
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+from emberq.errors import InvalidRequest
+from emberq.pipeline.document import Chunk, Document, Segment, SegmentKind
+from emberq.pipeline.split import HEADING_SEPARATOR, embedding_text, iter_chunks, split
+
+HEADING, PARAGRAPH, TABLE = SegmentKind.HEADING, SegmentKind.PARAGRAPH, SegmentKind.TABLE
+
+
+def make_bert() -> Tokenizer:
+    """Make a tokenizer by BERT's rules: short words are one token, others as many as they have letters."""
+    words = ["alpha", "beta", "gamma", "delta", "one", "two", "three", *string.punctuation, *string.digits]
+    letters = string.ascii_lowercase + "äéßñ"
+    vocabulary = ["[UNK]", "[CLS]", "[SEP]", *words, *letters, *(f"##{c}" for c in letters + string.digits)]
+    tokenizer = Tokenizer(models.WordPiece({word: i for i, word in enumerate(vocabulary)}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer()
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def make_byte_level() -> Tokenizer:
+    """Make a tokenizer by GPT-2's rules: a token per byte, two bytes where they spell `th` or ` a`."""
+    vocabulary = {char: i for i, char in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()))}
+    merges = [("t", "h"), ("Ġ", "a")]
+    vocabulary |= {left + right: len(vocabulary) + i for i, (left, right) in enumerate(merges)}
+    tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    return tokenizer
+
+
+def make_metaspace() -> Tokenizer:
+    """Make a tokenizer by SentencePiece's rules: a piece per letter, some pairs, compatibility forms."""
+    pieces = [("<unk>", -20.0), ("▁", -2.0), ("▁a", -2.5), ("ab", -3.0)]
+    pieces += [(char, -5.0) for char in string.ascii_letters + ".,!?"]
+    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=0))
+    tokenizer.normalizer = normalizers.NFKC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace()
+    return tokenizer
+
+
+BERT = make_bert()
+TOKENIZERS = {"bert": BERT, "byte_level": make_byte_level(), "metaspace": make_metaspace()}
+
+
+def count(tokenizer: Tokenizer, text: str) -> int:
+    return len(tokenizer.encode(text, add_special_tokens=False))
+
+
+def document_of(*parts: tuple[SegmentKind, str, int | None, int], gap: str = "\n\n") -> Document:
+    """Make a document of `(kind, text, page, level)` parts."""
+    text, segments = "", []
+    for kind, part, page, level in parts:
+        text += gap if text else ""
+        segments.append(Segment(kind, len(text), len(text) + len(part), page, level))
+        text += part
+    return Document(text, "text/plain", tuple(segments))
+
+
+def paragraphs(*texts: str) -> Document:
+    return document_of(*((PARAGRAPH, text, None, 0) for text in texts))
+
+
+def path(*headings: str) -> str:
+    return HEADING_SEPARATOR.join(headings)
+
+
+def texts(chunks: list[Chunk]) -> list[str]:
+    return [chunk.text for chunk in chunks]
+
+
+# Text that is hard on tokenizers: words, long unspaced runs, marks, blanks of all kinds, any character.
+pieces_of_text = st.one_of(
+    st.sampled_from(
+        ["alpha beta. ", "Gamma! ", "one\n", "two\n\n", "word" * 30, "a" * 150, "。", "é", "e\u0301"]
+    ),
+    st.sampled_from(
+        ["\u00a0", "\x1c", "\u200b" * 80, " " * 90, "한국어", "日本語。", "ﷺ", "👩‍🔧", "[CLS]", "\x00", "ΑΣ"]
+    ),
+    st.text(max_size=12),
+)
+any_text = st.lists(pieces_of_text, max_size=12).map("".join)
+
+
+@st.composite
+def documents(draw: st.DrawFn) -> Document:
+    """Draw any structure; segments may be blank, touch, or leave text between them out."""
+    text, segments, page = "", [], draw(st.sampled_from([None, 1]))
+    for part in draw(st.lists(any_text, max_size=8)):
+        text += draw(st.sampled_from(["", "\n", "\n\n", " left out ", "\x1f"]))
+        kind = draw(st.sampled_from([HEADING, PARAGRAPH, PARAGRAPH, TABLE]))
+        level = draw(st.integers(1, 6)) if kind is HEADING else 0
+        page = page + draw(st.sampled_from([0, 0, 1])) if page else page
+        segments.append(Segment(kind, len(text), len(text) + len(part), page, level))
+        text += part
+    return Document(text, "text/plain", tuple(segments))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    document=documents(),
+    kind=st.sampled_from(sorted(TOKENIZERS)),
+    size=st.integers(1, 60),
+    overlap=st.integers(0, 30),
+)
+@example(document=paragraphs("a" * 150), kind="bert", size=20, overlap=5)
+@example(document=paragraphs("ﷺ" * 3), kind="metaspace", size=4, overlap=2)
+def test_every_split_keeps_its_promises(document: Document, kind: str, size: int, overlap: int) -> None:
+    tokenizer = TOKENIZERS[kind]
+    chunks = split(document, tokenizer, chunk_size=size, chunk_overlap=overlap)
+
+    covered: set[int] = set()
+    for ordinal, chunk in enumerate(chunks):
+        assert chunk.ordinal == ordinal
+        assert chunk.text == document.text[chunk.start : chunk.end]
+        assert chunk.text == chunk.text.strip() != ""
+        assert chunk.tokens == count(tokenizer, chunk.text)
+        assert chunk.tokens <= size or len(chunk.text) == 1
+        first = next(s for s in document.segments if s.start <= chunk.start < s.end)
+        assert chunk.page == first.page
+        covered.update(range(chunk.start, chunk.end))
+    for before, after in pairwise(chunks):
+        assert before.start < after.start
+        assert before.end < after.end
+    for segment in document.segments:
+        visible = {i for i in range(segment.start, segment.end) if not document.text[i].isspace()}
+        assert visible <= covered
+
+
+@settings(max_examples=100, deadline=None)
+@given(document=documents(), overlap=st.integers(0, 30))
+def test_chunks_overlap_by_no_more_than_allowed(document: Document, overlap: int) -> None:
+    chunks = split(document, BERT, chunk_size=40, chunk_overlap=overlap)
+    for before, after in pairwise(chunks):
+        shared = document.text[after.start : before.end]
+        # A cut within a word tokenizes its end differently: at worst a token per letter.
+        allowance = overlap if re.search(r"\s", shared) or not shared else overlap + len(shared)
+        assert not shared or count(BERT, shared) <= allowance + 12
+        assert overlap or not shared
+
+
+@settings(max_examples=100, deadline=None)
+@given(document=documents())
+def test_no_chunk_reaches_from_one_section_into_the_next(document: Document) -> None:
+    visible = [s for s in document.segments if document.text[s.start : s.end].strip()]
+    openings = {
+        after.start
+        for before, after in pairwise(visible)
+        if after.kind is HEADING and before.kind is not HEADING
+    }
+    for chunk in split(document, BERT, chunk_size=50, chunk_overlap=10):
+        assert not any(chunk.start < opening < chunk.end for opening in openings)
+
+
+def test_a_document_without_visible_text_has_no_chunks() -> None:
+    assert split(Document("", "text/plain", ()), BERT, chunk_size=10, chunk_overlap=0) == []
+    assert split(paragraphs(" \n ", "\t"), BERT, chunk_size=10, chunk_overlap=0) == []
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(0, 0), (10, -1)])
+def test_a_size_that_cannot_be_is_refused(size: int, overlap: int) -> None:
+    with pytest.raises(InvalidRequest):
+        list(iter_chunks(paragraphs("alpha"), BERT, chunk_size=size, chunk_overlap=overlap))
+
+
+def test_small_paragraphs_share_a_chunk() -> None:
+    document = paragraphs("alpha beta", "gamma delta", "one two")
+    assert texts(split(document, BERT, chunk_size=10, chunk_overlap=0)) == [document.text]
+
+
+def test_a_paragraph_that_fits_stays_whole() -> None:
+    document = paragraphs("alpha beta gamma", "one two three one two three", "delta")
+    assert texts(split(document, BERT, chunk_size=7, chunk_overlap=3)) == [
+        "alpha beta gamma",
+        "one two three one two three\n\ndelta",
+    ]
+
+
+def test_a_long_paragraph_is_cut_after_sentences() -> None:
+    document = paragraphs("Alpha beta. Gamma, e.g. delta. One two three! Alpha one.")
+    assert texts(split(document, BERT, chunk_size=11, chunk_overlap=0)) == [
+        "Alpha beta.",
+        "Gamma, e.g. delta.",
+        "One two three! Alpha one.",
+    ]
+
+
+def test_sentences_of_a_language_without_blanks_are_found() -> None:
+    document = paragraphs("一二三。四五六七。八九。")
+    assert texts(split(document, BERT, chunk_size=10, chunk_overlap=0)) == ["一二三。四五六七。", "八九。"]
+
+
+def test_a_sentence_that_does_not_fit_is_cut_between_words() -> None:
+    document = paragraphs("alpha beta gamma delta one two three")
+    assert texts(split(document, BERT, chunk_size=3, chunk_overlap=0)) == [
+        "alpha beta gamma",
+        "delta one two",
+        "three",
+    ]
+
+
+def test_text_in_lines_is_cut_after_lines() -> None:
+    document = paragraphs("alpha one\nbeta two three\ngamma one")
+    assert texts(split(document, BERT, chunk_size=6, chunk_overlap=0)) == [
+        "alpha one\nbeta two three",
+        "gamma one",
+    ]
+
+
+def test_the_overlap_is_whole_sentences_where_it_can_be() -> None:
+    document = paragraphs("Alpha beta gamma delta. One two. Three one two. Alpha alpha alpha.")
+    chunks = texts(split(document, BERT, chunk_size=12, chunk_overlap=6))
+    assert chunks == ["Alpha beta gamma delta. One two.", "One two. Three one two. Alpha alpha alpha."]
+
+
+def test_the_overlap_is_whole_words_otherwise() -> None:
+    document = paragraphs("alpha beta gamma delta one two three")
+    assert texts(split(document, BERT, chunk_size=4, chunk_overlap=2)) == [
+        "alpha beta gamma delta",
+        "gamma delta one two",
+        "one two three",
+    ]
+
+
+def test_a_heading_opens_a_chunk_and_stays_with_its_text() -> None:
+    document = document_of(
+        (PARAGRAPH, "alpha beta", None, 0),
+        (HEADING, "Guide", None, 1),
+        (HEADING, "Install", None, 2),
+        (PARAGRAPH, "one two three one two three one two three", None, 0),
+        (HEADING, "Use", None, 2),
+        (PARAGRAPH, "gamma", None, 0),
+        (HEADING, "Notes", None, 1),
+        (PARAGRAPH, "delta", None, 0),
+    )
+    chunks = split(document, BERT, chunk_size=18, chunk_overlap=4)
+    assert [(chunk.text.split("\n")[0], chunk.heading) for chunk in chunks] == [
+        ("alpha beta", None),
+        ("Guide", path("Guide", "Install")),
+        ("two three one two three", path("Guide", "Install")),
+        ("Use", path("Guide", "Use")),
+        ("Notes", "Notes"),
+    ]
+    assert chunks[1].text.startswith("Guide\n\nInstall\n\none two")
+
+
+def test_a_heading_at_the_very_end_is_a_chunk() -> None:
+    document = document_of((PARAGRAPH, "alpha", None, 0), (HEADING, "Annex", None, 1))
+    assert texts(split(document, BERT, chunk_size=20, chunk_overlap=0)) == ["alpha", "Annex"]
+
+
+def test_a_page_ends_a_chunk() -> None:
+    document = document_of(
+        (PARAGRAPH, "alpha beta gamma delta", 1, 0),
+        (PARAGRAPH, "one two three", 2, 0),
+    )
+    chunks = split(document, BERT, chunk_size=12, chunk_overlap=4)
+    assert [(chunk.text, chunk.page) for chunk in chunks] == [
+        ("alpha beta gamma delta", 1),
+        ("one two three", 2),
+    ]
+
+
+def test_a_nearly_empty_page_is_joined_with_the_next() -> None:
+    document = document_of((PARAGRAPH, "alpha beta", 1, 0), (PARAGRAPH, "one two three", 2, 0))
+    chunks = split(document, BERT, chunk_size=12, chunk_overlap=4)
+    assert [(chunk.text, chunk.page) for chunk in chunks] == [(document.text, 1)]
+
+
+def test_a_table_is_cut_after_rows_only() -> None:
+    rows = [f"| alpha | {n} |" for n in range(9)]
+    document = document_of((PARAGRAPH, "one two", None, 0), (TABLE, "\n".join(rows), None, 0))
+    chunks = split(document, BERT, chunk_size=17, chunk_overlap=5)
+    lines = [line for chunk in chunks for line in chunk.text.split("\n") if line.startswith("|")]
+    assert set(lines) == set(rows)
+    assert chunks[0].text.startswith("one two\n\n| alpha | 0 |\n")
+    assert chunks[1].text.split("\n")[0] in chunks[0].text
+
+
+def test_a_table_that_fits_stays_whole() -> None:
+    table = "| alpha | 1 |\n| beta | 2 |"
+    document = document_of((PARAGRAPH, "one two three " * 3, None, 0), (TABLE, table, None, 0))
+    assert texts(split(document, BERT, chunk_size=12, chunk_overlap=4))[-1] == table
+
+
+@pytest.mark.parametrize("kind", sorted(TOKENIZERS))
+def test_a_huge_line_without_blanks_is_split(kind: str) -> None:
+    text = "".join(chr(97 + i * i % 23) for i in range(300_000))
+    chunks = split(paragraphs(text), TOKENIZERS[kind], chunk_size=200, chunk_overlap=0)
+    assert "".join(texts(chunks)) == text
+    assert max(len(chunk.text) for chunk in chunks) <= 200 * 64
+
+
+def test_characters_no_tokenizer_knows_do_not_swell_a_chunk() -> None:
+    document = paragraphs("alpha " + "\u200b" * 50_000 + " beta")
+    chunks = split(document, BERT, chunk_size=20, chunk_overlap=0)
+    assert max(len(chunk.text) for chunk in chunks) <= 20 * 64
+    assert chunks[-1].text.endswith("beta")
+
+
+def chunk_under(heading: str | None, text: str) -> Chunk:
+    return Chunk(0, text, 0, len(text), count(BERT, text), None, heading)
+
+
+def test_the_embedded_text_has_the_headings_above_it() -> None:
+    assert (
+        embedding_text(chunk_under(path("One", "Two"), "alpha"), BERT, max_tokens=20)
+        == path("One", "Two") + "\nalpha"
+    )
+    assert embedding_text(chunk_under(None, "alpha"), BERT, max_tokens=20) == "alpha"
+
+
+def test_a_heading_inside_the_text_is_not_repeated() -> None:
+    assert (
+        embedding_text(chunk_under(path("One", "Two"), "Two\n\nalpha"), BERT, max_tokens=20)
+        == "One\nTwo\n\nalpha"
+    )
+    assert embedding_text(chunk_under(path("One", "Two"), "One\n\nTwo"), BERT, max_tokens=20) == "One\n\nTwo"
+    assert embedding_text(chunk_under("On", "One two"), BERT, max_tokens=20) == "On\nOne two"
+
+
+def test_headings_give_way_to_the_text() -> None:
+    assert embedding_text(chunk_under("One", "alpha beta"), BERT, max_tokens=2) == "alpha beta"
