@@ -208,17 +208,17 @@ class _Cutter:
             fits = self._tokens_of_segment(index) <= self._size
             if not border.after_heading and (border.start >= least or fits):
                 return border.start
-        return self._cut_inside(start, floor, least, reach)
+        return self._cut_inside(floor, least, reach)
 
-    def _cut_inside(self, start: int, floor: int, least: int, reach: int) -> int:
+    def _cut_inside(self, floor: int, least: int, reach: int) -> int:
         """Return the best place within a segment that does not fit."""
         text = self._text
         border = self._stream.borders[self._stream.border_at(reach - 1)]
         if border.segment.kind is SegmentKind.TABLE:
-            row_end = text.rfind("\n", max(start, floor, border.start), reach)
+            row_end = text.rfind("\n", max(floor, border.start), reach)
             if row_end >= 0:
                 return row_end + 1
-        low = max(floor, least)
+        low = max(floor, least, border.start)
         # The mark's blank and the letter after it may lie behind the reach, but not the mark.
         matches = _SENTENCE_END.finditer(text, low, min(reach + _AFTER_SENTENCE, len(text)))
         ends = [match.end() for match in matches if match.end() <= reach]
@@ -235,7 +235,8 @@ class _Cutter:
         token = stream.index(floor)
         here = stream.border_at(floor)
         room = self._overlap
-        if stream.borders[here].start == floor:
+        between_segments = stream.borders[here].start == floor
+        if between_segments:
             # A segment that fits into a chunk is not cut for the sake of the overlap.
             length = self._tokens_of_segment(here)
             room = min(room, self._size - length) if length <= self._size else room
@@ -245,13 +246,16 @@ class _Cutter:
         low = stream.starts[earliest]
         page_turns = (border.start for border in reversed(stream.borders[: here + 1]) if border.turns_page)
         low = max(low, next(page_turns, low))
-        in_table = stream.borders[stream.border_at(floor - 1)].segment.kind is SegmentKind.TABLE
-        for pattern in (_LINE_END,) if in_table else (_SENTENCE_END, _BLANK):
+        if stream.borders[stream.border_at(floor - 1)].segment.kind is SegmentKind.TABLE:
+            patterns = [_LINE_END]
+        else:
+            patterns = [_SENTENCE_END] if between_segments else [_SENTENCE_END, _BLANK]
+        for pattern in patterns:
             for match in pattern.finditer(text, max(previous + 1, low - 2), floor + 1):
                 at = stream.visible(match.end())
                 if at is not None and low <= at < floor:
                     return at
-        return floor if in_table or _BLANK.search(text, low, floor) else low
+        return low if _BLANK in patterns and not _BLANK.search(text, low, floor) else floor
 
     def _tokens_of_segment(self, index: int) -> int:
         """Return the tokens of the segment at a border; more than fit if its end is not in sight."""

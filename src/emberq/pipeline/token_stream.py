@@ -72,10 +72,10 @@ class TokenStream:
         """Forget what lies before `position`, and read until `tokens` tokens follow it, if there are."""
         if self.exhausted or len(self.starts) - self.index(position) >= tokens:
             return
-        del self.starts[: self.index(position)]
+        del self.starts[: max(0, self.index(position) - 1)]
         del self._seams[: bisect_left(self._seams, position)]
         del self.borders[: max(0, self.border_at(position))]
-        while len(self.starts) < tokens and not self.exhausted:
+        while len(self.starts) - self.index(position) < tokens and not self.exhausted:
             self._read_window()
 
     def index(self, position: int) -> int:

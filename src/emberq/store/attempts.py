@@ -39,8 +39,6 @@ _MAX_RETRY_DELAY_SECONDS = 3600.0
 class LeaseLost(EmberqError):
     """The job was given to somebody else, cancelled or deleted while this attempt ran."""
 
-    code = "cancelled"
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:

@@ -188,7 +188,7 @@ def test_a_paragraph_that_fits_stays_whole() -> None:
 
 def test_a_long_paragraph_is_cut_after_sentences() -> None:
     document = paragraphs("Alpha beta. Gamma, e.g. delta. One two three! Alpha one.")
-    assert texts(split(document, BERT, chunk_size=11, chunk_overlap=0)) == [
+    assert texts(split(document, BERT, chunk_size=10, chunk_overlap=0)) == [
         "Alpha beta.",
         "Gamma, e.g. delta.",
         "One two three! Alpha one.",
@@ -219,7 +219,7 @@ def test_text_in_lines_is_cut_after_lines() -> None:
 
 def test_the_overlap_is_whole_sentences_where_it_can_be() -> None:
     document = paragraphs("Alpha beta gamma delta. One two. Three one two. Alpha alpha alpha.")
-    chunks = texts(split(document, BERT, chunk_size=12, chunk_overlap=6))
+    chunks = texts(split(document, BERT, chunk_size=11, chunk_overlap=6))
     assert chunks == ["Alpha beta gamma delta. One two.", "One two. Three one two. Alpha alpha alpha."]
 
 
@@ -247,7 +247,7 @@ def test_a_heading_opens_a_chunk_and_stays_with_its_text() -> None:
     assert [(chunk.text.split("\n")[0], chunk.heading) for chunk in chunks] == [
         ("alpha beta", None),
         ("Guide", path("Guide", "Install")),
-        ("two three one two three", path("Guide", "Install")),
+        ("three one two three one two three", path("Guide", "Install")),
         ("Use", path("Guide", "Use")),
         ("Notes", "Notes"),
     ]

@@ -7,8 +7,9 @@ import email.errors
 import email.header
 from collections.abc import Callable, Iterator
 from email.message import Message
-from typing import BinaryIO, Final, TypeAlias
+from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
+from emberq.errors import CorruptFile
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.decode import decode
@@ -21,6 +22,16 @@ __all__ = ["read"]
 _Attachment: TypeAlias = Callable[[bytes, str], Document | None]
 
 _SHOWN: Final = ("From", "To", "Cc", "Date")
+
+#: How many messages may be forwarded within each other; what lies deeper is left out.
+_MAX_DEPTH: Final = 3
+
+
+class _Piece(NamedTuple):
+    """The head of a message, or one of its parts."""
+
+    message: Message
+    is_head: bool
 
 
 def read(
@@ -40,19 +51,56 @@ def read(
 
     Returns:
         The number of parts.
+
+    Raises:
+        CorruptFile: If its parts are nested beyond reason.
     """
     # The older policy parses headers leniently; the newer one fails on some that are malformed.
     message = email.message_from_binary_file(stream)
-    build.page = 1
+    try:
+        pieces = [*_message(message, 1)]
+    except RecursionError as exc:
+        raise CorruptFile("The message has parts nested too deeply.") from exc
+    total = sum(not piece.is_head for piece in pieces)
+    number = 1
+    for message, is_head in pieces:
+        build.page = number
+        if is_head:
+            _write_head(message, build)
+            continue
+        _write_part(message, build, attachment)
+        progress(number, total)
+        number += 1
+    return max(total, 1)
+
+
+def _message(message: Message, depth: int) -> Iterator[_Piece]:
+    yield _Piece(message, is_head=True)
+    yield from _parts(message, depth)
+
+
+def _parts(part: Message, depth: int) -> Iterator[_Piece]:
+    """Yield what a reader would be shown, of alternatives the last that is text."""
+    kind = part.get_content_type()
+    payload = part.get_payload()
+    children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
+    if not children:
+        yield _Piece(part, is_head=False)
+    elif kind == "message/rfc822":
+        if depth < _MAX_DEPTH:
+            yield from _message(children[0], depth + 1)
+    else:
+        if kind == "multipart/alternative":
+            readable = [child for child in children if child.get_content_maintype() in {"text", "multipart"}]
+            children = readable[-1:] or children
+        for child in children:
+            yield from _parts(child, depth)
+
+
+def _write_head(message: Message, build: DocumentBuilder) -> None:
     build.heading(_header(message, "Subject"), 1)
     lines = ((name, _header(message, name)) for name in _SHOWN)
     build.paragraph("\n".join(f"{name}: {value}" for name, value in lines if value))
-    parts = list(_parts(message))
-    for number, part in enumerate(parts, 1):
-        build.page = number
-        _write_part(part, build, attachment)
-        progress(number, len(parts))
-    return max(len(parts), 1)
 
 
 def _header(message: Message, name: str) -> str:
@@ -77,25 +125,9 @@ def _piece(text: bytes | str, charset: str | None) -> str:
         return decode(text)
 
 
-def _parts(message: Message) -> Iterator[Message]:
-    """Yield the parts a reader would be shown, of alternatives the last that has text."""
-    kind = message.get_content_type()
-    if kind == "message/rfc822" or not message.is_multipart():
-        yield message
-        return
-    children = [part for part in message.get_payload() if isinstance(part, Message)]
-    if kind == "multipart/alternative":
-        readable = [part for part in children if part.get_content_maintype() in {"text", "multipart"}]
-        children = readable[-1:] or children
-    for child in children:
-        yield from _parts(child)
-
-
 def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) -> None:
     kind = part.get_content_type()
     name = _words(part.get_filename() or "")
-    if kind == "message/rfc822":
-        inner = next(iter(part.walk()))
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     if name or part.get_content_disposition() == "attachment" or part.get_content_maintype() != "text":
