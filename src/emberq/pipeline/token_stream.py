@@ -154,6 +154,9 @@ class TokenStream:
         self.end = stop
         match = _VISIBLE.search(text, start, stop)
         if match is None:
+            blanks = range(start, stop, _LONGEST_TOKEN)
+            self.starts += blanks
+            self._seams += blanks
             return
         first = match.start()
         encoding = self._tokenizer.encode(text[start:stop], add_special_tokens=False)
