@@ -24,7 +24,9 @@ CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
 class Stack:
     """One `emberq up`."""
 
-    def __init__(self, data_dir: Path, *, workers: int = 1, environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, data_dir: Path, *, workers: int = 1, environment: dict[str, str] | None = None
+    ) -> None:
         self.data_dir = data_dir
         self.log = data_dir.with_name(data_dir.name + ".log")
         self.workers = workers
@@ -83,7 +85,9 @@ class Stack:
         headers = {"Authorization": f"Bearer {self.key if key is None else key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=60)
 
-    def cli(self, *arguments: str, expect: int = 0, key: str | None = None) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, expect: int = 0, key: str | None = None
+    ) -> subprocess.CompletedProcess[str]:
         environment = {
             **os.environ,
             "EMBERQ_URL": self.url,

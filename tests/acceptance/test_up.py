@@ -83,7 +83,9 @@ def test_a_taken_port_is_told_at_once(stack: Stack, tmp_path: Path) -> None:
     assert "--port" in done.stderr
 
 
-@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else; others are ordinary already")
+@pytest.mark.skipif(
+    os.getuid() != 0, reason="only root can become somebody else; others are ordinary already"
+)
 def test_it_works_as_an_ordinary_user(tmp_path: Path) -> None:
     nobody = 65534
     home = tmp_path / "home"
@@ -91,7 +93,18 @@ def test_it_works_as_an_ordinary_user(tmp_path: Path) -> None:
     os.chown(home, nobody, nobody)
     models = Path(os.environ.get("EMBERQ_MODELS_DIR") or Path.home() / ".cache" / "emberq" / "models")
     reachable = subprocess.run(
-        ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "test", "-r", str(models), "-a", "-x", EMBERQ],
+        [
+            "setpriv",
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "test",
+            "-r",
+            str(models),
+            "-a",
+            "-x",
+            EMBERQ,
+        ],
         check=False,
     )
     program = (

@@ -7,7 +7,6 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -119,14 +118,14 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
         chunk_overlap=settings.rag_chunk_overlap,
     )
     progress(0, len(chunks), stage="embedding")
-    values = _embed(services, attempt, embedder, chunks, batch_size=settings.rag_embedding_batch_size)
+    chunk_values = _embed(services, attempt, embedder, chunks, batch_size=settings.rag_embedding_batch_size)
     progress(0, len(chunks), stage="storing")
-    _commit(services, attempt, document, list(values), stages)
+    _commit(services, attempt, document, chunk_values, stages)
 
 
 def _embed(
     services: Services, attempt: Attempt, embedder: Embedder, chunks: list[Chunk], *, batch_size: int
-) -> Iterator[ChunkValues]:
+) -> list[ChunkValues]:
     """Give every chunk its vector; the tenant's equal texts keep the vector they had."""
     texts = [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
     fingerprints = [hashlib.sha256(f"{embedder.fingerprint}\0{text}".encode()).digest() for text in texts]
@@ -139,10 +138,12 @@ def _embed(
         progress=lambda n, _total: progress(done + n, len(chunks), stage="embedding"),
     )
     vectors.update(zip(missing, made, strict=True))
-    for chunk, mark in zip(chunks, fingerprints, strict=True):
-        yield ChunkValues(
+    return [
+        ChunkValues(
             chunk.ordinal, chunk.text, chunk.start, chunk.end, chunk.page, chunk.heading, mark, vectors[mark]
         )
+        for chunk, mark in zip(chunks, fingerprints, strict=True)
+    ]
 
 
 @retry_db_operation()

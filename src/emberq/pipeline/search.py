@@ -49,7 +49,9 @@ def search(
         InvalidRequest: If `rerank` is asked for and no reranking model is set.
     """
     if rerank and get_worker_embedding_functions().rerank is None:
-        raise InvalidRequest("There is no reranking model.", hint="Set rag_reranking_model, or search without rerank.")
+        raise InvalidRequest(
+            "There is no reranking model.", hint="Set rag_reranking_model, or search without rerank."
+        )
     with services.database.transaction() as connection:
         found = get_collection(connection, tenant, collection)
     vector = get_embedder(found["embedding_model"]).embed([query])[0] if mode != "keyword" else None

@@ -77,7 +77,12 @@ def commit_file(
         raise LeaseLost
     if job.cancel_requested_at is not None or file.deleted_at is not None:
         raise Cancelled
-    ended: dict[str, Any] = {"ended_at": func.now(), "timings": timings, "seq": job_sequence.next_value()}
+    ended: dict[str, Any] = {
+        "ended_at": func.now(),
+        "timings": timings,
+        "progress_done": Job.progress_total,
+        "seq": job_sequence.next_value(),
+    }
     if file.visible_version is not None and file.visible_version > attempt.version:
         overtaken = Cancelled("A newer version of the file was processed first.")
         ended |= {"state": JobState.CANCELLED, "error": overtaken.as_dict(), "error_code": overtaken.code}

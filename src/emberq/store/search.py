@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pgvector import HalfVector
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import Connection, Integer, Select, Text, cast, func, literal, select
+from sqlalchemy import Connection, Float, Integer, Select, Text, cast, func, literal, select
 from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
 from sqlalchemy.sql.functions import Function
 
@@ -94,7 +93,7 @@ def vector_search(
     dimensions = int(query.shape[0])
     # The same expression and condition as the index of this number of dimensions, so that it is used.
     stored = cast(ChunkRow.embedding, HALFVEC(dimensions))
-    distance = stored.op("<=>")(cast(literal(HalfVector(query).to_text()), HALFVEC(dimensions)))
+    distance = stored.op("<=>", return_type=Float)(literal(query, HALFVEC(dimensions)))
     statement = (
         _select_hits(1 - distance, collection_id, filter_)
         .where(func.vector_dims(ChunkRow.embedding) == dimensions)

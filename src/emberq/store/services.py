@@ -16,6 +16,7 @@ from emberq.store.settings import load_snapshot
 from emberq.worker.horse import after_fork
 from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.retry import retry_db_operation
+from emberq.worker.scope import count_pooled
 
 __all__ = ["Services", "configure_services", "get_services"]
 
@@ -90,6 +91,11 @@ def get_services() -> Services:
         msg = "The services are not configured: call configure_services() first."
         raise RuntimeError(msg)
     return _services
+
+
+@count_pooled
+def _count_connections() -> int:
+    return _services.database.open_connections() if _services is not None else 0
 
 
 @after_fork

@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from rq.executions import Execution
@@ -18,7 +19,8 @@ from rq.timeouts import HorseMonitorTimeoutException
 from emberq.worker.frames import Frame, receive, send
 from emberq.worker.preloader import Child, PreloaderClient
 from emberq.worker.processes import private_memory_bytes
-from emberq.worker.scope import job_scope
+from emberq.worker.redis_pools import connected_sockets
+from emberq.worker.scope import count_pooled, job_scope
 
 if TYPE_CHECKING:
     from rq.job import Job
@@ -132,6 +134,7 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
     worker.setup_work_horse_signals()  # type: ignore[no-untyped-call]
     worker._is_horse = True  # noqa: SLF001 - what RQ's own main_work_horse does
     worker.connection.connection_pool.reset()
+    count_pooled(partial(connected_sockets, worker.connection.connection_pool))
     for function in _after_fork:
         function()
     handlers = _signal_handlers()

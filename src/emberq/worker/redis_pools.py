@@ -21,7 +21,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
-__all__ = ["Profile", "close_redis_pools", "get_redis_pool"]
+__all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool"]
 
 Profile = Literal["client", "worker"]
 
@@ -62,6 +62,13 @@ def close_redis_pools() -> None:
     with _lock:
         for key in [key for key in _pools if key[2] == os.getpid()]:
             _pools.pop(key).disconnect()
+
+
+def connected_sockets(pool: ConnectionPool) -> int:
+    """Return how many sockets a pool holds open."""
+    free = pool._available_connections  # noqa: SLF001 - redis-py has no public count of open sockets
+    busy = pool._in_use_connections  # noqa: SLF001 - the same
+    return sum(1 for connection in [*free, *busy] if getattr(connection, "_sock", None) is not None)
 
 
 def _make_pool(kind: Profile, url: str) -> ConnectionPool:

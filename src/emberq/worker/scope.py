@@ -15,13 +15,22 @@ import structlog
 from emberq.telemetry.logs import get_logger
 from emberq.worker.processes import count_threads, open_descriptors
 
-__all__ = ["JobScope", "current_scope", "job_scope"]
+__all__ = ["JobScope", "count_pooled", "current_scope", "job_scope"]
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
 
 _current: ContextVar[JobScope | None] = ContextVar("emberq_job_scope", default=None)
+
+
+_pooled: list[Callable[[], int]] = []
+
+
+def count_pooled(counter: Callable[[], int]) -> Callable[[], int]:
+    """Register how many connections a pool of the process holds: these stay open on purpose, and are no leak."""
+    _pooled.append(counter)
+    return counter
 
 
 class JobScope:
@@ -84,7 +93,7 @@ def job_scope(**log_context: Any) -> Iterator[JobScope]:
     token = _current.set(scope)
     environment = dict(os.environ)
     directory = _working_directory()
-    descriptors, threads = open_descriptors(), count_threads()
+    before = _count_open()
     try:
         with structlog.contextvars.bound_contextvars(**log_context):
             try:
@@ -92,7 +101,7 @@ def job_scope(**log_context: Any) -> Iterator[JobScope]:
             finally:
                 scope.close()
                 _restore(environment, directory)
-                _count_leaks(scope, descriptors, threads)
+                _count_leaks(scope, before)
     finally:
         _current.reset(token)
 
@@ -112,12 +121,16 @@ def _restore(environment: dict[str, str], directory: str | None) -> None:
         os.chdir(directory)
 
 
-def _count_leaks(scope: JobScope, descriptors: set[int], threads: int) -> None:
-    found = {
-        "descriptors": len(open_descriptors() - descriptors),
-        "threads": max(0, count_threads() - threads),
+def _count_open() -> dict[str, int]:
+    return {
+        "descriptors": len(open_descriptors()) - sum(counter() for counter in _pooled),
+        "threads": count_threads(),
         "children": len(multiprocessing.active_children()),
     }
-    scope.leaked = {kind: number for kind, number in found.items() if number}
+
+
+def _count_leaks(scope: JobScope, before: dict[str, int]) -> None:
+    after = _count_open()
+    scope.leaked = {kind: after[kind] - before[kind] for kind in after if after[kind] > before[kind]}
     if scope.leaked:
         log.warning("job_leaked", **scope.leaked)

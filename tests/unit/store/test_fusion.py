@@ -21,7 +21,9 @@ rankings = st.lists(st.lists(st.integers(0, 30), unique=True, max_size=20), max_
 def test_a_score_is_the_sum_of_reciprocal_ranks(orders: list[list[int]], limit: int) -> None:
     fused = reciprocal_rank_fusion([[hit(number) for number in order] for order in orders], limit=limit)
     for found in fused:
-        expected = sum(1 / (RRF_K + order.index(found.chunk_id) + 1) for order in orders if found.chunk_id in order)
+        expected = sum(
+            1 / (RRF_K + order.index(found.chunk_id) + 1) for order in orders if found.chunk_id in order
+        )
         assert abs(found.score - expected) < 1e-12
     assert [found.score for found in fused] == sorted((found.score for found in fused), reverse=True)
     assert len(fused) == min(limit, len({number for order in orders for number in order}))

@@ -56,9 +56,8 @@ def read(
         CorruptFile: If its parts are nested beyond reason.
     """
     # The older policy parses headers leniently; the newer one fails on some that are malformed.
-    message = email.message_from_binary_file(stream)
     try:
-        pieces = [*_message(message, 1)]
+        pieces = [*_message(email.message_from_binary_file(stream), 1)]
     except RecursionError as exc:
         raise CorruptFile("The message has parts nested too deeply.") from exc
     total = sum(not piece.is_head for piece in pieces)

@@ -1,0 +1,90 @@
+"""What the sandbox's child says to its parent, as bytes that the parent need not trust.
+
+A frame is a letter, a length and a body: `P` progress, `R` the document, `E` an error.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Iterator
+from typing import Final
+
+from emberq.pipeline.document import Document, Segment, SegmentKind
+
+__all__ = ["ERROR", "HEADER", "PROGRESS", "PROGRESS_BODY", "RESULT", "from_bytes", "send", "to_bytes"]
+
+PROGRESS: Final = b"P"
+RESULT: Final = b"R"
+ERROR: Final = b"E"
+
+#: A frame's letter and the bytes of its body.
+HEADER: Final = struct.Struct("<cQ")
+#: Done and total of a progress frame.
+PROGRESS_BODY: Final = struct.Struct("<II")
+
+#: Bytes of the description and of the segments that follow.
+_SIZES: Final = struct.Struct("<II")
+#: Kind, start, end, page (0 for none), level.
+_SEGMENT: Final = struct.Struct("<BQQIB")
+#: The largest page number that a database column of four bytes holds.
+_MAX_PAGE: Final = (1 << 31) - 1
+_KINDS: Final = tuple(SegmentKind)
+
+
+def send(pipe: int, kind: bytes, *parts: bytes) -> None:
+    """Write one frame, its body in parts.
+
+    Raises:
+        OSError: If the other end is gone.
+    """
+    for part in (HEADER.pack(kind, sum(map(len, parts))), *parts):
+        rest = memoryview(part)
+        while rest:
+            rest = rest[os.write(pipe, rest) :]
+
+
+def to_bytes(document: Document) -> list[bytes]:
+    """Return a document as pieces of bytes to be sent one after the other."""
+    description = json.dumps([document.media_type, document.page_count]).encode()
+    segments = b"".join(
+        _SEGMENT.pack(_KINDS.index(piece.kind), piece.start, piece.end, piece.page or 0, piece.level)
+        for piece in document.segments
+    )
+    sizes = _SIZES.pack(len(description), len(segments))
+    return [sizes, description, segments, document.text.encode("utf-8")]
+
+
+def from_bytes(data: bytes | bytearray) -> Document:
+    """Return the document in some bytes.
+
+    Raises:
+        ValueError: If the bytes are not such as `to_bytes` makes, or break a document's invariants.
+    """
+    if len(data) < _SIZES.size:
+        raise ValueError("it is cut short")
+    described, marked = _SIZES.unpack_from(data)
+    first = _SIZES.size + described
+    if len(data) < first + marked or marked % _SEGMENT.size:
+        raise ValueError("its sizes do not add up")
+    match json.loads(data[_SIZES.size : first]):
+        case [str() as media_type, (int() | None) as page_count]:
+            pass
+        case _:
+            raise ValueError("its description is none")
+    with memoryview(data) as view:
+        text = str(view[first + marked :], "utf-8")
+        if "\0" in text:
+            raise ValueError("its text has a zero character")
+        segments = tuple(_segments(view[first : first + marked], len(text)))
+    return Document(text, media_type, segments, page_count)
+
+
+def _segments(data: memoryview, length: int) -> Iterator[Segment]:
+    done = 0
+    for kind, start, end, page, level in _SEGMENT.iter_unpack(data):
+        if not (done <= start < end <= length and kind < len(_KINDS) and page <= _MAX_PAGE):
+            raise ValueError("a segment is out of place")
+        yield Segment(_KINDS[kind], start, end, page or None, level)
+        done = end
