@@ -50,7 +50,8 @@ def reference() -> Reference:
 
 
 def cosines(left: NDArray[np.float32], right: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.einsum("ij,ij->i", left.astype(np.float64), right)
+    result: NDArray[np.float64] = np.einsum("ij,ij->i", left.astype(np.float64), right)
+    return result
 
 
 def test_vectors_are_those_of_sentence_transformers(embedder: Embedder, reference: Reference) -> None:

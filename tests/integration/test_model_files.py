@@ -1,4 +1,4 @@
-"""How models get onto a machine: from a package index, from a hub, from a folder; damaged, shared, offline."""
+"""How models get onto a machine: from an index, a hub, a folder; damaged, shared, offline."""
 
 from __future__ import annotations
 

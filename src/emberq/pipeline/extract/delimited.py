@@ -40,7 +40,8 @@ def _common_width(sample: str, delimiter: str, min_rows: int) -> int:
         return 0
     if len(rows) < min_rows:
         return 0
-    widths = [len(row) for row in rows]
+    # A comma at every line's end is a list in a program.
+    widths = [len(row) - (not row[-1].strip()) for row in rows]
     common = max(set(widths), key=widths.count)
     return common if widths.count(common) >= _SAME_WIDTH * len(widths) else 0
 

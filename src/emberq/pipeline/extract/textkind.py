@@ -65,6 +65,12 @@ _TELLING_MARKS: Final = frozenset({"heading", "underlined", "fence", "link", "ru
 #: A title on the first line with a blank line after it.
 _TITLE: Final = re.compile(r"\s*# +\S[^\n]*\n\s*\n")
 
+#: Lines of programs and of their settings.
+_CODE: Final = re.compile(
+    r"^(?:import \w|from \S+ import |def \w+\(|class \w+[:(]|#(?:include|define) |[\w.]+ ?= ?\S|\[[\w.-]+\]$)",
+    re.MULTILINE,
+)
+
 #: Rows that must agree before a text is a table, without and with a name that says so.
 _CSV_ROWS: Final = 3
 _CSV_ROWS_NAMED: Final = 1
@@ -95,10 +101,11 @@ def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
 
 def _plain_kind(text: str, marks: set[str], hint: str | None) -> str:
     """Choose between Markdown, CSV and plain text: by the text if it is clear, else by the name."""
-    if text.startswith("#!"):
-        return media.TEXT
+    if text.startswith("#!") or (_CODE.search(text) and "fence" not in marks):
+        # A line that begins with # is a remark there.
+        marks = marks - {"heading"}
     telling = len(marks & _TELLING_MARKS)
-    if "rule" in marks or (telling and len(marks) > 1) or _TITLE.match(text):
+    if "rule" in marks or (telling and len(marks) > 1) or ("heading" in marks and _TITLE.match(text)):
         return media.MARKDOWN
     if find_delimiter(text, min_rows=_CSV_ROWS):
         return media.CSV

@@ -1,0 +1,40 @@
+"""The Typer application."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+app = typer.Typer(no_args_is_help=True)
+
+
+@app.command()
+def up(
+    data_dir: Annotated[Optional[Path], typer.Option()] = None,
+    host: Annotated[Optional[str], typer.Option()] = None,
+    port: Annotated[Optional[int], typer.Option()] = None,
+    workers: Annotated[Optional[int], typer.Option("--workers", "-n")] = None,
+) -> None:
+    """Run everything."""
+    from emberq.cli import processes
+
+    raise typer.Exit(processes.up(data_dir=data_dir, host=host, port=port, workers=workers))
+
+
+@app.command()
+def migrate() -> None:
+    """Migrate."""
+
+
+def main() -> None:
+    """Run."""
+    from emberq.errors import EmberqError
+
+    try:
+        app()
+    except EmberqError as exc:
+        sys.stderr.write(f"{exc.message} ({exc.code})\n→ {exc.hint}\n")
+        sys.exit(1)

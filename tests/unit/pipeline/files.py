@@ -1,0 +1,263 @@
+"""Builds real files of every format for tests; each function returns the file's bytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import zipfile
+import zlib
+from collections.abc import Callable, Sequence
+from email.message import EmailMessage
+from typing import Final
+
+import docx
+import openpyxl
+import pptx
+from docx.oxml import parse_xml
+from docx.oxml.ns import nsdecls
+from ebooklib import epub
+from pptx.util import Inches
+from reportlab.lib.pagesizes import A4
+from reportlab.lib.pdfencrypt import StandardEncryption
+from reportlab.lib.styles import getSampleStyleSheet
+from reportlab.pdfgen.canvas import Canvas
+from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
+
+__all__ = [
+    "CSV",
+    "EVERY_FORMAT",
+    "HTML",
+    "JSON",
+    "MARKDOWN",
+    "PNG",
+    "TEXT",
+    "make_bomb",
+    "make_docx",
+    "make_epub",
+    "make_mail",
+    "make_pdf",
+    "make_pptx",
+    "make_scan",
+    "make_xlsx",
+    "make_zip",
+]
+
+TEXT: Final = "First paragraph, line one.\nLine two.\n\nSecond paragraph: naïve café, 5 €.\n".encode()
+
+MARKDOWN: Final = b"""# Guide
+
+Some *text* with a [link](https://example.org).
+
+## Install
+
+```sh
+# not a heading
+pip install thing
+```
+
+| name | size |
+|------|------|
+| a    | 1    |
+
+Setext
+======
+
+- one
+- two
+"""
+
+CSV: Final = "name;city;age\nMüller;Köln;41\nJosé;Cádiz;37\nÅse;Tromsø;29\n".encode()
+
+JSON: Final = json.dumps(
+    [
+        {"name": "Ada", "tags": ["math", "engines"], "born": 1815},
+        {"name": "Grace", "note": "line one\nline two", "rank": {"title": "Admiral"}},
+    ],
+    indent=2,
+).encode()
+
+HTML: Final = b"""<!DOCTYPE html>
+<html><head><meta charset="utf-8"><title>The title</title><style>p { color: red }</style>
+<script>var hidden = "no text";</script></head>
+<body><nav><a href="/">Home</a></nav>
+<h1>Heading one</h1><p>A <b>bold</b>
+ paragraph &amp; more.<br>After the break.</p>
+<h2>Heading two</h2><ul><li>first item</li><li>second item</li></ul>
+<table><tr><th>name</th><th>size</th></tr><tr><td>a</td><td>1</td></tr></table>
+<pre>kept   as
+  it is</pre><template>unseen</template>
+</body></html>
+"""
+
+
+def _chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+PNG: Final = (
+    b"\x89PNG\r\n\x1a\n"
+    + _chunk(b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 0, 0, 0, 0))
+    + _chunk(b"IDAT", zlib.compress(b"\0\0"))
+    + _chunk(b"IEND", b"")
+)
+
+
+def make_pdf(*pages: Sequence[str], password: str | None = None) -> bytes:
+    """Set one page per sequence; a text that begins with `# ` is a heading."""
+    styles = getSampleStyleSheet()
+    flow = []
+    for page in pages or (["# Report", "The first paragraph. " * 20, "The second paragraph. " * 20], ["Page two."]):
+        for text in page:
+            heading = text.startswith("# ")
+            flow.append(Paragraph(text.removeprefix("# "), styles["Heading1" if heading else "BodyText"]))
+        flow.append(PageBreak())
+    target = io.BytesIO()
+    encryption = StandardEncryption(password, canPrint=0) if password else None
+    SimpleDocTemplate(target, pagesize=A4, encrypt=encryption).build(flow)
+    return target.getvalue()
+
+
+def make_scan(pages: int = 2) -> bytes:
+    """Draw pages with a picture's worth of lines and no text."""
+    target = io.BytesIO()
+    canvas = Canvas(target, pagesize=A4)
+    for _ in range(pages):
+        canvas.rect(50, 50, 300, 500, fill=1)
+        canvas.showPage()
+    canvas.save()
+    return target.getvalue()
+
+
+def make_docx() -> bytes:
+    """Write headings, paragraphs, a table, a header, a footer, a text box and a tracked change."""
+    document = docx.Document()
+    document.sections[0].header.paragraphs[0].text = "The header"
+    document.sections[0].footer.paragraphs[0].text = "The footer"
+    document.add_heading("Guide", 1)
+    document.add_paragraph("Before the table.")
+    table = document.add_table(rows=2, cols=3)
+    for row, texts in zip(table.rows, (("name", "size", "unit"), ("a", "1", "kg")), strict=True):
+        for cell, text in zip(row.cells, texts, strict=True):
+            cell.text = text
+    document.add_heading("Install", 2)
+    paragraph = document.add_paragraph("After the ")
+    paragraph.add_run("table.").bold = True
+    paragraph._p.append(parse_xml(f"<w:del {nsdecls('w')}><w:r><w:delText>gone</w:delText></w:r></w:del>"))
+    paragraph._p.append(parse_xml(f"<w:ins {nsdecls('w')}><w:r><w:t xml:space='preserve'> Added.</w:t></w:r></w:ins>"))
+    box = f"<w:txbxContent {nsdecls('w')}><w:p><w:r><w:t>In the box</w:t></w:r></w:p></w:txbxContent>"
+    compatible = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
+    paragraph._p.append(
+        parse_xml(
+            f"<w:r {nsdecls('w')}><mc:AlternateContent {compatible}><mc:Choice Requires='wps'>{box}</mc:Choice>"
+            f"<mc:Fallback>{box}</mc:Fallback></mc:AlternateContent></w:r>"
+        )
+    )
+    target = io.BytesIO()
+    document.save(target)
+    return target.getvalue()
+
+
+def make_pptx() -> bytes:
+    """Write two slides: a title with text, a table and notes; a group with a shape."""
+    deck = pptx.Presentation()
+    slide = deck.slides.add_slide(deck.slide_layouts[1])
+    slide.shapes.title.text = "First slide"
+    slide.placeholders[1].text = "Point one\nPoint two"
+    table = slide.shapes.add_table(2, 2, Inches(1), Inches(4), Inches(4), Inches(1)).table
+    for row, texts in enumerate((("name", "size"), ("a", "1"))):
+        for column, text in enumerate(texts):
+            table.cell(row, column).text = text
+    slide.notes_slide.notes_text_frame.text = "Said aloud"
+    second = deck.slides.add_slide(deck.slide_layouts[5])
+    second.shapes.title.text = "Second slide"
+    group = second.shapes.add_group_shape()
+    box = group.shapes.add_textbox(Inches(1), Inches(1), Inches(2), Inches(1))
+    box.text_frame.text = "In the group"
+    target = io.BytesIO()
+    deck.save(target)
+    return target.getvalue()
+
+
+def make_xlsx(rows: Sequence[Sequence[object]] = (("name", "size"), ("a", 1), ("b", 2.5))) -> bytes:
+    """Write a sheet of rows and a second, `Other`, with one value."""
+    book = openpyxl.Workbook()
+    sheet = book.worksheets[0]
+    sheet.title = "Sizes"
+    for row in rows:
+        sheet.append(list(row))
+    book.create_sheet("Other")["B3"] = "alone"
+    target = io.BytesIO()
+    book.save(target)
+    return target.getvalue()
+
+
+def make_epub() -> bytes:
+    """Write a book of two chapters, whose spine is not in the order of their names."""
+    book = epub.EpubBook()
+    book.set_identifier("id")
+    book.set_title("The Book")
+    book.set_language("en")
+    chapters = []
+    for number, name in ((1, "z.xhtml"), (2, "a.xhtml")):
+        chapter = epub.EpubHtml(title=f"Chapter {number}", file_name=name)
+        chapter.content = f"<h1>Chapter {number}</h1><p>Text&nbsp;of chapter {number}.</p>"
+        book.add_item(chapter)
+        chapters.append(chapter)
+    book.add_item(epub.EpubNcx())
+    book.add_item(epub.EpubNav())
+    book.spine = chapters
+    target = io.BytesIO()
+    epub.write_epub(target, book)
+    return target.getvalue()
+
+
+def make_mail(*attachments: tuple[str, str, bytes]) -> bytes:
+    """Write a mail with a plain and an HTML body; an attachment is (name, media type, bytes)."""
+    message = EmailMessage()
+    message["Subject"] = "Größe der Lieferung"
+    message["From"] = "Zoë <zoe@example.org>"
+    message["To"] = "bob@example.org"
+    message["Date"] = "Mon, 01 Jan 2024 10:00:00 +0000"
+    message.set_content("The plain body.\n")
+    message.add_alternative("<p>The <b>rich</b> body.</p>", subtype="html")
+    for name, media_type, data in attachments:
+        main, _, sub = media_type.partition("/")
+        message.add_attachment(data, maintype=main, subtype=sub, filename=name)
+    return message.as_bytes()
+
+
+def make_zip(**members: bytes) -> bytes:
+    """Write a plain archive."""
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in members.items():
+            archive.writestr(name, data)
+    return target.getvalue()
+
+
+def make_bomb(size: int = 101 << 20) -> bytes:
+    """Take a Word file and let one part of it unpack to `size` zeros."""
+    target = io.BytesIO(make_docx())
+    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("word/more.xml", "w") as part:
+        block = bytes(1 << 20)
+        for _ in range(size >> 20):
+            part.write(block)
+    return target.getvalue()
+
+
+#: Media type, a builder and a word that the text must hold.
+EVERY_FORMAT: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
+    "application/pdf": (make_pdf, "second paragraph"),
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": (make_docx, "After the table."),
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": (make_pptx, "Said aloud"),
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": (make_xlsx, "b | 2.5"),
+    "application/epub+zip": (make_epub, "Text of chapter 2."),
+    "text/html": (lambda: HTML, "paragraph & more."),
+    "text/markdown": (lambda: MARKDOWN, "pip install thing"),
+    "text/csv": (lambda: CSV, "José | Cádiz | 37"),
+    "text/plain": (lambda: TEXT, "naïve café"),
+    "message/rfc822": (make_mail, "The rich body."),
+    "application/json": (lambda: JSON, "rank.title: Admiral"),
+    "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
+}
