@@ -19,7 +19,9 @@ from tests.acceptance.conftest import CORPUS, Stack, family_of
 PDF = CORPUS / "fork-copy-on-write-memory.pdf"
 
 
-def search(client: httpx.Client, query: str, collection: str = "docs", **options: Any) -> list[dict[str, Any]]:
+def search(
+    client: httpx.Client, query: str, collection: str = "docs", **options: Any
+) -> list[dict[str, Any]]:
     answer = client.post(f"/api/v1/collections/{collection}/search", json={"query": query, **options})
     assert answer.status_code == 200, answer.text
     return list(answer.json()["results"])
@@ -201,7 +203,9 @@ def test_a_file_that_cannot_be_read_fails_with_its_code_and_the_worker_goes_on(
     assert (job["state"], job["error"]["code"], job["attempt"]) == ("failed", code, 1)
     assert job["error"]["stage"] == "extracting"
     assert job["error"]["hint"]
-    good = stack.wait(client, stack.upload(client, "good.txt", f"Good after {name}.".encode()).json()["job"]["id"])
+    good = stack.wait(
+        client, stack.upload(client, "good.txt", f"Good after {name}.".encode()).json()["job"]["id"]
+    )
     assert good["state"] == "completed"
 
 
@@ -226,7 +230,9 @@ def test_the_content_decides_not_the_name(
         assert list(csv.reader(io.StringIO(text)))
 
 
-def test_bytes_that_vanish_from_the_blob_store_are_a_clear_failure(stack: Stack, client: httpx.Client) -> None:
+def test_bytes_that_vanish_from_the_blob_store_are_a_clear_failure(
+    stack: Stack, client: httpx.Client
+) -> None:
     # Enough other work first, so that the file still waits when its bytes are taken away.
     for number in range(6):
         stack.upload(client, f"busy{number}.txt", f"{number} cranes fly south. ".encode() * 400)
@@ -240,7 +246,9 @@ def test_bytes_that_vanish_from_the_blob_store_are_a_clear_failure(stack: Stack,
 def test_unknown_things_and_wrong_keys_have_their_codes(stack: Stack, client: httpx.Client) -> None:
     unknown = "00000000-0000-4000-8000-000000000000"
     problem(stack.upload(client, "a.txt", b"x", "nowhere"), 404, "collection_not_found")
-    problem(client.post("/api/v1/collections/nowhere/search", json={"query": "x"}), 404, "collection_not_found")
+    problem(
+        client.post("/api/v1/collections/nowhere/search", json={"query": "x"}), 404, "collection_not_found"
+    )
     problem(client.get(f"/api/v1/files/{unknown}"), 404, "file_not_found")
     problem(client.get(f"/api/v1/jobs/{unknown}"), 404, "job_not_found")
     problem(client.post("/api/v1/collections", json={"name": "no spaces, please"}), 422, "invalid_request")
@@ -269,22 +277,27 @@ def test_an_idempotency_key_makes_one_job(stack: Stack, client: httpx.Client) ->
     first = client.post(url, files={"file": ("i.txt", b"Ibis one")}, headers=headers).json()
     again = client.post(url, files={"file": ("i.txt", b"Ibis one")}, headers=headers).json()
     assert first["job"]["id"] == again["job"]["id"]
-    problem(client.post(url, files={"file": ("i.txt", b"other")}, headers=headers), 409, "idempotency_conflict")
+    problem(
+        client.post(url, files={"file": ("i.txt", b"other")}, headers=headers), 409, "idempotency_conflict"
+    )
 
 
 def test_settings_change_the_next_job_and_keep_their_history(stack: Stack, client: httpx.Client) -> None:
     before = client.get("/api/v1/settings").json()["version"]
-    assert client.put("/api/v1/settings/rag_embedding_api_key", json={"value": "sk-hidden"}).json()["value"] == "***"
+    assert (
+        client.put("/api/v1/settings/rag_embedding_api_key", json={"value": "sk-hidden"}).json()["value"]
+        == "***"
+    )
+    client.put("/api/v1/settings/rag_chunk_overlap", json={"value": 5}).raise_for_status()
     client.put("/api/v1/settings/rag_chunk_size", json={"value": 40}).raise_for_status()
-    client.put("/api/v1/settings/rag_chunk_overlap", json={"value": 5})
     try:
         uploaded = stack.upload(client, "long.txt", b"Owls turn their heads far around. " * 60).json()
         job = stack.wait(client, uploaded["job"]["id"])
         assert job["config_version"] > before
         assert job["progress"]["total"] > 10
     finally:
-        client.delete("/api/v1/settings/rag_chunk_overlap")
-        client.delete("/api/v1/settings/rag_chunk_size")
+        client.delete("/api/v1/settings/rag_chunk_size").raise_for_status()
+        client.delete("/api/v1/settings/rag_chunk_overlap").raise_for_status()
     history = client.get("/api/v1/settings/history").text
     assert "rag_chunk_size" in history
     assert "sk-hidden" not in history
@@ -308,7 +321,11 @@ def test_health_metrics_and_openapi_need_no_key(stack: Stack) -> None:
     for name in ("emberq_jobs_total", "emberq_queue_depth", "emberq_workers", "emberq_config_version"):
         assert name in metrics
     assert 'emberq_workers{state="alive"} 2.0' in metrics
-    for path in ("/api/v1/collections/{name}/files", "/api/v1/jobs/{job_id}/events", "/api/v1/settings/{key}"):
+    for path in (
+        "/api/v1/collections/{name}/files",
+        "/api/v1/jobs/{job_id}/events",
+        "/api/v1/settings/{key}",
+    ):
         assert path in paths
 
 
@@ -344,9 +361,7 @@ def test_a_gigabyte_is_streamed_and_a_file_over_the_limit_refused(stack: Stack, 
             yield block
 
     boundary = "b0undary"
-    head = (
-        f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'.encode()
-    )
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="big.bin"\r\n\r\n'.encode()
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
     def body(number: int) -> Any:

@@ -20,7 +20,8 @@ BIRDS = "storks herons ibises spoonbills flamingos pelicans cormorants gannets b
 def long_text(sentences: int) -> bytes:
     """A text whose every sentence is different, so that no vector is reused."""
     return "\n\n".join(
-        f"Note {n}: {BIRDS[n % 10]} were counted {n * 37 % 1009} times near lake {n * 61 % 997}." for n in range(sentences)
+        f"Note {n}: {BIRDS[n % 10]} were counted {n * 37 % 1009} times near lake {n * 61 % 997}."
+        for n in range(sentences)
     ).encode()
 
 
@@ -80,7 +81,8 @@ def test_a_file_that_always_kills_its_horse_is_quarantined(stack: Stack) -> None
 def test_everything_killed_at_once_loses_no_acknowledged_file(stack: Stack) -> None:
     with stack.http() as client:
         jobs = [
-            stack.upload(client, f"n{number}.txt", long_text(200 + number)).json()["job"]["id"] for number in range(8)
+            stack.upload(client, f"n{number}.txt", long_text(200 + number)).json()["job"]["id"]
+            for number in range(8)
         ]
     stack.wait_for_event(event="stage_started", stage="embedding")
     family = [stack.pid, *family_of(stack.pid)]
@@ -90,6 +92,9 @@ def test_everything_killed_at_once_loses_no_acknowledged_file(stack: Stack) -> N
         except ProcessLookupError:
             continue
     stack.stop(signal.SIGKILL)
+    deadline = time.monotonic() + 5
+    while alive(family) and time.monotonic() < deadline:
+        time.sleep(0.01)
     assert alive(family) == []
     stack.start()
     with stack.http() as client:

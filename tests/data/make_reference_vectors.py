@@ -50,6 +50,22 @@ TEXTS = [
     "The harbour log names every ship, its cargo, its draught and the hour it came in. " * 30,
     " ".join(f"measurement {number} gave {number * 7 % 13}.{number * 3 % 10} units" for number in range(120)),
     "一二三四五六七八九十" * 40,
+    "tabs\tand\n\n  runs   of\r\nblanks,\u00a0hard\u2003and wide\u3000ones  ",
+    "\ufeffa byte order mark in front",
+    "นัดหมายเวลาเก้าโมงเช้า",
+    "अगली ट्रेन शाम को सात बजे चलेगी।",
+    "הפגישה נדחתה ליום חמישי",
+    "🇳🇴🇯🇵 👍🏽 ❤️‍🔥 1️⃣",
+    "∑ xᵢ² ≤ ½·√π ⇒ α≈0.05 ± 3 µm",  # noqa: RUF001
+    "#!/bin/sh\nset -eu\nfor f in *.log; do\n\tgzip -9 -- \"$f\" || exit 1\ndone\n",
+    "<table><tr><td>pump</td><td>3&nbsp;bar</td></tr></table><!-- draft -->",
+    "2026-03-31T07:15:00+02:00 ERROR worker-3 job=8f1c2a lease lost after 30.5 s",
+    "word " * 254,
+    "word " * 255,
+    "def step(n):\n    return n * 3 + 1 if n % 2 else n // 2\n\n" * 20,
+    "📦🚚 parcel on its way, пакет в пути, 包裹在路上. " * 25,
+    "x" * 100,
+    "x" * 101,
 ]
 
 

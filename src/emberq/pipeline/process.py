@@ -95,7 +95,7 @@ def _run(services: Services, attempt: Attempt) -> str:
         return "lease_lost"
     except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is written down
         return _fail(services, attempt, settings, _as_error(exc), stages.stage)
-    log.info("job_completed", seconds=round(time.monotonic() - started, 3), stages=stages.timings)
+    log.info("job_completed", seconds=round(time.monotonic() - started, 3), stages=stages.measure())
     return "completed"
 
 
@@ -166,7 +166,7 @@ def _commit(
             media_type=document.media_type,
             page_count=document.page_count,
             chunks=values,
-            timings=stages.timings,
+            timings=stages.measure(),
         )
 
 
@@ -204,7 +204,7 @@ def _as_error(exc: BaseException) -> EmberqError:
 class _Stages:
     """Times the stages and writes progress, at most twice a second and at each stage's begin.
 
-    Invariant: `timings` holds every stage that has begun, in seconds so far.
+    Invariant: after `measure`, `timings` holds every stage that has begun, in seconds so far.
     """
 
     def __init__(self, services: Services, attempt: Attempt) -> None:
@@ -224,8 +224,7 @@ class _Stages:
         """
         now = time.monotonic()
         is_new = stage is not None and stage != self.stage
-        if self.stage is not None:
-            self.timings[self.stage] = round(now - self._began_at, 4)
+        self.measure()
         if is_new:
             self.stage, self._began_at = stage, now
             log.info("stage_started", stage=stage, total=total)
@@ -233,6 +232,12 @@ class _Stages:
             return
         self._written_at = now
         self._write(done, total)
+
+    def measure(self) -> dict[str, float]:
+        """Bring the running stage's time up to date and return the seconds of all stages."""
+        if self.stage is not None:
+            self.timings[self.stage] = round(time.monotonic() - self._began_at, 4)
+        return self.timings
 
     @retry_db_operation()
     def _write(self, done: int, total: int) -> None:

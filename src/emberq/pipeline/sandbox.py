@@ -11,6 +11,7 @@ import contextlib
 import json
 import math
 import os
+import resource
 import select
 import signal
 import sys
@@ -27,6 +28,7 @@ from emberq.errors import (
     EmberqError,
     ExtractionCrashed,
     ExtractionTimeout,
+    FileError,
     MemoryLimitExceeded,
     error_for_code,
 )
@@ -37,6 +39,8 @@ __all__ = ["extract_sandboxed"]
 
 _Progress: TypeAlias = Callable[[int, int], None]
 
+#: What a child may say of a file.
+_ANSWERS: Final = frozenset({*FileError.__subclasses__(), ExtractionCrashed, BlobMissing})
 #: Bytes of an error's JSON at most; it holds some sentences and a traceback.
 _MAX_ERROR: Final = 256 * 1024
 #: Bytes taken from the pipe at once.
@@ -45,6 +49,10 @@ _CHUNK: Final = 1 << 20
 _MAX_WAIT: Final = 60_000
 #: What native libraries print before they abort for want of memory: C++ and Rust.
 _NO_MEMORY: Final = (b"bad_alloc", b"memory allocation of")
+#: How native code ends itself when an allocation fails and it prints nothing, as pdfium does.
+_ABORTS: Final = frozenset({-signal.SIGABRT, -signal.SIGILL, -signal.SIGTRAP, -signal.SIGSEGV})
+#: Part of the memory allowed that such a child must have used; a buffer that doubles fails beyond half.
+_MUCH: Final = 0.4
 #: Arguments for one call; `starmap` makes it in C, where no signal handler can come between.
 _ONCE: Final = ((),)
 
@@ -115,6 +123,8 @@ class _Child:
     def __init__(self) -> None:
         self._pids: list[int] = []
         self._descriptors: list[int] = []
+        #: Most bytes it had resident beyond what this process has (Linux only), known once it has ended.
+        self.grown_bytes = 0.0
 
     @property
     def pipe(self) -> int:
@@ -134,9 +144,10 @@ class _Child:
         """Return how the child ended, as `Popen.returncode`, None if it has not by the deadline."""
         pause = 0.0005
         while True:
-            pid, status = os.waitpid(self._pids[0], os.WNOHANG)
+            pid, status, usage = os.wait4(self._pids[0], os.WNOHANG)
             if pid:
                 self._pids.clear()
+                self.grown_bytes = usage.ru_maxrss * 1024 - _resident_bytes()
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() >= deadline:
                 return None
@@ -170,6 +181,13 @@ def _scratch_file() -> int:
     return descriptor
 
 
+def _resident_bytes() -> float:
+    """Return what this process has in memory; infinitely much where a child's memory is not limited."""
+    if sys.platform != "linux":
+        return math.inf
+    return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+
+
 def _receive(
     child: _Child, name: str, deadline: float, memory_bytes: int, progress: _Progress | None
 ) -> Document:
@@ -186,7 +204,7 @@ def _receive(
         if progress:
             progress(done, total)
     else:
-        raise _death(child, name, deadline)
+        raise _death(child, name, deadline, memory_bytes)
     raise error
 
 
@@ -224,20 +242,29 @@ def _frames(
 
 
 def _error(fields: dict[str, Any]) -> EmberqError:
-    """Return the error the child describes."""
+    """Return the error the child describes.
+
+    Raises:
+        LookupError: If reading a file cannot end in that error; an engine that is away, say, would have
+            the file wait for ever.
+    """
     texts = {key: str(fields[key]) for key in ("code", "message", "hint", "detail")}
+    error = error_for_code(texts["code"])
+    if error not in _ANSWERS:
+        raise LookupError("it is not for a reader to say so")
     detail = {"detail": texts["detail"]} if texts["detail"] else {}
-    return error_for_code(texts["code"])(texts["message"], hint=texts["hint"], **detail)
+    return error(texts["message"], hint=texts["hint"], **detail)
 
 
-def _death(child: _Child, name: str, deadline: float) -> EmberqError:
+def _death(child: _Child, name: str, deadline: float, memory_bytes: int) -> EmberqError:
     """Return the error for a child that went without an answer."""
     status = child.wait(deadline)
     report = child.report()
     detail = report.decode("utf-8", "replace")
     if status is None or status == -signal.SIGXCPU:
         return ExtractionTimeout(f"Reading {name} took longer than allowed.")
-    if status == confined.EXIT_MEMORY or any(mark in report for mark in _NO_MEMORY):
+    starved = status in _ABORTS and child.grown_bytes > _MUCH * memory_bytes
+    if starved or status == confined.EXIT_MEMORY or any(mark in report for mark in _NO_MEMORY):
         return MemoryLimitExceeded(f"Reading {name} needed more memory than allowed.", detail=detail)
     if status >= 0:
         return ExtractionCrashed(f"The program that reads {name} ended with status {status}.", detail=detail)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import struct
+import tempfile
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from email.message import EmailMessage
-from typing import Final
+from pathlib import Path
+from typing import Final, TypeAlias
 
 import docx
 import openpyxl
@@ -24,6 +26,9 @@ from reportlab.lib.styles import getSampleStyleSheet
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
+from emberq.pipeline.document import Document
+from emberq.pipeline.extract import extract
+
 __all__ = [
     "CSV",
     "EVERY_FORMAT",
@@ -32,16 +37,25 @@ __all__ = [
     "MARKDOWN",
     "PNG",
     "TEXT",
+    "Maker",
+    "extract_bytes",
+    "lock_members",
     "make_bomb",
     "make_docx",
     "make_epub",
     "make_mail",
+    "make_ole",
     "make_pdf",
     "make_pptx",
     "make_scan",
     "make_xlsx",
     "make_zip",
+    "open_zip",
+    "replace_members",
 ]
+
+#: Builds a file's bytes.
+Maker: TypeAlias = Callable[[], bytes]
 
 TEXT: Final = "First paragraph, line one.\nLine two.\n\nSecond paragraph: naïve café, 5 €.\n".encode()
 
@@ -107,13 +121,16 @@ def make_pdf(*pages: Sequence[str], password: str | None = None) -> bytes:
     """Set one page per sequence; a text that begins with `# ` is a heading."""
     styles = getSampleStyleSheet()
     flow = []
-    for page in pages or (["# Report", "The first paragraph. " * 20, "The second paragraph. " * 20], ["Page two."]):
+    for page in pages or (
+        ["# Report", "The first paragraph. " * 20, "The second paragraph. " * 20],
+        ["Page two."],
+    ):
         for text in page:
             heading = text.startswith("# ")
             flow.append(Paragraph(text.removeprefix("# "), styles["Heading1" if heading else "BodyText"]))
         flow.append(PageBreak())
     target = io.BytesIO()
-    encryption = StandardEncryption(password, canPrint=0) if password else None
+    encryption = None if password is None else StandardEncryption(password, "owner", canPrint=0)
     SimpleDocTemplate(target, pagesize=A4, encrypt=encryption).build(flow)
     return target.getvalue()
 
@@ -144,12 +161,15 @@ def make_docx() -> bytes:
     paragraph = document.add_paragraph("After the ")
     paragraph.add_run("table.").bold = True
     paragraph._p.append(parse_xml(f"<w:del {nsdecls('w')}><w:r><w:delText>gone</w:delText></w:r></w:del>"))
-    paragraph._p.append(parse_xml(f"<w:ins {nsdecls('w')}><w:r><w:t xml:space='preserve'> Added.</w:t></w:r></w:ins>"))
+    paragraph._p.append(
+        parse_xml(f"<w:ins {nsdecls('w')}><w:r><w:t xml:space='preserve'> Added.</w:t></w:r></w:ins>")
+    )
     box = f"<w:txbxContent {nsdecls('w')}><w:p><w:r><w:t>In the box</w:t></w:r></w:p></w:txbxContent>"
     compatible = 'xmlns:mc="http://schemas.openxmlformats.org/markup-compatibility/2006"'
     paragraph._p.append(
         parse_xml(
-            f"<w:r {nsdecls('w')}><mc:AlternateContent {compatible}><mc:Choice Requires='wps'>{box}</mc:Choice>"
+            f"<w:r {nsdecls('w')}><mc:AlternateContent {compatible}>"
+            f"<mc:Choice Requires='wps'>{box}</mc:Choice>"
             f"<mc:Fallback>{box}</mc:Fallback></mc:AlternateContent></w:r>"
         )
     )
@@ -236,10 +256,73 @@ def make_zip(**members: bytes) -> bytes:
     return target.getvalue()
 
 
+def replace_members(container: bytes, changed: Mapping[str, bytes]) -> bytes:
+    """Copy a zip container with some members replaced or added."""
+    target = io.BytesIO()
+    with (
+        zipfile.ZipFile(io.BytesIO(container)) as old,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name in old.namelist():
+            if name not in changed:
+                archive.writestr(name, old.read(name))
+        for name, data in changed.items():
+            archive.writestr(name, data)
+    return target.getvalue()
+
+
+def open_zip(container: bytes) -> zipfile.ZipFile:
+    """Open a container's bytes for reading."""
+    return zipfile.ZipFile(io.BytesIO(container))
+
+
+def lock_members(container: bytes) -> bytes:
+    """Set the flag of every member that says a password protects it."""
+    data = bytearray(container)
+    for signature, offset in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        at = data.find(signature)
+        while at >= 0:
+            data[at + offset] |= 1
+            at = data.find(signature, at + 4)
+    return bytes(data)
+
+
+def extract_bytes(data: bytes, media_type: str) -> Document:
+    """Extract bytes that are in no file yet."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return extract(Path(file.name), media_type=media_type)
+
+
+def make_ole(*names: str) -> bytes:
+    """Write a compound file whose root holds empty streams of these names, three at most."""
+    free, end, table = 0xFFFFFFFF, 0xFFFFFFFE, 0xFFFFFFFD
+    header = struct.pack(
+        "<8s16x5H6x9I109I",
+        b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1",
+        *(0x3E, 3, 0xFFFE, 9, 6),
+        *(0, 1, 1, 0, 4096, end, 0, end, 0),
+        *(0, *[free] * 108),
+    )
+    sectors = struct.pack("<128I", table, end, *[free] * 126)
+    entries = [("Root Entry", 5, free, 1 if names else free)]
+    entries += [(name, 2, at if at <= len(names) else free, free) for at, name in enumerate(names, 2)]
+    for name, kind, right, child in entries:
+        encoded = (name + "\0").encode("utf-16-le")
+        sectors += struct.pack(
+            "<64sHBBIII16xI8x8xIQ", encoded, len(encoded), kind, 1, free, right, child, 0, end, 0
+        )
+    return header + sectors.ljust(1024, b"\0")
+
+
 def make_bomb(size: int = 101 << 20) -> bytes:
     """Take a Word file and let one part of it unpack to `size` zeros."""
     target = io.BytesIO(make_docx())
-    with zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive, archive.open("word/more.xml", "w") as part:
+    with (
+        zipfile.ZipFile(target, "a", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("word/more.xml", "w") as part,
+    ):
         block = bytes(1 << 20)
         for _ in range(size >> 20):
             part.write(block)
@@ -247,9 +330,12 @@ def make_bomb(size: int = 101 << 20) -> bytes:
 
 
 #: Media type, a builder and a word that the text must hold.
-EVERY_FORMAT: Final[dict[str, tuple[Callable[[], bytes], str]]] = {
+EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "application/pdf": (make_pdf, "second paragraph"),
-    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": (make_docx, "After the table."),
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": (
+        make_docx,
+        "After the table.",
+    ),
     "application/vnd.openxmlformats-officedocument.presentationml.presentation": (make_pptx, "Said aloud"),
     "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": (make_xlsx, "b | 2.5"),
     "application/epub+zip": (make_epub, "Text of chapter 2."),

@@ -21,7 +21,6 @@ _MAX_LEVEL: Final = 6
 _LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 #: Control characters that carry nothing in a text (tab and line feed do), and lone surrogates.
 _REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
-_SPACES: Final = re.compile(r"[^\S\n]+")
 
 
 def clean(text: str) -> str:

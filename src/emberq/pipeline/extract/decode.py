@@ -28,6 +28,9 @@ _UTF16_ZEROS: Final = 0.02
 #: Bytes of non-ASCII lines that are shown to charset-normalizer; more does not change its answer.
 _SAMPLE: Final = 64 * 1024
 
+#: Bytes of a line shown before its first non-ASCII byte; a minified file is one line.
+_BEFORE: Final = 1024
+
 #: The encodings still met in files that are not Unicode. A short list errs less than all of Python's.
 _LEGACY: Final = [
     *("cp1252", "cp1250", "cp1251", "cp1253", "cp1254", "cp1255", "cp1256", "cp1257", "koi8_r", "iso8859_2"),
@@ -48,7 +51,8 @@ _TOLERANCE: Final = 0.05
 
 _ASCII: Final = bytes(range(0x80))
 _HIGH: Final = bytes(range(0x80, 0x100))
-_NON_ASCII_LINE: Final = re.compile(rb"[^\r\n]*[\x80-\xff][^\r\n]*[\r\n]*")
+_NON_ASCII: Final = re.compile(rb"[\x80-\xff]")
+_LINE_END: Final = re.compile(rb"[\r\n]+")
 #: A sign within a word, or a capital after a small letter: another encoding's letter misread.
 _MISREAD: Final = re.compile(
     "[A-Za-z\u00df-\u00f6\u00f8-\u00ff]"
@@ -111,19 +115,33 @@ def _decode_damaged(data: bytes) -> str:
 
 def _legacy_encoding(data: bytes) -> str:
     """Name the most likely encoding of bytes that are not Unicode."""
-    sample = bytearray()
-    for line in _NON_ASCII_LINE.finditer(data):
-        sample += line[0][:_SAMPLE]
-        if len(sample) >= _SAMPLE:
-            break
-    western = _is_western(bytes(sample))
-    matches = from_bytes(bytes(sample), cp_isolation=_LEGACY)
+    sample = _non_ascii_lines(data)
+    western = _is_western(sample)
+    matches = from_bytes(sample, cp_isolation=_LEGACY)
     best = matches.best()
-    if best is None or (western and len(sample.translate(None, bytes(range(0x80)))) < _FEW):
+    if best is None or (western and len(sample.translate(None, _ASCII)) < _FEW):
         return "cp1252"
     if western and best.encoding in _LATIN and _fits_cp1252(best, list(matches)):
         return "cp1252"
     return best.encoding
+
+
+def _non_ascii_lines(data: bytes) -> bytes:
+    """Return the first lines that hold something else than ASCII, of long ones a part."""
+    sample = bytearray()
+    at = 0
+    while len(sample) < _SAMPLE and (found := _NON_ASCII.search(data, at)):
+        earliest = max(at, found.start() - _BEFORE)
+        before = _last_line_end(data, earliest, found.start())
+        line_end = _LINE_END.search(data, found.start(), found.start() + _SAMPLE)
+        at = line_end.end() if line_end else found.start() + _SAMPLE
+        sample += data[before:at]
+    return bytes(sample)
+
+
+def _last_line_end(data: bytes, earliest: int, before: int) -> int:
+    """Return where the line begins that a position stands on, `earliest` if it begins before that."""
+    return max(data.rfind(b"\n", earliest, before) + 1, data.rfind(b"\r", earliest, before) + 1, earliest)
 
 
 def _is_western(sample: bytes) -> bool:

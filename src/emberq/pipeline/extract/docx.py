@@ -11,8 +11,8 @@ from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_nam
 
 __all__ = ["read"]
 
-#: Outline level 9 is Word's name for body text.
-_BODY_LEVEL: Final = 9
+#: Outline levels of headings, as they are written; 9 is Word's name for body text.
+_OUTLINE_LEVELS: Final = frozenset("012345678")
 
 #: Styles that say by their built-in name that they are headings.
 _HEADING_NAME: Final = re.compile(r"heading ([1-9])", re.IGNORECASE)
@@ -71,7 +71,7 @@ def _heading_levels(styles: Element) -> dict[str, int]:
                     own[identity] = int(found[1])
                 case "basedOn":
                     parents[identity] = value
-                case "outlineLvl" if value.isdecimal():
+                case "outlineLvl" if value in _OUTLINE_LEVELS:
                     own.setdefault(identity, int(value) + 1)
                 case _:
                     pass
@@ -83,8 +83,7 @@ def _inherited(style: str, own: dict[str, int], parents: dict[str, str]) -> int:
     while style not in own and style in parents and style not in visited:
         visited.add(style)
         style = parents[style]
-    level = own.get(style, 0)
-    return level if level <= _BODY_LEVEL else 0
+    return own.get(style, 0)
 
 
 def _write_once(part: Element, build: DocumentBuilder, seen: set[str]) -> None:
@@ -155,8 +154,7 @@ def _level(paragraph: Element, levels: dict[str, int]) -> int:
     for properties in paragraph.iterchildren("{*}pPr"):
         for outline in properties.iterchildren("{*}outlineLvl"):
             value = attribute(outline, "val")
-            level = int(value) + 1 if value.isdecimal() else 0
-            return level if level <= _BODY_LEVEL else 0
+            return int(value) + 1 if value in _OUTLINE_LEVELS else 0
         for style in properties.iterchildren("{*}pStyle"):
             return levels.get(attribute(style, "val"), 0)
     return 0

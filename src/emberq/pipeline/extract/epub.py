@@ -70,4 +70,5 @@ def _spine(archive: ZipFile) -> list[str]:
         if attribute(item, "media-type") in _CHAPTERS
     }
     order = [attribute(reference, "idref") for reference in root.iter("{*}itemref")]
-    return [items[identity] for identity in order if identity in items]
+    # No book shows a chapter twice; a small hostile one could name its largest a million times.
+    return list(dict.fromkeys(items[identity] for identity in order if identity in items))

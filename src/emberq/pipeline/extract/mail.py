@@ -5,8 +5,9 @@ from __future__ import annotations
 import email
 import email.errors
 import email.header
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from email.message import Message
+from email.policy import Compat32
 from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
 from emberq.errors import CorruptFile
@@ -25,6 +26,22 @@ _SHOWN: Final = ("From", "To", "Cc", "Date")
 
 #: How many messages may be forwarded within each other; what lies deeper is left out.
 _MAX_DEPTH: Final = 3
+
+
+#: Characters of a field that describes a part; real ones have some hundred, and the standard library
+#: takes them apart in quadratic time.
+_MAX_PART_FIELD: Final = 4096
+
+#: Characters of a field up to which encoded words are sought in it, for the same reason.
+_MAX_ENCODED: Final = 64 * 1024
+
+
+class _Policy(Compat32):
+    """The older policy, which takes malformed headers as they are, with a bound on parts' fields."""
+
+    def header_source_parse(self, sourcelines: Sequence[str]) -> tuple[str, str]:
+        name, value = super().header_source_parse(list(sourcelines))
+        return name, value[:_MAX_PART_FIELD] if name.lower().startswith("content-") else value
 
 
 class _Piece(NamedTuple):
@@ -55,9 +72,8 @@ def read(
     Raises:
         CorruptFile: If its parts are nested beyond reason.
     """
-    # The older policy parses headers leniently; the newer one fails on some that are malformed.
     try:
-        pieces = [*_message(email.message_from_binary_file(stream), 1)]
+        pieces = [*_message(email.message_from_binary_file(stream, policy=_Policy()), 1)]
     except RecursionError as exc:
         raise CorruptFile("The message has parts nested too deeply.") from exc
     total = sum(not piece.is_head for piece in pieces)
@@ -108,11 +124,14 @@ def _header(message: Message, name: str) -> str:
 
 def _words(value: object) -> str:
     """Return a header's value with its encoded words decoded."""
+    written = str(value)
+    if len(written) > _MAX_ENCODED:
+        return squeeze(written)
     try:
-        pieces = email.header.decode_header(str(value))
+        pieces = email.header.decode_header(written)
         return squeeze("".join(_piece(text, charset) for text, charset in pieces))
     except (email.errors.HeaderParseError, ValueError):
-        return squeeze(str(value))
+        return squeeze(written)
 
 
 def _piece(text: bytes | str, charset: str | None) -> str:

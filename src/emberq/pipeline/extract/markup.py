@@ -84,18 +84,22 @@ def _parse(data: bytes, charset: str | None) -> Element | None:
     text = _decode(data, charset)
     if not text.strip():
         return None
-    # Depth is no danger to a loop, and without this everything below level 256 would be lost.
+    # Depth is no danger to a loop, and without this everything below level 256 would be refused.
     parser = etree.HTMLParser(
         encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True
     )
     try:
-        return etree.fromstring(text.encode("utf-8", "replace"), parser)
+        root = etree.fromstring(text.encode("utf-8", "replace"), parser)
     except etree.ParserError:
-        return None
+        root = None
     except etree.XMLSyntaxError as exc:
         if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
             raise MemoryError from exc
         raise CorruptFile(f"The HTML is damaged: {exc.msg}.") from exc
+    # There the parser stops without an exception, and what follows would be lost in silence.
+    if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
+        raise CorruptFile("The HTML is damaged: its elements are nested too deeply.")
+    return root
 
 
 def _decode(data: bytes, charset: str | None) -> str:

@@ -34,7 +34,8 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         next((value for key, value in slide.items() if key.endswith("}id")), "")
         for slide in package.xml(main).iter("{*}sldId")
     ]
-    slides = [links[identity].part for identity in ids if identity in links]
+    # No deck shows a slide twice; a small hostile one could name its largest a million times.
+    slides = list(dict.fromkeys(links[identity].part for identity in ids if identity in links))
     for number, part in enumerate(slides, 1):
         build.page = number
         _write_slide(package, part, build)

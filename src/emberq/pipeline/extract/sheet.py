@@ -35,6 +35,8 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
     try:
         with python_calamine.CalamineWorkbook.from_filelike(stream) as workbook:
             sheets = workbook.sheets_metadata
+            if not sheets:
+                raise CorruptFile("The workbook is damaged: it has no sheets.")
             names = [sheet.name for sheet in sheets if sheet.typ == python_calamine.SheetTypeEnum.WorkSheet]
             for number, name in enumerate(names, 1):
                 build.page = number

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import csv
-import io
 import re
+from collections import deque
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
@@ -15,6 +15,7 @@ from emberq.pipeline.extract.delimited import find_delimiter
 
 __all__ = ["read", "read_csv", "write_text"]
 
+_LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _BLANK_LINES: Final = re.compile(r"\n[^\S\n]*\n\s*")
 
 #: Characters of a file from which its delimiter is told.
@@ -36,12 +37,19 @@ def read_csv(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int,
     """Read delimited text; what does not parse as such is taken as plain text."""
     text = clean(decode(stream.read()))
     sample = text if len(text) <= _SAMPLE else text[:_SAMPLE].rpartition("\n")[0]
+    delimiter = find_delimiter(sample) or ","
+    # Parsed twice: rows kept as objects would take some twenty times the memory of their text.
     try:
-        rows = list(csv.reader(io.StringIO(text), delimiter=find_delimiter(sample) or ","))
+        deque(csv.reader(_lines(text), delimiter=delimiter), maxlen=0)
     except csv.Error:
         write_text(text, build)
         return
-    build.table(rows)
+    build.table(csv.reader(_lines(text), delimiter=delimiter))
+
+
+def _lines(text: str) -> Iterator[str]:
+    """Yield lines with their ends; a text file object would hold four bytes a character."""
+    return (line[0] for line in _LINE.finditer(text))
 
 
 def _paragraphs(text: str) -> Iterator[Segment]:

@@ -25,13 +25,15 @@ _SUFFIXES: Final = {
     ".log": media.TEXT,
 }
 
+# What a possessive quantifier or an atomic group has taken it never gives back: hostile text cannot make
+# these patterns try every way to part it.
 _HTML_DOCUMENT: Final = re.compile(
-    r"\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)[\s>]",
+    r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype\s+html|html|head|body)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
 #: A piece of HTML without its frame: it begins with one of these elements and closes it or another.
 _HTML_PIECE: Final = re.compile(
-    r"\s*(?:<!--.*?-->\s*)*<(?:a|article|b|br|div|font|form|h[1-6]|iframe|img|li|main|meta|nav|ol|p|pre|script"
+    r"\s*+(?:(?><!--.*?-->)\s*+)*+<(?:a|article|b|br|div|font|form|h[1-6]|iframe|img|li|main|meta|nav|ol|p|pre|script"
     r"|section|span|style|table|title|ul)(?:\s[^>]*)?/?>",
     re.IGNORECASE | re.DOTALL,
 )
@@ -52,9 +54,9 @@ _MARKDOWN_MARKS: Final = {
     "heading": re.compile(r"^ {0,3}#{1,6} +\S", re.MULTILINE),
     "underlined": re.compile(r"^\S[^\n]*\n(?:={3,}|-{3,})[ \t]*$", re.MULTILINE),
     "fence": re.compile(r"^ {0,3}(?:```|~~~)", re.MULTILINE),
-    "link": re.compile(r"!?\[[^\]\n]+\]\([^)\s]+[^)\n]*\)"),
+    "link": re.compile(r"\[[^\[\]\n]++\]\([^()\s][^()\n]*+\)"),
     "rule": re.compile(
-        r"^ {0,3}\|?[ \t]*:?-{3,}:?[ \t]*(?:\|[ \t]*:?-{3,}:?[ \t]*)+\|?[ \t]*$", re.MULTILINE
+        r"^ {0,3}\|?+[ \t]*+:?-{3,}+:?[ \t]*+(?:\|[ \t]*+:?-{3,}+:?[ \t]*+)++\|?[ \t]*+$", re.MULTILINE
     ),
     "list": re.compile(r"^ {0,3}(?:[-*+]|\d{1,3}\.) +\S", re.MULTILINE),
     "strong": re.compile(r"\*\*[^\s*][^*\n]*\*\*"),
@@ -67,7 +69,8 @@ _TITLE: Final = re.compile(r"\s*# +\S[^\n]*\n\s*\n")
 
 #: Lines of programs and of their settings.
 _CODE: Final = re.compile(
-    r"^(?:import \w|from \S+ import |def \w+\(|class \w+[:(]|#(?:include|define) |[\w.]+ ?= ?\S|\[[\w.-]+\]$)",
+    r"^(?:import \w|from \S+ import |def \w+\(|class \w+[:(]|#(?:include|define) |[\w.]++ ?= ?\S"
+    r"|\[[\w.-]+\]$)",
     re.MULTILINE,
 )
 
