@@ -14,7 +14,18 @@ import pytest
 from redis import Redis
 from tests.acceptance.conftest import Stack, alive, family_of
 
-BIRDS = "storks herons ibises spoonbills flamingos pelicans cormorants gannets boobies darters".split()
+BIRDS = [
+    "storks",
+    "herons",
+    "ibises",
+    "spoonbills",
+    "flamingos",
+    "pelicans",
+    "cormorants",
+    "gannets",
+    "boobies",
+    "darters",
+]
 
 
 def long_text(sentences: int) -> bytes:

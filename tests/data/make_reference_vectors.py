@@ -57,7 +57,7 @@ TEXTS = [
     "הפגישה נדחתה ליום חמישי",
     "🇳🇴🇯🇵 👍🏽 ❤️‍🔥 1️⃣",
     "∑ xᵢ² ≤ ½·√π ⇒ α≈0.05 ± 3 µm",  # noqa: RUF001
-    "#!/bin/sh\nset -eu\nfor f in *.log; do\n\tgzip -9 -- \"$f\" || exit 1\ndone\n",
+    '#!/bin/sh\nset -eu\nfor f in *.log; do\n\tgzip -9 -- "$f" || exit 1\ndone\n',
     "<table><tr><td>pump</td><td>3&nbsp;bar</td></tr></table><!-- draft -->",
     "2026-03-31T07:15:00+02:00 ERROR worker-3 job=8f1c2a lease lost after 30.5 s",
     "word " * 254,

@@ -81,4 +81,4 @@ def scoped(path: str) -> int:
 
 def counts() -> list[int]:
     """Return this process's descriptors and threads."""
-    return [len(os.listdir("/proc/self/fd")), len(os.listdir("/proc/self/task"))]
+    return [len(list(Path(f"/proc/self/{kind}").iterdir())) for kind in ("fd", "task")]

@@ -70,7 +70,13 @@ def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
     ]
     with services.database.transaction() as connection:
         commit_file(
-            connection, attempt, text=" ".join(texts), media_type="text/plain", page_count=1, chunks=chunks, timings={}
+            connection,
+            attempt,
+            text=" ".join(texts),
+            media_type="text/plain",
+            page_count=1,
+            chunks=chunks,
+            timings={},
         )
 
 
@@ -268,7 +274,13 @@ def test_an_interrupted_commit_leaves_nothing(services: Services) -> None:
     broken = ChunkValues(0, "text\0nul", 0, 1, None, None, b"f", np.ones(384, dtype=np.float32))
     with pytest.raises(psycopg.DataError), services.database.transaction() as connection:
         commit_file(
-            connection, attempt, text="t", media_type="text/plain", page_count=None, chunks=[broken], timings={}
+            connection,
+            attempt,
+            text="t",
+            media_type="text/plain",
+            page_count=None,
+            chunks=[broken],
+            timings={},
         )
     with services.database.transaction() as connection:
         assert connection.execute(select(func.count()).select_from(ChunkRow)).scalar_one() == 0

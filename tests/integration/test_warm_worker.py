@@ -130,7 +130,7 @@ def test_a_killed_job_is_retried_as_rq_promises(bench: Bench) -> None:
     job = bench.enqueue("die", retry=Retry(max=2))
     bench.burst()
     assert job.get_status() == "failed"
-    job.refresh()
+    job.refresh()  # type: ignore[no-untyped-call]
     assert job.retries_left == 0
 
 

@@ -4,12 +4,39 @@ import pytest
 
 from emberq.errors import EmberqError, InternalError, all_errors, error_for_code
 
-CONTRACT = """unsupported_media_type empty_file no_text_found encrypted_file corrupt_file file_too_large
-archive_bomb extraction_timeout* extraction_crashed* memory_limit_exceeded* embedding_unavailable*
-embedding_rejected embedding_dimension_mismatch database_unavailable* redis_unavailable* blob_missing
-worker_lost* job_timeout* job_stalled* quarantined cancelled collection_not_found file_not_found
-job_not_found unauthorized forbidden rate_limited* invalid_request idempotency_conflict setting_invalid
-internal_error""".split()
+CONTRACT = [
+    "unsupported_media_type",
+    "empty_file",
+    "no_text_found",
+    "encrypted_file",
+    "corrupt_file",
+    "file_too_large",
+    "archive_bomb",
+    "extraction_timeout*",
+    "extraction_crashed*",
+    "memory_limit_exceeded*",
+    "embedding_unavailable*",
+    "embedding_rejected",
+    "embedding_dimension_mismatch",
+    "database_unavailable*",
+    "redis_unavailable*",
+    "blob_missing",
+    "worker_lost*",
+    "job_timeout*",
+    "job_stalled*",
+    "quarantined",
+    "cancelled",
+    "collection_not_found",
+    "file_not_found",
+    "job_not_found",
+    "unauthorized",
+    "forbidden",
+    "rate_limited*",
+    "invalid_request",
+    "idempotency_conflict",
+    "setting_invalid",
+    "internal_error",
+]
 
 
 def test_the_codes_are_those_of_the_contract_and_so_is_what_may_be_retried() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import Annotated
 
 import typer
 
@@ -13,10 +13,10 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command()
 def up(
-    data_dir: Annotated[Optional[Path], typer.Option()] = None,
-    host: Annotated[Optional[str], typer.Option()] = None,
-    port: Annotated[Optional[int], typer.Option()] = None,
-    workers: Annotated[Optional[int], typer.Option("--workers", "-n")] = None,
+    data_dir: Annotated[Path | None, typer.Option()] = None,
+    host: Annotated[str | None, typer.Option()] = None,
+    port: Annotated[int | None, typer.Option()] = None,
+    workers: Annotated[int | None, typer.Option("--workers", "-n")] = None,
 ) -> None:
     """Run everything."""
     from emberq.cli import processes

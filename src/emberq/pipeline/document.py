@@ -40,7 +40,7 @@ class Document:
     """The text of a file and its structure.
 
     Attributes:
-        text: The whole extracted text: NFC, `\\n` line ends, no NUL.
+        text: The whole extracted text: NFC, line feeds as line ends, no NUL.
         media_type: What the bytes are, by content, e.g. `application/pdf`.
         segments: In order, not overlapping, each a range of `text`; together they hold all its words.
         page_count: Number of pages, slides, sheets or parts, if the format has such.
@@ -63,7 +63,7 @@ class Chunk:
         end: Index after its last character.
         tokens: Its length in the embedding model's tokens, special tokens not counted.
         page: Where it starts, as in `Segment.page`.
-        heading: The headings above it, joined by ` › `, e.g. `Guide › Install`.
+        heading: The headings above it, outermost first, joined as a reader would write a path through a menu.
     """
 
     ordinal: int

@@ -28,7 +28,7 @@ _pooled: list[Callable[[], int]] = []
 
 
 def count_pooled(counter: Callable[[], int]) -> Callable[[], int]:
-    """Register how many connections a pool of the process holds: these stay open on purpose, and are no leak."""
+    """Register how many connections a pool of the process holds: open on purpose, and no leak."""
     _pooled.append(counter)
     return counter
 

@@ -48,7 +48,7 @@ def test_every_setting_has_a_description_and_says_what_a_change_needs() -> None:
 
 def test_the_usual_postgresql_urls_are_accepted() -> None:
     for url in ("postgres://u:p@h/d", "postgresql://u:p@h/d"):
-        given = Environment(database_url=url)  # type: ignore[arg-type]
+        given = Environment(database_url=url)
         assert given.database_url is not None
         assert given.database_url.get_secret_value() == "postgresql+psycopg://u:p@h/d"
         assert "p@h" not in repr(given)

@@ -38,9 +38,13 @@ def test_things_are_closed_when_the_job_raises() -> None:
         yield "open"
         closed.append("thing")
 
-    with pytest.raises(ValueError, match="job"), job_scope() as scope:
-        assert scope.enter(thing()) == "open"
-        raise ValueError("job")
+    def failing_job() -> None:
+        with job_scope() as scope:
+            assert scope.enter(thing()) == "open"
+            raise ValueError("job")
+
+    with pytest.raises(ValueError, match="job"):
+        failing_job()
     assert closed == ["thing"]
 
 

@@ -219,7 +219,8 @@ def upgrade() -> None:
     )
     # Vectors of several lengths share the column; each length that is in use has an index of its own.
     op.execute(
-        "CREATE INDEX chunks_embedding_384 ON chunks USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)"
+        "CREATE INDEX chunks_embedding_384 ON chunks"
+        " USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)"
         " WHERE vector_dims(embedding) = 384"
     )
 
