@@ -1,40 +1,160 @@
-"""The Typer application."""
+"""The command line: one Typer application, whose commands import what they need when they run."""
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Annotated
 
 import typer
 
-app = typer.Typer(no_args_is_help=True)
+from emberq.cli import collections, config, files, ingest, jobs, keys, models, search, status
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="emberq",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(ingest.ingest)
+app.command()(search.search)
+app.command()(status.status)
+app.command()(status.doctor)
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(files.app, name="files")
+app.add_typer(collections.app, name="collections")
+app.add_typer(config.app, name="config")
+app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
+
+DataDir = Annotated[Path | None, typer.Option(help="Where files and engines keep data [EMBERQ_DATA_DIR].")]
+Host = Annotated[str | None, typer.Option(help="Address the API listens on [EMBERQ_HOST].")]
+Port = Annotated[int | None, typer.Option(help="Port the API listens on; 0 takes a free one [EMBERQ_PORT].")]
+Workers = Annotated[
+    int | None, typer.Option("--workers", "-n", min=1, help="Number of warm workers [EMBERQ_WORKERS].")
+]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"emberq {version('emberq')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    url: Annotated[str | None, typer.Option(help="Address of the API [EMBERQ_URL].")] = None,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(exists=True, dir_okay=False, help="File with the API key; else EMBERQ_API_KEY."),
+    ] = None,
+    version: Annotated[  # noqa: ARG001 - the callback prints it
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Warm Redis/RQ workers for document processing: a file goes in, searchable vectors come out.
+
+    Start with `emberq up`, then `export EMBERQ_API_KEY=…` with the key it prints,
+    `emberq ingest PATH -c NAME` and `emberq search "a question" -c NAME`.
+
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 emberq is not reachable.
+    """
+    if url is not None:
+        os.environ["EMBERQ_URL"] = url
+    if api_key_file is not None:
+        os.environ["EMBERQ_API_KEY"] = api_key_file.read_text(encoding="utf-8").strip()
 
 
 @app.command()
-def up(
-    data_dir: Annotated[Path | None, typer.Option()] = None,
-    host: Annotated[str | None, typer.Option()] = None,
-    port: Annotated[int | None, typer.Option()] = None,
-    workers: Annotated[int | None, typer.Option("--workers", "-n")] = None,
-) -> None:
-    """Run everything."""
-    from emberq.cli import processes
+def up(data_dir: DataDir = None, host: Host = None, port: Port = None, workers: Workers = None) -> None:
+    """Run everything here: database, Redis, API and workers. Ctrl-C finishes what runs, then stops.
 
+    Without EMBERQ_DATABASE_URL and EMBERQ_REDIS_URL, PostgreSQL and Valkey run in the data directory.
+    """
+    processes = _processes()
     raise typer.Exit(processes.up(data_dir=data_dir, host=host, port=port, workers=workers))
 
 
 @app.command()
-def migrate() -> None:
-    """Migrate."""
+def serve(host: Host = None, port: Port = None) -> None:
+    """Run the API alone."""
+    raise typer.Exit(_processes().serve(host=host, port=port))
+
+
+@app.command()
+def worker(
+    queues: Annotated[
+        list[str] | None, typer.Argument(help="RQ queues; the document queue if left out.")
+    ] = None,
+    workers: Workers = None,
+    more_queues: Annotated[
+        list[str] | None, typer.Option("--queues", help="RQ queues, separated by commas.")
+    ] = None,
+    preload: Annotated[
+        list[str] | None, typer.Option(help="Module with resources to load before forking; may be repeated.")
+    ] = None,
+) -> None:
+    """Run workers alone, for documents or for any RQ queues.
+
+    Example: emberq worker -n 4 --preload my_package.resources my_queue
+    """
+    named = [*(queues or []), *(name for group in more_queues or [] for name in group.split(",") if name)]
+    raise typer.Exit(_processes().worker(workers=workers, queues=named, preload=preload or []))
+
+
+@app.command()
+def migrate(
+    json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Bring the database schema to the newest version; `up`, `serve` and `worker` do so by themselves."""
+    raise typer.Exit(_processes().migrate(json_output=json_output))
+
+
+def _processes() -> ModuleType:
+    # Whoever forks must have one thread; numpy's and the tokenizer's pools start at import.
+    for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
+        os.environ.setdefault(name, "1")
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    from emberq.cli import processes
+
+    return processes
 
 
 def main() -> None:
-    """Run."""
+    """Run the command line and exit with its code."""
+    from emberq.cli.client import NotReachable, Problem
     from emberq.errors import EmberqError
 
     try:
         app()
     except EmberqError as exc:
-        sys.stderr.write(f"{exc.message} ({exc.code})\n→ {exc.hint}\n")
+        _complain(exc.message, exc.code, exc.hint)
         sys.exit(1)
+    except Problem as exc:
+        _complain(exc.message, exc.code, exc.hint)
+        sys.exit(1)
+    except NotReachable as exc:
+        _complain(exc.message, "", exc.hint)
+        sys.exit(3)
+    except ValueError as exc:
+        from pydantic import ValidationError
+
+        if not isinstance(exc, ValidationError):
+            raise
+        for error in exc.errors():
+            name = "EMBERQ_" + "_".join(str(part) for part in error["loc"]).upper()
+            _complain(f"{name}: {error['msg']}", "", "Correct the environment variable, the option or .env.")
+        sys.exit(2)
+
+
+def _complain(message: str, code: str, hint: str) -> None:
+    sys.stderr.write(f"{message} ({code})\n" if code else f"{message}\n")
+    if hint:
+        sys.stderr.write(f"→ {hint}\n")

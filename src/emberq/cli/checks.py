@@ -1,0 +1,156 @@
+"""What `emberq doctor` looks at."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from emberq.cli.client import NotReachable, Problem, connect
+from emberq.cli.output import size
+from emberq.config.environment import Environment, get_environment
+from emberq.errors import EmberqError
+
+__all__ = ["Finding", "run_checks"]
+
+#: Bytes below which the data directory's disk is called short: an upload, its text and its index fit.
+_LOW_DISK_BYTES = 2 * 1024**3
+#: Seconds a named server may take to answer.
+_ANSWER_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """The outcome of one check.
+
+    Attributes:
+        name: What was checked.
+        result: `fail` is what stops emberq from working.
+        detail: What was found.
+        fix: What to do about it; empty if nothing.
+    """
+
+    name: str
+    result: Literal["ok", "warning", "fail"]
+    detail: str
+    fix: str = ""
+
+    def as_dict(self) -> dict[str, str]:
+        """Return the finding as JSON takes it."""
+        return asdict(self)
+
+
+def run_checks() -> list[Finding]:
+    """Check this machine against its environment and return the findings; never raises for what it finds."""
+    environment = get_environment()
+    return [check(environment) for check in _CHECKS]
+
+
+def _check_data_dir(environment: Environment) -> Finding:
+    path = environment.data_dir
+    there = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not os.access(there, os.W_OK):
+        return Finding(
+            "data directory", "fail", f"{path} is not writable", "Set EMBERQ_DATA_DIR to one that is."
+        )
+    free = shutil.disk_usage(there).free
+    if free < _LOW_DISK_BYTES:
+        return Finding(
+            "data directory", "warning", f"{path}: only {size(free)} free", "Make room on its disk."
+        )
+    return Finding("data directory", "ok", f"{path}, {size(free)} free")
+
+
+def _check_model(_environment: Environment) -> Finding:
+    from emberq.pipeline.model_files import find_model, verify_model
+
+    try:
+        files = find_model()
+        verify_model(files)
+    except EmberqError as exc:
+        return Finding("model", "fail", exc.message, exc.hint)
+    return Finding("model", "ok", f"{files.name} is in place, its hashes are right")
+
+
+def _check_database(environment: Environment) -> Finding:
+    if environment.database_url is None:
+        return Finding("PostgreSQL", "ok", "the embedded one is used (EMBERQ_DATABASE_URL is not set)")
+    from sqlalchemy import create_engine, text
+    from sqlalchemy.exc import SQLAlchemyError
+
+    engine = create_engine(
+        environment.database_url.get_secret_value(), connect_args={"connect_timeout": _ANSWER_SECONDS}
+    )
+    try:
+        with engine.connect() as connection:
+            version = connection.execute(text("SHOW server_version")).scalar_one()
+            vector = connection.execute(
+                text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
+            ).scalar_one()
+    except SQLAlchemyError as exc:
+        reason = str(getattr(exc, "orig", None) or type(exc).__name__).splitlines()[0]
+        return Finding(
+            "PostgreSQL", "fail", f"no answer: {reason}", "Check EMBERQ_DATABASE_URL and the server."
+        )
+    finally:
+        engine.dispose()
+    if not vector:
+        return Finding("PostgreSQL", "fail", f"{version} without pgvector", "Install pgvector on the server.")
+    return Finding("PostgreSQL", "ok", f"{version} with pgvector")
+
+
+def _check_redis(environment: Environment) -> Finding:
+    if environment.redis_url is None:
+        return Finding("Redis", "ok", "the embedded Valkey is used (EMBERQ_REDIS_URL is not set)")
+    from redis import Redis
+    from redis.exceptions import RedisError
+
+    client = Redis.from_url(environment.redis_url, socket_timeout=_ANSWER_SECONDS)
+    try:
+        info = client.info("server")
+    except RedisError as exc:
+        return Finding(
+            "Redis", "fail", f"no answer: {type(exc).__name__}", "Check EMBERQ_REDIS_URL and the server."
+        )
+    finally:
+        client.close()
+    return Finding("Redis", "ok", f"{info.get('valkey_version') or info.get('redis_version')}")
+
+
+def _check_api(environment: Environment) -> Finding:
+    try:
+        with connect() as client:
+            client.get("//healthz")
+            ready = client.get("//readyz")
+            if environment.api_key is None:
+                return Finding("API", "warning", "it answers; no key is set", "Set EMBERQ_API_KEY.")
+            client.get("/stats")
+    except NotReachable as exc:
+        return Finding("API", "warning", exc.message, exc.hint)
+    except Problem as exc:
+        return Finding("API", "fail", f"{exc.message} ({exc.code})", exc.hint)
+    return Finding("API", "ok", ", ".join(f"{name} {answer}" for name, answer in ready["checks"].items()))
+
+
+def _check_memory(_environment: Environment) -> Finding:
+    shared = Path("/dev/shm")  # noqa: S108 - PostgreSQL's place for shared memory
+    if not shared.is_dir():
+        return Finding("shared memory", "ok", "not needed here")
+    free = shutil.disk_usage(shared).free
+    if free < 64 * 1024**2:
+        fix = "Give the container more, e.g. --shm-size=256m."
+        return Finding("shared memory", "warning", f"only {size(free)} free in {shared}", fix)
+    return Finding("shared memory", "ok", f"{size(free)} free")
+
+
+_CHECKS: tuple[Callable[[Environment], Finding], ...] = (
+    _check_data_dir,
+    _check_memory,
+    _check_model,
+    _check_database,
+    _check_redis,
+    _check_api,
+)

@@ -1,0 +1,42 @@
+"""`emberq search`."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from emberq.cli.output import AsJson, print_json
+
+__all__ = ["search"]
+
+
+def search(
+    query: Annotated[str, typer.Argument(help="The question or keywords.")],
+    collection: Annotated[str, typer.Option("--collection", "-c", help="Collection to search.")],
+    k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="Most results.")] = None,
+    mode: Annotated[str | None, typer.Option(help="vector, keyword or hybrid.")] = None,
+    rerank: Annotated[bool, typer.Option("--rerank", help="Order the results by a reranking model.")] = False,
+    json_output: AsJson = False,
+) -> None:
+    """Find the passages that answer a question.
+
+    Example: emberq search "How long is a lease?" -c handbook -k 3
+    """
+    from emberq.cli.client import connect
+
+    if mode not in (None, "vector", "keyword", "hybrid"):
+        raise typer.BadParameter("must be vector, keyword or hybrid", param_hint="--mode")
+    body: dict[str, Any] = {"query": query, "rerank": rerank}
+    body |= {name: value for name, value in (("k", k), ("mode", mode)) if value is not None}
+    with connect() as client:
+        answer = client.request("POST", f"/collections/{collection}/search", json=body).json()
+    if json_output:
+        print_json(answer)
+        return
+    for number, result in enumerate(answer["results"], start=1):
+        page = f", page {result['page']}" if result["page"] is not None else ""
+        heading = f" · {result['heading']}" if result["heading"] else ""
+        typer.echo(f"{number}. {result['file']['name']}{page}{heading}  ({result['score']:.4f})")
+        typer.echo("   " + " ".join(result["text"].split()) + "\n")
+    typer.echo(f"{len(answer['results'])} results in {answer['took_ms']:.0f} ms")

@@ -1,0 +1,56 @@
+"""`emberq status` and `emberq doctor`: how things stand."""
+
+from __future__ import annotations
+
+import typer
+
+from emberq.cli.output import AsJson, print_json, print_table, seconds
+
+__all__ = ["doctor", "status"]
+
+
+def status(json_output: AsJson = False) -> None:
+    """Show health, workers, and what waits."""
+    from emberq.cli.client import Problem, connect
+
+    with connect() as client:
+        try:
+            ready = client.get("//readyz")
+        except Problem as exc:
+            ready = {"status": "not ready", "checks": {"api": exc.message}}
+        stats, workers = client.get("/stats"), client.get("/workers")["items"]
+    if json_output:
+        print_json({"ready": ready, "stats": stats, "workers": workers})
+        return
+    for name, answer in ready["checks"].items():
+        typer.echo(f"{name}: {answer}")
+    jobs = ", ".join(f"{count} {state}" for state, count in stats["jobs"].items() if count) or "none"
+    typer.echo(f"jobs: {jobs}; oldest waiting {seconds(stats['queue_oldest_seconds'])}")
+    typer.echo(f"{stats['collections']} collections, {stats['files']} files, {stats['chunks']} chunks\n")
+    rows = (
+        (
+            one["name"],
+            one["state"],
+            one["pid"],
+            seconds(one["heartbeat_age_seconds"]),
+            "yes" if one["alive"] else "no",
+        )
+        for one in workers
+    )
+    print_table(("Worker", "State", "Pid", "Heartbeat", "Alive"), rows, empty="No workers.")
+
+
+def doctor(json_output: AsJson = False) -> None:
+    """Check everything emberq needs on this machine, and say how to mend what is wrong."""
+    from emberq.cli.checks import run_checks
+
+    findings = run_checks()
+    failed = any(finding.result == "fail" for finding in findings)
+    if json_output:
+        print_json([finding.as_dict() for finding in findings])
+    else:
+        for finding in findings:
+            typer.echo(f"{finding.result:<8}{finding.name}: {finding.detail}")
+            if finding.fix:
+                typer.echo(f"        → {finding.fix}")
+    raise typer.Exit(1 if failed else 0)
