@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from emberq.cli.client import NotReachable, Problem, connect
+from emberq.cli.client import connect
+from emberq.cli.failures import NotReachable, Problem
 from emberq.cli.output import size
 from emberq.config.environment import Environment, get_environment
 from emberq.errors import EmberqError

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import httpx
 
+from emberq.cli.failures import NotReachable, Problem
 from emberq.config.environment import get_environment
 
-__all__ = ["Client", "NotReachable", "Problem", "connect"]
+__all__ = ["Client", "connect"]
 
 #: Seconds an answer may take; a large upload is hashed and written before it is acknowledged.
 _TIMEOUT_SECONDS = 300.0
-
-
-class Problem(Exception):
-    """The API refused, with a problem document.
-
-    Attributes:
-        message: What happened.
-        code: The stable error code.
-        hint: What to do next.
-        status: HTTP status.
-        retry_after: Seconds to wait before another try, if the API said so.
-    """
-
-    def __init__(self, response: httpx.Response) -> None:
-        """Read a problem document; anything else is described by its status."""
-        try:
-            body = dict(response.json())
-        except ValueError:
-            body = {}
-        self.status = response.status_code
-        self.message = str(body.get("detail") or f"The API answered {response.status_code}.")
-        self.code = str(body.get("code") or "internal_error")
-        self.hint = str(body.get("hint") or "")
-        after = response.headers.get("retry-after", "")
-        self.retry_after = float(after) if after.isdigit() else None
-        super().__init__(self.message)
-
-
-class NotReachable(Exception):
-    """Nothing answers at the API's address."""
-
-    def __init__(self, url: str, reason: Exception) -> None:
-        """Say where nothing answered, and why."""
-        self.message = f"emberq is not reachable at {url}: {reason or type(reason).__name__}"
-        self.hint = "Start it with `emberq up`, or say where it is with --url or EMBERQ_URL."
-        super().__init__(self.message)
 
 
 class Client:
@@ -60,7 +25,7 @@ class Client:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
 
-    def __enter__(self) -> Client:
+    def __enter__(self) -> Self:
         """Use the connection for a block."""
         return self
 

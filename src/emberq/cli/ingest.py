@@ -34,9 +34,7 @@ def ingest(
 
     files = find_files(paths, recursive=recursive)
     if not files:
-        raise typer.BadParameter(
-            "there is no file in it; --recursive looks below folders", param_hint="PATHS"
-        )
+        raise typer.BadParameter("no file there; --recursive looks below folders", param_hint="PATHS")
     with connect() as client:
         transfer = Transfer(client, collection, parallel=parallel, quiet=json_output)
         try:

@@ -18,7 +18,7 @@ def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scopes: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="read, write or admin; may be repeated. All if left out."),
+        typer.Option("--scope", help="read, write or admin; may be repeated."),
     ] = None,
     json_output: AsJson = False,
 ) -> None:

@@ -129,7 +129,7 @@ def _processes() -> ModuleType:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from emberq.cli.client import NotReachable, Problem
+    from emberq.cli.failures import NotReachable, Problem
     from emberq.errors import EmberqError
 
     try:

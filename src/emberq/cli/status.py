@@ -11,7 +11,8 @@ __all__ = ["doctor", "status"]
 
 def status(json_output: AsJson = False) -> None:
     """Show health, workers, and what waits."""
-    from emberq.cli.client import Problem, connect
+    from emberq.cli.client import connect
+    from emberq.cli.failures import Problem
 
     with connect() as client:
         try:

@@ -14,7 +14,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from emberq.cli.client import Client, NotReachable, Problem
+from emberq.cli.client import Client
+from emberq.cli.failures import NotReachable, Problem
 from emberq.cli.jobs import ENDED, describe_error
 from emberq.cli.output import seconds
 
