@@ -16,6 +16,7 @@ from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, beat, release_host
 from emberq.store.services import Services
+from emberq.store.settings import settings_version
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import Frame
 from emberq.worker.horse import run_horse
@@ -120,13 +121,16 @@ def run_host(
 
 def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None:
     with services.database.transaction() as connection:
+        newest = settings_version(connection)
+    config = get_worker_config(version=newest)
+    with services.database.transaction() as connection:
         beat(
             connection,
             host_id,
             name=name,
             pid=os.getpid(),
             workers=slots,
-            config_version=get_worker_config().version,
+            config_version=config.version,
         )
 
 

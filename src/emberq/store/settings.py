@@ -14,7 +14,7 @@ from emberq.config.snapshot import Snapshot
 from emberq.store.secrets import Sealer
 from emberq.store.tables import Setting, SettingChange
 
-__all__ = ["EVERYBODY", "list_changes", "load_snapshot", "set_setting", "unset_setting"]
+__all__ = ["EVERYBODY", "list_changes", "load_snapshot", "set_setting", "settings_version", "unset_setting"]
 
 #: The tenant column of settings that hold for all.
 EVERYBODY = ""
@@ -28,7 +28,7 @@ def load_snapshot(connection: Connection, sealer: Sealer) -> Snapshot:
     Raises:
         SettingInvalid: If a secret was sealed with a key that is not at hand.
     """
-    version = connection.execute(select(func.coalesce(func.max(SettingChange.version), 0))).scalar_one()
+    version = settings_version(connection)
     values: dict[str, dict[str, Any]] = {}
     for row in connection.execute(select(Setting.tenant, Setting.key, Setting.value)):
         if row.key in RuntimeSettings.model_fields:
@@ -36,6 +36,11 @@ def load_snapshot(connection: Connection, sealer: Sealer) -> Snapshot:
     everybody = RuntimeSettings.model_validate(values.pop(EVERYBODY, {}))
     overrides = {tenant: MappingProxyType(own) for tenant, own in values.items()}
     return Snapshot(version=version, settings=everybody, overrides=MappingProxyType(overrides))
+
+
+def settings_version(connection: Connection) -> int:
+    """Return the number of the latest change; 0 before the first."""
+    return connection.execute(select(func.coalesce(func.max(SettingChange.version), 0))).scalar_one()
 
 
 def set_setting(
