@@ -31,7 +31,7 @@ $(VENV)/.model: $(VENV)/.default
 	@$(BIN)/emberq models pull
 	@touch $@
 
-.PHONY: demo up test test-quick lint format bench size pin clean help
+.PHONY: demo up test test-quick lint format size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -54,9 +54,6 @@ lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
-
-bench: $(VENV)/.dev $(VENV)/.model  ## the figures of the README
-	@$(PY) bench/pipeline.py
 
 size:  ## measure the default install in a fresh venv
 	@PYTHON="$(PYTHON)" sh bench/install_size.sh
