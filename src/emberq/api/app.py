@@ -26,11 +26,12 @@ __all__ = ["make_app", "open_listener", "serve"]
 _SHUTDOWN_SECONDS = 5
 
 
-def make_app(*, keep: bool = True) -> FastAPI:
+def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> FastAPI:
     """Build the application on the services of this process.
 
     Args:
         keep: Whether this process also admits, sweeps and reaps jobs in the background.
+        ready: Called once when requests are answered.
     """
 
     @contextlib.asynccontextmanager
@@ -41,6 +42,7 @@ def make_app(*, keep: bool = True) -> FastAPI:
         )
         if keep:
             keeper.start()
+        ready()
         yield
         stop.set()
         if keep:
@@ -98,9 +100,9 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(listener: socket.socket) -> None:
-    """Serve the API on a listening socket until SIGTERM or SIGINT."""
+def serve(listener: socket.socket, *, ready: Callable[[], None] = lambda: None) -> None:
+    """Serve the API on a listening socket until SIGTERM or SIGINT; calls `ready` once it does."""
     config = uvicorn.Config(
-        make_app(), log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+        make_app(ready=ready), log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
     )
     uvicorn.Server(config).run(sockets=[listener])

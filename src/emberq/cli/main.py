@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -79,13 +80,14 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None, workers: 
     Without EMBERQ_DATABASE_URL and EMBERQ_REDIS_URL, PostgreSQL and Valkey run in the data directory.
     """
     processes = _processes()
-    raise typer.Exit(processes.up(data_dir=data_dir, host=host, port=port, workers=workers))
+    _run(lambda: processes.up(data_dir=data_dir, host=host, port=port, workers=workers))
 
 
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
     """Run the API alone."""
-    raise typer.Exit(_processes().serve(host=host, port=port))
+    processes = _processes()
+    _run(lambda: processes.serve(host=host, port=port))
 
 
 @app.command()
@@ -100,13 +102,36 @@ def worker(
     preload: Annotated[
         list[str] | None, typer.Option(help="Module with resources to load before forking; may be repeated.")
     ] = None,
+    serializer: Annotated[
+        str | None, typer.Option(help="RQ serializer of your queues, e.g. rq.serializers.JSONSerializer.")
+    ] = None,
+    with_scheduler: Annotated[
+        bool, typer.Option("--with-scheduler", help="Also enqueue RQ's scheduled jobs of your queues.")
+    ] = False,
+    reload: Annotated[
+        bool,
+        typer.Option("--reload", help="For development: take over code below this directory as it changes."),
+    ] = False,
 ) -> None:
-    """Run workers alone, for documents or for any RQ queues.
+    """Run workers alone: for documents, or for any RQ queues if some are named.
+
+    Workers of your own queues need Redis (EMBERQ_REDIS_URL) and nothing else. SIGTERM drains, SIGHUP
+    loads the resources anew and moves every worker over without a gap.
 
     Example: emberq worker -n 4 --preload my_package.resources my_queue
     """
     named = [*(queues or []), *(name for group in more_queues or [] for name in group.split(",") if name)]
-    raise typer.Exit(_processes().worker(workers=workers, queues=named, preload=preload or []))
+    processes = _processes()
+    _run(
+        lambda: processes.worker(
+            workers=workers,
+            queues=named,
+            preload=preload or [],
+            serializer=serializer,
+            with_scheduler=with_scheduler,
+            reload=reload,
+        )
+    )
 
 
 @app.command()
@@ -125,6 +150,12 @@ def _processes() -> ModuleType:
     from emberq.cli import processes
 
     return processes
+
+
+def _run(program: Callable[[], int]) -> NoReturn:
+    from emberq.worker.init import under_init
+
+    raise typer.Exit(under_init(program))
 
 
 def main() -> None:

@@ -57,13 +57,14 @@ def _run_everything(
     first_key: str | None,
 ) -> int:
     from emberq.dispatch.hosts import run_host
+    from emberq.worker.frames import send
 
-    def run_api(_spec: object, _channel: socket.socket) -> None:
+    def run_api(_spec: object, channel: socket.socket) -> None:
         from emberq.api.app import serve as serve_api
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         services.database.after_fork()
-        serve_api(listener)
+        serve_api(listener, ready=lambda: send(channel, {"ready": ""}))
 
     def announce() -> None:
         address, port = listener.getsockname()[:2]
@@ -109,18 +110,53 @@ def serve(*, host: str | None, port: int | None) -> int:
     return 0
 
 
-def worker(*, workers: int | None, queues: Sequence[str], preload: Sequence[str]) -> int:
-    """Run worker slots alone, on the database and Redis of the environment.
+def worker(
+    *,
+    workers: int | None,
+    queues: Sequence[str],
+    preload: Sequence[str],
+    serializer: str | None = None,
+    with_scheduler: bool = False,
+    reload: bool = False,
+) -> int:
+    """Run worker slots alone: for documents, or for anybody's RQ queues.
 
     Args:
         workers: Number of slots.
         queues: RQ queues to listen on; the document queue if left out.
         preload: Modules with resources, besides the document service's own.
+        serializer: RQ's serializer for queues other than the document queue.
+        with_scheduler: Whether to run RQ's scheduler for them too.
+        reload: Whether to take over code below the working directory as it changes.
     """
-    from emberq.dispatch.hosts import run_host
     from emberq.dispatch.tickets import QUEUE_NAME
+    from emberq.worker.reload import SourceWatcher
 
     environment = _environment(workers=workers)
+    # As RQ's own command does: the modules of a project are found from its directory.
+    sys.path.insert(0, str(Path.cwd()))
+    modules = [*_modules(environment.preload), *preload]
+    watcher = SourceWatcher(Path.cwd()) if reload else None
+
+    def announce() -> None:
+        Console(highlight=False).print(f"{environment.workers} workers are ready")
+
+    if queues and QUEUE_NAME not in queues:
+        from emberq.worker.crew import run_crew
+
+        with _redis_alone(environment) as url:
+            return run_crew(
+                url,
+                queues,
+                slots=environment.workers,
+                modules=modules,
+                serializer=serializer,
+                with_scheduler=with_scheduler,
+                watcher=watcher,
+                ready=announce,
+            )
+    from emberq.dispatch.hosts import run_host
+
     _ensure_model()
     with _connected(environment) as services:
         _prepare_database(services)
@@ -128,8 +164,9 @@ def worker(*, workers: int | None, queues: Sequence[str], preload: Sequence[str]
             services,
             slots=environment.workers,
             queues=list(queues) or [QUEUE_NAME],
-            preload=[*_modules(environment.preload), *preload],
-            ready=lambda: Console(highlight=False).print(f"{environment.workers} workers are ready"),
+            preload=modules,
+            watcher=watcher,
+            ready=announce,
         )
 
 
@@ -192,6 +229,20 @@ def _connected(environment: Environment) -> Iterator[Services]:
         with contextlib.suppress(DataDirectoryInUse):
             stack.enter_context(_stop_as_exit(engines))
         yield _configure(environment, engines)
+
+
+@contextlib.contextmanager
+def _redis_alone(environment: Environment) -> Iterator[str]:
+    """Yield the URL of Redis: the environment's, a running emberq's, or one started for the while."""
+    if environment.redis_url is not None:
+        yield environment.redis_url
+        return
+    # A database is not needed; named, it is not started.
+    engines = Engines(environment.data_dir, database_url="postgresql://", redis_url=None)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(DataDirectoryInUse):
+            stack.enter_context(_stop_as_exit(engines))
+        yield engines.redis_url
 
 
 def _configure(environment: Environment, engines: Engines) -> Services:

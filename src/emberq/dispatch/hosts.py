@@ -11,17 +11,16 @@ from rq.serializers import JSONSerializer
 
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.recover import on_horse_killed
+from emberq.dispatch.recover import on_horse_killed, take_over
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, beat, release_host
 from emberq.store.services import Services
 from emberq.store.settings import settings_version
 from emberq.telemetry.logs import get_logger
-from emberq.worker.frames import Frame
-from emberq.worker.horse import run_horse
+from emberq.worker.crew import make_crew
 from emberq.worker.preloader import PreloaderClient, Role
-from emberq.worker.supervisor import Supervisor
+from emberq.worker.reload import SourceWatcher
 from emberq.worker.warm import WarmWorker
 
 __all__ = ["run_host"]
@@ -32,6 +31,8 @@ log = get_logger(__name__)
 DOCUMENT_RESOURCES = "emberq.pipeline.resources"
 #: RQ's own worker lease; short, so that its registry forgets a dead worker soon.
 _WORKER_TTL_SECONDS = 60
+#: Seconds that running jobs get on SIGTERM before they are given back.
+_SHUTDOWN_GRACE_SECONDS = 30.0
 #: Seconds between RQ's own clean-ups of its registries.
 _MAINTENANCE_SECONDS = 60
 
@@ -45,6 +46,7 @@ def run_host(
     roles: Mapping[str, Role] | None = None,
     beside: Sequence[str] = (),
     tick: Callable[[], None] | None = None,
+    watcher: SourceWatcher | None = None,
     ready: Callable[[], None] | None = None,
 ) -> int:
     """Run workers until told to stop, beating for this host's lease all the while.
@@ -57,6 +59,7 @@ def run_host(
         roles: Further processes that can be forked from the preloader.
         beside: Those of them that run beside the slots.
         tick: Called about ten times a second.
+        watcher: Makes a new generation whenever it tells of a change.
         ready: Called once when everything runs.
 
     Returns:
@@ -86,20 +89,15 @@ def run_host(
         worker.horse_max_memory_growth = settings.horse_max_memory_growth
         return worker
 
-    def run_slot(number: int, preloader: PreloaderClient) -> None:
-        services.database.after_fork()
-        # The process id makes the name new for every incarnation: RQ refuses a name that is still leased.
-        make_worker(f"{host_name}-{number}-{os.getpid()}", preloader).work(logging_level="WARNING")
-
-    def horse(spec: Frame, channel: socket.socket) -> None:
-        run_horse(make_worker(spec["name"], None), channel)
-
-    supervisor = Supervisor(
+    supervisor = make_crew(
+        make_worker,
         slots=slots,
-        run_slot=run_slot,
-        roles={"horse": horse, **(roles or {})},
         modules=[DOCUMENT_RESOURCES, *preload],
+        roles=roles,
         services=beside,
+        shutdown_grace_seconds=lambda: _SHUTDOWN_GRACE_SECONDS,
+        prepare=services.database.after_fork,
+        on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
     )
     services.database.close()
     supervisor.start()
@@ -108,6 +106,8 @@ def run_host(
 
     def on_tick() -> None:
         keeper.tick()
+        if watcher is not None and watcher.has_changed():
+            supervisor.renew("reload")
         if tick is not None:
             tick()
 

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 from rq.job import Job as Ticket
+from sqlalchemy import Connection, RowMapping
 
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.tickets import lost_tickets, ring
 from emberq.errors import Cancelled, EmberqError, WorkerLost
 from emberq.store.attempts import fail_attempt, queued_jobs
-from emberq.store.leases import orphaned_jobs
+from emberq.store.leases import jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["on_horse_killed", "on_stopped", "reap", "sweep"]
+__all__ = ["on_horse_killed", "on_stopped", "reap", "sweep", "take_over"]
 
 log = get_logger(__name__)
 
@@ -49,17 +51,39 @@ def reap(services: Services, *, retry_delay_seconds: float) -> int:
         DatabaseUnavailable: If PostgreSQL does not answer.
     """
     with services.database.transaction() as connection:
-        orphans = orphaned_jobs(connection)
-        for orphan in orphans:
-            state = fail_attempt(
+        return _give_all_back(
+            connection,
+            orphaned_jobs(connection),
+            WorkerLost("The host that processed the file stopped beating."),
+            retry_delay_seconds=retry_delay_seconds,
+        )
+
+
+def take_over(services: Services, *, host_id: uuid.UUID, worker: str) -> None:
+    """Give back the jobs of a worker of this host that died; its horse died with it."""
+    settings = get_worker_config().settings
+    try:
+        with services.database.transaction() as connection:
+            _give_all_back(
                 connection,
-                orphan["id"],
-                WorkerLost("The host that processed the file stopped beating."),
-                fence=orphan["fence"],
-                retry_delay_seconds=retry_delay_seconds,
+                jobs_of_worker(connection, host_id, worker),
+                WorkerLost("The worker that processed the file died."),
+                retry_delay_seconds=settings.job_retry_delay,
             )
-            log.warning("job_reaped", job=str(orphan["id"]), state=state)
-    return len(orphans)
+        admit(services, job_timeout_seconds=settings.job_timeout)
+    except EmberqError as exc:
+        log.warning("take_over_failed", worker=worker, error=exc.message)
+
+
+def _give_all_back(
+    connection: Connection, jobs: Sequence[RowMapping], error: WorkerLost, *, retry_delay_seconds: float
+) -> int:
+    for job in jobs:
+        state = fail_attempt(
+            connection, job["id"], error, fence=job["fence"], retry_delay_seconds=retry_delay_seconds
+        )
+        log.warning("job_reaped", job=str(job["id"]), state=state)
+    return len(jobs)
 
 
 def on_horse_killed(ticket: Ticket, _pid: int, status: int, _usage: Any) -> None:

@@ -11,7 +11,15 @@ from sqlalchemy.dialects.postgresql import insert
 
 from emberq.store.tables import Host, Job, JobState
 
-__all__ = ["BEAT_SECONDS", "LEASE_SECONDS", "beat", "list_hosts", "orphaned_jobs", "release_host"]
+__all__ = [
+    "BEAT_SECONDS",
+    "LEASE_SECONDS",
+    "beat",
+    "jobs_of_worker",
+    "list_hosts",
+    "orphaned_jobs",
+    "release_host",
+]
 
 #: Seconds between two beats of a host: one row update per host, not per job.
 BEAT_SECONDS = 2.0
@@ -56,6 +64,16 @@ def orphaned_jobs(connection: Connection) -> list[RowMapping]:
     rows = connection.execute(
         select(Job.id, Job.fence)
         .where(Job.state == JobState.PROCESSING, or_(Job.host_id.is_(None), Job.host_id.not_in(alive)))
+        .with_for_update(skip_locked=True)
+    )
+    return list(rows.mappings())
+
+
+def jobs_of_worker(connection: Connection, host_id: uuid.UUID, worker: str) -> list[RowMapping]:
+    """Return `id, fence` of the jobs that one worker of a host has in hand, locked."""
+    rows = connection.execute(
+        select(Job.id, Job.fence)
+        .where(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
         .with_for_update(skip_locked=True)
     )
     return list(rows.mappings())

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import socket
 import struct
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Frame", "receive", "send"]
+__all__ = ["Frame", "is_readable", "receive", "send"]
 
 #: One message: a JSON object.
 Frame = dict[str, Any]
@@ -53,6 +54,21 @@ def receive(channel: socket.socket) -> tuple[Frame | None, list[int]]:
         os.set_inheritable(descriptor, False)
     frame: Frame = json.loads(body)
     return frame, list(descriptors)
+
+
+def is_readable(channel: socket.socket, timeout_seconds: float) -> bool:
+    """Wait until there is something to receive, the other end's close among it.
+
+    Args:
+        channel: The socket.
+        timeout_seconds: How long to wait at most; 0 only looks.
+
+    Returns:
+        Whether there is something.
+    """
+    poll = select.poll()
+    poll.register(channel, select.POLLIN)
+    return bool(poll.poll(timeout_seconds * 1000))
 
 
 def _receive_exactly(channel: socket.socket, size: int) -> bytes:

@@ -19,11 +19,19 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.frames import Frame, receive, send
+from emberq.worker.frames import Frame, is_readable, receive, send
 from emberq.worker.processes import count_threads, die_with_parent
 from emberq.worker.resources import preload
 
-__all__ = ["Child", "Preloader", "PreloaderClient", "PreloaderLost", "Role", "start_preloader"]
+__all__ = [
+    "Child",
+    "Preloader",
+    "PreloaderClient",
+    "PreloaderLost",
+    "Role",
+    "begin_preloader",
+    "start_preloader",
+]
 
 log = get_logger(__name__)
 
@@ -86,14 +94,14 @@ class PreloaderClient:
         deadline = time.monotonic() + timeout_seconds
         while pid not in self._exits:
             left = deadline - time.monotonic()
-            if left <= 0 or not _is_readable(self.channel, left):
+            if left <= 0 or not is_readable(self.channel, left):
                 return None
             self._next()
         return self._exits.pop(pid)
 
     def poll_exits(self) -> dict[int, int]:
         """Return the wait statuses, by process id, of children whose end was not asked for yet."""
-        while _is_readable(self.channel, 0):
+        while is_readable(self.channel, 0):
             self._next()
         exits, self._exits = self._exits, {}
         return exits
@@ -111,9 +119,34 @@ class Preloader(PreloaderClient):
     """The owner's handle of a preloader process; closing it ends the process and all it forked."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
-        """Own a preloader that `start_preloader` made."""
+        """Own a preloader that `begin_preloader` made."""
         super().__init__(channel)
         self.pid = pid
+
+    def is_ready(self) -> bool:
+        """Tell, without waiting, whether the resources are loaded.
+
+        Raises:
+            RuntimeError: If a resource could not be loaded; the message says which error.
+        """
+        if not is_readable(self.channel, 0):
+            return False
+        self.wait_ready()
+        return True
+
+    def wait_ready(self) -> None:
+        """Wait until the resources are loaded.
+
+        Raises:
+            RuntimeError: If a resource could not be loaded; the message says which error.
+        """
+        ready, _ = receive(self.channel)
+        if ready is not None and "failed" not in ready:
+            return
+        self.stop()
+        reason = ready["failed"] if ready else "the process died"
+        msg = f"The resources could not be loaded: {reason}"
+        raise RuntimeError(msg)
 
     def stop(self) -> None:
         """End the preloader and everything it forked, and reap it."""
@@ -122,10 +155,30 @@ class Preloader(PreloaderClient):
             os.waitpid(self.pid, 0)
 
 
-def start_preloader(roles: Mapping[str, Role], *, modules: Sequence[str] = ()) -> Preloader:
-    """Fork the preloader, load the resources in it, and wait until it is ready.
+def begin_preloader(
+    roles: Mapping[str, Role], *, modules: Sequence[str] = (), prepare: Callable[[], None] | None = None
+) -> Preloader:
+    """Fork a preloader, which loads the resources meanwhile; `wait_ready` or `is_ready` tells when it has.
 
     Call it before the process has threads, from the main thread.
+
+    Args:
+        roles: What the preloader can fork, by name.
+        modules: Modules whose resources are loaded.
+        prepare: Called first in the new process, e.g. to forget connections it inherited.
+    """
+    ours, theirs = socket.socketpair()
+    owner = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        ours.close()
+        _run(theirs, owner, roles, modules, prepare)
+    theirs.close()
+    return Preloader(pid, ours)
+
+
+def start_preloader(roles: Mapping[str, Role], *, modules: Sequence[str] = ()) -> Preloader:
+    """Fork a preloader and wait until its resources are loaded.
 
     Args:
         roles: What the preloader can fork, by name.
@@ -134,30 +187,26 @@ def start_preloader(roles: Mapping[str, Role], *, modules: Sequence[str] = ()) -
     Raises:
         RuntimeError: If a resource could not be loaded; the message says which error.
     """
-    ours, theirs = socket.socketpair()
-    owner = os.getpid()
-    pid = os.fork()
-    if pid == 0:
-        ours.close()
-        _run(theirs, owner, roles, modules)
-    theirs.close()
-    ready, _ = receive(ours)
-    if ready is None or "failed" in ready:
-        os.waitpid(pid, 0)
-        ours.close()
-        reason = ready["failed"] if ready else "the process died"
-        msg = f"The resources could not be loaded: {reason}"
-        raise RuntimeError(msg)
-    return Preloader(pid, ours)
+    preloader = begin_preloader(roles, modules=modules)
+    preloader.wait_ready()
+    return preloader
 
 
-def _run(control: socket.socket, owner: int, roles: Mapping[str, Role], modules: Sequence[str]) -> NoReturn:
+def _run(
+    control: socket.socket,
+    owner: int,
+    roles: Mapping[str, Role],
+    modules: Sequence[str],
+    prepare: Callable[[], None] | None,
+) -> NoReturn:
     code = 1
     try:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(owner)
         _set_title("emberq: preloader")
+        if prepare is not None:
+            prepare()
         try:
             preload(modules)
         except Exception as exc:
@@ -278,12 +327,6 @@ class _Server:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(client)
         client.close()
-
-
-def _is_readable(channel: socket.socket, timeout_seconds: float) -> bool:
-    with selectors.DefaultSelector() as selector:
-        selector.register(channel, selectors.EVENT_READ)
-        return bool(selector.select(timeout_seconds))
 
 
 def _set_title(title: str) -> None:

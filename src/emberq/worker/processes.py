@@ -9,7 +9,14 @@ import signal
 import sys
 from pathlib import Path
 
-__all__ = ["count_threads", "die_with_parent", "open_descriptors", "private_memory_bytes"]
+__all__ = [
+    "count_threads",
+    "descendants",
+    "die_with_parent",
+    "open_descriptors",
+    "private_memory_bytes",
+    "process_state",
+]
 
 #: prctl(2): the signal to get when the parent thread ends.
 _PR_SET_PDEATHSIG = 1
@@ -65,3 +72,24 @@ def count_threads() -> int:
     with contextlib.suppress(OSError):
         return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - a Path per entry is slow in a hot path
     return 0
+
+
+def process_state(pid: int) -> str:
+    """Return the state of a process as `/proc` has it (`R`, `S`, `T` …), nothing where it is not told."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    return ""
+
+
+def descendants(pid: int, *, most: int) -> list[int]:
+    """Return the processes below a process, at most one more than `most`; none where it is not told."""
+    found: list[int] = []
+    pending = [pid]
+    while pending and len(found) <= most:
+        parent = pending.pop()
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{parent}/task"):  # noqa: PTH208 - often called, must be quick
+                children = Path(f"/proc/{parent}/task/{task}/children").read_text().split()
+                found.extend(int(child) for child in children)
+                pending.extend(int(child) for child in children)
+    return found

@@ -1,4 +1,4 @@
-"""The supervisor: one preloader, N worker slots, each replaced when it dies."""
+"""The supervisor: N worker slots over one preload, each replaced when it dies, all renewed without a gap."""
 
 from __future__ import annotations
 
@@ -8,49 +8,48 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import NoReturn
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, Role, start_preloader
-from emberq.worker.processes import die_with_parent
+from emberq.worker.frames import send
+from emberq.worker.generation import Generation, Generations, NoGeneration
+from emberq.worker.posts import CrashLoop, Incarnation, Post
+from emberq.worker.preloader import PreloaderClient, PreloaderLost, Role, begin_preloader
+from emberq.worker.processes import die_with_parent, process_state
 
-__all__ = ["SlotRunner", "Supervisor"]
+__all__ = ["Death", "SlotRunner", "Supervisor"]
 
 log = get_logger(__name__)
 
-#: Runs one worker slot until it is told to stop: takes the slot's number and its way to the preloader.
-SlotRunner = Callable[[int, PreloaderClient], None]
+#: Runs one worker slot until it is told to stop: takes the slot's number, its way to the preloader, and
+#: what to call with the worker's name once it serves.
+SlotRunner = Callable[[int, PreloaderClient, Callable[[str], None]], None]
+#: Hears of a worker process that died; takes the RQ worker's name.
+Death = Callable[[str], None]
 
 #: Seconds between two looks at the children.
 _TICK_SECONDS = 0.1
-#: Seconds a slot must live for its death not to count as part of a crash loop.
-_HEALTHY_SECONDS = 10.0
-#: Longest pause before a crashing slot is started again.
-_MAX_BACKOFF_SECONDS = 30.0
 #: Deaths in a row after which the supervisor gives up and says so by its exit code.
 _MAX_CRASHES = 10
-
-
-@dataclass(slots=True)
-class _Process:
-    """A child the supervisor keeps alive."""
-
-    name: str
-    start: Callable[[], int]
-    #: Whether the preloader is its parent, and so the one who hears of its end.
-    of_preloader: bool = False
-    pid: int = 0
-    started_at: float = 0.0
-    crashes: int = 0
-    not_before: float = 0.0
+#: Seconds all processes together may take to say that they serve, before `start` returns all the same.
+_READY_SECONDS = 60.0
+#: Seconds a slot that is told to give its job back has for it.
+_GIVE_BACK_SECONDS = 5.0
+#: Seconds a slot may stand still by SIGSTOP before it is replaced; somebody may only have looked at it.
+_STOPPED_SECONDS = 10.0
+#: The same signal comes twice where a terminal and a process manager both send it.
+_SAME_SIGNAL_SECONDS = 1.0
 
 
 class Supervisor:
     """Keeps worker slots, and processes forked from the same preloader, alive until told to stop.
 
-    Invariant: at most one process per slot; none is left when `run` returns.
+    A new generation (`renew`, SIGHUP, or a preloader that died) loads beside the old one; then each
+    post's successor is started and made ready before the process it replaces drains.
+
+    Invariant: one serving process per post, or none while it is being replaced after a death; no
+    process is left when `run` returns.
     """
 
     def __init__(
@@ -61,44 +60,69 @@ class Supervisor:
         roles: Mapping[str, Role],
         modules: Sequence[str] = (),
         services: Sequence[str] = (),
-        shutdown_grace_seconds: float = 30.0,
+        shutdown_grace_seconds: Callable[[], float] = lambda: 30.0,
+        max_crashes: int = _MAX_CRASHES,
+        prepare: Callable[[], None] | None = None,
+        on_death: Death | None = None,
     ) -> None:
         """Describe what to keep alive.
 
         Args:
             slots: Number of worker slots.
             run_slot: The body of a slot's process.
-            roles: What the preloader can fork; `horse` for the slots.
+            roles: What the preloader can fork; `horse` for the slots. Those in `services` say that they
+                serve by sending `{"ready": ""}` over their socket.
             modules: Modules whose resources are preloaded.
             services: Roles of which one process each is kept alive beside the slots.
-            shutdown_grace_seconds: Time running jobs get on SIGTERM.
+            shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
+            max_crashes: Deaths of one process in a row after which `run` gives up.
+            prepare: Called first in every forked process, to forget what it must not share.
+            on_death: Called when a worker's process died without being asked to.
         """
-        self._slots = slots
         self._run_slot = run_slot
-        self._roles = roles
-        self._modules = modules
-        self._services = services
         self._grace_seconds = shutdown_grace_seconds
-        self._preloader: Preloader | None = None
-        self._processes: list[_Process] = []
+        self._max_crashes = max_crashes
+        self._prepare = prepare or (lambda: None)
+        self._on_death = on_death
+        self._posts = [
+            *(Post(name, partial(self._start_service, name)) for name in services),
+            *(Post(f"slot {number}", partial(self._start_slot, number)) for number in range(1, slots + 1)),
+        ]
+        self._generations = Generations(
+            lambda: begin_preloader(roles, modules=modules, prepare=self._prepare_child),
+            max_failed_loads=max_crashes,
+        )
         self._stop_requests = 0
+        self._stop_requested_at = -_SAME_SIGNAL_SECONDS
+        self._stopped_since: dict[int, float] = {}
+
+    @property
+    def generation(self) -> int:
+        """The number of the newest generation that is ready."""
+        newest = self._generations.newest
+        return newest.number if newest is not None else 0
 
     def start(self) -> None:
-        """Load the resources and start everything; returns when all processes run.
+        """Load the resources and start everything; returns when all processes serve.
 
         Raises:
             RuntimeError: If the resources could not be loaded.
         """
-        self._preloader = start_preloader(self._roles, modules=self._modules)
-        for name in self._services:
-            self._processes.append(_Process(name, partial(self._start_service, name), of_preloader=True))
-        for number in range(1, self._slots + 1):
-            self._processes.append(_Process(f"slot {number}", partial(self._start_slot, number)))
-        for process in self._processes:
-            self._spawn(process)
+        self._generations.start()
+        self._fill_posts()
+        deadline = time.monotonic() + _READY_SECONDS
+        while time.monotonic() < deadline and not all(
+            post.current is not None and post.current.is_ready for post in self._posts
+        ):
+            self._watch()
+            time.sleep(_TICK_SECONDS / 10)
+
+    def renew(self, reason: str) -> None:
+        """Load a new generation and move every post over to it, one by one, without a gap."""
+        self._generations.want(reason)
 
     def run(self, *, tick: Callable[[], None] | None = None) -> int:
-        """Watch over the processes until SIGTERM or SIGINT; a second signal hastens.
+        """Watch over the processes until SIGTERM or SIGINT; a second one hastens, a third one kills.
 
         Args:
             tick: Called about ten times a second from the main thread.
@@ -108,58 +132,87 @@ class Supervisor:
         """
         signal.signal(signal.SIGTERM, self._request_stop)
         signal.signal(signal.SIGINT, self._request_stop)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.renew("sighup"))
         code = 0
         try:
             while not self._stop_requests:
                 self._watch()
+                self._advance()
                 if tick is not None:
                     tick()
                 time.sleep(_TICK_SECONDS)
-        except PreloaderLost:
-            log.error("preloader_lost")
+        except CrashLoop as exc:
+            log.error("crash_loop", process=str(exc), crashes=self._max_crashes)
             code = 1
-        except _CrashLoop as exc:
-            log.error("crash_loop", process=str(exc), crashes=_MAX_CRASHES)
+        except NoGeneration:
+            log.error("crash_loop", process="preloader", crashes=self._max_crashes)
             code = 1
         self._drain(tick)
         return code
 
     def _request_stop(self, _number: int, _frame: object) -> None:
-        self._stop_requests += 1
+        now = time.monotonic()
+        if now - self._stop_requested_at >= _SAME_SIGNAL_SECONDS:
+            self._stop_requests += 1
+            self._stop_requested_at = now
 
-    def _spawn(self, process: _Process) -> None:
-        process.pid = process.start()
-        process.started_at = time.monotonic()
-        log.info("process_started", process=process.name, process_pid=process.pid)
+    def _prepare_child(self) -> None:
+        """Close, in a forked child, this process's ends of all channels: a held end hides a death."""
+        self._generations.close_channels()
+        for one in self._incarnations():
+            one.channel.close()
+        self._prepare()
 
-    def _start_service(self, role: str) -> int:
-        if self._preloader is None:
-            raise PreloaderLost
-        child = self._preloader.fork(role)
-        child.channel.close()
-        return child.pid
+    def _incarnations(self) -> list[Incarnation]:
+        return [one for post in self._posts for one in post.incarnations()]
 
-    def _start_slot(self, number: int) -> int:
-        if self._preloader is None:
-            raise PreloaderLost
-        channel = self._preloader.connect()
+    def _fill_posts(self) -> None:
+        """Start a process in every empty post whose pause is over."""
+        newest = self._generations.newest
+        for post in self._posts:
+            if newest is None or post.current is not None or time.monotonic() < post.not_before:
+                continue
+            post.current = self._try_start(post, newest)
+
+    def _try_start(self, post: Post, generation: Generation) -> Incarnation | None:
+        try:
+            started = post.start(generation)
+        except (PreloaderLost, OSError) as exc:
+            log.warning("start_failed", process=post.name, error=type(exc).__name__)
+            return None
+        log.info("process_started", process=post.name, process_pid=started.pid, generation=generation.number)
+        return started
+
+    def _start_service(self, role: str, generation: Generation) -> Incarnation:
+        child = generation.preloader.fork(role)
+        return Incarnation(child.pid, generation, child.channel, of_preloader=True)
+
+    def _start_slot(self, number: int, generation: Generation) -> Incarnation:
+        to_preloader = generation.preloader.connect()
+        ours, theirs = socket.socketpair()
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            self._run_slot_process(number, channel, parent)
-        channel.close()
-        return pid
+            ours.close()
+            self._run_slot_process(number, to_preloader, theirs, parent)
+        to_preloader.close()
+        theirs.close()
+        return Incarnation(pid, generation, ours, of_preloader=False)
 
-    def _run_slot_process(self, number: int, channel: socket.socket, parent: int) -> NoReturn:
+    def _run_slot_process(
+        self, number: int, to_preloader: socket.socket, channel: socket.socket, parent: int
+    ) -> NoReturn:
         code = 1
         try:
             os.setpgid(0, 0)
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            for caught in (signal.SIGTERM, signal.SIGHUP):
+                signal.signal(caught, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
             die_with_parent(parent, with_signal=signal.SIGTERM)
-            if self._preloader is not None:
-                self._preloader.channel.close()
-            self._run_slot(number, PreloaderClient(channel))
+            self._prepare_child()
+            self._run_slot(
+                number, PreloaderClient(to_preloader), lambda worker: send(channel, {"ready": worker})
+            )
             code = 0
         except SystemExit as exc:
             code = exc.code if isinstance(exc.code, int) else 0
@@ -168,72 +221,104 @@ class Supervisor:
         os._exit(code)
 
     def _watch(self) -> None:
+        """Take note of deaths and readiness, and fill what is empty."""
         ended = self._collect_exits()
-        now = time.monotonic()
-        for process in self._processes:
-            if process.pid in ended:
-                self._note_death(process, ended[process.pid], now)
-            if process.pid == 0 and now >= process.not_before:
-                self._spawn(process)
+        for post in self._posts:
+            for one in post.incarnations():
+                one.look()
+                if one.pid in ended or (one.of_preloader and one.generation.state == "lost"):
+                    self._note_end(post, one, ended.get(one.pid, signal.SIGKILL))
+                elif process_state(one.pid) == "T":
+                    self._note_stopped(post, one)
+                else:
+                    self._stopped_since.pop(one.pid, None)
+        self._fill_posts()
 
-    def _note_death(self, process: _Process, status: int, now: float) -> None:
-        lived = now - process.started_at
-        process.crashes = 1 if lived > _HEALTHY_SECONDS else process.crashes + 1
-        if process.crashes >= _MAX_CRASHES:
-            raise _CrashLoop(process.name)
-        pause = 0.0 if process.crashes == 1 else min(0.2 * 2**process.crashes, _MAX_BACKOFF_SECONDS)
-        log.warning(
-            "process_died",
-            process=process.name,
-            process_pid=process.pid,
-            status=os.waitstatus_to_exitcode(status),
-            restart_in_seconds=pause,
-        )
-        process.pid = 0
-        process.not_before = now + pause
+    def _note_end(self, post: Post, one: Incarnation, status: int) -> None:
+        """Take an ended process off its post; what nobody asked for is counted and reported."""
+        was_leaving, was_successor = one in post.leaving, one is post.successor
+        post.forget(one)
+        self._stopped_since.pop(one.pid, None)
+        code = os.waitstatus_to_exitcode(status)
+        if was_leaving and code == 0:
+            return
+        log.warning("process_died", process=post.name, process_pid=one.pid, status=code)
+        if one.worker and self._on_death is not None:
+            self._on_death(one.worker)
+        if was_successor:
+            one.generation.note_failure()
+        elif not was_leaving and one.generation.state != "lost":
+            pause = post.note_crash(time.monotonic() - one.started_at, most=self._max_crashes)
+            log.info("process_restarts", process=post.name, in_seconds=pause, crashes=post.crashes)
+
+    def _note_stopped(self, post: Post, one: Incarnation) -> None:
+        """End a process that has been standing still for too long; it cannot be asked."""
+        since = self._stopped_since.setdefault(one.pid, time.monotonic())
+        if time.monotonic() - since > _STOPPED_SECONDS:
+            log.warning("process_stopped", process=post.name, process_pid=one.pid, seconds=_STOPPED_SECONDS)
+            one.signal(signal.SIGKILL)
+
+    def _advance(self) -> None:
+        """Take the next step of a renewal: load, then hand over one post after the other."""
+        self._generations.advance()
+        newest = self._generations.newest
+        if newest is not None:
+            self._hand_over(newest)
+        self._generations.end_unused({one.generation for one in self._incarnations()})
+
+    def _hand_over(self, newest: Generation) -> None:
+        for post in self._posts:
+            current, successor = post.current, post.successor
+            if current is None or current.generation is newest:
+                continue
+            if successor is None:
+                if time.monotonic() >= post.not_before:
+                    post.successor = self._try_start(post, newest)
+            elif successor.is_ready:
+                log.info("process_handed_over", process=post.name, generation=newest.number)
+                post.hand_over()
+            # One post at a time: memory for one more process is enough, and most go on serving.
+            return
 
     def _collect_exits(self) -> dict[int, int]:
         ended: dict[int, int] = {}
-        for process in self._processes:
-            if process.pid and not process.of_preloader:
+        for one in self._incarnations():
+            if not one.of_preloader:
                 with contextlib.suppress(ChildProcessError):
-                    pid, status = os.waitpid(process.pid, os.WNOHANG)
+                    pid, status = os.waitpid(one.pid, os.WNOHANG)
                     if pid:
                         ended[pid] = status
-        if self._preloader is not None:
-            ended.update(self._preloader.poll_exits())
-        return ended
+        return ended | self._generations.poll_exits()
 
     def _drain(self, tick: Callable[[], None] | None) -> None:
-        """Stop everything: SIGTERM, time to finish, then SIGKILL; the preloader goes last."""
-        log.info("draining", grace_seconds=self._grace_seconds)
+        """Stop everything: time to finish, then give back what runs, then SIGKILL; preloaders go last."""
+        grace_seconds = self._grace_seconds()
+        log.info("draining", grace_seconds=grace_seconds)
         self._signal_all(signal.SIGTERM)
-        deadline = time.monotonic() + self._grace_seconds
-        requests = self._stop_requests
-        while any(process.pid for process in self._processes):
-            try:
-                ended = self._collect_exits()
-            except PreloaderLost:
-                ended = {process.pid: 0 for process in self._processes if process.of_preloader}
-                self._preloader = None
-            for process in self._processes:
-                if process.pid in ended:
-                    process.pid = 0
-            if time.monotonic() > deadline or self._stop_requests > max(requests, 1):
+        hasten_at = time.monotonic() + grace_seconds
+        kill_at = hasten_at + _GIVE_BACK_SECONDS
+        hastened = False
+        while self._incarnations():
+            self._collect_ends()
+            now = time.monotonic()
+            if not hastened and (now > hasten_at or self._stop_requests > 1):
+                # To a worker the second SIGTERM means: give the job back and leave.
+                self._signal_all(signal.SIGTERM)
+                hastened, kill_at = True, now + _GIVE_BACK_SECONDS
+            if now > kill_at or self._stop_requests > 2:  # noqa: PLR2004 - the third request
                 self._signal_all(signal.SIGKILL)
             if tick is not None:
                 tick()
             time.sleep(_TICK_SECONDS)
-        if self._preloader is not None:
-            self._preloader.stop()
-            self._preloader = None
+        self._generations.end_all()
+
+    def _collect_ends(self) -> None:
+        ended = self._collect_exits()
+        for post in self._posts:
+            for one in post.incarnations():
+                if one.pid in ended or (one.of_preloader and one.generation.state == "lost"):
+                    post.forget(one)
 
     def _signal_all(self, number: signal.Signals) -> None:
-        for process in self._processes:
-            if process.pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(process.pid, number)
-
-
-class _CrashLoop(Exception):
-    """A process died too often in a row."""
+        for one in self._incarnations():
+            one.signal(number)

@@ -7,6 +7,7 @@ import os
 import selectors
 import signal
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
@@ -16,6 +17,7 @@ from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
 from emberq.worker.horse import Horse, run_horse
+from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Preloader, PreloaderClient, start_preloader
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class WarmWorker(Worker):
         horse_max_memory_growth: Private bytes it may grow over its baseline before it is replaced.
     """
 
+    policy: HorsePolicy = HorsePolicy.from_environment()
     horse_max_jobs: int = _HORSE_MAX_JOBS
     horse_max_memory_growth: int = _HORSE_MAX_MEMORY_GROWTH
 
@@ -72,6 +75,10 @@ class WarmWorker(Worker):
         self._horse_spec = horse_spec or {}
         self._horse: Horse | None = None
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
+        #: Called once the worker serves, its horse warm.
+        self.on_ready: Callable[[], None] = lambda: None
+        #: Whether a supervisor's slot runs RQ's scheduler as well.
+        self.with_scheduler = False
         #: Why horses were replaced, counted by reason.
         self.horse_restarts: dict[str, int] = {}
 
@@ -80,6 +87,7 @@ class WarmWorker(Worker):
         self._get_preloader()
         super().bootstrap(*args, **kwargs)
         self._ensure_horse()
+        self.on_ready()
 
     def _get_preloader(self) -> PreloaderClient:
         if self._preloader is None:

@@ -1,0 +1,129 @@
+"""The crew of a host: warm workers, one per slot, under a supervisor."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+
+from redis import Redis
+
+from emberq.worker.frames import Frame
+from emberq.worker.horse import run_horse
+from emberq.worker.preloader import PreloaderClient, Role
+from emberq.worker.redis_pools import get_redis_pool
+from emberq.worker.reload import SourceWatcher
+from emberq.worker.supervisor import Death, Supervisor
+from emberq.worker.warm import WarmWorker
+
+__all__ = ["MakeWorker", "make_crew", "run_crew"]
+
+#: Makes the worker of a slot, or its twin inside the horse: takes the name and, in a slot, the preloader.
+MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
+
+
+def make_crew(
+    make_worker: MakeWorker,
+    *,
+    slots: int,
+    modules: Sequence[str] = (),
+    roles: Mapping[str, Role] | None = None,
+    services: Sequence[str] = (),
+    shutdown_grace_seconds: Callable[[], float],
+    prepare: Callable[[], None] | None = None,
+    on_death: Death | None = None,
+) -> Supervisor:
+    """Put N worker slots, and processes beside them, under a supervisor.
+
+    Args:
+        make_worker: Makes each worker.
+        slots: How many.
+        modules: Modules whose resources are preloaded.
+        roles: Further processes that can be forked from the preloader.
+        services: Those of them that run beside the slots.
+        shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
+        prepare: Called first in every forked process.
+        on_death: Called with the name of a worker that died.
+    """
+    host_name = socket.gethostname()
+
+    def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
+        # The process id makes the name new for every incarnation: RQ refuses a name that is still leased.
+        name = f"{host_name}-{number}-{os.getpid()}"
+        worker = make_worker(name, preloader)
+        worker.on_ready = lambda: ready(name)
+        worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
+
+    def horse(spec: Frame, channel: socket.socket) -> None:
+        run_horse(make_worker(spec["name"], None), channel)
+
+    return Supervisor(
+        slots=slots,
+        run_slot=run_slot,
+        roles={"horse": horse, **(roles or {})},
+        modules=modules,
+        services=services,
+        shutdown_grace_seconds=shutdown_grace_seconds,
+        prepare=prepare,
+        on_death=on_death,
+    )
+
+
+def run_crew(
+    url: str,
+    queues: Sequence[str],
+    *,
+    slots: int,
+    modules: Sequence[str] = (),
+    serializer: str | None = None,
+    with_scheduler: bool = False,
+    watcher: SourceWatcher | None = None,
+    ready: Callable[[], None] | None = None,
+) -> int:
+    """Run warm workers for anybody's RQ queues until told to stop.
+
+    Args:
+        url: Redis or Valkey.
+        queues: The queues, the most important first.
+        slots: Number of workers.
+        modules: Modules whose resources are preloaded.
+        serializer: RQ's serializer, as a dotted name; RQ's default if left out.
+        with_scheduler: Whether the workers also run RQ's scheduler; one of them does at a time.
+        watcher: Makes a new generation whenever it tells of a change.
+        ready: Called once when all workers serve.
+
+    Returns:
+        The exit code: 0 after a stop that was asked for.
+
+    Raises:
+        RuntimeError: If the resources could not be loaded.
+    """
+
+    def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
+        worker = WarmWorker(
+            list(queues),
+            name=name,
+            connection=Redis(connection_pool=get_redis_pool("worker", url)),
+            serializer=serializer,
+            preloader=preloader,
+            horse_spec={"name": name},
+            prepare_for_work=preloader is not None,
+        )
+        worker.with_scheduler = with_scheduler
+        return worker
+
+    supervisor = make_crew(
+        make_worker,
+        slots=slots,
+        modules=modules,
+        shutdown_grace_seconds=lambda: WarmWorker.policy.shutdown_grace,
+    )
+    supervisor.start()
+    if ready is not None:
+        ready()
+
+    def look_for_changes() -> None:
+        if watcher is not None and watcher.has_changed():
+            supervisor.renew("reload")
+
+    return supervisor.run(tick=look_for_changes)
