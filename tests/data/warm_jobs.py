@@ -57,6 +57,17 @@ def look_around() -> list[str]:
     return [os.environ.get("WARM_JOBS_LEFT", ""), str(Path.cwd()), str(signal.getsignal(signal.SIGTERM))]
 
 
+def orphan() -> int:
+    """Leave a process without a parent that ends by itself."""
+    middle = os.fork()
+    if middle == 0:
+        if os.fork() == 0:
+            time.sleep(0.3)
+        os._exit(0)
+    os.waitpid(middle, 0)
+    return os.getpid()
+
+
 _leaked: list[object] = []
 
 

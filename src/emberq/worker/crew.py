@@ -96,7 +96,8 @@ def run_crew(
         The exit code: 0 after a stop that was asked for.
 
     Raises:
-        RuntimeError: If the resources could not be loaded.
+        PreloadFailed: If the resources could not be loaded.
+        CrashLoop: If a worker does not come to serve.
     """
 
     def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.preloader import Preloader, PreloaderLost
+from emberq.worker.preloader import Preloader, PreloaderLost, PreloadFailed
 
 __all__ = ["Generation", "Generations", "NoGeneration"]
 
@@ -95,7 +95,7 @@ class Generations:
         """Load the first generation and wait for it.
 
         Raises:
-            RuntimeError: If the resources could not be loaded.
+            PreloadFailed: If the resources could not be loaded.
         """
         first = self._add("start")
         first.preloader.wait_ready()
@@ -156,7 +156,7 @@ class Generations:
                 one.state = "ready"
                 self._failed_loads = 0
                 log.info("generation_ready", generation=one.number, reason=one.reason)
-        except RuntimeError as exc:
+        except PreloadFailed as exc:
             self._all.remove(one)
             self._failed_loads += 1
             log.error("generation_failed", generation=one.number, reason=str(exc))

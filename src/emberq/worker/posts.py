@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from emberq.errors import InternalError
 from emberq.worker.frames import is_readable, receive
 from emberq.worker.generation import Generation
 
@@ -23,8 +24,10 @@ _FIRST_BACKOFF_SECONDS = 0.4
 _MAX_BACKOFF_SECONDS = 30.0
 
 
-class CrashLoop(Exception):
-    """A process died too often in a row; the message names its post."""
+class CrashLoop(InternalError):
+    """A process died too often in a row."""
+
+    default_hint = "Look into the log for what it said before it died."
 
 
 @dataclass(slots=True)
@@ -109,7 +112,7 @@ class Post:
         """
         self.crashes = 1 if lived_seconds > _HEALTHY_SECONDS else self.crashes + 1
         if self.crashes >= most:
-            raise CrashLoop(self.name)
+            raise CrashLoop(f"{self.name} died {self.crashes} times in a row.")
         pause = (
             0.0
             if self.crashes == 1

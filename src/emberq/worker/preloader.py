@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
+from emberq.errors import InvalidRequest
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import Frame, is_readable, receive, send
 from emberq.worker.processes import count_threads, die_with_parent
@@ -25,6 +26,7 @@ from emberq.worker.resources import preload
 
 __all__ = [
     "Child",
+    "PreloadFailed",
     "Preloader",
     "PreloaderClient",
     "PreloaderLost",
@@ -40,6 +42,12 @@ Role = Callable[[Frame, socket.socket], None]
 
 #: Seconds a child's exit notice may take after its socket closed; the kernel needs microseconds.
 _EXIT_NOTICE_SECONDS = 5.0
+
+
+class PreloadFailed(InvalidRequest):
+    """The resources could not be loaded."""
+
+    default_hint = "Correct what --preload (EMBERQ_PRELOAD) names; the log has the traceback."
 
 
 class PreloaderLost(Exception):
@@ -127,7 +135,7 @@ class Preloader(PreloaderClient):
         """Tell, without waiting, whether the resources are loaded.
 
         Raises:
-            RuntimeError: If a resource could not be loaded; the message says which error.
+            PreloadFailed: If a resource could not be loaded; the message says which error.
         """
         if not is_readable(self.channel, 0):
             return False
@@ -138,15 +146,14 @@ class Preloader(PreloaderClient):
         """Wait until the resources are loaded.
 
         Raises:
-            RuntimeError: If a resource could not be loaded; the message says which error.
+            PreloadFailed: If a resource could not be loaded; the message says which error.
         """
         ready, _ = receive(self.channel)
         if ready is not None and "failed" not in ready:
             return
         self.stop()
         reason = ready["failed"] if ready else "the process died"
-        msg = f"The resources could not be loaded: {reason}"
-        raise RuntimeError(msg)
+        raise PreloadFailed(f"The resources could not be loaded: {reason}")
 
     def stop(self) -> None:
         """End the preloader and everything it forked, and reap it."""
@@ -185,7 +192,7 @@ def start_preloader(roles: Mapping[str, Role], *, modules: Sequence[str] = ()) -
         modules: Modules whose resources are loaded.
 
     Raises:
-        RuntimeError: If a resource could not be loaded; the message says which error.
+        PreloadFailed: If a resource could not be loaded; the message says which error.
     """
     preloader = begin_preloader(roles, modules=modules)
     preloader.wait_ready()

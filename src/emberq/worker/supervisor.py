@@ -106,16 +106,23 @@ class Supervisor:
         """Load the resources and start everything; returns when all processes serve.
 
         Raises:
-            RuntimeError: If the resources could not be loaded.
+            PreloadFailed: If the resources could not be loaded.
+            CrashLoop: If a process does not come to serve.
         """
         self._generations.start()
         self._fill_posts()
         deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline and not all(
-            post.current is not None and post.current.is_ready for post in self._posts
-        ):
-            self._watch()
-            time.sleep(_TICK_SECONDS / 10)
+        try:
+            while time.monotonic() < deadline and not self._all_serve():
+                self._watch()
+                time.sleep(_TICK_SECONDS / 10)
+        except CrashLoop:
+            self._stop_requests = 1
+            self._drain(None)
+            raise
+
+    def _all_serve(self) -> bool:
+        return all(post.current is not None and post.current.is_ready for post in self._posts)
 
     def renew(self, reason: str) -> None:
         """Load a new generation and move every post over to it, one by one, without a gap."""
@@ -142,10 +149,10 @@ class Supervisor:
                     tick()
                 time.sleep(_TICK_SECONDS)
         except CrashLoop as exc:
-            log.error("crash_loop", process=str(exc), crashes=self._max_crashes)
+            log.error("crash_loop", error=exc.message)
             code = 1
         except NoGeneration:
-            log.error("crash_loop", process="preloader", crashes=self._max_crashes)
+            log.error("crash_loop", error="The resources could not be loaded, time and again.")
             code = 1
         self._drain(tick)
         return code
