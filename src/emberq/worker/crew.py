@@ -18,6 +18,10 @@ from emberq.worker.warm import WarmWorker
 
 __all__ = ["MakeWorker", "make_crew", "run_crew"]
 
+#: Seconds that running jobs get on SIGTERM where EMBERQ_SHUTDOWN_GRACE is not set; what container
+#: schedulers give by default.
+_SHUTDOWN_GRACE_SECONDS = 30.0
+
 #: Makes the worker of a slot, or its twin inside the horse: takes the name and, in a slot, the preloader.
 MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
 
@@ -117,7 +121,7 @@ def run_crew(
         make_worker,
         slots=slots,
         modules=modules,
-        shutdown_grace_seconds=lambda: WarmWorker.policy.shutdown_grace,
+        shutdown_grace_seconds=lambda: WarmWorker.policy.shutdown_grace or _SHUTDOWN_GRACE_SECONDS,
     )
     supervisor.start()
     if ready is not None:
