@@ -17,7 +17,9 @@ QUESTIONS = {
 
 
 def main() -> None:
-    queue = Queue("my_queue", connection=Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379")))
+    queue = Queue(
+        "my_queue", connection=Redis.from_url(os.environ.get("REDIS_URL", "redis://127.0.0.1:6379"))
+    )
     jobs = [queue.enqueue("jobs.most_similar", question, answers) for question, answers in QUESTIONS.items()]
     crashing = queue.enqueue("jobs.crash")
     jobs += [queue.enqueue("jobs.most_similar", question, answers) for question, answers in QUESTIONS.items()]
@@ -25,7 +27,9 @@ def main() -> None:
         wait(job)
     for job in jobs:
         found = job.return_value()
-        print(f"{job.args[0]:28} → {found['answer']:26} {found['seconds'] * 1000:6.1f} ms in horse {found['horse']}")
+        print(
+            f"{job.args[0]:28} → {found['answer']:26} {found['seconds'] * 1000:6.1f} ms in horse {found['horse']}"
+        )
     print(f"{'a job that crashes':28} → {crashing.get_status().value}")
     horses = {job.return_value()["horse"] for job in jobs}
     print(f"{len(jobs)} jobs answered by {len(horses)} horses; the model was loaded once, before the fork.")

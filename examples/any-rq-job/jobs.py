@@ -15,11 +15,16 @@ from emberq import progress
 def most_similar(question: str, answers: list[str]) -> dict[str, Any]:
     """Return the answer that is closest to the question in meaning."""
     started = time.perf_counter()
-    vectors = model().embed([question, *answers], progress=lambda done, total: progress(done, total))
+    vectors = model().embed([question, *answers], progress=progress)
     scores = vectors[1:] @ vectors[0]
     best = int(scores.argmax())
     seconds = round(time.perf_counter() - started, 4)
-    return {"answer": answers[best], "score": round(float(scores[best]), 3), "seconds": seconds, "horse": os.getpid()}
+    return {
+        "answer": answers[best],
+        "score": round(float(scores[best]), 3),
+        "seconds": seconds,
+        "horse": os.getpid(),
+    }
 
 
 def crash() -> None:

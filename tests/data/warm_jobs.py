@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import socket
@@ -55,6 +56,60 @@ def change_everything(tmp: str) -> None:
 
 def look_around() -> list[str]:
     return [os.environ.get("WARM_JOBS_LEFT", ""), str(Path.cwd()), str(signal.getsignal(signal.SIGTERM))]
+
+
+def hold_interpreter() -> None:
+    """Stay in C without letting go of the interpreter, as a bad extension does."""
+    sum(itertools.repeat(1, 10**13))
+
+
+def loop() -> None:
+    """Run for ever in Python."""
+    while True:
+        pass
+
+
+def deadlock() -> None:
+    """Wait for a lock that nobody gives back."""
+    lock = threading.Lock()
+    lock.acquire()
+    lock.acquire()
+
+
+def stop_itself() -> None:
+    """Stand still, as after Ctrl-Z."""
+    while True:
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def fork_bomb(most: int) -> None:
+    """Fork processes that fork; bounded, for the case that nobody stops it."""
+    for _ in range(most):
+        if os.fork() == 0:
+            time.sleep(600)
+            os._exit(0)
+        time.sleep(0.001)
+    time.sleep(600)
+
+
+def hog(size: int) -> int:
+    """Take memory in pieces."""
+    return sum(len(piece) for piece in [bytearray(1 << 20) for _ in range(size >> 20)])
+
+
+def burn(seconds: float) -> None:
+    """Use processor time."""
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+
+
+def report_slowly(reports: int) -> str:
+    """Report progress more often than it may stall."""
+    for done in range(reports):
+        progress(done, reports, stage="working")
+        time.sleep(0.25)
+    return "done"
 
 
 def orphan() -> int:

@@ -11,7 +11,7 @@ from rq.serializers import JSONSerializer
 
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.recover import on_horse_killed, take_over
+from emberq.dispatch.recover import on_horse_death, take_over
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, beat, release_host
@@ -19,6 +19,7 @@ from emberq.store.services import Services
 from emberq.store.settings import settings_version
 from emberq.telemetry.logs import get_logger
 from emberq.worker.crew import make_crew
+from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.reload import SourceWatcher
 from emberq.worker.warm import WarmWorker
@@ -80,13 +81,16 @@ def run_host(
             maintenance_interval=_MAINTENANCE_SECONDS,
             job_monitoring_interval=10,
             log_job_description=False,
-            work_horse_killed_handler=on_horse_killed,
             preloader=preloader,
             horse_spec={"name": name},
             prepare_for_work=preloader is not None,
         )
-        worker.horse_max_jobs = settings.horse_max_jobs
-        worker.horse_max_memory_growth = settings.horse_max_memory_growth
+        worker.on_horse_death = on_horse_death
+        worker.policy = HorsePolicy(
+            horse_max_jobs=settings.horse_max_jobs,
+            horse_max_memory_growth=settings.horse_max_memory_growth,
+            stall_timeout=settings.stall_timeout,
+        )
         return worker
 
     supervisor = make_crew(

@@ -12,13 +12,14 @@ from sqlalchemy import Connection, RowMapping
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.tickets import lost_tickets, ring
-from emberq.errors import Cancelled, EmberqError, WorkerLost
+from emberq.errors import Cancelled, EmberqError, JobStalled, WorkerLost
 from emberq.store.attempts import fail_attempt, queued_jobs
 from emberq.store.leases import jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry.logs import get_logger
+from emberq.worker.watchdog import HorseDeath
 
-__all__ = ["on_horse_killed", "on_stopped", "reap", "sweep", "take_over"]
+__all__ = ["on_horse_death", "on_stopped", "reap", "sweep", "take_over"]
 
 log = get_logger(__name__)
 
@@ -86,11 +87,10 @@ def _give_all_back(
     return len(jobs)
 
 
-def on_horse_killed(ticket: Ticket, _pid: int, status: int, _usage: Any) -> None:
-    """Give a dead horse's job back at once; RQ calls this in the worker (`work_horse_killed_handler`)."""
-    signal_number = status & 0x7F
-    cause = f"signal {signal_number}" if signal_number else f"exit status {status >> 8}"
-    _give_back(ticket, WorkerLost(f"The process that worked on the file died ({cause})."))
+def on_horse_death(ticket: Ticket, death: HorseDeath) -> None:
+    """Give a dead horse's job back at once; the worker calls this (`WarmWorker.on_horse_death`)."""
+    error = JobStalled(death.message) if death.reason == "stalled" else WorkerLost(death.message)
+    _give_back(ticket, error, detail=death.stacks or None)
 
 
 def on_stopped(ticket: Ticket, _connection: Any) -> None:
@@ -98,7 +98,7 @@ def on_stopped(ticket: Ticket, _connection: Any) -> None:
     _give_back(ticket, Cancelled("The job was cancelled."))
 
 
-def _give_back(ticket: Ticket, error: EmberqError) -> None:
+def _give_back(ticket: Ticket, error: EmberqError, *, detail: str | None = None) -> None:
     services = get_services()
     settings = get_worker_config().settings
     try:
@@ -108,6 +108,7 @@ def _give_back(ticket: Ticket, error: EmberqError) -> None:
                 uuid.UUID(ticket.args[0]),
                 error,
                 ticket=ticket.id,
+                detail=detail,
                 retry_delay_seconds=settings.job_retry_delay,
             )
         log.warning(

@@ -10,6 +10,7 @@ from redis import Redis
 
 from emberq.worker.frames import Frame
 from emberq.worker.horse import run_horse
+from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.reload import SourceWatcher
@@ -121,7 +122,9 @@ def run_crew(
         make_worker,
         slots=slots,
         modules=modules,
-        shutdown_grace_seconds=lambda: WarmWorker.policy.shutdown_grace or _SHUTDOWN_GRACE_SECONDS,
+        shutdown_grace_seconds=lambda: (
+            HorsePolicy.from_environment().shutdown_grace or _SHUTDOWN_GRACE_SECONDS
+        ),
     )
     supervisor.start()
     if ready is not None:

@@ -7,8 +7,9 @@ import os
 import random
 import signal
 import socket
+import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,17 +18,26 @@ from rq.executions import Execution
 from rq.timeouts import HorseMonitorTimeoutException
 
 from emberq.worker.frames import Frame, receive, send
+from emberq.worker.limits import limited
+from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Child, PreloaderClient
 from emberq.worker.processes import private_memory_bytes
+from emberq.worker.progress import feed_progress
 from emberq.worker.redis_pools import connected_sockets
 from emberq.worker.scope import count_pooled, job_scope
+from emberq.worker.watchdog import StackFile, write_stacks_to
 
 if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
     from rq.worker import Worker
 
-__all__ = ["Horse", "after_fork", "run_horse"]
+__all__ = ["Horse", "after_fork", "alarm_held_back", "run_horse"]
+
+#: Jobs after which a horse has its caches and arenas; growth counts from there.
+_WARM_UP_JOBS = 10
+#: Seconds between two progress reports to the worker.
+_PROGRESS_SECONDS = 0.1
 
 _after_fork: list[Callable[[], None]] = []
 
@@ -44,12 +54,14 @@ class Horse:
 
     Attributes:
         child: The process.
+        stacks: Where it writes its stacks when it is asked to.
         jobs: How many jobs it has finished.
-        baseline_bytes: Its private memory after its first job, 0 before.
+        baseline_bytes: Its private memory once it has warmed up, after its first jobs; 0 before.
         private_bytes: Its private memory after its last job.
     """
 
     child: Child
+    stacks: StackFile = field(default_factory=StackFile)
     jobs: int = 0
     baseline_bytes: int = 0
     private_bytes: int = 0
@@ -81,25 +93,32 @@ class Horse:
                 "queue": queue.name,
                 "execution": execution.id,
                 "created_at": execution.created_at.timestamp(),
+                "stacks": str(self.stacks.path),
             },
         )
 
-    def read_answer(self) -> Frame | None:
-        """Return the horse's answer, nothing if it died over the job.
+    def read(self) -> Frame | None:
+        """Return what the horse says, progress or its answer; nothing if it died over the job.
 
-        The answer is read whole even if RQ's monitoring alarm rings in the middle of it.
+        It is read whole even if RQ's monitoring alarm rings in the middle of it.
         """
-        with _alarm_held_back():
-            answer, _ = receive(self.child.channel)
-        if answer is not None:
+        with alarm_held_back():
+            frame, _ = receive(self.child.channel)
+        if frame is not None and "done" in frame:
             self.jobs += 1
-            self.private_bytes = answer["private_bytes"]
-            self.baseline_bytes = self.baseline_bytes or self.private_bytes
-        return answer
+            self.private_bytes = frame["private_bytes"]
+            if self.jobs <= _WARM_UP_JOBS:
+                self.baseline_bytes = self.private_bytes
+        return frame
+
+    def grown_bytes(self) -> int:
+        """Return by how much its private memory has grown since it warmed up."""
+        return self.private_bytes - self.baseline_bytes
 
     def retire(self) -> None:
         """Let the horse end: it stops when its socket closes."""
         self.child.channel.close()
+        self.stacks.close()
 
     @classmethod
     def fork(cls, preloader: PreloaderClient, spec: Frame) -> Horse:
@@ -108,12 +127,12 @@ class Horse:
         Raises:
             PreloaderLost: If the preloader is gone.
         """
-        with _alarm_held_back():
+        with alarm_held_back():
             return cls(preloader.fork("horse", spec))
 
 
 @contextlib.contextmanager
-def _alarm_held_back() -> Iterator[None]:
+def alarm_held_back() -> Iterator[None]:
     """Deliver RQ's SIGALRM only after the block, so that no message is cut in two."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
     try:
@@ -137,11 +156,16 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
     count_pooled(partial(connected_sockets, worker.connection.connection_pool))
     for function in _after_fork:
         function()
+    feed_progress(_Reporter(channel))
     handlers = _signal_handlers()
+    stacks: str | None = None
     while True:
         frame, _ = receive(channel)
         if frame is None:
             return
+        if stacks != frame["stacks"]:
+            stacks = frame["stacks"]
+            write_stacks_to(stacks)
         leaked = _run_job(worker, frame)
         _restore_signal_handlers(handlers)
         send(
@@ -169,10 +193,27 @@ def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
     execution.created_at = datetime.fromtimestamp(frame["created_at"], tz=UTC)
     execution._job = job  # noqa: SLF001 - what RQ's SpawnWorker does in its child
     worker.executions = {execution.id: execution}
-    with job_scope(rq_job=job.id, worker=worker.name) as scope:
+    policy = getattr(worker, "policy", HorsePolicy()).for_job(job.meta)
+    with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(policy):
         worker.perform_job(job, queue, execution)
     worker.executions.clear()
     return scope.leaked
+
+
+class _Reporter:
+    """Tells the worker of progress, ten times a second at most: it only has to know that there is some."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self._told_at = 0.0
+        self._stage: str | None = None
+
+    def __call__(self, done: int, total: int, stage: str | None) -> None:
+        now = time.monotonic()
+        if now - self._told_at < _PROGRESS_SECONDS and stage == self._stage:
+            return
+        self._told_at, self._stage = now, stage
+        send(self._channel, {"progress": done, "total": total, "stage": stage})
 
 
 def _signal_handlers() -> dict[int, object]:

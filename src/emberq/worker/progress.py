@@ -6,12 +6,20 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["ProgressSink", "progress", "progress_to"]
+__all__ = ["ProgressSink", "feed_progress", "progress", "progress_to"]
 
 #: Takes done, total and the stage's name.
 ProgressSink = Callable[[int, int, str | None], None]
 
 _sink: ContextVar[ProgressSink | None] = ContextVar("emberq_progress_sink", default=None)
+#: Takes every report of the process as well; the warm horse's way to its worker's watchdog.
+_feed: ProgressSink | None = None
+
+
+def feed_progress(sink: ProgressSink) -> None:
+    """Send every report of this process to `sink`, besides whoever listens to the single job."""
+    global _feed  # noqa: PLW0603 - one watchdog per process is the point
+    _feed = sink
 
 
 def progress(done: int, total: int, *, stage: str | None = None) -> None:
@@ -25,6 +33,8 @@ def progress(done: int, total: int, *, stage: str | None = None) -> None:
     Raises:
         Cancelled: If the listener knows that the job was cancelled.
     """
+    if _feed is not None:
+        _feed(done, total, stage)
     sink = _sink.get()
     if sink is not None:
         sink(done, total, stage)

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import contextlib
 import os
-import selectors
 import signal
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
 from rq.worker import Worker
 
 from emberq.telemetry.logs import ensure_logs, get_logger
-from emberq.worker.frames import Frame
+from emberq.worker.frames import Frame, is_readable
+from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
-from emberq.worker.horse import Horse, run_horse
+from emberq.worker.horse import Horse, alarm_held_back, run_horse
 from emberq.worker.policy import HorsePolicy
-from emberq.worker.preloader import Preloader, PreloaderClient, start_preloader
+from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, start_preloader
+from emberq.worker.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
 
 if TYPE_CHECKING:
     from resource import struct_rusage
+    from types import FrameType
 
+    from rq.executions import Execution
     from rq.job import Job
     from rq.queue import Queue
 
@@ -30,10 +35,10 @@ __all__ = ["WarmWorker"]
 
 log = get_logger(__name__)
 
-#: Jobs a horse runs before it is replaced, where nothing else is set.
-_HORSE_MAX_JOBS = 1000
-#: Private bytes a horse may grow over its baseline, where nothing else is set.
-_HORSE_MAX_MEMORY_GROWTH = 512 * 1024 * 1024
+#: Seconds between two replacements for growth; a job that always grows must not cost a horse each time.
+_MEMORY_RECYCLE_SECONDS = 30.0
+#: The same signal comes twice where a terminal and a process manager both send it; RQ's own bound.
+_SAME_SIGNAL = timedelta(seconds=1)
 
 
 class WarmWorker(Worker):
@@ -45,13 +50,12 @@ class WarmWorker(Worker):
     job hold, and the next job finds a new horse, milliseconds later, with everything loaded.
 
     Attributes:
-        horse_max_jobs: Jobs a horse runs before it is replaced.
-        horse_max_memory_growth: Private bytes it may grow over its baseline before it is replaced.
+        policy: What the horse and its jobs are allowed; read from `EMBERQ_*` variables if not set.
+        on_ready: Called once the worker serves, its horse warm.
+        on_horse_death: Called with the job and the reason when a horse ended in the middle of it.
+        with_scheduler: Whether a supervisor's slot runs RQ's scheduler as well.
+        horse_restarts: Why horses were replaced, counted by reason.
     """
-
-    policy: HorsePolicy = HorsePolicy.from_environment()
-    horse_max_jobs: int = _HORSE_MAX_JOBS
-    horse_max_memory_growth: int = _HORSE_MAX_MEMORY_GROWTH
 
     def __init__(
         self,
@@ -75,12 +79,14 @@ class WarmWorker(Worker):
         self._horse_spec = horse_spec or {}
         self._horse: Horse | None = None
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
-        #: Called once the worker serves, its horse warm.
+        self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
-        #: Whether a supervisor's slot runs RQ's scheduler as well.
+        self.on_horse_death: Callable[[Job, HorseDeath], None] | None = None
         self.with_scheduler = False
-        #: Why horses were replaced, counted by reason.
         self.horse_restarts: dict[str, int] = {}
+        self._watchdog = Watchdog(self.policy)
+        self._death: HorseDeath | None = None
+        self._memory_recycled_at = -_MEMORY_RECYCLE_SECONDS
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Start the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
@@ -115,6 +121,26 @@ class WarmWorker(Worker):
         log.info("horse_replaced", worker=self.name, reason=reason, jobs=self._horse.jobs)
         self._horse = None
 
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
+        try:
+            policy = self.policy.for_job(job.meta)
+        except ValueError as exc:
+            execution = self.prepare_execution(job)
+            self.handle_job_failure(job, queue, exc_string=str(exc), execution=execution)
+            return
+        self._watchdog, self._death = Watchdog(policy), None
+        try:
+            super().execute_job(job, queue)
+        except PreloaderLost:
+            log.warning("preloader_lost", worker=self.name, rq_job=job.id)
+            give_back(self, job, queue)
+            self._horse = None
+            if self._owns_preloader:
+                self._preloader = None
+            else:
+                self._stop_requested = True
+
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Hand the job to the living horse, forking one first if there is none."""
         execution = self.execution
@@ -134,7 +160,7 @@ class WarmWorker(Worker):
         self.procline(f"Horse {self._horse_pid} runs {job.id}")  # type: ignore[no-untyped-call]
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
-        """Wait for the horse's answer or its death.
+        """Wait for the horse's answer or its death, and end it if the job goes beyond its policy.
 
         Returns:
             The horse's process id and a wait status: 0 after an answer, the real one after a death.
@@ -142,36 +168,112 @@ class WarmWorker(Worker):
         horse = self._horse
         if horse is None:
             return None, None, None
-        while not self._answered(horse):
-            self._beat()
-        pid = horse.child.pid
-        answer = horse.read_answer()
-        if answer is None:
-            status = self._get_preloader().exit_status(pid)
-            self._discard_horse("killed")
-            # The successor is made ready now, so that the next job does not wait for it.
-            with contextlib.suppress(OSError):
-                self._ensure_horse()
-            return pid, status if status is not None else signal.SIGKILL, None
-        self._recycle_if_due(horse, answer)
-        return pid, 0, None
+        while True:
+            if is_readable(horse.child.channel, self._watchdog.wait_seconds(HEARTBEAT_REFRESH_SECONDS)):
+                frame = horse.read()
+                if frame is None:
+                    return self._note_death(horse)
+                if "done" in frame:
+                    self._recycle_if_due(horse, frame)
+                    return horse.child.pid, 0, None
+                self._watchdog.note(frame)
+            self._beat_if_due()
+            if self._death is None:
+                self._end_if_due(horse)
 
-    def _answered(self, horse: Horse) -> bool:
-        with selectors.DefaultSelector() as selector:
-            selector.register(horse.child.channel, selectors.EVENT_READ)
-            return bool(selector.select(HEARTBEAT_REFRESH_SECONDS))
+    def _end_if_due(self, horse: Horse) -> None:
+        death = self._watchdog.verdict(horse.child.pid) or self._grace_is_over()
+        if death is None:
+            return
+        with alarm_held_back():
+            stacks = horse.stacks.dump(horse.child.pid) if death.reason == "stalled" else ""
+            self._death = replace(death, stacks=stacks)
+            log.warning(
+                "horse_ended", worker=self.name, reason=death.reason, message=death.message, stacks=stacks
+            )
+            end_horse(horse.child.pid, gently=death.reason == "stalled")
+
+    def _grace_is_over(self) -> HorseDeath | None:
+        asked_at = self._shutdown_requested_date
+        grace_seconds = self.policy.shutdown_grace
+        if asked_at is None or not grace_seconds:
+            return None
+        if (datetime.now(UTC) - asked_at).total_seconds() < grace_seconds:
+            return None
+        return GIVEN_BACK
+
+    def _note_death(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
+        pid = horse.child.pid
+        status: int | None = signal.SIGKILL
+        with contextlib.suppress(PreloaderLost):
+            status = self._get_preloader().exit_status(pid) or status
+        # What the job forked may live on in the horse's group.
+        end_horse(pid, gently=False)
+        if self._death is None:
+            self._death = HorseDeath.of_status(status or signal.SIGKILL)
+        self._discard_horse(self._death.reason)
+        if not self._stop_requested:
+            # The successor is made ready now, so that the next job does not wait for it.
+            with contextlib.suppress(OSError, PreloaderLost):
+                self._ensure_horse()
+        return pid, status, None
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Tell why the horse ended, to whoever wants to know, before RQ's own handler."""
+        if self._death is not None and self.on_horse_death is not None:
+            self.on_horse_death(job, self._death)
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """Fail or retry the job as RQ does, with what is known of its horse's end; or give it back."""
+        death, self._death = self._death, None
+        if death is not None and death.reason == "given_back":
+            give_back(self, job, queue)
+            return
+        if death is not None and self._stopped_job_id != job.id:
+            exc_string = f"{death.message}\n{death.stacks}".strip()
+        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.
+
+        Raises:
+            SystemExit: If no job runs here.
+        """
+        asked_at = self._shutdown_requested_date
+        if asked_at is not None and datetime.now(UTC) - asked_at < _SAME_SIGNAL:
+            return
+        if self._horse is None or not self._horse_pid or self._death is not None:
+            super().request_force_stop(signum, frame)
+            return
+        log.warning("job_given_back", worker=self.name)
+        self._death = GIVEN_BACK
+        self.kill_horse()
 
     def _recycle_if_due(self, horse: Horse, answer: Frame) -> None:
+        now = time.monotonic()
         if answer["leaked"]:
             reason = "leak"
-        elif horse.jobs >= self.horse_max_jobs:
+        elif horse.jobs >= self.policy.horse_max_jobs:
             reason = "max_jobs"
-        elif horse.private_bytes - horse.baseline_bytes > self.horse_max_memory_growth:
-            reason = "memory"
+        elif (
+            horse.grown_bytes() > self.policy.horse_max_memory_growth
+            and now - self._memory_recycled_at > _MEMORY_RECYCLE_SECONDS
+        ):
+            reason, self._memory_recycled_at = "memory", now
         else:
             return
+        # The successor is warm before the old horse leaves.
+        successor = Horse.fork(self._get_preloader(), self._horse_spec)
         self._discard_horse(reason)
-        self._ensure_horse()
+        self._horse = successor
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -185,10 +287,12 @@ class WarmWorker(Worker):
         """Renew RQ's own lease of the worker and the heartbeat key of the contract."""
         super().heartbeat(timeout, pipeline)
         # RQ renews its lease several times a job; one beat in a while is enough for the key.
-        if not self._is_horse and time.monotonic() - self._beat_at > HEARTBEAT_REFRESH_SECONDS / 2:
-            self._beat()
+        if not self._is_horse:
+            self._beat_if_due()
 
-    def _beat(self) -> None:
+    def _beat_if_due(self) -> None:
+        if time.monotonic() - self._beat_at < HEARTBEAT_REFRESH_SECONDS / 2:
+            return
         self._beat_at = time.monotonic()
         try:
             beat(self.connection, self.name)

@@ -10,12 +10,13 @@ import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final, Self
 
-from emberq.worker.frames import Frame, is_readable
+from emberq.worker.frames import Frame
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.processes import descendants, process_state
 
-__all__ = ["DUMP_SIGNAL", "HorseDeath", "StackFile", "Watchdog", "end_horse"]
+__all__ = ["DUMP_SIGNAL", "GIVEN_BACK", "HorseDeath", "StackFile", "Watchdog", "end_horse", "write_stacks_to"]
 
 #: Makes a horse write down its stacks; handled in C, so it works while the interpreter is held.
 DUMP_SIGNAL = signal.SIGUSR2
@@ -34,7 +35,7 @@ class HorseDeath:
     """Why a horse ended in the middle of a job.
 
     Attributes:
-        reason: `killed`, `stalled`, `process_limit`, `cpu_limit` or `gave_back`, as in
+        reason: `killed`, `stalled`, `process_limit`, `cpu_limit` or `given_back`, as in
             `emberq_horse_restarts_total`.
         message: The same as a sentence.
         stacks: The Python stacks of its threads, if they were taken.
@@ -43,6 +44,20 @@ class HorseDeath:
     reason: str
     message: str
     stacks: str = ""
+
+    @classmethod
+    def of_status(cls, status: int) -> Self:
+        """Read a wait status."""
+        code = os.waitstatus_to_exitcode(status)
+        if code == -signal.SIGXCPU:
+            return cls("cpu_limit", "The job used more processor time than allowed.")
+        if code < 0:
+            return cls("killed", f"The process that ran the job was ended by {signal.Signals(-code).name}.")
+        return cls("killed", f"The process that ran the job ended with status {code}.")
+
+
+#: The worker has to leave: nothing is wrong with the job.
+GIVEN_BACK: Final = HorseDeath("given_back", "The worker was stopped; the job goes back to its queue.")
 
 
 class StackFile:
@@ -91,7 +106,7 @@ class StackFile:
 
 
 def write_stacks_to(path: str) -> None:
-    """In the horse: answer `DUMP_SIGNAL` with the stacks of all threads."""
+    """In the horse: answer `DUMP_SIGNAL` with the stacks of all threads, written to `path`."""
     file = Path(path).open("a")  # noqa: SIM115 - faulthandler keeps it for the life of the process
     faulthandler.register(DUMP_SIGNAL, file=file, all_threads=True, chain=False)
 
@@ -101,13 +116,11 @@ class Watchdog:
     """One job as its worker sees it.
 
     Attributes:
-        pid: The horse.
         policy: What the job may do.
         progress_at: When the job began or last reported progress, on the monotonic clock.
         stage: What it was doing then.
     """
 
-    pid: int
     policy: HorsePolicy
     progress_at: float = field(default_factory=time.monotonic)
     stage: str | None = None
@@ -127,8 +140,8 @@ class Watchdog:
             waits.append(_COUNT_SECONDS)
         return min(waits)
 
-    def verdict(self) -> HorseDeath | None:
-        """Return why the horse has to end now, nothing if it may go on."""
+    def verdict(self, pid: int) -> HorseDeath | None:
+        """Return why the horse, process `pid`, has to end now, nothing if it may go on."""
         now = time.monotonic()
         if self.policy.stall_timeout and now - self.progress_at >= self.policy.stall_timeout:
             where = f" in stage {self.stage}" if self.stage else ""
@@ -137,7 +150,7 @@ class Watchdog:
             )
         if self.policy.job_max_processes and now - self._counted_at >= _COUNT_SECONDS:
             self._counted_at = now
-            count = 1 + len(descendants(self.pid, most=self.policy.job_max_processes))
+            count = 1 + len(descendants(pid, most=self.policy.job_max_processes))
             if count > self.policy.job_max_processes:
                 return HorseDeath(
                     "process_limit", f"The job had more than {self.policy.job_max_processes} processes."
@@ -145,19 +158,18 @@ class Watchdog:
         return None
 
 
-def end_horse(pid: int, channel: object, *, gently: bool) -> None:
+def end_horse(pid: int, *, gently: bool) -> None:
     """End a horse and its process group: SIGTERM, then SIGKILL after two seconds.
 
     Args:
         pid: The horse, which leads its process group.
-        channel: The socket to it, which closes when it is gone.
         gently: Whether it gets the two seconds.
     """
     if gently:
         _signal_group(pid, signal.SIGTERM)
         deadline = time.monotonic() + _TERM_SECONDS
-        while time.monotonic() < deadline and not is_readable(channel, 0.05):  # type: ignore[arg-type]
-            continue
+        while time.monotonic() < deadline and process_state(pid) not in ("", "Z"):
+            time.sleep(0.02)
     _signal_group(pid, signal.SIGKILL)
 
 
