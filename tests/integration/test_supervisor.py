@@ -39,7 +39,7 @@ class Crew:
         }
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *options: str, slots: int = 2, prefix: tuple[str, ...] = ()) -> psutil.Process:
+    def launch(self, *options: str, slots: int = 2, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
         command = [*prefix, EMBERQ, "worker", "-n", str(slots), "--preload", "warm_jobs"]
         serializer = ["--serializer", "rq.serializers.JSONSerializer"]
         with self.log.open("ab") as log:
@@ -51,10 +51,14 @@ class Crew:
                 stderr=log,
                 text=True,
             )
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+        return self.process
+
+    def start(self, *options: str, slots: int = 2, prefix: tuple[str, ...] = ()) -> psutil.Process:
+        process = self.launch(*options, slots=slots, prefix=prefix)
+        assert process.stdout is not None
+        line = process.stdout.readline()
         assert "ready" in line, self.log.read_text()[-3000:]
-        return psutil.Process(self.process.pid)
+        return psutil.Process(process.pid)
 
     def stop(self, target: psutil.Process | None = None, *, seconds: float = 30) -> int:
         """Send SIGTERM, to the process started or to one below it, and return the exit code."""
@@ -203,6 +207,15 @@ def test_as_pid_1_it_reaps_orphans_and_passes_signals_on(crew: Crew) -> None:
     crew.until(lambda: not [one for one in init.children() if one.status() == "zombie"])
     crew.until(lambda: len(init.children()) == 1)
     assert crew.stop(init) == 0
+
+
+def test_a_stop_while_it_still_loads_is_an_orderly_one(crew: Crew) -> None:
+    (crew.directory / "slow.py").write_text(
+        "import time\nfrom emberq import resource\n\n@resource\ndef slow():\n    time.sleep(60)\n"
+    )
+    crew.launch("--preload", "slow")
+    crew.until(lambda: "generation_begun" in crew.log.read_text())
+    assert crew.stop() == 0
 
 
 CRASHING = """

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from emberq.telemetry.logs import get_logger
+from emberq.worker.frames import is_readable
 from emberq.worker.preloader import Preloader, PreloaderLost, PreloadFailed
 
 __all__ = ["Generation", "Generations", "NoGeneration"]
@@ -16,6 +17,9 @@ log = get_logger(__name__)
 
 #: Processes of a new generation that may die before they serve; then it is given up.
 _MAX_FAILURES = 3
+
+#: Seconds between two looks whether the first generation is still wanted.
+_WAIT_SECONDS = 0.1
 
 
 class NoGeneration(Exception):
@@ -91,16 +95,18 @@ class Generations:
         """Ask for a new generation; it begins once none is loading."""
         self._wanted = reason
 
-    def start(self) -> Generation:
-        """Load the first generation and wait for it.
+    def start(self, *, is_wanted: Callable[[], bool]) -> None:
+        """Load the first generation and wait for it, as long as it is wanted.
 
         Raises:
             PreloadFailed: If the resources could not be loaded.
         """
         first = self._add("start")
-        first.preloader.wait_ready()
-        first.state = "ready"
-        return first
+        while is_wanted():
+            if is_readable(first.preloader.channel, _WAIT_SECONDS):
+                first.preloader.wait_ready()
+                first.state = "ready"
+                return
 
     def advance(self) -> None:
         """Take note of what has been loaded and begin what is wanted.

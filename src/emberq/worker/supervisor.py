@@ -109,11 +109,14 @@ class Supervisor:
             PreloadFailed: If the resources could not be loaded.
             CrashLoop: If a process does not come to serve.
         """
-        self._generations.start()
+        signal.signal(signal.SIGTERM, self._request_stop)
+        signal.signal(signal.SIGINT, self._request_stop)
+        signal.signal(signal.SIGHUP, lambda _number, _frame: self.renew("sighup"))
+        self._generations.start(is_wanted=lambda: not self._stop_requests)
         self._fill_posts()
         deadline = time.monotonic() + _READY_SECONDS
         try:
-            while time.monotonic() < deadline and not self._all_serve():
+            while not self._stop_requests and time.monotonic() < deadline and not self._all_serve():
                 self._watch()
                 time.sleep(_TICK_SECONDS / 10)
         except CrashLoop:
@@ -131,15 +134,14 @@ class Supervisor:
     def run(self, *, tick: Callable[[], None] | None = None) -> int:
         """Watch over the processes until SIGTERM or SIGINT; a second one hastens, a third one kills.
 
+        A stop that was asked for while they started counts as well.
+
         Args:
             tick: Called about ten times a second from the main thread.
 
         Returns:
             0 after a stop that was asked for, 1 if a process could not be kept alive.
         """
-        signal.signal(signal.SIGTERM, self._request_stop)
-        signal.signal(signal.SIGINT, self._request_stop)
-        signal.signal(signal.SIGHUP, lambda _number, _frame: self.renew("sighup"))
         code = 0
         try:
             while not self._stop_requests:
