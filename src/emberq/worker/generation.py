@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import Literal
@@ -65,6 +67,10 @@ class Generation:
 
     def end(self) -> None:
         """End the preloader and all it forked."""
+        if self.state == "loading":
+            # It looks at its socket only once it has loaded.
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.preloader.pid, signal.SIGTERM)
         with contextlib.suppress(OSError):
             self.preloader.stop()
         self.state = "lost"
