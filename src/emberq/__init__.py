@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emberq.config.snapshot import get_worker_config
     from emberq.pipeline.resources import get_worker_embedding_functions
+    from emberq.worker.connections import connection
     from emberq.worker.progress import progress
     from emberq.worker.redis_pools import get_redis_pool
     from emberq.worker.resources import resource
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "WarmWorker",
+    "connection",
     "get_redis_pool",
     "get_worker_config",
     "get_worker_embedding_functions",
@@ -29,6 +31,7 @@ __all__ = [
 #: Where each public name lives; imported on first use, so that `emberq --help` stays quick.
 _HOMES = {
     "WarmWorker": "emberq.worker.warm",
+    "connection": "emberq.worker.connections",
     "get_redis_pool": "emberq.worker.redis_pools",
     "get_worker_config": "emberq.config.snapshot",
     "get_worker_embedding_functions": "emberq.pipeline.resources",

@@ -38,6 +38,7 @@
     │   ├── IdempotencyConflict          idempotency_conflict
     │   └── SettingInvalid               setting_invalid
     └── InternalError                    internal_error
+        └── ResourceFailed               internal_error
 
 A star marks the retryable ones. The codes are part of the interface and never change meaning.
 """
@@ -78,6 +79,7 @@ __all__ = [
     "RateLimited",
     "RedisUnavailable",
     "RequestError",
+    "ResourceFailed",
     "SettingInvalid",
     "Unauthorized",
     "UnavailableError",
@@ -379,6 +381,12 @@ class InternalError(EmberqError):
 
     code = "internal_error"
     default_hint = "See the worker's log; please report it."
+
+
+class ResourceFailed(InternalError):
+    """A resource could not be loaded."""
+
+    default_hint = "The cause is in the message; `EMBERQ_PRELOAD` names the modules that declare resources."
 
 
 def all_errors() -> dict[str, type[EmberqError]]:

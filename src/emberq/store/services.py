@@ -13,10 +13,10 @@ from emberq.store.blobs import BlobStore, open_blob_store
 from emberq.store.database import Database
 from emberq.store.secrets import Sealer, load_sealer
 from emberq.store.settings import load_snapshot
+from emberq.worker.holdings import hold
 from emberq.worker.horse import after_fork
 from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.retry import retry_db_operation
-from emberq.worker.scope import count_pooled
 
 __all__ = ["Services", "configure_services", "get_services"]
 
@@ -93,9 +93,9 @@ def get_services() -> Services:
     return _services
 
 
-@count_pooled
-def _count_connections() -> int:
-    return _services.database.open_connections() if _services is not None else 0
+@hold
+def _pooled_connections() -> object:
+    return _services.database.engine if _services is not None else None
 
 
 @after_fork

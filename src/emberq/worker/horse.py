@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import random
 import signal
@@ -11,20 +12,23 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from typing import TYPE_CHECKING
 
 from rq.executions import Execution
 from rq.timeouts import HorseMonitorTimeoutException
 
-from emberq.worker.frames import Frame, receive, send
+from emberq.telemetry.logs import get_logger
+from emberq.worker.connections import close_connections
+from emberq.worker.frames import Frame, is_readable, receive, send
+from emberq.worker.holdings import hold
 from emberq.worker.limits import limited
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Child, PreloaderClient
 from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
-from emberq.worker.redis_pools import connected_sockets
-from emberq.worker.scope import count_pooled, job_scope
+from emberq.worker.resources import close_resources
+from emberq.worker.scope import JobScope, job_scope
+from emberq.worker.temporary import discard_directory
 from emberq.worker.watchdog import StackFile, write_stacks_to
 
 if TYPE_CHECKING:
@@ -38,6 +42,8 @@ __all__ = ["Horse", "after_fork", "alarm_held_back", "run_horse"]
 _WARM_UP_JOBS = 10
 #: Seconds between two progress reports to the worker.
 _PROGRESS_SECONDS = 0.1
+
+log = get_logger(__name__)
 
 _after_fork: list[Callable[[], None]] = []
 
@@ -58,6 +64,8 @@ class Horse:
         jobs: How many jobs it has finished.
         baseline_bytes: Its private memory once it has warmed up, after its first jobs; 0 before.
         private_bytes: Its private memory after its last job.
+        is_loaded: Whether it has its resources; a spawned one says when it has.
+        load_failure: Why it could not load them.
     """
 
     child: Child
@@ -65,9 +73,13 @@ class Horse:
     jobs: int = 0
     baseline_bytes: int = 0
     private_bytes: int = 0
+    is_loaded: bool = True
+    load_failure: str = ""
 
     def is_alive(self) -> bool:
         """Tell whether the horse still listens: an idle one says nothing, so a readable socket has ended."""
+        if is_readable(self.child.channel, 0) and not self.is_loaded and not self.take_loaded():
+            return False
         channel = self.child.channel
         channel.setblocking(False)
         try:
@@ -79,6 +91,20 @@ class Horse:
         finally:
             channel.setblocking(True)
         return False
+
+    def take_loaded(self) -> bool:
+        """Wait for what a spawned horse says when it has loaded; tells whether it has."""
+        return self.is_loaded or (self.read() is not None and self.is_loaded)
+
+    def wait_until_loaded(self) -> None:
+        """Wait until a spawned horse has loaded its resources; a forked one always has.
+
+        Raises:
+            RuntimeError: If one of them could not be loaded; the message says which and why.
+        """
+        if not self.take_loaded():
+            msg = f"The resources could not be loaded: {self.load_failure}"
+            raise RuntimeError(msg)
 
     def hand_over(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Give the horse its next job.
@@ -104,12 +130,22 @@ class Horse:
         """
         with alarm_held_back():
             frame, _ = receive(self.child.channel)
+        if not self.is_loaded:
+            return self._note_loaded(frame)
         if frame is not None and "done" in frame:
             self.jobs += 1
             self.private_bytes = frame["private_bytes"]
             if self.jobs <= _WARM_UP_JOBS:
                 self.baseline_bytes = self.private_bytes
         return frame
+
+    def _note_loaded(self, frame: Frame | None) -> Frame | None:
+        self.is_loaded = frame is not None and "loaded" in frame
+        if self.is_loaded:
+            return frame
+        self.load_failure = frame["failed"] if frame else "the process died"
+        log.error("horse_load_failed", horse_pid=self.child.pid, reason=self.load_failure)
+        return None
 
     def grown_bytes(self) -> int:
         """Return by how much its private memory has grown since it warmed up."""
@@ -128,7 +164,8 @@ class Horse:
             PreloaderLost: If the preloader is gone.
         """
         with alarm_held_back():
-            return cls(preloader.fork("horse", spec))
+            child = preloader.fork("horse", spec)
+            return cls(child, is_loaded=not child.is_spawned)
 
 
 @contextlib.contextmanager
@@ -153,28 +190,32 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
     worker.setup_work_horse_signals()  # type: ignore[no-untyped-call]
     worker._is_horse = True  # noqa: SLF001 - what RQ's own main_work_horse does
     worker.connection.connection_pool.reset()
-    count_pooled(partial(connected_sockets, worker.connection.connection_pool))
+    hold(lambda: worker.connection.connection_pool)
     for function in _after_fork:
         function()
     feed_progress(_Reporter(channel))
-    handlers = _signal_handlers()
     stacks: str | None = None
-    while True:
-        frame, _ = receive(channel)
-        if frame is None:
-            return
-        if stacks != frame["stacks"]:
-            stacks = frame["stacks"]
-            write_stacks_to(stacks)
-        leaked = _run_job(worker, frame)
-        _restore_signal_handlers(handlers)
-        send(
-            channel,
-            {"done": frame["job"], "leaked": leaked, "private_bytes": private_memory_bytes()},
-        )
+    try:
+        while True:
+            frame, _ = receive(channel)
+            if frame is None:
+                return
+            if stacks != frame["stacks"]:
+                stacks = frame["stacks"]
+                write_stacks_to(stacks)
+            # In a context of its own: what the job sets in context variables ends with it.
+            scope = contextvars.copy_context().run(_run_job, worker, frame)
+            send(
+                channel,
+                {"done": frame["job"], "leaked": scope.uncleaned, "private_bytes": private_memory_bytes()},
+            )
+    finally:
+        close_connections()
+        close_resources()
+        discard_directory(os.getpid())
 
 
-def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
+def _run_job(worker: Worker, frame: Frame) -> JobScope:
     os.environ["RQ_WORKER_ID"] = worker.name
     os.environ["RQ_JOB_ID"] = frame["job"]
     queue = next((queue for queue in worker.queues if queue.name == frame["queue"]), None)
@@ -197,7 +238,7 @@ def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
     with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(policy):
         worker.perform_job(job, queue, execution)
     worker.executions.clear()
-    return scope.leaked
+    return scope
 
 
 class _Reporter:
@@ -214,15 +255,3 @@ class _Reporter:
             return
         self._told_at, self._stage = now, stage
         send(self._channel, {"progress": done, "total": total, "stage": stage})
-
-
-def _signal_handlers() -> dict[int, object]:
-    return {number: signal.getsignal(number) for number in (signal.SIGALRM, signal.SIGTERM, signal.SIGINT)}
-
-
-def _restore_signal_handlers(handlers: dict[int, object]) -> None:
-    """Put back what a job may have changed, so that it does not poison the next one."""
-    signal.alarm(0)
-    for number, handler in handlers.items():
-        if signal.getsignal(number) is not handler:
-            signal.signal(number, handler)  # type: ignore[arg-type]

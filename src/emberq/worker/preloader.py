@@ -21,8 +21,10 @@ from typing import NoReturn
 from emberq.errors import InvalidRequest
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import Frame, is_readable, receive, send
-from emberq.worker.processes import count_threads, die_with_parent
-from emberq.worker.resources import preload
+from emberq.worker.processes import count_threads, die_with_parent, thread_names
+from emberq.worker.resources import close_resources, needs_spawn, preload
+from emberq.worker.spawned import Spawnable, become_spawned, write_recipe
+from emberq.worker.temporary import discard_directory, make_root, remove_root
 
 __all__ = [
     "Child",
@@ -40,6 +42,10 @@ log = get_logger(__name__)
 #: What a forked child runs: takes the request's spec and the socket to whoever asked for it.
 Role = Callable[[Frame, socket.socket], None]
 
+#: Seconds that threads of loading get to be gone.
+_THREAD_END_SECONDS = 0.5
+#: Seconds the resources may take to clean up after themselves.
+_CLEAN_UP_SECONDS = 10
 #: Seconds a child's exit notice may take after its socket closed; the kernel needs microseconds.
 _EXIT_NOTICE_SECONDS = 5.0
 
@@ -61,10 +67,12 @@ class Child:
     Attributes:
         pid: Its process id; also its process group.
         channel: The socket to it; closes when it ends.
+        is_spawned: Whether it is a fresh interpreter, which first loads and then says `loaded`.
     """
 
     pid: int
     channel: socket.socket
+    is_spawned: bool = False
 
 
 class PreloaderClient:
@@ -88,7 +96,7 @@ class PreloaderClient:
         while True:
             frame, descriptors = self._next()
             if "forked" in frame:
-                return Child(frame["forked"], socket.socket(fileno=descriptors[0]))
+                return Child(frame["forked"], socket.socket(fileno=descriptors[0]), frame["spawned"])
 
     def connect(self) -> socket.socket:
         """Return a new channel to the same preloader, for another process to use."""
@@ -215,17 +223,24 @@ def _run(
         if prepare is not None:
             prepare()
         try:
-            preload(modules)
+            preload(modules, before_fork=True)
         except Exception as exc:
             log.exception("preload_failed", error=type(exc).__name__)
             send(control, {"failed": f"{type(exc).__name__}: {exc}"})
             os._exit(1)
         gc.collect()
         gc.freeze()
-        if count_threads() > 1:
-            log.warning("preloader_has_threads", threads=count_threads())
+        _warn_of_threads()
+        with contextlib.suppress(OSError):
+            make_root()
         send(control, {"ready": True})
-        _Server(control, roles).serve()
+        server = _Server(control, roles, modules)
+        server.serve()
+        server.end_children()
+        # With the default action: it ends the process if the clean-up hangs.
+        signal.alarm(_CLEAN_UP_SECONDS)
+        remove_root()
+        close_resources()
         code = 0
     except BaseException as exc:
         log.exception("preloader_failed", error=type(exc).__name__)
@@ -238,9 +253,10 @@ class _Server:
     Invariant: a child belongs to the client that asked for it and does not outlive that client.
     """
 
-    def __init__(self, control: socket.socket, roles: Mapping[str, Role]) -> None:
+    def __init__(self, control: socket.socket, roles: Mapping[str, Role], modules: Sequence[str]) -> None:
         self._control = control
         self._roles = roles
+        self._modules = modules
         self._children: dict[int, socket.socket] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
@@ -277,21 +293,32 @@ class _Server:
 
     def _fork(self, client: socket.socket, frame: Frame) -> None:
         ours, theirs = socket.socketpair()
+        role: object = self._roles.get(frame["fork"])
+        recipe: Frame | None = None
+        if needs_spawn() and isinstance(role, Spawnable):
+            recipe = write_recipe(role, frame["spec"], modules=self._modules)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._run_child(parent, theirs, frame)
+            self._run_child(parent, theirs, frame, spawned=recipe is not None)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._children[pid] = client
         with ours, theirs:
+            if recipe is not None:
+                with contextlib.suppress(OSError):
+                    send(ours, recipe)
             try:
-                send(client, {"forked": pid}, descriptors=[ours.fileno()])
+                send(
+                    client,
+                    {"forked": pid, "spawned": recipe is not None},
+                    descriptors=[ours.fileno()],
+                )
             except OSError:
                 self._drop(client)
 
-    def _run_child(self, parent: int, channel: socket.socket, frame: Frame) -> NoReturn:
+    def _run_child(self, parent: int, channel: socket.socket, frame: Frame, *, spawned: bool) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -304,6 +331,8 @@ class _Server:
             self._selector.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
+            if spawned:
+                become_spawned(channel)
             self._roles[frame["fork"]](frame["spec"], channel)
             code = 0
         except SystemExit as exc:
@@ -320,10 +349,19 @@ class _Server:
                 return
             if pid == 0:
                 return
+            discard_directory(pid)
             client = self._children.pop(pid, None)
             if client is not None:
                 with contextlib.suppress(OSError):
                     send(client, {"exited": pid, "status": status})
+
+    def end_children(self) -> None:
+        """Kill and reap what is left, so that nothing works with resources that are being cleaned up."""
+        for client in set(self._children.values()):
+            self._drop(client)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
 
     def _drop(self, client: socket.socket) -> None:
         for pid, owner in list(self._children.items()):
@@ -334,6 +372,20 @@ class _Server:
         with contextlib.suppress(KeyError, ValueError):
             self._selector.unregister(client)
         client.close()
+
+
+def _warn_of_threads() -> None:
+    """Say so if something still runs besides the main thread: it will not exist in what is forked."""
+    deadline = time.monotonic() + _THREAD_END_SECONDS
+    # The kernel counts a joined thread for a moment longer.
+    while count_threads() > 1 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    if count_threads() > 1:
+        log.warning(
+            "preloader_has_threads",
+            threads=thread_names(),
+            hint="Declare the resource that starts them with @resource(fork_safe=False).",
+        )
 
 
 def _set_title(title: str) -> None:

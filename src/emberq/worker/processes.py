@@ -1,4 +1,4 @@
-"""What the runtime needs from the operating system: dying with one's parent, memory, descriptors."""
+"""What the runtime needs from the operating system: dying with one's parent, memory, threads."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ __all__ = [
     "count_threads",
     "descendants",
     "die_with_parent",
-    "open_descriptors",
     "private_memory_bytes",
     "process_state",
+    "thread_names",
 ]
 
 #: prctl(2): the signal to get when the parent thread ends.
@@ -51,22 +51,6 @@ def private_memory_bytes(pid: int | None = None) -> int:
     return 0
 
 
-def open_descriptors() -> set[int]:
-    """Return the open file descriptors of this process, none where the system does not tell."""
-    with contextlib.suppress(OSError):
-        names = os.listdir("/proc/self/fd")  # noqa: PTH208 - a Path per entry is slow in a hot path
-        return {int(name) for name in names if _is_open(int(name))}
-    return set()
-
-
-def _is_open(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
-
-
 def count_threads() -> int:
     """Return the number of threads of this process, native ones included; 0 where it is not told."""
     with contextlib.suppress(OSError):
@@ -92,4 +76,14 @@ def descendants(pid: int, *, most: int) -> list[int]:
                 children = Path(f"/proc/{parent}/task/{task}/children").read_text().split()
                 found.extend(int(child) for child in children)
                 pending.extend(int(child) for child in children)
+    return found
+
+
+def thread_names() -> list[str]:
+    """Return the names of this process's threads besides the main one, native ones included."""
+    found = []
+    for task in Path("/proc/self/task").iterdir():
+        with contextlib.suppress(OSError):
+            if task.name != str(os.getpid()):
+                found.append((task / "comm").read_text().strip())
     return found

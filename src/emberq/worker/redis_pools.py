@@ -21,6 +21,8 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
 
+from emberq.worker.holdings import hold
+
 __all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool"]
 
 Profile = Literal["client", "worker"]
@@ -55,6 +57,11 @@ def get_redis_pool(kind: Profile, url: str) -> ConnectionPool:
         if pool is None:
             pool = _pools[key] = _make_pool(kind, url)
         return pool
+
+
+@hold
+def _own_pools() -> list[ConnectionPool]:
+    return [pool for (_, _, pid), pool in _pools.items() if pid == os.getpid()]
 
 
 def close_redis_pools() -> None:

@@ -18,9 +18,10 @@ from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame, is_readable
 from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
-from emberq.worker.horse import Horse, alarm_held_back, run_horse
+from emberq.worker.horse import Horse, alarm_held_back
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, start_preloader
+from emberq.worker.recipes import HorseRole
 from emberq.worker.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class WarmWorker(Worker):
         self._owns_preloader = preloader is None
         self._horse_spec = horse_spec or {}
         self._horse: Horse | None = None
+        self._successor: Horse | None = None
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
@@ -91,8 +93,8 @@ class WarmWorker(Worker):
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Start the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
         self._get_preloader()
+        self._ensure_horse().wait_until_loaded()
         super().bootstrap(*args, **kwargs)
-        self._ensure_horse()
         self.on_ready()
 
     def _get_preloader(self) -> PreloaderClient:
@@ -100,9 +102,7 @@ class WarmWorker(Worker):
             modules = [
                 name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()
             ]
-            self._preloader = start_preloader(
-                {"horse": lambda _spec, channel: run_horse(self, channel)}, modules=modules
-            )
+            self._preloader = start_preloader({"horse": HorseRole(lambda _spec: self)}, modules=modules)
         return self._preloader
 
     def _ensure_horse(self) -> Horse:
@@ -271,9 +271,13 @@ class WarmWorker(Worker):
         else:
             return
         # The successor is warm before the old horse leaves.
-        successor = Horse.fork(self._get_preloader(), self._horse_spec)
+        if self._successor is None or not self._successor.is_alive():
+            self._successor = Horse.fork(self._get_preloader(), self._horse_spec)
+        if reason != "leak" and not self._successor.is_loaded:
+            # A spawned one takes its time; the old one may serve on meanwhile.
+            return
         self._discard_horse(reason)
-        self._horse = successor
+        self._horse, self._successor = self._successor, None
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -306,6 +310,9 @@ class WarmWorker(Worker):
             return
         if self._horse is not None:
             self._horse.retire()
+            with contextlib.suppress(PreloaderLost, OSError):
+                # It closes what it opened; whoever ends with it would be killed over that.
+                self._get_preloader().exit_status(self._horse.child.pid)
             self._horse = None
         if self._owns_preloader and isinstance(self._preloader, Preloader):
             self._preloader.stop()

@@ -1,0 +1,97 @@
+"""What a process has open: descriptors, threads, children; cheap enough to look at around every job."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import threading
+from dataclasses import dataclass
+
+__all__ = [
+    "Footprint",
+    "child_processes",
+    "descriptor_target",
+    "open_descriptors",
+    "take_footprint",
+]
+
+_DESCRIPTORS = "/proc/self/fd"
+_TASKS = "/proc/self/task"
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What a process had open at one moment; empty where the system does not tell.
+
+    Attributes:
+        descriptors: File descriptors, as the decimal names the system lists them by.
+        threads: Threads that Python knows.
+        native_threads: How many more there are, started by libraries.
+        children: Ids of child processes, those that ended but were not waited for among them.
+    """
+
+    descriptors: frozenset[str]
+    threads: frozenset[threading.Thread]
+    native_threads: int
+    children: frozenset[int]
+
+
+def take_footprint() -> Footprint:
+    """Return what this process has open now; takes some 20 µs."""
+    threads = frozenset(threading.enumerate())
+    return Footprint(
+        descriptors=frozenset(_list_descriptors()),
+        threads=threads,
+        native_threads=max(0, _count_tasks() - len(threads)),
+        children=child_processes(),
+    )
+
+
+def open_descriptors() -> set[int]:
+    """Return the open file descriptors of this process, none where the system does not tell."""
+    return {int(name) for name in _list_descriptors()}
+
+
+def descriptor_target(descriptor: int) -> str | None:
+    """Return what a descriptor leads to, e.g. a path or `socket:[4711]`, nothing if it is not open."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115 - not always a path
+    return None
+
+
+def child_processes() -> frozenset[int]:
+    """Return the ids of this process's children; one system call where there are none."""
+    if not hasattr(os, "waitid"):
+        return frozenset(child.pid or 0 for child in multiprocessing.active_children())
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return frozenset()
+    found: set[int] = set()
+    for task in os.listdir(_TASKS):  # noqa: PTH208 - the same
+        with contextlib.suppress(OSError), open(f"{_TASKS}/{task}/children", "rb") as file:  # noqa: PTH123 - the same
+            found.update(int(pid) for pid in file.read().split())
+    return frozenset(found)
+
+
+def _list_descriptors() -> set[str]:
+    """List the open descriptors by name, without the one that listing them takes."""
+    try:
+        # Listing opens the directory under the lowest free number, which is the one this probe gets.
+        probe = os.open(_DESCRIPTORS, os.O_RDONLY | os.O_CLOEXEC)
+        os.close(probe)
+        names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - a Path per entry is slow in a hot path
+    except OSError:
+        return set()
+    found = set(names)
+    found.discard(str(probe))
+    return found
+
+
+def _count_tasks() -> int:
+    """Count the threads of this process, native ones included."""
+    with contextlib.suppress(OSError):
+        # A directory has two links and one more for each directory in it, here one per thread.
+        return os.stat(_TASKS).st_nlink - 2  # noqa: PTH116 - a Path is slow in a hot path
+    return 0
