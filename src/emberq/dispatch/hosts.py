@@ -6,25 +6,30 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+from pydantic import SecretStr
 from rq.serializers import JSONSerializer
 
+from emberq.config.environment import Environment
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.keeper import Keeper
 from emberq.dispatch.recover import on_horse_death, take_over
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, beat, release_host
-from emberq.store.services import Services
+from emberq.store.services import Services, configure_services
 from emberq.store.settings import settings_version
-from emberq.telemetry.logs import get_logger
+from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.crew import make_crew
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
+from emberq.worker.recipes import Configuration
 from emberq.worker.reload import SourceWatcher
 from emberq.worker.warm import WarmWorker
 
-__all__ = ["run_host"]
+__all__ = ["configure_spawned", "run_host"]
 
 log = get_logger(__name__)
 
@@ -101,6 +106,7 @@ def run_host(
         services=beside,
         shutdown_grace_seconds=lambda: _SHUTDOWN_GRACE_SECONDS,
         prepare=services.database.after_fork,
+        configuration=_configuration(services),
         on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
     )
     services.database.close()
@@ -121,6 +127,39 @@ def run_host(
     code = supervisor.run(tick=on_tick)
     _release(services, host_id)
     return code
+
+
+def configure_spawned(*, environment: Mapping[str, Any], database_url: str, redis_url: str) -> None:
+    """Set up a spawned horse as the process was that started its host.
+
+    Args:
+        environment: The process settings, secrets in clear: they come over a socket of our own.
+        database_url: PostgreSQL.
+        redis_url: Redis or Valkey.
+    """
+    settings = Environment.model_validate(environment)
+    configure_logs(log_format=settings.log_format, level=settings.log_level)
+    configure_services(settings, database_url=database_url, redis_url=redis_url)
+
+
+def _configuration(services: Services) -> Configuration:
+    settings = services.environment.model_dump()
+    written = {
+        name: value.get_secret_value()
+        if isinstance(value, SecretStr)
+        else str(value)
+        if isinstance(value, Path)
+        else value
+        for name, value in settings.items()
+    }
+    return Configuration(
+        "emberq.dispatch.hosts:configure_spawned",
+        {
+            "environment": written,
+            "database_url": services.database.url,
+            "redis_url": services.redis_url,
+        },
+    )
 
 
 def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None:

@@ -31,6 +31,7 @@ class Services:
         blobs: The bytes of files.
         sealer: Reads and writes secret settings.
         data_dir: The data directory.
+        environment: What they were made from.
     """
 
     database: Database
@@ -38,6 +39,7 @@ class Services:
     blobs: BlobStore
     sealer: Sealer
     data_dir: Path
+    environment: Environment
 
     def redis(self) -> Redis:
         """Return a Redis client on the process's shared `worker` pool."""
@@ -76,6 +78,7 @@ def configure_services(environment: Environment, *, database_url: str, redis_url
         blobs=open_blob_store(environment.blob_url, environment.data_dir),
         sealer=load_sealer(secret_key.get_secret_value() if secret_key else None, environment.data_dir),
         data_dir=environment.data_dir,
+        environment=environment,
     )
     configure_worker_config(_services.load_snapshot)
     return _services

@@ -57,7 +57,7 @@ class Connection(Generic[T]):
         self._checked_in: JobScope | None = None
         self._lock = threading.RLock()
         self.name = function.__name__
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     def __call__(self) -> T:
         """Return this process's value: opened if it is not yet, opened anew if it fails its check.

@@ -8,10 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from redis import Redis
 
-from emberq.worker.frames import Frame
-from emberq.worker.horse import run_horse
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
+from emberq.worker.recipes import Configuration, HorseRole
 from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.reload import SourceWatcher
 from emberq.worker.supervisor import Death, Supervisor
@@ -36,6 +35,7 @@ def make_crew(
     services: Sequence[str] = (),
     shutdown_grace_seconds: Callable[[], float],
     prepare: Callable[[], None] | None = None,
+    configuration: Configuration | None = None,
     on_death: Death | None = None,
 ) -> Supervisor:
     """Put N worker slots, and processes beside them, under a supervisor.
@@ -48,6 +48,7 @@ def make_crew(
         services: Those of them that run beside the slots.
         shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
         prepare: Called first in every forked process.
+        configuration: What a horse needs first where it is spawned instead of forked.
         on_death: Called with the name of a worker that died.
     """
     host_name = socket.gethostname()
@@ -59,9 +60,7 @@ def make_crew(
         worker.on_ready = lambda: ready(name)
         worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
 
-    def horse(spec: Frame, channel: socket.socket) -> None:
-        run_horse(make_worker(spec["name"], None), channel)
-
+    horse = HorseRole(lambda spec: make_worker(spec["name"], None), configuration)
     return Supervisor(
         slots=slots,
         run_slot=run_slot,

@@ -23,7 +23,7 @@ from emberq.worker.frames import Frame, is_readable, receive, send
 from emberq.worker.holdings import hold
 from emberq.worker.limits import limited
 from emberq.worker.policy import HorsePolicy
-from emberq.worker.preloader import Child, PreloaderClient
+from emberq.worker.preloader import Child, PreloaderClient, PreloadFailed
 from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
 from emberq.worker.resources import close_resources
@@ -100,11 +100,10 @@ class Horse:
         """Wait until a spawned horse has loaded its resources; a forked one always has.
 
         Raises:
-            RuntimeError: If one of them could not be loaded; the message says which and why.
+            PreloadFailed: If one of them could not be loaded; the message says which and why.
         """
         if not self.take_loaded():
-            msg = f"The resources could not be loaded: {self.load_failure}"
-            raise RuntimeError(msg)
+            raise PreloadFailed(f"The resources could not be loaded: {self.load_failure}")
 
     def hand_over(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Give the horse its next job.

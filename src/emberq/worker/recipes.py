@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Configuration", "HorseRole", "describe_worker", "rebuild_worker"]
 
-#: What RQ's own SpawnWorker hands to its child besides the constructor's arguments.
+#: What RQ's own SpawnWorker hands to its child besides the constructor's arguments, and our limits.
 _ATTRIBUTES = (
     *("death_penalty_class", "default_result_ttl", "job_monitoring_interval", "log_job_description"),
-    *("log_result_lifespan", "disable_default_exception_handler", "_exc_handlers"),
+    *("log_result_lifespan", "disable_default_exception_handler", "_exc_handlers", "policy"),
 )
 
 
@@ -98,7 +98,7 @@ def describe_worker(worker: Worker) -> str:
             "queue_class": worker.queue_class,
             "serializer": worker._serializer_arg,  # noqa: SLF001 - as RQ's SpawnWorker does
         },
-        "attributes": {name: getattr(worker, name) for name in _ATTRIBUTES},
+        "attributes": {name: getattr(worker, name) for name in _ATTRIBUTES if hasattr(worker, name)},
         "redis": _describe_redis(worker.connection),
     }
     try:

@@ -9,7 +9,7 @@ import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, Generic, TypeVar, cast, overload
+from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from emberq.errors import ResourceFailed
 from emberq.telemetry.logs import get_logger
@@ -79,7 +79,7 @@ class Resource(Generic[T]):
         self.lazy = lazy
         self.fork_safe = fork_safe
         self.main_thread = main_thread
-        functools.update_wrapper(self, function)
+        functools.update_wrapper(self, function, updated=())
 
     def __call__(self) -> T:
         """Return the value, loading it first if nobody has.
@@ -139,14 +139,21 @@ class Resource(Generic[T]):
                 raise RuntimeError(msg)
 
 
+class _Declare(Protocol):
+    """What `@resource(…)` is before it has a function."""
+
+    @overload
+    def __call__(self, function: Callable[[], Iterator[T]]) -> Resource[T]: ...
+    @overload
+    def __call__(self, function: Callable[[], T]) -> Resource[T]: ...
+
+
 @overload
 def resource(function: Callable[[], Iterator[T]]) -> Resource[T]: ...
 @overload
 def resource(function: Callable[[], T]) -> Resource[T]: ...
 @overload
-def resource(
-    *, lazy: bool = False, fork_safe: bool = True, main_thread: bool = False
-) -> Callable[[Callable[[], T]], Resource[T]]: ...
+def resource(*, lazy: bool = False, fork_safe: bool = True, main_thread: bool = False) -> _Declare: ...
 
 
 def resource(

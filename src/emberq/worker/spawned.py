@@ -76,7 +76,6 @@ def main(descriptor: int) -> int:
     recipe, _ = receive(channel)
     if recipe is None:
         return 0
-    sys.path[:] = recipe["sys_path"]
     ensure_logs()
     setproctitle("emberq: horse")
     try:
@@ -98,6 +97,7 @@ def _prepare(recipe: Frame) -> Callable[[socket.socket], None]:
     """
     if "failed" in recipe:
         raise ResourceFailed(recipe["failed"])
+    sys.path[:] = recipe["sys_path"]
     # Imported only now: the search path is part of the recipe.
     from emberq.worker.horse import run_horse
     from emberq.worker.recipes import Configuration, rebuild_worker

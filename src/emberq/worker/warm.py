@@ -108,6 +108,8 @@ class WarmWorker(Worker):
     def _ensure_horse(self) -> Horse:
         if self._horse is not None and not self._horse.is_alive():
             self._discard_horse("died")
+        if self._horse is None and self._successor is not None and self._successor.is_alive():
+            self._horse, self._successor = self._successor, None
         if self._horse is None:
             self._horse = Horse.fork(self._get_preloader(), self._horse_spec)
             log.debug("horse_forked", worker=self.name, horse_pid=self._horse.child.pid)
@@ -135,7 +137,7 @@ class WarmWorker(Worker):
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
             give_back(self, job, queue)
-            self._horse = None
+            self._horse = self._successor = None
             if self._owns_preloader:
                 self._preloader = None
             else:

@@ -1,18 +1,31 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 
+from emberq.errors import ResourceFailed
 from emberq.worker import resources
-from emberq.worker.resources import Resource, close_resources, load_records, preload, resource
+from emberq.worker.processes import count_threads
+from emberq.worker.resources import (
+    Resource,
+    close_resources,
+    load_records,
+    needs_spawn,
+    preload,
+    resource,
+)
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("_registered", "_loaded", "_records"):
         monkeypatch.setattr(resources, name, [])
+    monkeypatch.setattr(resources, "_forking_pid", None)
 
 
 def test_a_resource_is_loaded_once_however_often_it_is_used() -> None:
@@ -95,3 +108,253 @@ def test_a_forked_child_has_the_value_without_loading_it() -> None:
 def test_a_module_that_cannot_be_imported_is_named() -> None:
     with pytest.raises(ImportError, match="no_such_module"):
         preload(["no_such_module"])
+
+
+def test_independent_resources_are_loaded_at_the_same_time_and_leave_no_thread() -> None:
+    meeting = threading.Barrier(3)
+
+    def make(name: str) -> Resource[int]:
+        def loader() -> int:
+            # Nobody gets past this unless all three are being loaded.
+            meeting.wait(timeout=20)
+            return threading.get_ident()
+
+        loader.__name__ = name
+        made: Resource[int] = resource(loader)
+        return made
+
+    threads = count_threads()
+    made = [make(name) for name in "abc"]
+    assert {record.name for record in preload()} == {"a", "b", "c"}
+    assert len({one() for one in made}) == 3
+    deadline = time.monotonic() + 5
+    while count_threads() > threads and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert count_threads() == threads
+
+
+def test_a_resource_that_two_others_need_is_loaded_once_and_first() -> None:
+    loads = []
+    meeting = threading.Barrier(2)
+
+    @resource
+    def first() -> str:
+        meeting.wait(timeout=20)
+        return "first on " + shared()
+
+    @resource
+    def second() -> str:
+        meeting.wait(timeout=20)
+        return "second on " + shared()
+
+    @resource(lazy=True)
+    def shared() -> str:
+        loads.append(1)
+        time.sleep(0.05)
+        return "shared"
+
+    names = [record.name for record in preload()]
+    assert (first(), second()) == ("first on shared", "second on shared")
+    assert loads == [1]
+    assert names[0] == "shared"
+    assert len(names) == 3
+
+
+def test_resources_that_need_one_another_are_refused_and_the_circle_named() -> None:
+    @resource
+    def hen() -> int:
+        return egg()
+
+    @resource
+    def egg() -> int:
+        return chick()
+
+    @resource
+    def chick() -> int:
+        return hen()
+
+    with pytest.raises(ResourceFailed, match=r"circle: hen → egg → chick → hen\."):
+        hen()
+    assert load_records() == []
+
+
+def test_a_circle_across_threads_is_refused_too_instead_of_hanging() -> None:
+    meeting = threading.Barrier(2)
+
+    @resource
+    def left() -> int:
+        meeting.wait(timeout=20)
+        return right()
+
+    @resource
+    def right() -> int:
+        meeting.wait(timeout=20)
+        return left()
+
+    with pytest.raises(ResourceFailed, match=r"circle: (left → right → left|right → left → right)"):
+        preload()
+
+
+def test_a_failure_says_which_resource_through_which_others_and_why() -> None:
+    @resource
+    def index() -> object:
+        return model()
+
+    @resource(lazy=True)
+    def model() -> object:
+        return weights()
+
+    @resource(lazy=True)
+    def weights() -> object:
+        msg = "no such file: weights.bin"
+        raise FileNotFoundError(msg)
+
+    with pytest.raises(ResourceFailed) as failed:
+        preload()
+    assert failed.value.message == (
+        "The resource index could not be loaded. It needs model, which could not be loaded. "
+        "It needs weights, which could not be loaded. FileNotFoundError: no such file: weights.bin"
+    )
+    # A caller in a job gets the loader's own error, and it says where it came from.
+    with pytest.raises(FileNotFoundError) as raised:
+        model()
+    assert raised.value.__notes__ == [
+        "The resource weights was being loaded.",
+        "The resource model was being loaded.",
+    ]
+
+
+def test_whoever_waits_for_a_load_that_fails_fails_with_it_and_does_not_try_again() -> None:
+    tries = []
+    meeting = threading.Barrier(2)
+
+    @resource
+    def one() -> object:
+        meeting.wait(timeout=20)
+        return broken()
+
+    @resource
+    def other() -> object:
+        meeting.wait(timeout=20)
+        return broken()
+
+    @resource(lazy=True)
+    def broken() -> object:
+        tries.append(1)
+        time.sleep(0.1)
+        raise ConnectionError
+
+    with pytest.raises(ResourceFailed, match="It needs broken"):
+        preload()
+    assert tries == [1]
+    with pytest.raises(ConnectionError):
+        broken()
+    assert tries == [1, 1]
+
+
+def test_what_was_loaded_is_cleaned_up_when_another_resource_fails() -> None:
+    closed = []
+
+    @resource(main_thread=True)
+    def opened() -> Iterator[str]:
+        yield "open"
+        closed.append("opened")
+
+    @resource
+    def broken() -> None:
+        raise OSError
+
+    with pytest.raises(ResourceFailed, match="broken"):
+        preload()
+    assert closed == ["opened"]
+
+
+def test_a_resource_can_insist_on_the_main_thread() -> None:
+    @resource(main_thread=True)
+    def database() -> sqlite3.Connection:
+        return sqlite3.connect(":memory:")
+
+    @resource
+    def one() -> int:
+        return threading.get_ident()
+
+    @resource
+    def other() -> int:
+        return threading.get_ident()
+
+    preload()
+    # sqlite3 refuses any thread but the one that connected.
+    assert database().execute("SELECT 1").fetchone() == (1,)
+    assert threading.get_ident() not in (one(), other())
+    database().close()
+
+
+def test_memory_and_time_are_booked_on_the_resource_that_took_them() -> None:
+    megabytes = 1024 * 1024
+
+    @resource
+    def outer() -> bytearray:
+        inner()
+        return bytearray(b"x") * (8 * megabytes)
+
+    @resource(lazy=True)
+    def inner() -> bytearray:
+        time.sleep(0.2)
+        return bytearray(b"x") * (32 * megabytes)
+
+    outer()
+    of_inner, of_outer = load_records()
+    assert (of_inner.name, of_outer.name) == ("inner", "outer")
+    assert of_inner.seconds >= 0.2
+    assert of_outer.seconds < of_inner.seconds
+    assert 30 * megabytes < of_inner.memory_bytes < 40 * megabytes
+    assert 7 * megabytes < of_outer.memory_bytes < 16 * megabytes
+    assert not of_outer.memory_is_shared
+
+
+def test_what_cannot_be_forked_is_not_loaded_before_a_fork() -> None:
+    @resource
+    def shared() -> str:
+        return "shared"
+
+    @resource(fork_safe=False)
+    def card() -> str:
+        return "card"
+
+    assert needs_spawn()
+    assert [record.name for record in preload(before_fork=True)] == ["shared"]
+    assert [record.name for record in preload()] == ["card"]
+
+
+def test_a_shared_resource_that_needs_one_that_cannot_be_forked_is_refused() -> None:
+    @resource
+    def shared() -> str:
+        return card()
+
+    @resource(fork_safe=False)
+    def card() -> str:
+        return "card"
+
+    with pytest.raises(ResourceFailed, match=r"shared could not be loaded.*card cannot be forked"):
+        preload(before_fork=True)
+
+
+def test_a_forked_child_does_not_clean_up_what_its_parent_loaded() -> None:
+    read, write = os.pipe()
+
+    @resource
+    def opened() -> Iterator[str]:
+        yield "open"
+        os.write(write, b"closed by %d;" % os.getpid())
+
+    preload()
+    pid = os.fork()
+    if pid == 0:
+        close_resources()
+        os.write(write, b"%s in the child;" % opened().encode())
+        os._exit(0)
+    os.waitpid(pid, 0)
+    close_resources()
+    os.close(write)
+    with os.fdopen(read) as answer:
+        assert answer.read() == f"open in the child;closed by {os.getpid()};"
