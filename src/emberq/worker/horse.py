@@ -28,7 +28,6 @@ from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
 from emberq.worker.resources import close_resources
 from emberq.worker.scope import JobScope, job_scope
-from emberq.worker.temporary import discard_directory
 from emberq.worker.watchdog import StackFile, write_stacks_to
 
 if TYPE_CHECKING:
@@ -211,7 +210,6 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
     finally:
         close_connections()
         close_resources()
-        discard_directory(os.getpid())
 
 
 def _run_job(worker: Worker, frame: Frame) -> JobScope:

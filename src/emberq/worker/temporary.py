@@ -6,13 +6,13 @@ is noticed, and what a killed preloader left, when the next one starts.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import fcntl
 import os
 import shutil
 import tempfile
 from multiprocessing.process import current_process
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,8 @@ log = get_logger(__name__)
 
 #: Names of roots begin with this; it is how roots of dead preloaders are found.
 _ROOT_PREFIX = "emberq-jobs-"
+#: Where multiprocessing's own clean-up comes at -100, and lower ones after it.
+_LAST_AT_EXIT = -200
 #: Locked by the preloader for as long as it lives.
 _LOCK = ".lock"
 
@@ -106,12 +108,14 @@ def job_directory() -> str | None:
 def empty_directory(path: str) -> tuple[list[str], int]:
     """Delete everything in a process's directory; made anew if it is gone itself.
 
+    What multiprocessing made for the life of the process stays as long.
+
     Returns:
         The names found, and how many of them could not be deleted.
     """
     try:
         with os.scandir(path) as entries:
-            found = list(entries)
+            found = [entry for entry in entries if not _is_of_multiprocessing(entry.path)]
     except FileNotFoundError:
         with contextlib.suppress(OSError):
             os.mkdir(path, 0o700)  # noqa: PTH102 - as everywhere here
@@ -124,23 +128,18 @@ def empty_directory(path: str) -> tuple[list[str], int]:
         else:
             with contextlib.suppress(OSError):
                 os.unlink(entry.path)  # noqa: PTH108 - the same
-    _forget_in_multiprocessing(path)
-    return sorted(entry.name for entry in found), len(os.listdir(path))  # noqa: PTH208 - the same
+    return sorted(entry.name for entry in found), sum(os.path.lexists(entry.path) for entry in found)
 
 
 def _make(pid: int) -> str:
     if _root is None:
         path = tempfile.mkdtemp(prefix="emberq-job-")
-        atexit.register(_delete_own, pid, path)
+        # After multiprocessing has deleted its own directory in there, and in no forked child.
+        Finalize(None, shutil.rmtree, args=(path, True), exitpriority=_LAST_AT_EXIT)
         return path
     own = _root / str(pid)
     own.mkdir(mode=0o700, exist_ok=True)
     return str(own)
-
-
-def _delete_own(pid: int, path: str) -> None:
-    if os.getpid() == pid:
-        shutil.rmtree(path, ignore_errors=True)
 
 
 def _delete_if_abandoned(root: Path) -> None:
@@ -156,8 +155,7 @@ def _delete_if_abandoned(root: Path) -> None:
             os.close(lock)
 
 
-def _forget_in_multiprocessing(path: str) -> None:
-    """Let multiprocessing make its directory anew; it remembers the one it made in the job's."""
+def _is_of_multiprocessing(path: str) -> bool:
+    """Tell whether this is the directory that multiprocessing keeps its sockets in."""
     settings: dict[str, Any] = getattr(current_process(), "_config", {})
-    if str(settings.get("tempdir", "")).startswith(path):
-        settings.pop("tempdir")
+    return bool(settings.get("tempdir") == path)
