@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import mmap
 import os
 import sqlite3
 import threading
@@ -292,23 +293,29 @@ def test_a_resource_can_insist_on_the_main_thread() -> None:
 def test_memory_and_time_are_booked_on_the_resource_that_took_them() -> None:
     megabytes = 1024 * 1024
 
+    def take(size: int) -> mmap.mmap:
+        # Pages of its own, so that none that an earlier test freed is used again.
+        taken = mmap.mmap(-1, size * megabytes, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+        taken.write(bytes(size * megabytes))
+        return taken
+
     @resource
-    def outer() -> bytearray:
+    def outer() -> mmap.mmap:
         inner()
-        return bytearray(b"x") * (8 * megabytes)
+        return take(16)
 
     @resource(lazy=True)
-    def inner() -> bytearray:
+    def inner() -> mmap.mmap:
         time.sleep(0.2)
-        return bytearray(b"x") * (32 * megabytes)
+        return take(64)
 
     outer()
     of_inner, of_outer = load_records()
     assert (of_inner.name, of_outer.name) == ("inner", "outer")
     assert of_inner.seconds >= 0.2
     assert of_outer.seconds < of_inner.seconds
-    assert 30 * megabytes < of_inner.memory_bytes < 40 * megabytes
-    assert 7 * megabytes < of_outer.memory_bytes < 16 * megabytes
+    assert 56 * megabytes < of_inner.memory_bytes < 72 * megabytes
+    assert 8 * megabytes < of_outer.memory_bytes < 24 * megabytes
     assert not of_outer.memory_is_shared
 
 
