@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import importlib.util
-import inspect
 import os
 import shutil
 import socket
@@ -24,6 +23,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,9 +53,9 @@ def redirect(port: int) -> None:
     """Connect to the suite's own Valkey wherever its tests expect Redis."""
     from redis.connection import Connection
 
-    connect = Connection._connect
+    connect: Any = Connection._connect
 
-    def _connect(connection: Connection) -> socket.socket:
+    def _connect(connection: Connection) -> Any:
         if (connection.host, connection.port) in {(host, PORT_IN_SUITE) for host in LOCAL_HOSTS}:
             connection.port = port
         return connect(connection)
@@ -75,7 +75,9 @@ def replace_worker() -> None:
     for module in (rq, rq.worker, rq.worker_pool):
         module.Worker = warm  # type: ignore[attr-defined]
     for function in (rq.worker_pool.WorkerPool.__init__, rq.worker_pool.run_worker):
-        function.__defaults__ = tuple(warm if value is cold else value for value in function.__defaults__ or ())
+        function.__defaults__ = tuple(
+            warm if value is cold else value for value in function.__defaults__ or ()
+        )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -134,8 +136,10 @@ def _valkey(directory: Path) -> Iterator[int]:
         free.bind(("127.0.0.1", 0))
         port: int = free.getsockname()[1]
     server = subprocess.Popen(
-        [_binary.get_binary_path(), "--port", str(port), "--bind", "127.0.0.1", "--dir", directory]
-        + ["--save", "", "--databases", "32"],
+        [
+            *(_binary.get_binary_path(), "--port", str(port), "--bind", "127.0.0.1"),
+            *("--dir", directory, "--save", "", "--databases", "32"),
+        ],
         stdout=subprocess.DEVNULL,
     )
     try:

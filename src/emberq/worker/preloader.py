@@ -157,6 +157,9 @@ class Preloader(PreloaderClient):
 
     def stop(self) -> None:
         """End the preloader and everything it forked, and reap it."""
+        with contextlib.suppress(OSError):
+            # For every process that holds an end, e.g. one that the owner forked meanwhile.
+            self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

@@ -1,0 +1,128 @@
+"""The stable: where a worker's horse comes from, and when another one takes its place."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from emberq.telemetry.logs import get_logger
+from emberq.worker.frames import Frame
+from emberq.worker.horse import Horse
+from emberq.worker.policy import HorsePolicy
+from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost
+
+__all__ = ["Stable"]
+
+log = get_logger(__name__)
+
+#: Seconds between two replacements for growth; a job that always grows must not cost a horse each time.
+_MEMORY_RECYCLE_SECONDS = 30.0
+
+
+class Stable:
+    """One worker's preloader and its horse.
+
+    Invariant: at most one horse that has not been told to end; with a preloader of the worker's own,
+    none is left after `close`.
+
+    Attributes:
+        horse: The horse, nothing before the first one and between two.
+        restarts: Why horses were replaced, counted by reason.
+        is_shared: Whether the preloader is somebody else's.
+    """
+
+    def __init__(
+        self, start: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Frame
+    ) -> None:
+        """Describe a stable; nothing is started.
+
+        Args:
+            start: Starts a preloader of the worker's own.
+            preloader: One to share instead.
+            spec: Sent to the preloader with every request for a horse.
+        """
+        self._start = start
+        self._preloader = preloader
+        self._spec = spec
+        self._memory_recycled_at = -_MEMORY_RECYCLE_SECONDS
+        self.is_shared = preloader is not None
+        self.horse: Horse | None = None
+        self.restarts: dict[str, int] = {}
+
+    def open(self) -> PreloaderClient:
+        """Return the preloader, started first if there is none.
+
+        Raises:
+            PreloadFailed: If a resource could not be loaded.
+        """
+        if self._preloader is None:
+            self._preloader = self._start()
+        return self._preloader
+
+    def saddle(self) -> Horse:
+        """Return a living horse, forked first if there is none; takes milliseconds.
+
+        Raises:
+            PreloaderLost: If the preloader is gone.
+        """
+        if self.horse is not None and not self.horse.is_alive():
+            self.discard("died")
+        if self.horse is None:
+            self.horse = Horse.fork(self.open(), self._spec)
+        return self.horse
+
+    def discard(self, reason: str) -> None:
+        """Let the horse end; what runs on it is lost."""
+        if self.horse is None:
+            return
+        self.restarts[reason] = self.restarts.get(reason, 0) + 1
+        self.horse.retire()
+        log.info("horse_replaced", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
+        self.horse = None
+
+    def recycle_if_due(self, policy: HorsePolicy, answer: Frame) -> None:
+        """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
+        reason = self._due(policy, answer)
+        if reason is None:
+            return
+        with contextlib.suppress(PreloaderLost):
+            successor = Horse.fork(self.open(), self._spec)
+            self.discard(reason)
+            self.horse = successor
+
+    def exit_status(self, pid: int, *, timeout_seconds: float) -> int | None:
+        """Wait for a horse's end and return its wait status, nothing if it is not told in time."""
+        with contextlib.suppress(PreloaderLost):
+            return self.open().exit_status(pid, timeout_seconds=timeout_seconds)
+        return None
+
+    def forget_preloader(self) -> None:
+        """Give up a preloader that is gone, and the horse that went with it."""
+        self.discard("preloader_lost")
+        if not self.is_shared:
+            self.close()
+
+    def close(self) -> None:
+        """End the horse and the worker's own preloader."""
+        if self.horse is not None:
+            self.horse.retire()
+            self.horse = None
+        if isinstance(self._preloader, Preloader) and not self.is_shared:
+            self._preloader.stop()
+            self._preloader = None
+
+    def _due(self, policy: HorsePolicy, answer: Frame) -> str | None:
+        if self.horse is None:
+            return None
+        if answer["leaked"]:
+            return "leak"
+        if self.horse.jobs >= policy.horse_max_jobs:
+            return "max_jobs"
+        if self.horse.grown_bytes() <= policy.horse_max_memory_growth:
+            return None
+        now = time.monotonic()
+        if now - self._memory_recycled_at <= _MEMORY_RECYCLE_SECONDS:
+            return None
+        self._memory_recycled_at = now
+        return "memory"
