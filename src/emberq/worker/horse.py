@@ -90,13 +90,23 @@ class Horse:
         """Wait until the horse has said something or has ended; tells whether it has."""
         return bool(self._poll.poll(timeout_seconds * 1000))
 
-    def hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
+    def hand_over(self, job: Job, queue: Queue, execution: Execution | None, *, prepared: str | None) -> None:
         """Give the horse its next job.
 
+        Args:
+            job: The job.
+            queue: Where it comes from.
+            execution: Its execution, if the worker has made one.
+            prepared: The execution whose beginning is written to Redis.
+
         Raises:
-            OSError: If it is gone.
+            OSError: If the horse is gone.
         """
-        assignment = {**pack_assignment(job, queue, execution), "stacks": str(self.stacks.path)}
+        assignment = {
+            **pack_assignment(job, queue, execution),
+            "prepared": prepared,
+            "stacks": str(self.stacks.path),
+        }
         send(self.child.channel, assignment, payload=pack_job(job))
 
     def read(self) -> Frame | None:
@@ -195,6 +205,7 @@ def _run_job(worker: WarmWorker, frame: Frame) -> dict[str, int]:
     job = unpack_job(worker, frame)
     execution = unpack_execution(worker, frame, job)
     worker.executions = {execution.id: execution} if execution else {}
+    worker.prepared = frame["prepared"]
     with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(worker.policy.for_job(job.meta)):
         # RQ's own horse passes what it has, too.
         worker.perform_job(job, unpack_queue(worker, frame), execution)  # type: ignore[arg-type]

@@ -33,43 +33,42 @@ class Stable:
     """
 
     def __init__(
-        self, start: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Frame
+        self, begin: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Frame
     ) -> None:
         """Describe a stable; nothing is started.
 
         Args:
-            start: Starts a preloader of the worker's own.
+            begin: Forks a preloader of the worker's own.
             preloader: One to share instead.
             spec: Sent to the preloader with every request for a horse.
         """
-        self._start = start
+        self._begin = begin
         self._preloader = preloader
         self._spec = spec
+        self._is_loading = False
         self._memory_recycled_at = -_MEMORY_RECYCLE_SECONDS
         self.is_shared = preloader is not None
         self.horse: Horse | None = None
         self.restarts: dict[str, int] = {}
 
     def open(self) -> PreloaderClient:
-        """Return the preloader, started first if there is none.
-
-        Raises:
-            PreloadFailed: If a resource could not be loaded.
-        """
+        """Return the preloader, forked first if there is none; it loads the resources meanwhile."""
         if self._preloader is None:
-            self._preloader = self._start()
+            self._preloader = self._begin()
+            self._is_loading = True
         return self._preloader
 
     def saddle(self) -> Horse:
-        """Return a living horse, forked first if there is none; takes milliseconds.
+        """Return a living horse, forked first if there is none; takes milliseconds once all is loaded.
 
         Raises:
+            PreloadFailed: If a resource could not be loaded; the message says which error.
             PreloaderLost: If the preloader is gone.
         """
         if self.horse is not None and not self.horse.is_alive():
             self.discard("died")
         if self.horse is None:
-            self.horse = Horse.fork(self.open(), self._spec)
+            self.horse = Horse.fork(self._loaded(), self._spec)
         return self.horse
 
     def discard(self, reason: str) -> None:
@@ -87,14 +86,14 @@ class Stable:
         if reason is None:
             return
         with contextlib.suppress(PreloaderLost):
-            successor = Horse.fork(self.open(), self._spec)
+            successor = Horse.fork(self._loaded(), self._spec)
             self.discard(reason)
             self.horse = successor
 
     def exit_status(self, pid: int, *, timeout_seconds: float) -> int | None:
         """Wait for a horse's end and return its wait status, nothing if it is not told in time."""
         with contextlib.suppress(PreloaderLost):
-            return self.open().exit_status(pid, timeout_seconds=timeout_seconds)
+            return self._loaded().exit_status(pid, timeout_seconds=timeout_seconds)
         return None
 
     def forget_preloader(self) -> None:
@@ -111,6 +110,13 @@ class Stable:
         if isinstance(self._preloader, Preloader) and not self.is_shared:
             self._preloader.stop()
             self._preloader = None
+
+    def _loaded(self) -> PreloaderClient:
+        preloader = self.open()
+        if self._is_loading and isinstance(preloader, Preloader):
+            preloader.wait_ready()
+            self._is_loading = False
+        return preloader
 
     def _due(self, policy: HorsePolicy, answer: Frame) -> str | None:
         if self.horse is None:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
+from rq.exceptions import StopRequested
 
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame
@@ -21,7 +22,13 @@ from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
 from emberq.worker.horse import Horse, run_horse, signals_held_back
 from emberq.worker.policy import HorsePolicy
-from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, start_preloader
+from emberq.worker.preloader import (
+    Preloader,
+    PreloaderClient,
+    PreloaderLost,
+    PreloadFailed,
+    begin_preloader,
+)
 from emberq.worker.stable import Stable
 from emberq.worker.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
 
@@ -78,7 +85,7 @@ class WarmWorker(FrugalWorker):
         """
         super().__init__(*args, **kwargs)
         ensure_logs()
-        self._stable = Stable(self._start_preloader, preloader=preloader, spec=horse_spec or {})
+        self._stable = Stable(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
@@ -88,23 +95,55 @@ class WarmWorker(FrugalWorker):
         self._watchdog = Watchdog(self.policy)
         self._death: HorseDeath | None = None
         self._is_serving = False
+        self._failure: Exception | None = None
         self._process = 0
         #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
         self._handing_over = threading.Lock()
         #: The execution that the horse runs.
         self._ridden_by: str | None = None
 
-    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Start the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
-        self._stable.open()
-        self._stable.saddle()
-        super().bootstrap(*args, **kwargs)
-        self._is_serving = True
-        self.on_ready()
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Work as RQ does.
 
-    def _start_preloader(self) -> Preloader:
+        Returns:
+            Whether any job was run.
+
+        Raises:
+            PreloadFailed: If a resource could not be loaded; the message says which error.
+            PreloaderLost: If the preloader died before the first job.
+        """
+        self._failure = None
+        worked: bool = super().work(*args, **kwargs)
+        if self._failure is not None:
+            raise self._failure
+        return worked
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
+        self._stable.open()
+        super().bootstrap(*args, **kwargs)
+
+    def _begin_preloader(self) -> Preloader:
         modules = [name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()]
-        return start_preloader({"horse": lambda _spec, channel: run_horse(self, channel)}, modules=modules)
+        return begin_preloader({"horse": lambda _spec, channel: run_horse(self, channel)}, modules=modules)
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Begin a round of the work loop; in the first one have the horse ready, so that no job waits for it.
+
+        Only here may loading take its time: RQ's signal handlers and commands work by now.
+
+        Raises:
+            StopRequested: If there cannot be a horse; `work` tells why.
+        """
+        if not self._is_serving:
+            try:
+                self._stable.saddle()
+            except (PreloadFailed, PreloaderLost) as exc:
+                self._failure = exc
+                raise StopRequested from exc
+            self._is_serving = True
+            self.on_ready()
+        super().check_for_suspension(burst)
 
     def become_horse(self) -> None:
         """Turn this copy of the worker, in a process of its own, into what runs the jobs."""
@@ -147,11 +186,14 @@ class WarmWorker(FrugalWorker):
                 self._stable.discard("died")
                 self._hand_over(job, queue, execution)
             self._ridden_by = None if execution is None else execution.id
+            if self._stopped_job_id == job.id:
+                # The command came when there was no process to stop yet.
+                self.kill_horse()
 
     def _hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
         horse = self._stable.saddle()
         self._horse_pid = horse.child.pid
-        horse.hand_over(job, queue, execution)
+        horse.hand_over(job, queue, execution, prepared=self.prepared)
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Watch over the job as RQ does; outside `work` nothing outlives it."""
