@@ -95,6 +95,7 @@ class WarmWorker(FrugalWorker):
         self._watchdog = Watchdog(self.policy)
         self._death: HorseDeath | None = None
         self._is_serving = False
+        self._is_forced_out = False
         self._failure: Exception | None = None
         self._process = 0
         #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
@@ -153,7 +154,11 @@ class WarmWorker(FrugalWorker):
         self._process = os.getpid()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
+        """Run a job on the warm horse; it goes back to its queue if nothing can run it here.
+
+        Raises:
+            SystemExit: If a second SIGTERM or SIGINT came meanwhile.
+        """
         try:
             policy = self.policy.for_job(job.meta)
         except ValueError as exc:
@@ -170,6 +175,8 @@ class WarmWorker(FrugalWorker):
             self._stable.forget_preloader()
             if self._stable.is_shared:
                 self._stop_requested = True
+        if self._is_forced_out:
+            raise SystemExit
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Hand the job to the living horse, forking one first if there is none.
@@ -312,7 +319,7 @@ class WarmWorker(FrugalWorker):
         """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.
 
         Raises:
-            SystemExit: If no job runs here.
+            SystemExit: If no job runs here; after a job was given back, `execute_job` raises it.
         """
         asked_at = self._shutdown_requested_date
         if asked_at is not None and datetime.now(UTC) - asked_at < _SAME_SIGNAL:
@@ -321,7 +328,7 @@ class WarmWorker(FrugalWorker):
             super().request_force_stop(signum, frame)
             return
         log.warning("job_given_back", worker=self.name)
-        self._death = GIVEN_BACK
+        self._death, self._is_forced_out = GIVEN_BACK, True
         self.kill_horse()
 
     def dequeue_job_and_maintain_ttl(
