@@ -1,4 +1,4 @@
-"""Length-prefixed JSON messages over a local socket, with file descriptors riding along."""
+"""Messages over a local socket: a JSON object, raw bytes and file descriptors that ride along."""
 
 from __future__ import annotations
 
@@ -15,24 +15,32 @@ __all__ = ["Frame", "is_readable", "receive", "send"]
 #: One message: a JSON object.
 Frame = dict[str, Any]
 
-_HEADER = struct.Struct("!I")
+#: Sizes in bytes of the JSON object and of the payload.
+_HEADER = struct.Struct("!II")
 #: Descriptors one message may carry.
 _MAX_DESCRIPTORS = 4
 
 
-def send(channel: socket.socket, frame: Frame, *, descriptors: Sequence[int] = ()) -> None:
-    """Send one message.
+def send(
+    channel: socket.socket, frame: Frame, *, descriptors: Sequence[int] = (), payload: bytes = b""
+) -> None:
+    """Send one message in one piece.
+
+    Args:
+        channel: The socket.
+        frame: What can be said in JSON.
+        descriptors: File descriptors for the receiver.
+        payload: Bytes that the receiver finds as `frame["payload"]`.
 
     Raises:
         OSError: If the other end is gone.
     """
     body = json.dumps(frame).encode()
-    header = _HEADER.pack(len(body))
+    header = _HEADER.pack(len(body), len(payload))
     if descriptors:
         socket.send_fds(channel, [header], list(descriptors))
-    else:
-        channel.sendall(header)
-    channel.sendall(body)
+        header = b""
+    channel.sendall(b"".join((header, body, payload)))
 
 
 def receive(channel: socket.socket) -> tuple[Frame | None, list[int]]:
@@ -43,16 +51,19 @@ def receive(channel: socket.socket) -> tuple[Frame | None, list[int]]:
     """
     try:
         header, descriptors, _, _ = socket.recv_fds(channel, _HEADER.size, _MAX_DESCRIPTORS)
-        while header and len(header) < _HEADER.size:
+        if not header:
+            return None, []
+        while len(header) < _HEADER.size:
             header += _receive_exactly(channel, _HEADER.size - len(header))
-        body = _receive_exactly(channel, _HEADER.unpack(header)[0]) if header else b""
+        body_size, payload_size = _HEADER.unpack(header)
+        rest = memoryview(_receive_exactly(channel, body_size + payload_size))
     except (ConnectionError, EOFError):
-        return None, []
-    if not header:
         return None, []
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    frame: Frame = json.loads(body)
+    frame: Frame = json.loads(bytes(rest[:body_size]))
+    if payload_size:
+        frame["payload"] = bytes(rest[body_size:])
     return frame, list(descriptors)
 
 

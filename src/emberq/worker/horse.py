@@ -6,23 +6,23 @@ import contextlib
 import contextvars
 import os
 import random
+import select
 import signal
 import socket
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
-from rq.executions import Execution
 from rq.timeouts import HorseMonitorTimeoutException
 
+from emberq.errors import InternalError
 from emberq.telemetry.logs import get_logger
 from emberq.worker.connections import close_connections
-from emberq.worker.frames import Frame, is_readable, receive, send
+from emberq.worker.frames import Frame, receive, send
+from emberq.worker.handover import pack_assignment, pack_job, unpack_execution, unpack_job, unpack_queue
 from emberq.worker.holdings import hold
 from emberq.worker.limits import limited
-from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Child, PreloaderClient, PreloadFailed
 from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
@@ -31,16 +31,22 @@ from emberq.worker.scope import JobScope, job_scope
 from emberq.worker.watchdog import StackFile, write_stacks_to
 
 if TYPE_CHECKING:
+    from rq.executions import Execution
     from rq.job import Job
     from rq.queue import Queue
-    from rq.worker import Worker
 
-__all__ = ["Horse", "after_fork", "alarm_held_back", "run_horse"]
+    from emberq.worker.warm import WarmWorker
+
+__all__ = ["Horse", "after_fork", "run_horse", "signals_held_back"]
 
 #: Jobs after which a horse has its caches and arenas; growth counts from there.
 _WARM_UP_JOBS = 10
 #: Seconds between two progress reports to the worker.
 _PROGRESS_SECONDS = 0.1
+#: Seconds between two looks at a horse's private memory, which take the kernel a millisecond or more.
+_MEMORY_SECONDS = 1.0
+#: Signals whose handlers raise: RQ's monitoring alarm and requests to stop.
+_RAISING = {signal.SIGALRM, signal.SIGTERM, signal.SIGINT}
 
 log = get_logger(__name__)
 
@@ -74,26 +80,26 @@ class Horse:
     private_bytes: int = 0
     is_loaded: bool = True
     load_failure: str = ""
+    _poll: select.poll = field(default_factory=select.poll)
+    _process: int = -1
+
+    def __post_init__(self) -> None:
+        """Watch the process itself too: what a job forked may hold the socket open after its death."""
+        self._poll.register(self.child.channel, select.POLLIN)
+        with contextlib.suppress(AttributeError, OSError):
+            # Where the system has them, and unless it has ended already.
+            self._process = os.pidfd_open(self.child.pid)
+            self._poll.register(self._process, select.POLLIN)
 
     def is_alive(self) -> bool:
-        """Tell whether the horse still listens: an idle one says nothing, so a readable socket has ended."""
-        if is_readable(self.child.channel, 0) and not self.is_loaded and not self.take_loaded():
+        """Tell whether the horse still listens: an idle one says nothing, so one that does has ended."""
+        if self._poll.poll(0) and not self.is_loaded and not self.take_loaded():
             return False
-        channel = self.child.channel
-        channel.setblocking(False)
-        try:
-            channel.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            return False
-        finally:
-            channel.setblocking(True)
-        return False
+        return not self._poll.poll(0)
 
     def take_loaded(self) -> bool:
         """Wait for what a spawned horse says when it has loaded; tells whether it has."""
-        return self.is_loaded or (self.read() is not None and self.is_loaded)
+        return self.is_loaded or (self.wait(None) and self.read() is not None and self.is_loaded)
 
     def wait_until_loaded(self) -> None:
         """Wait until a spawned horse has loaded its resources; a forked one always has.
@@ -104,29 +110,38 @@ class Horse:
         if not self.take_loaded():
             raise PreloadFailed(f"The resources could not be loaded: {self.load_failure}")
 
-    def hand_over(self, job: Job, queue: Queue, execution: Execution) -> None:
+    def wait(self, timeout_seconds: float | None) -> bool:
+        """Wait until the horse has said something or has ended; tells whether it has."""
+        return bool(self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000))
+
+    def hand_over(self, job: Job, queue: Queue, execution: Execution | None, *, prepared: str | None) -> None:
         """Give the horse its next job.
 
+        Args:
+            job: The job.
+            queue: Where it comes from.
+            execution: Its execution, if the worker has made one.
+            prepared: The execution whose beginning is written to Redis.
+
         Raises:
-            OSError: If it is gone.
+            OSError: If the horse is gone.
         """
-        send(
-            self.child.channel,
-            {
-                "job": job.id,
-                "queue": queue.name,
-                "execution": execution.id,
-                "created_at": execution.created_at.timestamp(),
-                "stacks": str(self.stacks.path),
-            },
-        )
+        assignment = {
+            **pack_assignment(job, queue, execution),
+            "prepared": prepared,
+            "stacks": str(self.stacks.path),
+        }
+        send(self.child.channel, assignment, payload=pack_job(job))
 
     def read(self) -> Frame | None:
         """Return what the horse says, progress or its answer; nothing if it died over the job.
 
         It is read whole even if RQ's monitoring alarm rings in the middle of it.
         """
-        with alarm_held_back():
+        with signals_held_back():
+            ready = {descriptor for descriptor, _ in self._poll.poll(0)}
+            if self.child.channel.fileno() not in ready:
+                return None
             frame, _ = receive(self.child.channel)
         if not self.is_loaded:
             return self._note_loaded(frame)
@@ -151,8 +166,14 @@ class Horse:
 
     def retire(self) -> None:
         """Let the horse end: it stops when its socket closes."""
+        with contextlib.suppress(OSError):
+            # For every process that holds an end, e.g. RQ's scheduler, which the worker forks.
+            self.child.channel.shutdown(socket.SHUT_RDWR)
         self.child.channel.close()
         self.stacks.close()
+        if self._process >= 0:
+            os.close(self._process)
+            self._process = -1
 
     @classmethod
     def fork(cls, preloader: PreloaderClient, spec: Frame) -> Horse:
@@ -161,15 +182,15 @@ class Horse:
         Raises:
             PreloaderLost: If the preloader is gone.
         """
-        with alarm_held_back():
+        with signals_held_back():
             child = preloader.fork("horse", spec)
             return cls(child, is_loaded=not child.is_spawned)
 
 
 @contextlib.contextmanager
-def alarm_held_back() -> Iterator[None]:
-    """Deliver RQ's SIGALRM only after the block, so that no message is cut in two."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+def signals_held_back() -> Iterator[None]:
+    """Deliver signals whose handlers raise only after the block, so that no message is cut in two."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _RAISING)
     try:
         yield
     finally:
@@ -177,22 +198,26 @@ def alarm_held_back() -> Iterator[None]:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def run_horse(worker: Worker, channel: socket.socket) -> None:
+def run_horse(worker: WarmWorker, channel: socket.socket) -> None:
     """Serve jobs from the socket until it closes; the body of every horse process.
+
+    What a job raises is RQ's to handle. Anything else that is raised here ends the horse, which the worker
+    takes for a death in the middle of the job.
 
     Args:
         worker: A worker object of this process's own, or one inherited by the fork.
         channel: The socket to the worker process.
     """
     random.seed()
-    worker.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-    worker._is_horse = True  # noqa: SLF001 - what RQ's own main_work_horse does
+    worker.become_horse()
     worker.connection.connection_pool.reset()
     hold(lambda: worker.connection.connection_pool)
     for function in _after_fork:
         function()
     feed_progress(_Reporter(channel))
+    memory = _MemoryGauge()
     stacks: str | None = None
+    socket_id = _socket_id(channel)
     try:
         while True:
             frame, _ = receive(channel)
@@ -203,39 +228,51 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
                 write_stacks_to(stacks)
             # In a context of its own: what the job sets in context variables ends with it.
             scope = contextvars.copy_context().run(_run_job, worker, frame)
-            send(
-                channel,
-                {"done": frame["job"], "leaked": scope.uncleaned, "private_bytes": private_memory_bytes()},
-            )
+            if _socket_id(channel) != socket_id:
+                # The job closed it, and the number may be another connection's by now.
+                raise InternalError("The job closed the socket to its worker.")
+            send(channel, {"done": frame["job"], "leaked": scope.uncleaned, "private_bytes": memory.read()})
     finally:
         close_connections()
         close_resources()
 
 
-def _run_job(worker: Worker, frame: Frame) -> JobScope:
+def _run_job(worker: WarmWorker, frame: Frame) -> JobScope:
     os.environ["RQ_WORKER_ID"] = worker.name
     os.environ["RQ_JOB_ID"] = frame["job"]
-    queue = next((queue for queue in worker.queues if queue.name == frame["queue"]), None)
-    if queue is None:
-        queue = worker.queue_class(
-            frame["queue"],
-            connection=worker.connection,
-            job_class=worker.job_class,
-            serializer=worker.serializer,
-            death_penalty_class=worker.death_penalty_class,
-        )
-    job = worker.job_class.fetch(frame["job"], connection=worker.connection, serializer=worker.serializer)
-    execution = Execution(
-        id=frame["execution"], job_id=job.id, connection=worker.connection, worker_name=worker.name
-    )
-    execution.created_at = datetime.fromtimestamp(frame["created_at"], tz=UTC)
-    execution._job = job  # noqa: SLF001 - what RQ's SpawnWorker does in its child
-    worker.executions = {execution.id: execution}
-    policy = getattr(worker, "policy", HorsePolicy()).for_job(job.meta)
-    with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(policy):
-        worker.perform_job(job, queue, execution)
+    job = unpack_job(worker, frame)
+    execution = unpack_execution(worker, frame, job)
+    worker.executions = {execution.id: execution} if execution else {}
+    worker.prepared = frame["prepared"]
+    with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(worker.policy.for_job(job.meta)):
+        # RQ's own horse passes what it has, too.
+        worker.perform_job(job, unpack_queue(worker, frame), execution)  # type: ignore[arg-type]
     worker.executions.clear()
     return scope
+
+
+def _socket_id(channel: socket.socket) -> int:
+    """Return what tells this socket from another one that has come to have its number; 0 if it is closed."""
+    with contextlib.suppress(OSError):
+        return os.fstat(channel.fileno()).st_ino
+    return 0
+
+
+class _MemoryGauge:
+    """This process's private memory, read once a second: reading takes longer than a short job."""
+
+    def __init__(self) -> None:
+        self._read_at = 0.0
+        self._jobs = 0
+        self._bytes = 0
+
+    def read(self) -> int:
+        """Return the last value, a new one if that is older than a second or the horse is warming up."""
+        now = time.monotonic()
+        self._jobs += 1
+        if self._jobs <= _WARM_UP_JOBS or now - self._read_at >= _MEMORY_SECONDS:
+            self._read_at, self._bytes = now, private_memory_bytes()
+        return self._bytes
 
 
 class _Reporter:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,16 +13,24 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
-from rq.worker import Worker
+from rq.exceptions import StopRequested
 
 from emberq.telemetry.logs import ensure_logs, get_logger
-from emberq.worker.frames import Frame, is_readable
+from emberq.worker.frames import Frame
+from emberq.worker.frugal import FrugalWorker
 from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
-from emberq.worker.horse import Horse, alarm_held_back
+from emberq.worker.horse import Horse, signals_held_back
 from emberq.worker.policy import HorsePolicy
-from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, start_preloader
+from emberq.worker.preloader import (
+    Preloader,
+    PreloaderClient,
+    PreloaderLost,
+    PreloadFailed,
+    begin_preloader,
+)
 from emberq.worker.recipes import HorseRole
+from emberq.worker.stable import Stable
 from emberq.worker.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
 
 if TYPE_CHECKING:
@@ -36,13 +45,15 @@ __all__ = ["WarmWorker"]
 
 log = get_logger(__name__)
 
-#: Seconds between two replacements for growth; a job that always grows must not cost a horse each time.
-_MEMORY_RECYCLE_SECONDS = 30.0
+#: Seconds that a horse whose socket has closed may take to be gone; the kernel needs microseconds.
+_EXIT_SECONDS = 0.5
+#: The wait status told to RQ for a horse that left in the middle of a job with exit code 0.
+_SILENT_EXIT = os.EX_SOFTWARE << 8
 #: The same signal comes twice where a terminal and a process manager both send it; RQ's own bound.
 _SAME_SIGNAL = timedelta(seconds=1)
 
 
-class WarmWorker(Worker):
+class WarmWorker(FrugalWorker):
     """An RQ worker whose horse stays: resources are loaded once, before the fork.
 
     A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): what the modules named in
@@ -75,56 +86,80 @@ class WarmWorker(Worker):
         """
         super().__init__(*args, **kwargs)
         ensure_logs()
-        self._preloader = preloader
-        self._owns_preloader = preloader is None
-        self._horse_spec = horse_spec or {}
-        self._horse: Horse | None = None
-        self._successor: Horse | None = None
+        self._stable = Stable(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
         self.on_horse_death: Callable[[Job, HorseDeath], None] | None = None
         self.with_scheduler = False
-        self.horse_restarts: dict[str, int] = {}
+        self.horse_restarts = self._stable.restarts
         self._watchdog = Watchdog(self.policy)
         self._death: HorseDeath | None = None
-        self._memory_recycled_at = -_MEMORY_RECYCLE_SECONDS
+        self._is_serving = False
+        self._is_forced_out = False
+        self._failure: Exception | None = None
+        self._process = 0
+        #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
+        self._handing_over = threading.Lock()
+        #: The execution that the horse runs.
+        self._ridden_by: str | None = None
+
+    def work(self, *args: Any, **kwargs: Any) -> bool:
+        """Work as RQ does.
+
+        Returns:
+            Whether any job was run.
+
+        Raises:
+            PreloadFailed: If a resource could not be loaded; the message says which error.
+            PreloaderLost: If the preloader died before the first job.
+        """
+        self._failure = None
+        worked: bool = super().work(*args, **kwargs)
+        if self._failure is not None:
+            raise self._failure
+        return worked
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Start the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
-        self._get_preloader()
-        self._ensure_horse().wait_until_loaded()
+        """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
+        self._stable.open()
         super().bootstrap(*args, **kwargs)
-        self.on_ready()
 
-    def _get_preloader(self) -> PreloaderClient:
-        if self._preloader is None:
-            modules = [
-                name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()
-            ]
-            self._preloader = start_preloader({"horse": HorseRole(lambda _spec: self)}, modules=modules)
-        return self._preloader
+    def _begin_preloader(self) -> Preloader:
+        modules = [name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()]
+        return begin_preloader({"horse": HorseRole(lambda _spec: self)}, modules=modules)
 
-    def _ensure_horse(self) -> Horse:
-        if self._horse is not None and not self._horse.is_alive():
-            self._discard_horse("died")
-        if self._horse is None and self._successor is not None and self._successor.is_alive():
-            self._horse, self._successor = self._successor, None
-        if self._horse is None:
-            self._horse = Horse.fork(self._get_preloader(), self._horse_spec)
-            log.debug("horse_forked", worker=self.name, horse_pid=self._horse.child.pid)
-        return self._horse
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Begin a round of the work loop; in the first one have the horse ready, so that no job waits for it.
 
-    def _discard_horse(self, reason: str) -> None:
-        if self._horse is None:
-            return
-        self.horse_restarts[reason] = self.horse_restarts.get(reason, 0) + 1
-        self._horse.retire()
-        log.info("horse_replaced", worker=self.name, reason=reason, jobs=self._horse.jobs)
-        self._horse = None
+        Only here may loading take its time: RQ's signal handlers and commands work by now.
+
+        Raises:
+            StopRequested: If there cannot be a horse; `work` tells why.
+        """
+        if not self._is_serving:
+            try:
+                self._stable.saddle().wait_until_loaded()
+            except (PreloadFailed, PreloaderLost) as exc:
+                self._failure = exc
+                raise StopRequested from exc
+            self._is_serving = True
+            self.on_ready()
+        super().check_for_suspension(burst)
+
+    def become_horse(self) -> None:
+        """Turn this copy of the worker, in a process of its own, into what runs the jobs."""
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        self._is_horse = True
+        self._horse_pid = 0
+        self._process = os.getpid()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
+        """Run a job on the warm horse; it goes back to its queue if nothing can run it here.
+
+        Raises:
+            SystemExit: If a second SIGTERM or SIGINT came meanwhile.
+        """
         try:
             policy = self.policy.for_job(job.meta)
         except ValueError as exc:
@@ -137,29 +172,45 @@ class WarmWorker(Worker):
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
             give_back(self, job, queue)
-            self._horse = self._successor = None
-            if self._owns_preloader:
-                self._preloader = None
-            else:
+            self._horse_pid = 0
+            self._stable.forget_preloader()
+            if self._stable.is_shared:
                 self._stop_requested = True
+        if self._is_forced_out:
+            raise SystemExit
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """Hand the job to the living horse, forking one first if there is none."""
-        execution = self.execution
-        if execution is None:
-            msg = f"The job {job.id} has no execution."
-            raise RuntimeError(msg)
-        horse = self._ensure_horse()
+        """Hand the job to the living horse, forking one first if there is none.
+
+        Raises:
+            PreloaderLost: If there is none and the preloader is gone.
+        """
+        execution = next(iter(self.executions.values()), None)
+        with self._handing_over:
+            try:
+                self._hand_over(job, queue, execution)
+            except OSError:
+                # It died since it was looked at; it has not seen the job, so another one may have it.
+                self._stable.discard("died")
+                self._hand_over(job, queue, execution)
+            self._ridden_by = None if execution is None else execution.id
+            if self._stopped_job_id == job.id:
+                # The command came when there was no process to stop yet.
+                self.kill_horse()
+
+    def _hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
+        horse = self._stable.saddle()
         self._horse_pid = horse.child.pid
+        horse.hand_over(job, queue, execution, prepared=self.prepared)
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Watch over the job as RQ does; outside `work` nothing outlives it."""
         try:
-            horse.hand_over(job, queue, execution)
-        except OSError:
-            # It died since it was looked at; it has not seen the job, so another one may have it.
-            self._discard_horse("died")
-            horse = self._ensure_horse()
-            self._horse_pid = horse.child.pid
-            horse.hand_over(job, queue, execution)
-        self.procline(f"Horse {self._horse_pid} runs {job.id}")  # type: ignore[no-untyped-call]
+            super().monitor_work_horse(job, queue, execution)
+        finally:
+            if not self._is_serving:
+                # The next call may come after changes that only a new fork sees.
+                self._stable.close()
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
         """Wait for the horse's answer or its death, and end it if the job goes beyond its policy.
@@ -167,27 +218,40 @@ class WarmWorker(Worker):
         Returns:
             The horse's process id and a wait status: 0 after an answer, the real one after a death.
         """
-        horse = self._horse
-        if horse is None:
+        horse = self._stable.horse
+        if horse is None or not self._horse_pid:
             return None, None, None
         while True:
-            if is_readable(horse.child.channel, self._watchdog.wait_seconds(HEARTBEAT_REFRESH_SECONDS)):
+            if horse.wait(self._watchdog.wait_seconds(HEARTBEAT_REFRESH_SECONDS)):
                 frame = horse.read()
                 if frame is None:
                     return self._note_death(horse)
                 if "done" in frame:
-                    self._recycle_if_due(horse, frame)
+                    with self._handing_over:
+                        self._ridden_by = None
+                    self._stable.recycle_if_due(self.policy, frame)
                     return horse.child.pid, 0, None
                 self._watchdog.note(frame)
             self._beat_if_due()
             if self._death is None:
                 self._end_if_due(horse)
 
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Kill the horse if it runs a job; may be called from any thread."""
+        if self._horse_pid:
+            super().kill_horse(sig)
+
+    def request_stop_execution(self, execution_id: str) -> None:
+        """Stop an execution, but not the next one if it has just ended; comes from the pub/sub thread."""
+        with self._handing_over:
+            if self._ridden_by in (None, execution_id):
+                super().request_stop_execution(execution_id)
+
     def _end_if_due(self, horse: Horse) -> None:
         death = self._watchdog.verdict(horse.child.pid) or self._grace_is_over()
         if death is None:
             return
-        with alarm_held_back():
+        with signals_held_back():
             stacks = horse.stacks.dump(horse.child.pid) if death.reason == "stalled" else ""
             self._death = replace(death, stacks=stacks)
             log.warning(
@@ -206,19 +270,28 @@ class WarmWorker(Worker):
 
     def _note_death(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
         pid = horse.child.pid
-        status: int | None = signal.SIGKILL
-        with contextlib.suppress(PreloaderLost):
-            status = self._get_preloader().exit_status(pid) or status
-        # What the job forked may live on in the horse's group.
+        status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
+        # It may only have closed its socket, and what the job forked may live on in its group.
         end_horse(pid, gently=False)
+        if status is None:
+            status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
+        status = signal.SIGKILL if status is None else status
         if self._death is None:
-            self._death = HorseDeath.of_status(status or signal.SIGKILL)
-        self._discard_horse(self._death.reason)
-        if not self._stop_requested:
+            self._death = HorseDeath.of_status(status)
+        self._ridden_by = None
+        self._stable.discard(self._death.reason)
+        if self._is_serving and not self._stop_requested:
             # The successor is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
-                self._ensure_horse()
-        return pid, status, None
+                self._stable.saddle()
+        # To RQ 0 would mean that the job is done.
+        return pid, status or _SILENT_EXIT, None
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """Go on to the job's outcome, except in a process that the job forked and that came back from it."""
+        if self._is_horse and os.getpid() != self._process:
+            os._exit(0)
+        super().handle_execution_ended(job, queue, heartbeat_ttl)
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
         """Tell why the horse ended, to whoever wants to know, before RQ's own handler."""
@@ -247,39 +320,17 @@ class WarmWorker(Worker):
         """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.
 
         Raises:
-            SystemExit: If no job runs here.
+            SystemExit: If no job runs here; after a job was given back, `execute_job` raises it.
         """
         asked_at = self._shutdown_requested_date
         if asked_at is not None and datetime.now(UTC) - asked_at < _SAME_SIGNAL:
             return
-        if self._horse is None or not self._horse_pid or self._death is not None:
+        if self._stable.horse is None or not self._horse_pid or self._death is not None:
             super().request_force_stop(signum, frame)
             return
         log.warning("job_given_back", worker=self.name)
-        self._death = GIVEN_BACK
+        self._death, self._is_forced_out = GIVEN_BACK, True
         self.kill_horse()
-
-    def _recycle_if_due(self, horse: Horse, answer: Frame) -> None:
-        now = time.monotonic()
-        if answer["leaked"]:
-            reason = "leak"
-        elif horse.jobs >= self.policy.horse_max_jobs:
-            reason = "max_jobs"
-        elif (
-            horse.grown_bytes() > self.policy.horse_max_memory_growth
-            and now - self._memory_recycled_at > _MEMORY_RECYCLE_SECONDS
-        ):
-            reason, self._memory_recycled_at = "memory", now
-        else:
-            return
-        # The successor is warm before the old horse leaves.
-        if self._successor is None or not self._successor.is_alive():
-            self._successor = Horse.fork(self._get_preloader(), self._horse_spec)
-        if reason != "leak" and not self._successor.is_loaded:
-            # A spawned one takes its time; the old one may serve on meanwhile.
-            return
-        self._discard_horse(reason)
-        self._horse, self._successor = self._successor, None
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -310,15 +361,8 @@ class WarmWorker(Worker):
         """End the horse and, if it is this worker's own, the preloader; then leave as RQ does."""
         if self._is_horse:
             return
-        if self._horse is not None:
-            self._horse.retire()
-            with contextlib.suppress(PreloaderLost, OSError):
-                # It closes what it opened; whoever ends with it would be killed over that.
-                self._get_preloader().exit_status(self._horse.child.pid)
-            self._horse = None
-        if self._owns_preloader and isinstance(self._preloader, Preloader):
-            self._preloader.stop()
-            self._preloader = None
-        super().teardown()  # type: ignore[no-untyped-call]
+        self._is_serving = False
+        self._stable.close()
+        super().teardown()
         with contextlib.suppress(RedisError):
             self.connection.delete(heartbeat_key(self.name))

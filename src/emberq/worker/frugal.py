@@ -1,0 +1,124 @@
+"""RQ's worker with fewer round trips to Redis, and the same to be seen there."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from rq.executions import Execution
+from rq.job import JobStatus
+from rq.queue import Queue
+from rq.utils import now
+from rq.worker import Worker, WorkerStatus
+
+if TYPE_CHECKING:
+    from redis.client import Pipeline
+    from rq.job import Job
+
+__all__ = ["FrugalWorker"]
+
+#: Seconds within which the worker's lease need not be renewed again; RQ does it four times a job, and the
+#: lease never lasts less than a minute.
+_RENEWAL_SECONDS = 1.0
+
+
+class FrugalWorker(Worker):
+    """Says to Redis in one breath what RQ says word by word, and nothing twice.
+
+    While the work loop runs, a job costs worker and horse seven round trips instead of twenty. Called
+    from outside the loop, every method writes at once, as RQ's does.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take everything `rq.Worker` takes."""
+        super().__init__(*args, **kwargs)
+        #: Whether the work loop runs, which renews the lease in every round.
+        self._loops = False
+        self._renewed_at = -_RENEWAL_SECONDS
+        self._written_state: str | None = None
+        #: The execution whose beginning is written.
+        self.prepared: str | None = None
+
+    def bootstrap(self, *args: Any, **kwargs: Any) -> None:
+        """Begin with nothing written."""
+        self._written_state = None
+        self._renewed_at = -_RENEWAL_SECONDS
+        super().bootstrap(*args, **kwargs)
+
+    def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
+        """Begin a round of the work loop, which nothing else calls."""
+        self._loops = True
+        super().check_for_suspension(burst)
+
+    def teardown(self) -> None:
+        """Write what is owed, and leave."""
+        if self._loops and not self._is_horse:
+            self._loops = False
+            self.set_state(self._state)
+        super().teardown()  # type: ignore[no-untyped-call]
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Renew the worker's lease, unless that was done a moment ago, and write what is owed."""
+        is_fresh = time.monotonic() - self._renewed_at < _RENEWAL_SECONDS
+        is_due = not (self._loops and timeout is None and is_fresh)
+        if pipeline is not None:
+            self._write(timeout, pipeline, renew=is_due)
+        elif is_due:
+            with self.connection.pipeline(transaction=False) as own:
+                self._write(timeout, own, renew=True)
+                own.execute()
+
+    def _write(self, timeout: int | None, pipeline: Pipeline, *, renew: bool) -> None:
+        if renew:
+            super().heartbeat(timeout, pipeline)
+            self._renewed_at = time.monotonic()
+        if self._loops and self._written_state != self._state:
+            self.set_state(self._state, pipeline=pipeline)
+
+    def prepare_execution(self, job: Job) -> Execution:
+        """Register the execution, and in the work loop also what the horse would write first.
+
+        `prepare_job_execution` writes nothing more then.
+        """
+        if not self._loops:
+            return super().prepare_execution(job)
+        ttl = self.get_heartbeat_ttl(job)
+        with self.connection.pipeline() as pipeline:
+            execution = Execution.create(job, ttl, pipeline=pipeline, worker_name=self.name)
+            self.executions[execution.id] = execution
+            self.set_state(WorkerStatus.BUSY, pipeline=pipeline)
+            self.heartbeat(ttl, pipeline=pipeline)
+            job.prepare_for_execution(self.name, pipeline=pipeline)
+            pipeline.persist(job.key)
+            if len(self.queues) == 1:
+                queue = Queue(job.origin, connection=self.connection)
+                pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
+            pipeline.execute()
+        self.prepared = execution.id
+        return execution
+
+    def prepare_job_execution(self, job: Job, remove_from_intermediate_queue: bool = False) -> None:  # noqa: FBT001, FBT002 - RQ's signature
+        """Write that the job has started, unless that is written already."""
+        if self.prepared is None or self.prepared not in self.executions:
+            super().prepare_job_execution(job, remove_from_intermediate_queue)
+            return
+        self.procline(f"Processing {job.func_name} from {job.origin} since {time.time()}")  # type: ignore[no-untyped-call]
+
+    def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
+        """Set the worker's state; after a job it is written with the next renewal, microseconds later."""
+        if pipeline is None and self._loops:
+            if state == self._written_state:
+                self._state = state
+                return
+            if state == WorkerStatus.IDLE and self._written_state == WorkerStatus.BUSY:
+                self._state = state
+                return
+        super().set_state(state, pipeline)
+        self._written_state = state
+
+    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
+        """Renew the job's heartbeat only where a callback may take its time; else the outcome follows."""
+        if job._status == JobStatus.FAILED or job._success_callback_name:  # noqa: SLF001 - a property loads it
+            super().handle_execution_ended(job, queue, heartbeat_ttl)
+            return
+        job.ended_at = job.last_heartbeat = now()

@@ -1,0 +1,148 @@
+"""The stable: where a worker's horse comes from, and when another one takes its place."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable
+
+from emberq.telemetry.logs import get_logger
+from emberq.worker.frames import Frame
+from emberq.worker.horse import Horse
+from emberq.worker.policy import HorsePolicy
+from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost
+
+__all__ = ["Stable"]
+
+log = get_logger(__name__)
+
+#: Seconds between two replacements for growth; a job that always grows must not cost a horse each time.
+_MEMORY_RECYCLE_SECONDS = 30.0
+#: Seconds a horse gets to close what it has open when its worker leaves.
+_CLOSE_SECONDS = 5.0
+
+
+class Stable:
+    """One worker's preloader and its horse.
+
+    Invariant: at most one horse, and one successor being made ready, have not been told to end; with a
+    preloader of the worker's own, none is left after `close`.
+
+    Attributes:
+        horse: The horse, nothing before the first one and between two.
+        restarts: Why horses were replaced, counted by reason.
+        is_shared: Whether the preloader is somebody else's.
+    """
+
+    def __init__(
+        self, begin: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Frame
+    ) -> None:
+        """Describe a stable; nothing is started.
+
+        Args:
+            begin: Forks a preloader of the worker's own.
+            preloader: One to share instead.
+            spec: Sent to the preloader with every request for a horse.
+        """
+        self._begin = begin
+        self._preloader = preloader
+        self._spec = spec
+        self._is_loading = False
+        self._memory_recycled_at = -_MEMORY_RECYCLE_SECONDS
+        self.is_shared = preloader is not None
+        self.horse: Horse | None = None
+        self._successor: Horse | None = None
+        self.restarts: dict[str, int] = {}
+
+    def open(self) -> PreloaderClient:
+        """Return the preloader, forked first if there is none; it loads the resources meanwhile."""
+        if self._preloader is None:
+            self._preloader = self._begin()
+            self._is_loading = True
+        return self._preloader
+
+    def saddle(self) -> Horse:
+        """Return a living horse, forked first if there is none; takes milliseconds once all is loaded.
+
+        Raises:
+            PreloadFailed: If a resource could not be loaded; the message says which error.
+            PreloaderLost: If the preloader is gone.
+        """
+        if self.horse is not None and not self.horse.is_alive():
+            self.discard("died")
+        if self.horse is None and self._successor is not None and self._successor.is_alive():
+            self.horse, self._successor = self._successor, None
+        if self.horse is None:
+            self.horse = Horse.fork(self._loaded(), self._spec)
+        return self.horse
+
+    def discard(self, reason: str) -> None:
+        """Let the horse end; what runs on it is lost."""
+        if self.horse is None:
+            return
+        self.restarts[reason] = self.restarts.get(reason, 0) + 1
+        self.horse.retire()
+        log.info("horse_replaced", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
+        self.horse = None
+
+    def recycle_if_due(self, policy: HorsePolicy, answer: Frame) -> None:
+        """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
+        reason = self._due(policy, answer)
+        if reason is None:
+            return
+        with contextlib.suppress(PreloaderLost):
+            if self._successor is None or not self._successor.is_alive():
+                self._successor = Horse.fork(self._loaded(), self._spec)
+            if reason != "leak" and not self._successor.is_loaded:
+                # A spawned one takes its time; the old one may serve on meanwhile.
+                return
+            if reason == "memory":
+                self._memory_recycled_at = time.monotonic()
+            self.discard(reason)
+            self.horse, self._successor = self._successor, None
+
+    def exit_status(self, pid: int, *, timeout_seconds: float) -> int | None:
+        """Wait for a horse's end and return its wait status, nothing if it is not told in time."""
+        if self._preloader is None:
+            return None
+        with contextlib.suppress(PreloaderLost, OSError):
+            return self._preloader.exit_status(pid, timeout_seconds=timeout_seconds)
+        return None
+
+    def forget_preloader(self) -> None:
+        """Give up a preloader that is gone, and the horse that went with it."""
+        self.discard("preloader_lost")
+        if not self.is_shared:
+            self.close()
+
+    def close(self) -> None:
+        """End the horse and the worker's own preloader."""
+        for horse in (self.horse, self._successor):
+            if horse is not None:
+                horse.retire()
+                # It closes what it opened; ending with its preloader it would be killed over that.
+                self.exit_status(horse.child.pid, timeout_seconds=_CLOSE_SECONDS)
+        self.horse = self._successor = None
+        if isinstance(self._preloader, Preloader) and not self.is_shared:
+            self._preloader.stop()
+            self._preloader = None
+
+    def _loaded(self) -> PreloaderClient:
+        preloader = self.open()
+        if self._is_loading and isinstance(preloader, Preloader):
+            preloader.wait_ready()
+            self._is_loading = False
+        return preloader
+
+    def _due(self, policy: HorsePolicy, answer: Frame) -> str | None:
+        if self.horse is None:
+            return None
+        if answer["leaked"]:
+            return "leak"
+        if self.horse.jobs >= policy.horse_max_jobs:
+            return "max_jobs"
+        if self.horse.grown_bytes() <= policy.horse_max_memory_growth:
+            return None
+        if time.monotonic() - self._memory_recycled_at <= _MEMORY_RECYCLE_SECONDS:
+            return None
+        return "memory"
