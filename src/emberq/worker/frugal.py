@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import RedisError
 from rq.executions import Execution
 from rq.job import JobStatus
 from rq.queue import Queue
 from rq.utils import now
 from rq.worker import Worker, WorkerStatus
 
+from emberq.telemetry.logs import get_logger
+from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
+
 if TYPE_CHECKING:
     from redis.client import Pipeline
     from rq.job import Job
 
 __all__ = ["FrugalWorker"]
+
+log = get_logger(__name__)
 
 #: Seconds within which the worker's lease need not be renewed again; RQ does it four times a job, and the
 #: lease never lasts less than a minute.
@@ -35,6 +42,7 @@ class FrugalWorker(Worker):
         #: Whether the work loop runs, which renews the lease in every round.
         self._loops = False
         self._renewed_at = -_RENEWAL_SECONDS
+        self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self._written_state: str | None = None
         #: The execution whose beginning is written.
         self.prepared: str | None = None
@@ -56,6 +64,8 @@ class FrugalWorker(Worker):
             self._loops = False
             self.set_state(self._state)
         super().teardown()  # type: ignore[no-untyped-call]
+        with contextlib.suppress(RedisError):
+            self.connection.delete(heartbeat_key(self.name))
 
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Renew the worker's lease, unless that was done a moment ago, and write what is owed."""
@@ -67,6 +77,8 @@ class FrugalWorker(Worker):
             with self.connection.pipeline(transaction=False) as own:
                 self._write(timeout, own, renew=True)
                 own.execute()
+        if not self._is_horse:
+            self.beat_if_due()
 
     def _write(self, timeout: int | None, pipeline: Pipeline, *, renew: bool) -> None:
         if renew:
@@ -74,6 +86,25 @@ class FrugalWorker(Worker):
             self._renewed_at = time.monotonic()
         if self._loops and self._written_state != self._state:
             self.set_state(self._state, pipeline=pipeline)
+
+    def beat_if_due(self) -> None:
+        """Write the heartbeat key that outside monitors read, if that was not done a while ago."""
+        if time.monotonic() - self._beat_at < HEARTBEAT_REFRESH_SECONDS / 2:
+            return
+        self._beat_at = time.monotonic()
+        try:
+            beat(self.connection, self.name)
+        except RedisError as exc:
+            # The job goes on; Redis is only the bell.
+            log.warning("heartbeat_failed", worker=self.name, error=str(exc))
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Wait for a job, waking up often enough to keep the heartbeat key alive."""
+        if timeout is not None:
+            timeout = min(timeout, int(HEARTBEAT_REFRESH_SECONDS))
+        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
 
     def prepare_execution(self, job: Job) -> Execution:
         """Register the execution, and in the work loop also what the horse would write first.

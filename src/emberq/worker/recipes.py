@@ -23,7 +23,8 @@ from emberq.worker.horse import run_horse
 
 if TYPE_CHECKING:
     from redis import Redis
-    from rq.worker import Worker
+
+    from emberq.worker.warm import WarmWorker
 
 __all__ = ["Configuration", "HorseRole", "describe_worker", "rebuild_worker"]
 
@@ -61,7 +62,7 @@ class HorseRole:
         configuration: What a spawned horse needs first.
     """
 
-    make_worker: Callable[[Frame], Worker]
+    make_worker: Callable[[Frame], WarmWorker]
     configuration: Configuration | None = None
 
     def __call__(self, spec: Frame, channel: socket.socket) -> None:
@@ -83,7 +84,7 @@ class HorseRole:
         return recipe
 
 
-def describe_worker(worker: Worker) -> str:
+def describe_worker(worker: WarmWorker) -> str:
     """Write down a worker, with its connection, for `rebuild_worker` in another process.
 
     Raises:
@@ -112,11 +113,11 @@ def describe_worker(worker: Worker) -> str:
         raise ValueError(msg) from exc
 
 
-def rebuild_worker(description: str) -> Worker:
+def rebuild_worker(description: str) -> WarmWorker:
     """Make the worker that `describe_worker` wrote down."""
     # It comes from the process that started this one, over a socket that nobody else has.
     described = pickle.loads(base64.b64decode(description))  # noqa: S301 - the same
-    worker: Worker = described["class"](
+    worker: WarmWorker = described["class"](
         connection=_rebuild_redis(described["redis"]), prepare_for_work=False, **described["arguments"]
     )
     for name, value in described["attributes"].items():

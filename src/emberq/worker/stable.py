@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import signal
 import time
 from collections.abc import Callable
 
@@ -124,6 +126,10 @@ class Stable:
                 self.exit_status(horse.child.pid, timeout_seconds=_CLOSE_SECONDS)
         self.horse = self._successor = None
         if isinstance(self._preloader, Preloader) and not self.is_shared:
+            if self._is_loading:
+                # It looks at its socket only once it has loaded.
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(self._preloader.pid, signal.SIGTERM)
             self._preloader.stop()
             self._preloader = None
 

@@ -6,22 +6,17 @@ import contextlib
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame
 from emberq.worker.frugal import FrugalWorker
 from emberq.worker.give_back import give_back
-from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
-from emberq.worker.horse import Horse, signals_held_back
-from emberq.worker.policy import HorsePolicy
+from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS
+from emberq.worker.horse import Horse
 from emberq.worker.preloader import (
     Preloader,
     PreloaderClient,
@@ -31,11 +26,11 @@ from emberq.worker.preloader import (
 )
 from emberq.worker.recipes import HorseRole
 from emberq.worker.stable import Stable
-from emberq.worker.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
+from emberq.worker.watchdog import end_horse
+from emberq.worker.watched import WatchedWorker
 
 if TYPE_CHECKING:
     from resource import struct_rusage
-    from types import FrameType
 
     from rq.executions import Execution
     from rq.job import Job
@@ -49,11 +44,9 @@ log = get_logger(__name__)
 _EXIT_SECONDS = 0.5
 #: The wait status told to RQ for a horse that left in the middle of a job with exit code 0.
 _SILENT_EXIT = os.EX_SOFTWARE << 8
-#: The same signal comes twice where a terminal and a process manager both send it; RQ's own bound.
-_SAME_SIGNAL = timedelta(seconds=1)
 
 
-class WarmWorker(FrugalWorker):
+class WarmWorker(WatchedWorker, FrugalWorker):
     """An RQ worker whose horse stays: resources are loaded once, before the fork.
 
     A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): what the modules named in
@@ -62,9 +55,7 @@ class WarmWorker(FrugalWorker):
     job hold, and the next job finds a new horse, milliseconds later, with everything loaded.
 
     Attributes:
-        policy: What the horse and its jobs are allowed; read from `EMBERQ_*` variables if not set.
         on_ready: Called once the worker serves, its horse warm.
-        on_horse_death: Called with the job and the reason when a horse ended in the middle of it.
         with_scheduler: Whether a supervisor's slot runs RQ's scheduler as well.
         horse_restarts: Why horses were replaced, counted by reason.
     """
@@ -87,16 +78,10 @@ class WarmWorker(FrugalWorker):
         super().__init__(*args, **kwargs)
         ensure_logs()
         self._stable = Stable(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
-        self._beat_at = -HEARTBEAT_REFRESH_SECONDS
-        self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
-        self.on_horse_death: Callable[[Job, HorseDeath], None] | None = None
         self.with_scheduler = False
         self.horse_restarts = self._stable.restarts
-        self._watchdog = Watchdog(self.policy)
-        self._death: HorseDeath | None = None
         self._is_serving = False
-        self._is_forced_out = False
         self._failure: Exception | None = None
         self._process = 0
         #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
@@ -155,18 +140,7 @@ class WarmWorker(FrugalWorker):
         self._process = os.getpid()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job on the warm horse; it goes back to its queue if nothing can run it here.
-
-        Raises:
-            SystemExit: If a second SIGTERM or SIGINT came meanwhile.
-        """
-        try:
-            policy = self.policy.for_job(job.meta)
-        except ValueError as exc:
-            execution = self.prepare_execution(job)
-            self.handle_job_failure(job, queue, exc_string=str(exc), execution=execution)
-            return
-        self._watchdog, self._death = Watchdog(policy), None
+        """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
         try:
             super().execute_job(job, queue)
         except PreloaderLost:
@@ -176,8 +150,6 @@ class WarmWorker(FrugalWorker):
             self._stable.forget_preloader()
             if self._stable.is_shared:
                 self._stop_requested = True
-        if self._is_forced_out:
-            raise SystemExit
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Hand the job to the living horse, forking one first if there is none.
@@ -225,16 +197,15 @@ class WarmWorker(FrugalWorker):
             if horse.wait(self._watchdog.wait_seconds(HEARTBEAT_REFRESH_SECONDS)):
                 frame = horse.read()
                 if frame is None:
-                    return self._note_death(horse)
+                    return self._bury(horse)
                 if "done" in frame:
                     with self._handing_over:
                         self._ridden_by = None
                     self._stable.recycle_if_due(self.policy, frame)
                     return horse.child.pid, 0, None
                 self._watchdog.note(frame)
-            self._beat_if_due()
-            if self._death is None:
-                self._end_if_due(horse)
+            self.beat_if_due()
+            self.end_if_due(horse)
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Kill the horse if it runs a job; may be called from any thread."""
@@ -247,28 +218,7 @@ class WarmWorker(FrugalWorker):
             if self._ridden_by in (None, execution_id):
                 super().request_stop_execution(execution_id)
 
-    def _end_if_due(self, horse: Horse) -> None:
-        death = self._watchdog.verdict(horse.child.pid) or self._grace_is_over()
-        if death is None:
-            return
-        with signals_held_back():
-            stacks = horse.stacks.dump(horse.child.pid) if death.reason == "stalled" else ""
-            self._death = replace(death, stacks=stacks)
-            log.warning(
-                "horse_ended", worker=self.name, reason=death.reason, message=death.message, stacks=stacks
-            )
-            end_horse(horse.child.pid, gently=death.reason == "stalled")
-
-    def _grace_is_over(self) -> HorseDeath | None:
-        asked_at = self._shutdown_requested_date
-        grace_seconds = self.policy.shutdown_grace
-        if asked_at is None or not grace_seconds:
-            return None
-        if (datetime.now(UTC) - asked_at).total_seconds() < grace_seconds:
-            return None
-        return GIVEN_BACK
-
-    def _note_death(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
+    def _bury(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
         pid = horse.child.pid
         status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
         # It may only have closed its socket, and what the job forked may live on in its group.
@@ -276,10 +226,9 @@ class WarmWorker(FrugalWorker):
         if status is None:
             status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
         status = signal.SIGKILL if status is None else status
-        if self._death is None:
-            self._death = HorseDeath.of_status(status)
+        death = self.note_death(status)
         self._ridden_by = None
-        self._stable.discard(self._death.reason)
+        self._stable.discard(death.reason)
         if self._is_serving and not self._stop_requested:
             # The successor is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
@@ -293,70 +242,6 @@ class WarmWorker(FrugalWorker):
             os._exit(0)
         super().handle_execution_ended(job, queue, heartbeat_ttl)
 
-    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Tell why the horse ended, to whoever wants to know, before RQ's own handler."""
-        if self._death is not None and self.on_horse_death is not None:
-            self.on_horse_death(job, self._death)
-        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
-
-    def handle_job_failure(
-        self,
-        job: Job,
-        queue: Queue,
-        started_job_registry: Any = None,
-        exc_string: str = "",
-        execution: Execution | None = None,
-    ) -> None:
-        """Fail or retry the job as RQ does, with what is known of its horse's end; or give it back."""
-        death, self._death = self._death, None
-        if death is not None and death.reason == "given_back":
-            give_back(self, job, queue)
-            return
-        if death is not None and self._stopped_job_id != job.id:
-            exc_string = f"{death.message}\n{death.stacks}".strip()
-        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
-
-    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
-        """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.
-
-        Raises:
-            SystemExit: If no job runs here; after a job was given back, `execute_job` raises it.
-        """
-        asked_at = self._shutdown_requested_date
-        if asked_at is not None and datetime.now(UTC) - asked_at < _SAME_SIGNAL:
-            return
-        if self._stable.horse is None or not self._horse_pid or self._death is not None:
-            super().request_force_stop(signum, frame)
-            return
-        log.warning("job_given_back", worker=self.name)
-        self._death, self._is_forced_out = GIVEN_BACK, True
-        self.kill_horse()
-
-    def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[Job, Queue] | None:
-        """Wait for a job, waking up often enough to keep the heartbeat key alive."""
-        if timeout is not None:
-            timeout = min(timeout, int(HEARTBEAT_REFRESH_SECONDS))
-        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
-
-    def heartbeat(self, timeout: int | None = None, pipeline: Any = None) -> None:
-        """Renew RQ's own lease of the worker and the heartbeat key of the contract."""
-        super().heartbeat(timeout, pipeline)
-        # RQ renews its lease several times a job; one beat in a while is enough for the key.
-        if not self._is_horse:
-            self._beat_if_due()
-
-    def _beat_if_due(self) -> None:
-        if time.monotonic() - self._beat_at < HEARTBEAT_REFRESH_SECONDS / 2:
-            return
-        self._beat_at = time.monotonic()
-        try:
-            beat(self.connection, self.name)
-        except RedisError as exc:
-            # The job goes on; Redis is only the bell.
-            log.warning("heartbeat_failed", worker=self.name, error=str(exc))
-
     def teardown(self) -> None:
         """End the horse and, if it is this worker's own, the preloader; then leave as RQ does."""
         if self._is_horse:
@@ -364,5 +249,3 @@ class WarmWorker(FrugalWorker):
         self._is_serving = False
         self._stable.close()
         super().teardown()
-        with contextlib.suppress(RedisError):
-            self.connection.delete(heartbeat_key(self.name))
