@@ -91,11 +91,15 @@ class Crowd:
             jobs=list(jobs),
         )
 
-    def admit_and_finish(self, limit: int) -> list[str]:
-        """Admit, end those jobs at once, and return their tenants in order."""
+    def admit_and_finish_ids(self, limit: int) -> list[uuid.UUID]:
+        """Admit, end those jobs at once, and return them in order."""
         admitted = self.admit(limit)
         self.move(admitted, "completed")
-        return [self.names[job] for job in admitted]
+        return admitted
+
+    def admit_and_finish(self, limit: int) -> list[str]:
+        """Do the same and return their tenants."""
+        return [self.names[job] for job in self.admit_and_finish_ids(limit)]
 
     def reason(self, job: uuid.UUID) -> str | None:
         with self.services.database.transaction() as connection:

@@ -81,6 +81,20 @@ def test_a_cap_bounds_what_a_tenant_has_queued_and_at_work(crowd: Crowd) -> None
     assert [crowd.names[job] for job in crowd.admit(20)] == ["capped"]
 
 
+def test_an_admitter_sees_what_another_has_not_committed_yet(crowd: Crowd) -> None:
+    crowd.set("tenant_max_processing", 1)
+    crowd.add("a", 5)
+    second: list[object] = []
+    with crowd.services.database.transaction() as connection:
+        assert len(admit_jobs(connection, limit=3)) == 1
+        crowd.add("a", priority=1)
+        other = threading.Thread(target=lambda: second.extend(crowd.admit(3)))
+        other.start()
+        other.join(timeout=0.5)
+    other.join()
+    assert second == []
+
+
 def test_admitters_at_the_same_time_keep_caps_and_take_no_job_twice(crowd: Crowd) -> None:
     crowd.set("tenant_max_processing", 5)
     crowd.lease(100)

@@ -48,13 +48,13 @@ CROSS JOIN LATERAL (
     SELECT count(*) AS jobs FROM (
         SELECT 1 FROM jobs
         WHERE jobs.tenant = own.tenant AND jobs.collection_id = own.collection_id
-          AND state = 'pending' AND not_before IS NULL AND jobs.priority < :bulk LIMIT :most) AS some
+          AND state = 'pending' AND not_before IS NULL AND jobs.priority < :bulk LIMIT :most) AS found
 ) AS interactive
 CROSS JOIN LATERAL (
     SELECT count(*) AS jobs FROM (
         SELECT 1 FROM jobs
         WHERE jobs.tenant = own.tenant AND jobs.collection_id = own.collection_id
-          AND state = 'pending' AND not_before IS NULL AND jobs.priority >= :bulk LIMIT :most) AS some
+          AND state = 'pending' AND not_before IS NULL AND jobs.priority >= :bulk LIMIT :most) AS found
 ) AS bulk
 WHERE retry_at IS NULL AND (cap = 0 OR busy < cap)
 GROUP BY tenant, begins, weight, taken, priority, created_at
@@ -81,7 +81,7 @@ FROM shown CROSS JOIN LATERAL (
               AND state = 'pending' AND not_before IS NULL
               AND (jobs.priority, jobs.created_at, jobs.id) >= (low_priority, low_created_at, low_id)
               AND (jobs.priority, jobs.created_at, jobs.id) < (shown.priority, shown.created_at, shown.id)
-            LIMIT :most) AS some
+            LIMIT :most) AS found
     ) AS counted
 ) AS between_them
 """)
@@ -124,7 +124,7 @@ def with_places(connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> li
             count = len(line) + ahead.get(job["id"], 0)
         else:
             count = line.index(job["id"]) if job["id"] in line else 0
-        job["waiting_reason"] = f"{WaitingReason.BEHIND}_{count}"
+        job["waiting_reason"] = f"{WaitingReason.BEHIND}_{min(count, _COUNT_LIMIT)}"
     return jobs
 
 
