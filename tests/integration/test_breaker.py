@@ -9,7 +9,7 @@ from tests.integration.crowd import Crowd
 
 from emberq.errors import CorruptFile, EmbeddingRejected, EmbeddingUnavailable, EmberqError
 from emberq.store.attempts import claim_job, fail_attempt
-from emberq.store.breaker import close_breaker
+from emberq.store.commit import commit_file
 from emberq.store.services import Services
 
 
@@ -25,16 +25,17 @@ def attempt(crowd: Crowd, error: EmberqError | None, *, expect: uuid.UUID | None
     [job] = crowd.admit(1)
     assert expect in {None, job}
     with crowd.services.database.transaction() as connection:
-        [[ticket, tenant]] = crowd.sql("SELECT ticket, tenant FROM jobs WHERE id = :id", id=job)
+        [[ticket]] = crowd.sql("SELECT ticket FROM jobs WHERE id = :id", id=job)
         claimed = claim_job(connection, job, ticket=ticket, worker="w", host_id=None)
         assert claimed is not None
         if error is None:
-            close_breaker(connection, tenant)
+            commit_file(
+                connection, claimed, text="", media_type="text/plain", page_count=None, chunks=[], timings={}
+            )
         else:
             state = fail_attempt(connection, job, error, fence=claimed.fence, retry_delay_seconds=0)
             assert state is not None
             return state
-    crowd.move([job], "completed")
     return "completed"
 
 
