@@ -21,7 +21,8 @@ from emberq.errors import (
     RateLimited,
     WorkerLost,
 )
-from emberq.store.attempts import Attempt, LeaseLost, admit_jobs, claim_job, fail_attempt, record_progress
+from emberq.store.admission import admit_jobs
+from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, record_progress
 from emberq.store.blobs import StoredBlob
 from emberq.store.collections import create_collection, delete_collection, get_collection
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
@@ -80,7 +81,7 @@ def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
         )
 
 
-def job(services: Services, job_id: uuid.UUID) -> RowMapping:
+def job(services: Services, job_id: uuid.UUID) -> dict[str, Any]:
     with services.database.transaction() as connection:
         return get_job(connection, TENANT, job_id)
 

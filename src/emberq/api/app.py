@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from emberq.api.metrics import REQUEST_SECONDS
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from emberq.api.routes import collections, events, files, health, jobs, keys, settings, status
+from emberq.api.routes import collections, events, files, health, jobs, keys, pauses, settings, status
 from emberq.dispatch.keeper import Keeper
 from emberq.errors import InvalidRequest
 from emberq.store.services import get_services
@@ -57,7 +57,7 @@ def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> 
     )
     install_problem_handlers(app)
     api = APIRouter(prefix="/api/v1")
-    for module in (collections, files, events, jobs, settings, keys, status):
+    for module in (collections, files, events, jobs, pauses, settings, keys, status):
         api.include_router(module.router)
     app.include_router(api)
     app.include_router(health.router)

@@ -88,7 +88,9 @@ class JobOut(BaseModel):
     attempt: int
     max_attempts: int
     quarantined: bool
-    waiting_reason: str | None = Field(None, description="Why it waits: no_worker, backoff, behind_N.")
+    waiting_reason: str | None = Field(
+        None, description="Why it waits: paused, backoff, no_worker, tenant_cap, behind_N."
+    )
     error: ErrorOut | None
     timings: dict[str, float] = Field(description="Seconds each stage took in the last attempt.")
     config_version: int | None

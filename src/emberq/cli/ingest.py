@@ -23,6 +23,10 @@ def ingest(
         bool, typer.Option("--recursive", "-r", help="Folders with all that is below them.")
     ] = False,
     parallel: Annotated[int, typer.Option(min=1, max=64, help="Uploads at once.")] = 4,
+    priority: Annotated[
+        str | None,
+        typer.Option(help="interactive, bulk or 0 (first) to 999; bulk for several files if left out."),
+    ] = None,
     json_output: AsJson = False,
 ) -> None:
     """Upload files and wait until they are searchable. Sending the same file again changes nothing.
@@ -36,7 +40,14 @@ def ingest(
     if not files:
         raise typer.BadParameter("no file there; --recursive looks below folders", param_hint="PATHS")
     with connect() as client:
-        transfer = Transfer(client, collection, parallel=parallel, quiet=json_output)
+        transfer = Transfer(
+            client,
+            collection,
+            parallel=parallel,
+            # Whoever sends one file waits for it; many should not stand in its way.
+            priority=priority or ("interactive" if len(files) == 1 else "bulk"),
+            quiet=json_output,
+        )
         try:
             outcomes = transfer.run(files, wait=wait)
         except KeyboardInterrupt:

@@ -61,18 +61,20 @@ class Transfer:
     Invariant: `acknowledged` files are emberq's to finish, whatever happens to this process.
     """
 
-    def __init__(self, client: Client, collection: str, *, parallel: int, quiet: bool) -> None:
+    def __init__(self, client: Client, collection: str, *, parallel: int, priority: str, quiet: bool) -> None:
         """Prepare a run.
 
         Args:
             client: The API.
             collection: Name of the collection; made if it is not there.
             parallel: Uploads at once.
+            priority: `interactive`, `bulk` or a number.
             quiet: Whether to show nothing.
         """
         self._client = client
         self._collection = collection
         self._parallel = parallel
+        self._priority = priority
         self._stop = Event()
         self._started = time.monotonic()
         console = Console(stderr=True)
@@ -173,7 +175,7 @@ class Transfer:
         while True:
             try:
                 with path.open("rb") as file:
-                    form = {"external_id": external_id}
+                    form = {"external_id": external_id, "priority": self._priority}
                     answer = self._client.request("POST", url, files={"file": (path.name, file)}, data=form)
                 return dict(answer.json())
             except (Problem, NotReachable) as exc:

@@ -64,7 +64,16 @@ class RuntimeSettings(BaseModel):
     max_file_size: int = _setting(
         200 * 1024 * 1024, "Largest upload, in bytes.", applies=Applies.NOW, ge=1, le=1 << 40
     )
-    tenant_max_processing: int = _setting(0, "Most jobs of a tenant at work at once; 0 is no limit.", ge=0)
+    tenant_weight: float = _setting(
+        1.0,
+        "A tenant's share when several have jobs waiting: 2 runs twice as many as 1.",
+        applies=Applies.NOW,
+        ge=0.01,
+        le=1000,
+    )
+    tenant_max_processing: int = _setting(
+        0, "Most jobs of a tenant at work or next in line at once; 0 is no limit.", applies=Applies.NOW, ge=0
+    )
     tenant_max_pending: int = _setting(
         100_000, "Most jobs of a tenant that wait; more are refused.", applies=Applies.NOW, ge=1
     )

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import uuid
+from typing import Any
 
 from redis.exceptions import RedisError
 from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.serializers import JSONSerializer
-from sqlalchemy import RowMapping
 
+from emberq.store.bulk import CancelledJobs, cancel_jobs
 from emberq.store.jobs import cancel_job
 from emberq.store.services import Services
 from emberq.store.tables import JobState
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["cancel"]
+__all__ = ["cancel", "cancel_many"]
 
 log = get_logger(__name__)
 
 
-def cancel(services: Services, tenant: str, job_id: uuid.UUID) -> RowMapping:
+def cancel(services: Services, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
     """Cancel a job and return it.
 
     A running job is asked twice: its next progress report finds the request in PostgreSQL, and its
@@ -32,8 +33,21 @@ def cancel(services: Services, tenant: str, job_id: uuid.UUID) -> RowMapping:
     with services.database.transaction() as connection:
         job = cancel_job(connection, tenant, job_id)
     if job["state"] == JobState.PROCESSING and job["ticket"]:
-        try:
-            send_stop_job_command(services.redis(), job["ticket"], serializer=JSONSerializer)
-        except (RedisError, NoSuchJobError, InvalidJobOperation) as exc:
-            log.info("stop_not_sent", job=str(job_id), reason=type(exc).__name__)
+        _stop(services, job["ticket"])
     return job
+
+
+def cancel_many(services: Services, tenant: str, *, collection_id: uuid.UUID | None = None) -> CancelledJobs:
+    """Cancel all jobs of a tenant, or of one of its collections."""
+    with services.database.transaction() as connection:
+        done = cancel_jobs(connection, tenant, collection_id=collection_id)
+    for ticket in done.tickets:
+        _stop(services, ticket)
+    return done
+
+
+def _stop(services: Services, ticket: str) -> None:
+    try:
+        send_stop_job_command(services.redis(), ticket, serializer=JSONSerializer)
+    except (RedisError, NoSuchJobError, InvalidJobOperation) as exc:
+        log.info("stop_not_sent", ticket=ticket, reason=type(exc).__name__)

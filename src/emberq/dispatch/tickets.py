@@ -12,12 +12,11 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from emberq.errors import RedisUnavailable
+from emberq.store.fairness import QUEUE_NAME
 from emberq.worker.retry import retry_redis_operation
 
 __all__ = ["QUEUE_NAME", "lost_tickets", "open_queue", "ring"]
 
-#: The queue of document jobs. One per worker: RQ's recoverable pop works with a single queue only.
-QUEUE_NAME = "emberq"
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300
 #: Seconds on top of job_timeout until RQ itself interferes; our own time-out comes first.
@@ -53,6 +52,7 @@ def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_tim
             result_ttl=0,
             failure_ttl=_FAILURE_TTL_SECONDS,
             description=f"process_file({job_id})",
+            on_success=Callback("emberq.dispatch.admit.on_ended"),
             on_stopped=Callback("emberq.dispatch.recover.on_stopped"),
         )
         for job_id, ticket in tickets

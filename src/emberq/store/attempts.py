@@ -1,4 +1,4 @@
-"""One attempt at a job: admit, claim, progress, give back, fail, always under the fencing token."""
+"""One attempt at a job: claim, progress, give back, fail, always under the fencing token."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, or_, select, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import Connection, func, select, update
 
 from emberq.errors import Cancelled, EmberqError, FileError, Quarantined, WorkerLost
+from emberq.store.breaker import hold_back, may_hold_back, note_failure
 from emberq.store.tables import (
     Collection,
     FileRow,
@@ -25,7 +25,6 @@ from emberq.store.tables import (
 __all__ = [
     "Attempt",
     "LeaseLost",
-    "admit_jobs",
     "claim_job",
     "fail_attempt",
     "queued_jobs",
@@ -77,38 +76,6 @@ class Attempt:
 
 def _changed() -> dict[str, Any]:
     return {"seq": job_sequence.next_value()}
-
-
-def admit_jobs(connection: Connection, *, limit: int) -> list[tuple[uuid.UUID, str]]:
-    """Move the next waiting jobs to `queued` and return each with the id of its new ticket.
-
-    Two admitting processes never take the same job (SKIP LOCKED), and neither waits for the other.
-    """
-    waiting = aliased(Job)
-    chosen = (
-        select(waiting.id)
-        .where(
-            waiting.state == JobState.PENDING,
-            or_(waiting.not_before.is_(None), waiting.not_before <= func.now()),
-        )
-        .order_by(waiting.priority, waiting.created_at, waiting.id)
-        .limit(limit)
-        .with_for_update(skip_locked=True)
-    )
-    rows = connection.execute(
-        update(Job)
-        .where(Job.id.in_(chosen))
-        .values(
-            state=JobState.QUEUED,
-            queued_at=func.now(),
-            # A ticket is new for every delivery: a late copy of an old one opens nothing.
-            ticket=func.concat(Job.id, "-", func.nextval("fence_seq")),
-            **_changed(),
-        )
-        .returning(Job.id, Job.ticket, Job.priority, Job.created_at)
-    ).all()
-    ordered = sorted(rows, key=lambda row: (row.priority, row.created_at))
-    return [(row.id, str(row.ticket)) for row in ordered]
 
 
 def queued_jobs(
@@ -241,7 +208,7 @@ def fail_attempt(
     """
     which = Job.fence == fence if fence is not None else Job.ticket == ticket
     job = connection.execute(
-        select(Job.state, Job.attempt, Job.max_attempts, Job.stage, Job.cancel_requested_at)
+        select(Job.tenant, Job.state, Job.attempt, Job.max_attempts, Job.stage, Job.cancel_requested_at)
         .where(Job.id == job_id, which, Job.state.in_([JobState.QUEUED, JobState.PROCESSING]))
         .with_for_update()
     ).one_or_none()
@@ -260,6 +227,10 @@ def fail_attempt(
         record = {**Cancelled().as_dict(), "stage": stage or job.stage, "attempt": job.attempt}
         error_code = Cancelled.code
         values |= {"state": JobState.CANCELLED, "ended_at": func.now()}
+    elif (probe_at := note_failure(connection, job.tenant, error)) and may_hold_back(
+        error, attempt=job.attempt, max_attempts=job.max_attempts
+    ):
+        values |= hold_back(error, attempt=job.attempt, probe_at=probe_at)
     elif error.retryable and not isinstance(error, FileError) and job.attempt < job.max_attempts:
         delay = 0.0 if isinstance(error, WorkerLost) else retry_delay_seconds * 2 ** (job.attempt - 1)
         delay = min(delay, _MAX_RETRY_DELAY_SECONDS)

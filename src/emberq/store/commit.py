@@ -13,6 +13,7 @@ from sqlalchemy.dialects.postgresql import distinct_on
 
 from emberq.errors import Cancelled
 from emberq.store.attempts import Attempt, LeaseLost
+from emberq.store.breaker import close_breaker
 from emberq.store.tables import ChunkRow, FileRow, FileVersion, Job, JobState, job_sequence
 
 __all__ = ["ChunkValues", "commit_file", "known_vectors"]
@@ -103,6 +104,7 @@ def commit_file(
             update(FileRow).where(FileRow.id == attempt.file_id).values(visible_version=attempt.version)
         )
         ended |= {"state": JobState.COMPLETED, "error": None, "error_code": None}
+        close_breaker(connection, attempt.tenant)
     connection.execute(update(Job).where(Job.id == attempt.job_id).values(**ended))
 
 

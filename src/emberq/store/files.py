@@ -11,7 +11,9 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import aliased
 
 from emberq.errors import FileNotFound, IdempotencyConflict, RateLimited
+from emberq.store.admission import count_waiting
 from emberq.store.blobs import StoredBlob
+from emberq.store.fairness import INTERACTIVE_PRIORITY
 from emberq.store.jobs import cancel_waiting_jobs
 from emberq.store.tables import ChunkRow, Collection, FileRow, FileVersion, IdempotencyKey, Job, JobState
 
@@ -61,6 +63,7 @@ def add_file(
     blob: StoredBlob,
     max_attempts: int,
     max_pending: int,
+    priority: int = INTERACTIVE_PRIORITY,
     external_id: str | None = None,
     metadata: dict[str, Any] | None = None,
     callback_url: str | None = None,
@@ -79,6 +82,7 @@ def add_file(
         blob: Its bytes, already durable.
         max_attempts: Deliveries of the job before it is quarantined.
         max_pending: Most waiting jobs of the tenant.
+        priority: Low runs first; see `emberq.store.fairness`.
         external_id: The caller's own id of the file; a random one if left out.
         metadata: Returned with every search result of the file.
         callback_url: Called at the job's end.
@@ -113,6 +117,7 @@ def add_file(
                 file_id=file_id,
                 version=version,
                 max_attempts=max_attempts,
+                priority=priority,
                 callback_url=callback_url,
                 traceparent=traceparent,
             )
@@ -142,12 +147,7 @@ def _claim_idempotency_key(connection: Connection, tenant: str, key: str) -> Any
 
 
 def _check_pending(connection: Connection, tenant: str, max_pending: int) -> None:
-    waiting = (
-        select(Job.id)
-        .where(Job.tenant == tenant, Job.state.in_([JobState.PENDING, JobState.QUEUED]))
-        .limit(max_pending + 1)
-    )
-    if connection.execute(select(func.count()).select_from(waiting.subquery())).scalar_one() >= max_pending:
+    if count_waiting(connection, tenant, most=max_pending) >= max_pending:
         raise RateLimited(f"{max_pending} jobs are waiting already.")
 
 

@@ -3,23 +3,26 @@
 from __future__ import annotations
 
 import uuid
+from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, and_, case, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_, update
 
 from emberq.errors import Cancelled, JobNotFound
 from emberq.store.tables import Collection, FileRow, Job, JobState, job_sequence
+from emberq.store.waiting import WaitingReason, reason_column, with_places
 
 __all__ = [
     "ENDED_STATES",
     "cancel_job",
     "cancel_waiting_jobs",
+    "cancel_where",
     "changed_jobs",
     "count_jobs",
     "get_job",
     "list_jobs",
-    "retry_failed_jobs",
     "retry_job",
+    "retry_where",
 ]
 
 #: States a job does not leave by itself.
@@ -30,30 +33,19 @@ _changed = {"seq": job_sequence.next_value()}
 
 
 def _select_jobs() -> Select[Any]:
-    earlier = Job.__table__.alias("earlier")
-    ahead = (
-        select(func.count())
-        .where(earlier.c.state == JobState.PENDING, earlier.c.created_at < Job.created_at)
-        .scalar_subquery()
-    )
-    reason = case(
-        (and_(Job.state == JobState.PENDING, Job.not_before > func.now()), "backoff"),
-        (and_(Job.state == JobState.PENDING, ahead > 0), func.concat("behind_", ahead)),
-        (Job.state.in_([JobState.PENDING, JobState.QUEUED]), "no_worker"),
-    )
     return (
         select(
             *Job.__table__.c,
             FileRow.name.label("file_name"),
             Collection.name.label("collection"),
-            reason.label("waiting_reason"),
+            reason_column,
         )
         .join(FileRow, FileRow.id == Job.file_id)
         .join(Collection, Collection.id == Job.collection_id)
     )
 
 
-def get_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> RowMapping:
+def get_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
     """Return one job with its file's and its collection's name and, while it waits, why.
 
     Raises:
@@ -66,7 +58,7 @@ def get_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> RowMappin
     )
     if found is None:
         raise JobNotFound(f"There is no job {job_id}.")
-    return found
+    return with_places(connection, [found])[0]
 
 
 def list_jobs(
@@ -75,16 +67,20 @@ def list_jobs(
     *,
     state: str | None = None,
     error_code: str | None = None,
+    reason: str | None = None,
+    stuck_seconds: float | None = None,
     after: tuple[Any, uuid.UUID] | None = None,
     limit: int = 50,
-) -> list[RowMapping]:
+) -> list[dict[str, Any]]:
     """Return a page of a tenant's jobs, newest first.
 
     Args:
         connection: The transaction.
         tenant: Whose jobs.
         state: Only jobs in this state.
-        error_code: Only jobs that ended with this error.
+        error_code: Only jobs that ended with this error, or whose last attempt did.
+        reason: Only jobs with this error code, or that wait for this reason (a `WaitingReason`).
+        stuck_seconds: Only jobs that run without progress, or whose ticket nobody took, for so long.
         after: `(created_at, id)` of the last job of the page before.
         limit: Most jobs to return.
     """
@@ -93,20 +89,32 @@ def list_jobs(
         statement = statement.where(Job.state == state)
     if error_code is not None:
         statement = statement.where(Job.error_code == error_code)
+    if reason is not None:
+        waits = and_(Job.state.in_([JobState.PENDING, JobState.QUEUED]), reason_column.element == reason)
+        statement = statement.where(waits if reason in set(WaitingReason) else Job.error_code == reason)
+    if stuck_seconds is not None:
+        since = func.now() - timedelta(seconds=stuck_seconds)
+        statement = statement.where(
+            or_(
+                and_(Job.state == JobState.PROCESSING, Job.progress_at < since),
+                and_(Job.state == JobState.QUEUED, Job.queued_at < since),
+            )
+        )
     if after is not None:
         statement = statement.where(tuple_(Job.created_at, Job.id) < after)
     page = statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
-    return list(connection.execute(page).mappings())
+    return with_places(connection, connection.execute(page).mappings().all())
 
 
 def changed_jobs(
     connection: Connection, tenant: str, *, after: int, job_id: uuid.UUID | None = None, limit: int = 500
-) -> list[RowMapping]:
+) -> list[dict[str, Any]]:
     """Return jobs that changed after sequence number `after`, in the order of their last change."""
     statement = _select_jobs().where(Job.tenant == tenant, Job.seq > after)
     if job_id is not None:
         statement = statement.where(Job.id == job_id)
-    return list(connection.execute(statement.order_by(Job.seq).limit(limit)).mappings())
+    changed = connection.execute(statement.order_by(Job.seq).limit(limit))
+    return with_places(connection, changed.mappings().all())
 
 
 def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, int]:
@@ -121,10 +129,10 @@ def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, i
 
 def cancel_waiting_jobs(connection: Connection, file_id: uuid.UUID, *, reason: str) -> None:
     """Cancel a file's waiting jobs and ask its running one to stop."""
-    _cancel(connection, Job.file_id == file_id, reason=reason)
+    cancel_where(connection, Job.file_id == file_id, reason=reason)
 
 
-def cancel_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> RowMapping:
+def cancel_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
     """Cancel a job: at once while it waits, by a request to its worker while it runs.
 
     Returns:
@@ -134,11 +142,16 @@ def cancel_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> RowMap
         JobNotFound: If the tenant has no such job.
     """
     get_job(connection, tenant, job_id)
-    _cancel(connection, Job.id == job_id, reason="The job was cancelled.")
+    cancel_where(connection, Job.id == job_id, reason="The job was cancelled.")
     return get_job(connection, tenant, job_id)
 
 
-def _cancel(connection: Connection, which: Any, *, reason: str) -> None:
+def cancel_where(connection: Connection, which: ColumnElement[bool], *, reason: str) -> list[str]:
+    """Cancel the waiting ones of some jobs and ask the running ones to stop.
+
+    Returns:
+        The tickets of those that run.
+    """
     connection.execute(
         update(Job)
         .where(which, Job.state.in_([JobState.PENDING, JobState.QUEUED]))
@@ -151,14 +164,20 @@ def _cancel(connection: Connection, which: Any, *, reason: str) -> None:
             **_changed,
         )
     )
-    connection.execute(
+    asked = connection.execute(
         update(Job)
         .where(which, Job.state == JobState.PROCESSING, Job.cancel_requested_at.is_(None))
         .values(cancel_requested_at=func.now(), **_changed)
+        .returning(Job.ticket)
     )
+    return [ticket for ticket in asked.scalars() if ticket]
 
 
-def _retry(connection: Connection, which: Any) -> int:
+def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Send the failed and cancelled ones of some jobs through again and return how many.
+
+    A job whose file has a newer version or is deleted is left as it is.
+    """
     return connection.execute(
         update(Job)
         .where(
@@ -185,7 +204,7 @@ def _retry(connection: Connection, which: Any) -> int:
     ).rowcount
 
 
-def retry_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> RowMapping:
+def retry_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
     """Send a failed or cancelled job through again, its attempts counted from zero.
 
     A job that is not over, or whose file has a newer version or is deleted, is left as it is.
@@ -194,10 +213,5 @@ def retry_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> RowMapp
         JobNotFound: If the tenant has no such job.
     """
     get_job(connection, tenant, job_id)
-    _retry(connection, Job.id == job_id)
+    retry_where(connection, Job.id == job_id)
     return get_job(connection, tenant, job_id)
-
-
-def retry_failed_jobs(connection: Connection, tenant: str, error_code: str) -> int:
-    """Send all jobs that failed with an error code through again and return how many."""
-    return _retry(connection, and_(Job.tenant == tenant, Job.error_code == error_code))

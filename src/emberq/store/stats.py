@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, text
 
 from emberq.store.jobs import count_jobs
 from emberq.store.tables import ChunkRow, Collection, FileRow, Job, JobState
 
-__all__ = ["Stats", "count_outcomes", "read_stats"]
+__all__ = ["QueueStats", "Stats", "count_outcomes", "read_queue", "read_stats"]
+
+#: Latest completed jobs whose length is taken as that of those that wait.
+_SAMPLE_JOBS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,18 +43,75 @@ def read_stats(connection: Connection, tenant: str | None = None) -> Stats:
             statement = statement.where(table.tenant == tenant)
         return connection.execute(statement).scalar_one()
 
-    oldest = select(func.min(Job.created_at)).where(Job.state.in_([JobState.PENDING, JobState.QUEUED]))
-    if tenant is not None:
-        oldest = oldest.where(Job.tenant == tenant)
-    age = connection.execute(
-        select(func.coalesce(func.extract("epoch", func.now() - oldest.scalar_subquery()), 0))
-    ).scalar_one()
+    queue = read_queue(connection, tenant)
     return Stats(
         jobs=count_jobs(connection, tenant),
         collections=count(Collection),
         files=count(FileRow, FileRow.deleted_at.is_(None)),
         chunks=count(ChunkRow),
-        queue_oldest_seconds=float(age),
+        queue_oldest_seconds=queue.oldest_seconds,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStats:
+    """What waits, and how long the workers that live will need for it.
+
+    Attributes:
+        depth: Jobs that are not over, by state.
+        oldest_seconds: Age of the job that has waited longest, 0 if none waits.
+        job_seconds: Mean length of the latest jobs that completed, 0 if there are none.
+        workers: Worker slots with a valid lease.
+        backlog_seconds: Time until all that waits has run, on the workers that live; on one if none does.
+    """
+
+    depth: dict[str, int]
+    oldest_seconds: float
+    job_seconds: float
+    workers: int
+    backlog_seconds: float
+
+
+#: Every part reads a partial index over jobs that are not over, or the newest end of `jobs_ended`.
+_QUEUE = text("""
+WITH live AS (
+    SELECT state, count(*) AS jobs, min(created_at) AS oldest FROM (
+        SELECT state, created_at FROM jobs
+        WHERE state = 'pending' AND not_before IS NULL AND (:tenant = '' OR tenant = :tenant)
+        UNION ALL
+        SELECT state, created_at FROM jobs
+        WHERE state = 'pending' AND not_before IS NOT NULL AND (:tenant = '' OR tenant = :tenant)
+        UNION ALL
+        SELECT state, created_at FROM jobs
+        WHERE state IN ('queued', 'processing') AND (:tenant = '' OR tenant = :tenant)
+    ) AS unfinished
+    GROUP BY state
+),
+latest AS (
+    SELECT extract(epoch FROM ended_at - started_at) AS seconds FROM jobs
+    WHERE ended_at IS NOT NULL AND state = 'completed'
+    ORDER BY ended_at DESC LIMIT :sample
+)
+SELECT (SELECT coalesce(jsonb_object_agg(state, jobs), '{}') FROM live) AS depth,
+       (SELECT coalesce(extract(epoch FROM now() - min(oldest)), 0) FROM live WHERE state <> 'processing')
+           AS oldest_seconds,
+       (SELECT coalesce(avg(seconds), 0) FROM latest) AS job_seconds,
+       (SELECT coalesce(sum(workers), 0) FROM hosts WHERE lease_until >= now()) AS workers
+""")
+
+
+def read_queue(connection: Connection, tenant: str | None = None) -> QueueStats:
+    """Measure a tenant's queue, or everybody's."""
+    row = connection.execute(_QUEUE, {"tenant": tenant or "", "sample": _SAMPLE_JOBS}).one()
+    states = (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING)
+    depth = {state.value: int(row.depth.get(state, 0)) for state in states}
+    waiting = depth[JobState.PENDING] + depth[JobState.QUEUED]
+    return QueueStats(
+        depth=depth,
+        oldest_seconds=float(row.oldest_seconds),
+        job_seconds=float(row.job_seconds),
+        workers=int(row.workers),
+        backlog_seconds=waiting * float(row.job_seconds) / max(1, int(row.workers)),
     )
 
 

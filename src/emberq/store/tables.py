@@ -12,6 +12,7 @@ from sqlalchemy import (
     BigInteger,
     Computed,
     DateTime,
+    Double,
     ForeignKey,
     Identity,
     Index,
@@ -28,6 +29,7 @@ __all__ = [
     "DEFAULT_TENANT",
     "ApiKey",
     "Base",
+    "Breaker",
     "ChunkRow",
     "Collection",
     "FileRow",
@@ -36,8 +38,10 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobState",
+    "Pause",
     "Setting",
     "SettingChange",
+    "Turn",
     "fence_sequence",
     "job_sequence",
 ]
@@ -62,6 +66,7 @@ class Base(DeclarativeBase):
 
     type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's own form
         dict[str, Any]: JSONB,
+        float: Double,
         list[str]: ARRAY(Text),
         datetime: DateTime(timezone=True),
         str: Text,
@@ -159,7 +164,23 @@ class Job(Base):
 
     __tablename__ = "jobs"
     __table_args__ = (
-        Index("jobs_admission", "priority", "created_at", "id", postgresql_where=text("state = 'pending'")),
+        # Each tenant's and collection's next job, without stepping over what may not run now.
+        Index(
+            "jobs_ready",
+            "tenant",
+            "collection_id",
+            "priority",
+            "created_at",
+            "id",
+            postgresql_where=text("state = 'pending' AND not_before IS NULL"),
+        ),
+        Index(
+            "jobs_backoff",
+            "not_before",
+            "tenant",
+            postgresql_where=text("state = 'pending' AND not_before IS NOT NULL"),
+        ),
+        Index("jobs_ended", "ended_at", postgresql_where=text("ended_at IS NOT NULL")),
         Index("jobs_live", "state", "queued_at", postgresql_where=text("state IN ('queued','processing')")),
         Index("jobs_listing", "tenant", "created_at", "id"),
         Index("jobs_file", "file_id", "version"),
@@ -287,3 +308,44 @@ class SettingChange(Base):
     new: Mapped[dict[str, Any] | None]
     changed_by: Mapped[str]
     changed_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Turn(Base):
+    """How far a tenant has come in the round; see `emberq.store.admission`."""
+
+    __tablename__ = "turns"
+    __table_args__ = (Index("turns_started", "started"),)
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    #: Where on the virtual clock its latest job began and where its next one may: 1/weight further on.
+    started: Mapped[float]
+    ended: Mapped[float]
+    #: Jobs it was given so far; every fifth turn belongs to its bulk jobs.
+    taken: Mapped[int]
+
+
+class Pause(Base):
+    """Work that is held back until somebody resumes it."""
+
+    __tablename__ = "pauses"
+
+    #: `queue`, `tenant` or `collection`.
+    scope: Mapped[str] = mapped_column(primary_key=True)
+    #: Whose jobs; empty for a queue, which holds everybody's.
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    collection_id: Mapped[uuid.UUID | None] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
+    paused_at: Mapped[datetime] = mapped_column(server_default=_now)
+
+
+class Breaker(Base):
+    """A tenant's run of failures of its embedding provider; no row while all is well."""
+
+    __tablename__ = "breakers"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    failures: Mapped[int]
+    error_code: Mapped[str]
+    failed_at: Mapped[datetime]
+    #: When one job is let through to look; empty while there are too few failures to hold jobs back.
+    retry_at: Mapped[datetime | None]

@@ -14,21 +14,21 @@ from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.shapes import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
 from emberq.api.upload import Upload, receive_upload
 from emberq.config.snapshot import get_worker_config
-from emberq.dispatch.admit import admit
-from emberq.errors import EmberqError, EmptyFile, InvalidRequest
+from emberq.dispatch.admit import admit_soon
+from emberq.errors import EmptyFile, InvalidRequest
 from emberq.store.blobs import BlobWriter
 from emberq.store.collections import get_collection
+from emberq.store.fairness import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
 from emberq.store.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
 from emberq.store.jobs import get_job
 from emberq.store.services import Services
 from emberq.store.tables import JobState
-from emberq.telemetry.logs import get_logger
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["files"])
 
-log = get_logger(__name__)
+_NAMED_PRIORITIES = {"interactive": INTERACTIVE_PRIORITY, "bulk": BULK_PRIORITY}
 
 _UPLOAD_FORM = {
     "requestBody": {
@@ -47,6 +47,10 @@ _UPLOAD_FORM = {
                         "metadata": {
                             "type": "string",
                             "description": "A JSON object, returned with results.",
+                        },
+                        "priority": {
+                            "type": "string",
+                            "description": "interactive (the default), bulk, or 0 (first) to 999.",
                         },
                     },
                 }
@@ -89,7 +93,7 @@ async def upload(
                 traceparent=traceparent,
             )
             if not added.deduplicated:
-                _ring(services, settings.job_timeout)
+                admit_soon(services)
             with services.database.transaction() as connection:
                 file = get_file(connection, caller.tenant, added.file_id)
                 job = get_job(connection, caller.tenant, added.job_id)
@@ -108,6 +112,7 @@ def _store(
     if writer.size == 0:
         raise EmptyFile(f"{received.file_name} has no bytes.")
     metadata = _metadata(received.fields.get("metadata"))
+    priority = _priority(received.fields.get("priority"))
     blob = writer.commit()
     with services.database.transaction() as connection:
         return add_file(
@@ -117,6 +122,7 @@ def _store(
             blob=blob,
             external_id=received.fields.get("external_id") or None,
             metadata=metadata,
+            priority=priority,
             **options,
         )
 
@@ -131,12 +137,16 @@ def _metadata(text: str | None) -> dict[str, Any]:
     return value
 
 
-def _ring(services: Services, job_timeout_seconds: float) -> None:
-    """Start the job now if it may; the file is safe either way, so a silent Redis is no error here."""
-    try:
-        admit(services, job_timeout_seconds=job_timeout_seconds)
-    except EmberqError as exc:
-        log.warning("admission_postponed", error_code=exc.code, error=exc.message)
+def _priority(text: str | None) -> int:
+    if not text:
+        return INTERACTIVE_PRIORITY
+    if text in _NAMED_PRIORITIES:
+        return _NAMED_PRIORITIES[text]
+    if text.isascii() and text.isdigit() and int(text) <= MAX_PRIORITY:
+        return int(text)
+    raise InvalidRequest(
+        f"The form field priority is neither interactive nor bulk nor a number from 0 to {MAX_PRIORITY}."
+    )
 
 
 @router.get("/collections/{name}/files")

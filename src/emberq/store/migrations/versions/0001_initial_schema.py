@@ -201,11 +201,25 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_index(
-        "jobs_admission",
+        "jobs_ready",
         "jobs",
-        ["priority", "created_at", "id"],
+        ["tenant", "collection_id", "priority", "created_at", "id"],
         unique=False,
-        postgresql_where=sa.text("state = 'pending'"),
+        postgresql_where=sa.text("state = 'pending' AND not_before IS NULL"),
+    )
+    op.create_index(
+        "jobs_backoff",
+        "jobs",
+        ["not_before", "tenant"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending' AND not_before IS NOT NULL"),
+    )
+    op.create_index(
+        "jobs_ended",
+        "jobs",
+        ["ended_at"],
+        unique=False,
+        postgresql_where=sa.text("ended_at IS NOT NULL"),
     )
     op.create_index("jobs_changes", "jobs", ["tenant", "seq"], unique=False)
     op.create_index("jobs_file", "jobs", ["file_id", "version"], unique=False)
@@ -217,6 +231,34 @@ def upgrade() -> None:
         unique=False,
         postgresql_where=sa.text("state IN ('queued','processing')"),
     )
+    op.create_table(
+        "turns",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("started", sa.Double(), nullable=False),
+        sa.Column("ended", sa.Double(), nullable=False),
+        sa.Column("taken", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("tenant"),
+    )
+    op.create_index("turns_started", "turns", ["started"], unique=False)
+    op.create_table(
+        "pauses",
+        sa.Column("scope", sa.Text(), nullable=False),
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("collection_id", sa.Uuid(), nullable=True),
+        sa.Column("paused_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.ForeignKeyConstraint(["collection_id"], ["collections.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("scope", "tenant", "name"),
+    )
+    op.create_table(
+        "breakers",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("failures", sa.BigInteger(), nullable=False),
+        sa.Column("error_code", sa.Text(), nullable=False),
+        sa.Column("failed_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("tenant"),
+    )
     # Vectors of several lengths share the column; each length that is in use has an index of its own.
     op.execute(
         "CREATE INDEX chunks_embedding_384 ON chunks"
@@ -226,13 +268,16 @@ def upgrade() -> None:
 
 
 def downgrade() -> None:
+    for table in ("breakers", "pauses", "turns"):
+        op.drop_table(table)
     op.drop_index(
         "jobs_live", table_name="jobs", postgresql_where=sa.text("state IN ('queued','processing')")
     )
     op.drop_index("jobs_listing", table_name="jobs")
     op.drop_index("jobs_file", table_name="jobs")
     op.drop_index("jobs_changes", table_name="jobs")
-    op.drop_index("jobs_admission", table_name="jobs", postgresql_where=sa.text("state = 'pending'"))
+    for index in ("jobs_ended", "jobs_backoff", "jobs_ready"):
+        op.drop_index(index, table_name="jobs")
     op.drop_table("jobs")
     op.drop_table("file_versions")
     op.drop_index("chunks_words", table_name="chunks", postgresql_using="gin")

@@ -1,0 +1,94 @@
+"""`/pauses`: hold back the work of a queue, a tenant or a collection, and let it go on."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from emberq.api.auth import Caller, Reader, ServicesDep, Writer
+from emberq.dispatch.admit import admit_soon
+from emberq.errors import Forbidden
+from emberq.store.fairness import QUEUE_NAME
+from emberq.store.pauses import PauseScope, list_pauses, pause, resume
+
+__all__ = ["router"]
+
+router = APIRouter(prefix="/pauses", tags=["pauses"])
+
+
+class PauseIn(BaseModel):
+    """What to hold back."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    scope: PauseScope
+    name: str | None = Field(
+        None,
+        max_length=300,
+        description="The collection; the key's own tenant or the only queue if left out.",
+    )
+
+
+class PauseOut(BaseModel):
+    """What is held back."""
+
+    scope: PauseScope
+    name: str
+    paused_at: datetime
+    waiting: int = Field(description="Jobs of the key's tenant that it holds back.")
+
+
+class PausesOut(BaseModel):
+    """All pauses that hold back jobs of the key's tenant."""
+
+    items: list[PauseOut]
+
+
+class ResumedOut(BaseModel):
+    """Whether there was such a pause."""
+
+    resumed: bool
+
+
+@router.get("")
+def list_all(caller: Reader, services: ServicesDep) -> PausesOut:
+    """List the pauses that hold back jobs of the key's tenant."""
+    with services.database.transaction() as connection:
+        return PausesOut(items=[PauseOut(**row) for row in list_pauses(connection, caller.tenant)])
+
+
+@router.post("", status_code=201)
+def create(body: PauseIn, caller: Writer, services: ServicesDep) -> PausesOut:
+    """Hold jobs back: those that run finish, none is started until it is resumed."""
+    name = _allowed_name(caller, body.scope, body.name)
+    with services.database.transaction() as connection:
+        pause(connection, body.scope, caller.tenant, name)
+        return PausesOut(items=[PauseOut(**row) for row in list_pauses(connection, caller.tenant)])
+
+
+@router.delete("")
+def delete(
+    caller: Writer,
+    services: ServicesDep,
+    scope: PauseScope,
+    name: Annotated[str | None, Query(max_length=300)] = None,
+) -> ResumedOut:
+    """End a pause; its jobs take their turns again."""
+    checked = _allowed_name(caller, scope, name)
+    with services.database.transaction() as connection:
+        resumed = resume(connection, scope, caller.tenant, checked)
+    admit_soon(services)
+    return ResumedOut(resumed=resumed)
+
+
+def _allowed_name(caller: Caller, scope: PauseScope, name: str | None) -> str:
+    """Return the name meant, if the caller may pause it: its own work, or with an admin's key anybody's."""
+    defaults = {PauseScope.QUEUE: QUEUE_NAME, PauseScope.TENANT: caller.tenant, PauseScope.COLLECTION: ""}
+    meant = name or defaults[scope]
+    concerns_others = scope is PauseScope.QUEUE or (scope is PauseScope.TENANT and meant != caller.tenant)
+    if concerns_others and "admin" not in caller.scopes:
+        raise Forbidden("This key may pause only its own tenant and that tenant's collections.")
+    return meant
