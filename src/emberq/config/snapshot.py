@@ -1,17 +1,51 @@
-"""Versioned, immutable configuration snapshots and the cache that workers read them from."""
+"""Versioned, immutable configuration snapshots and the cache that a process reads them from."""
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from emberq.config.newest import NewestVersion
 from emberq.config.runtime import RuntimeSettings
+from emberq.errors import EmberqError, SettingInvalid
+from emberq.telemetry.logs import get_logger
 
-__all__ = ["Snapshot", "SnapshotCache", "configure_worker_config", "get_worker_config"]
+__all__ = [
+    "Load",
+    "Snapshot",
+    "SnapshotCache",
+    "Unreadable",
+    "configure_worker_config",
+    "get_config_cache",
+    "get_worker_config",
+    "pinned_config",
+]
+
+log = get_logger(__name__)
+
+#: Seconds before a version that could not be read is tried again.
+_RETRY_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stored value that this process cannot use.
+
+    Attributes:
+        key: The setting; `""` if it is a combination.
+        tenant: Whose value it is; `""` for everybody's.
+        reason: Why, without the value.
+    """
+
+    key: str
+    tenant: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +56,13 @@ class Snapshot:
         version: Grows by one with every change; 0 before the first.
         settings: The settings that hold for everybody.
         overrides: Values that single tenants changed, by tenant.
+        unreadable: Stored values that could not be used; their defaults stand in for them.
     """
 
     version: int
     settings: RuntimeSettings = field(default_factory=RuntimeSettings)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    unreadable: tuple[Unreadable, ...] = ()
 
     def for_tenant(self, tenant: str) -> RuntimeSettings:
         """Return the settings in force for a tenant."""
@@ -34,64 +70,193 @@ class Snapshot:
         return self.settings.model_copy(update=dict(own)) if own else self.settings
 
 
-class SnapshotCache:
-    """Keep one snapshot and load it anew only when it is known to be old.
+#: Reads the settings as they were at a version, or as they are now.
+Load = Callable[[int | None], Snapshot]
 
-    Invariant: `get` never returns a snapshot older than the newest version the cache was told of,
-    nor one loaded longer ago than its own `config_ttl`.
+
+class SnapshotCache:
+    """Keep one snapshot and load another only when it is known to be old.
+
+    Invariants: `get` never returns a snapshot older than the newest version this process, or the one
+    it was forked from, was told of, unless that version cannot be read; nor one that nobody confirmed
+    for longer than its own `config_ttl`, unless the database is away.
     """
 
-    def __init__(self, load: Callable[[], Snapshot]) -> None:
-        """Take the function that reads the settings as they are now."""
+    def __init__(self, load: Load, *, reload: Load | None = None) -> None:
+        """Take the functions that read the settings.
+
+        Args:
+            load: May try for a while; used when there is no snapshot that would do instead.
+            reload: Tries once; the same as `load` if left out.
+        """
         self._load = load
+        self._reload = reload or load
         self._lock = threading.Lock()
         self._snapshot: Snapshot | None = None
         self._loaded_at = 0.0
-        #: How often the configuration was built; one per version in a healthy worker.
+        self._epoch = 0
+        self._is_stale = False
+        self._failed_at: float | None = None
+        self._refused: Snapshot | None = None
+        #: What this process and those forked from it were told of.
+        self.newest = NewestVersion()
+        #: How often the configuration was built; one per version in a healthy process.
         self.builds = 0
 
     def get(self, *, version: int | None = None) -> Snapshot:
-        """Return the snapshot, at least as new as `version` if that is given."""
+        """Return the snapshot.
+
+        Args:
+            version: The version a job was claimed under; exactly that one is returned.
+
+        Raises:
+            DatabaseUnavailable: If it must be read, and the database is away.
+        """
         with self._lock:
             known = self._snapshot
-            if known is not None and not self._is_old(known, version):
+            if known is None:
+                return self._keep(self._load(version), epoch=self.newest.epoch)
+            if version is not None:
+                return known if known.version == version else self._replace(known, version)
+            if self._is_trusted(known) or self._failed_lately():
                 return known
-            self._snapshot = self._load()
-            self._loaded_at = time.monotonic()
-            self.builds += 1
-            return self._snapshot
+            return self._refresh(known)
+
+    @property
+    def applied_version(self) -> int:
+        """The version that is really in use; 0 if there is none, or a stored value cannot be read."""
+        known = self._snapshot
+        return known.version if known is not None and not known.unreadable else 0
+
+    @property
+    def unreadable(self) -> tuple[Unreadable, ...]:
+        """What of the newest version cannot be read here."""
+        newest = self._refused or self._snapshot
+        return newest.unreadable if newest is not None else ()
 
     def invalidate(self) -> None:
         """Make the next `get` load the settings anew."""
         with self._lock:
-            self._snapshot = None
+            self._is_stale, self._failed_at = True, None
 
-    def _is_old(self, known: Snapshot, version: int | None) -> bool:
-        if version is not None and known.version < version:
-            return True
-        return time.monotonic() - self._loaded_at > known.settings.config_ttl
+    def _is_trusted(self, known: Snapshot) -> bool:
+        # The time before the version: see NewestVersion.confirm.
+        confirmed_at = max(self._loaded_at, self.newest.confirmed_at)
+        if self._is_stale or self.newest.version > known.version or self.newest.epoch != self._epoch:
+            return False
+        return time.monotonic() - confirmed_at <= known.settings.config_ttl
+
+    def _failed_lately(self) -> bool:
+        return self._failed_at is not None and time.monotonic() - self._failed_at < _RETRY_SECONDS
+
+    def _refresh(self, known: Snapshot) -> Snapshot:
+        """Load the newest version; when the database is away the known one serves on."""
+        epoch = self.newest.epoch
+        try:
+            loaded = self._reload(None)
+        except EmberqError as exc:
+            self._failed_at = time.monotonic()
+            log.warning("config_kept", version=known.version, error_code=exc.code, error=exc.message)
+            return known
+        return self._take(known, loaded, epoch=epoch)
+
+    def _replace(self, known: Snapshot, version: int) -> Snapshot:
+        """Load the version a job is pinned to; an unreadable one is not tried again for every job."""
+        if self._refused is not None and self._refused.version >= version and self._failed_lately():
+            return known
+        return self._take(known, self._load(version), epoch=self.newest.epoch)
+
+    def _take(self, known: Snapshot, loaded: Snapshot, *, epoch: int) -> Snapshot:
+        """Take a loaded snapshot, but keep the last good one if a value of the new one is unreadable."""
+        if not loaded.unreadable or known.unreadable:
+            return self._keep(loaded, epoch=epoch)
+        if self._refused is None or self._refused.version != loaded.version:
+            self._complain(loaded, kept=known.version)
+        self._refused, self._failed_at = loaded, time.monotonic()
+        return known
+
+    def _keep(self, loaded: Snapshot, *, epoch: int) -> Snapshot:
+        if loaded.unreadable:
+            self._complain(loaded, kept=None)
+        self._snapshot, self._loaded_at, self._epoch = loaded, time.monotonic(), epoch
+        self._is_stale, self._failed_at, self._refused = False, None, None
+        self.builds += 1
+        return loaded
+
+    @staticmethod
+    def _complain(loaded: Snapshot, *, kept: int | None) -> None:
+        for one in loaded.unreadable:
+            log.error(
+                "config_unreadable",
+                error_code=SettingInvalid.code,
+                version=loaded.version,
+                kept_version=kept,
+                setting=one.key,
+                tenant=one.tenant,
+                reason=one.reason,
+            )
 
 
-_worker_config: SnapshotCache | None = None
+@dataclass(slots=True)
+class _Pin:
+    """The snapshot of one job, taken when the job first asks."""
+
+    snapshot: Snapshot | None = None
 
 
-def configure_worker_config(load: Callable[[], Snapshot]) -> SnapshotCache:
-    """Tell this process where its configuration comes from; called once, before the fork."""
-    global _worker_config  # noqa: PLW0603 - one configuration per process is the point
-    _worker_config = SnapshotCache(load)
-    return _worker_config
+_cache: SnapshotCache | None = None
+_pin: ContextVar[_Pin | None] = ContextVar("emberq_config_pin", default=None)
 
 
-def get_worker_config(*, version: int | None = None) -> Snapshot:
-    """Return the worker's configuration: built once, shared by every job of the process.
+def configure_worker_config(load: Load, *, reload: Load | None = None) -> SnapshotCache:
+    """Tell this process, and those it will fork, where the configuration comes from.
 
     Args:
-        version: The version a job was claimed under; an older cached snapshot is loaded anew.
+        load: Reads the settings as they were at a version, or as they are now.
+        reload: The same without trying again, for when an older snapshot will do.
+    """
+    global _cache  # noqa: PLW0603 - one configuration per process is the point
+    _cache = SnapshotCache(load, reload=reload)
+    return _cache
+
+
+def get_config_cache() -> SnapshotCache:
+    """Return the process's configuration cache.
 
     Raises:
         RuntimeError: If `configure_worker_config` was not called in this process or before its fork.
     """
-    if _worker_config is None:
+    if _cache is None:
         msg = "The worker configuration has no source: call configure_worker_config() first."
         raise RuntimeError(msg)
-    return _worker_config.get(version=version)
+    return _cache
+
+
+def get_worker_config(*, version: int | None = None) -> Snapshot:
+    """Return the configuration: built once per version, shared by every job of the process.
+
+    Within a job it is always the same snapshot, whatever changes meanwhile.
+
+    Args:
+        version: The version a job was claimed under; exactly that one is returned.
+
+    Raises:
+        RuntimeError: If `configure_worker_config` was not called in this process or before its fork.
+        DatabaseUnavailable: If it must be read, and the database is away.
+    """
+    pin = _pin.get()
+    if pin is None:
+        return get_config_cache().get(version=version)
+    if pin.snapshot is None or (version is not None and pin.snapshot.version != version):
+        pin.snapshot = get_config_cache().get(version=version)
+    return pin.snapshot
+
+
+@contextlib.contextmanager
+def pinned_config() -> Iterator[None]:
+    """Give everything in the block, one job, the same snapshot; warm horses run every job in one."""
+    token = _pin.set(_Pin())
+    try:
+        yield
+    finally:
+        _pin.reset(token)

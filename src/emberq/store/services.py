@@ -44,14 +44,22 @@ class Services:
         return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
 
     @retry_db_operation()
-    def load_snapshot(self) -> Snapshot:
-        """Read the run-time settings as they are now.
+    def load_snapshot(self, version: int | None = None) -> Snapshot:
+        """Read the run-time settings as they were at a version, or as they are now.
 
         Raises:
             DatabaseUnavailable: If PostgreSQL stays away.
         """
+        return self.read_snapshot(version)
+
+    def read_snapshot(self, version: int | None = None) -> Snapshot:
+        """Do the same without trying again.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL is away.
+        """
         with self.database.transaction() as connection:
-            return load_snapshot(connection, self.sealer)
+            return load_snapshot(connection, self.sealer, version)
 
 
 _services: Services | None = None
@@ -77,7 +85,7 @@ def configure_services(environment: Environment, *, database_url: str, redis_url
         sealer=load_sealer(secret_key.get_secret_value() if secret_key else None, environment.data_dir),
         data_dir=environment.data_dir,
     )
-    configure_worker_config(_services.load_snapshot)
+    configure_worker_config(_services.load_snapshot, reload=_services.read_snapshot)
     return _services
 
 
