@@ -9,14 +9,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rq.serializers import JSONSerializer
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.generation import SlotVersions
+from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
+from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
 from emberq.dispatch.recover import on_horse_death, take_over
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
-from emberq.store.leases import BEAT_SECONDS, beat, release_host
+from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, release_host
 from emberq.store.services import Services
-from emberq.store.settings import settings_version
 from emberq.telemetry.logs import get_logger
 from emberq.worker.crew import make_crew
 from emberq.worker.policy import HorsePolicy
@@ -93,6 +94,8 @@ def run_host(
         )
         return worker
 
+    # Read before the fork: the preloader, and so every horse, starts with this snapshot.
+    loaded = get_worker_config()
     supervisor = make_crew(
         make_worker,
         slots=slots,
@@ -106,9 +109,27 @@ def run_host(
     services.database.close()
     supervisor.start()
     keeper = Keeper(services)
-    keeper.add("beat", BEAT_SECONDS, lambda: _beat(services, host_id, host_name, slots))
+    slot_versions = SlotVersions(slots, loaded)
+
+    def send_beat() -> None:
+        config = HostConfig(
+            get_config_cache().applied_version,
+            slot_versions.versions(),
+            follower.is_pushed,
+            get_config_cache().unreadable,
+        )
+        with services.database.transaction() as connection:
+            beat(connection, host_id, name=host_name, pid=os.getpid(), workers=slots, config=config)
+
+    def on_config(snapshot: Snapshot) -> None:
+        slot_versions.advance(snapshot)
+        keeper.hasten("beat")
+
+    follower = ConfigurationFollower(services, name="host", on_change=on_config)
+    keeper.add("beat", BEAT_SECONDS, send_beat)
 
     def on_tick() -> None:
+        follower.tick()
         keeper.tick()
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
@@ -119,23 +140,9 @@ def run_host(
     if ready is not None:
         ready()
     code = supervisor.run(tick=on_tick)
+    follower.close()
     _release(services, host_id)
     return code
-
-
-def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None:
-    with services.database.transaction() as connection:
-        newest = settings_version(connection)
-    config = get_worker_config(version=newest)
-    with services.database.transaction() as connection:
-        beat(
-            connection,
-            host_id,
-            name=name,
-            pid=os.getpid(),
-            workers=slots,
-            config_version=config.version,
-        )
 
 
 def _release(services: Services, host_id: uuid.UUID) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rq.executions import Execution
 from rq.timeouts import HorseMonitorTimeoutException
 
+from emberq.config.snapshot import pinned_config
 from emberq.worker.frames import Frame, receive, send
 from emberq.worker.limits import limited
 from emberq.worker.policy import HorsePolicy
@@ -194,7 +195,7 @@ def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
     execution._job = job  # noqa: SLF001 - what RQ's SpawnWorker does in its child
     worker.executions = {execution.id: execution}
     policy = getattr(worker, "policy", HorsePolicy()).for_job(job.meta)
-    with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(policy):
+    with job_scope(rq_job=job.id, worker=worker.name) as scope, pinned_config(), limited(policy):
         worker.perform_job(job, queue, execution)
     worker.executions.clear()
     return scope.leaked
