@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
 import time
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 import pytest
 from sqlalchemy import create_engine, text
 
+from emberq.api.app import make_app
 from emberq.config.snapshot import get_config_cache, get_worker_config, pinned_config
 from emberq.dispatch import configuration
 from emberq.dispatch.configuration import ConfigurationFollower
@@ -138,6 +140,7 @@ def test_a_tick_that_finds_nothing_asks_nothing(services: Services, follower: Co
 def test_a_cut_connection_is_made_again_and_what_was_missed_is_asked_for(
     services: Services, follower: ConfigurationFollower
 ) -> None:
+    follower._poll_due = float("inf")
     assert cut(services, "test") == 1
     version = put(services, "rag_top_k", 7)
     tick_until(follower, lambda: get_config_cache().newest.version == version)
@@ -208,6 +211,18 @@ def test_a_forked_child_neither_hears_nor_harms_its_parents_connection(
     follower.listener.wait(PATIENCE_SECONDS)
     tick_until(follower, lambda: get_worker_config().settings.rag_top_k == 7)
     assert (follower.listener.connects, follower.listener.losses) == (1, 0)
+
+
+def test_the_api_hears_of_changes_that_others_made(services: Services) -> None:
+    async def serve_while_settings_change() -> None:
+        app = make_app(keep=False)
+        async with app.router.lifespan_context(app):
+            wait_for(lambda: get_config_cache().newest.confirmed_at > 0)
+            version = put(services, "rag_top_k", 7)
+            wait_for(lambda: get_config_cache().applied_version == version, seconds=4)
+
+    asyncio.run(serve_while_settings_change())
+    assert "emberq-config" not in {thread.name for thread in threading.enumerate()}
 
 
 @contextmanager
