@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from emberq.config.snapshot import Snapshot, SnapshotCache, Unreadable, get_config_cache
+from emberq.config.snapshot import Snapshot, Unreadable, get_config_cache
 from emberq.errors import EmberqError
 from emberq.store.listen import Listener
 from emberq.store.services import Services
@@ -50,7 +50,7 @@ class ConfigurationFollower:
         """
         self._services = services
         self._on_change = on_change
-        self._cache: SnapshotCache = get_config_cache()
+        self._cache = get_config_cache()
         self._seen: tuple[Snapshot, tuple[Unreadable, ...]] | None = None
         self._poll_due = 0.0
         self._is_poll_failing = False
@@ -105,8 +105,9 @@ class ConfigurationFollower:
             self._complain(exc)
             return
         if seen != self._seen:
+            if self._seen is not None:
+                log.info("config_changed", version=seen[0].version, unreadable=len(seen[1]))
             self._seen = seen
-            log.info("config_changed", version=seen[0].version, unreadable=len(seen[1]))
             if self._on_change is not None:
                 self._on_change(seen[0])
 
