@@ -115,6 +115,26 @@ def test_a_rollback_restores_everything_as_one_version(
 
 
 @pytest.mark.slow
+def test_a_setting_that_workers_read_at_their_start_is_applied_by_new_ones(
+    own_stack: Callable[..., Stack],
+) -> None:
+    stack = own_stack(workers=2)
+    with stack.http() as client:
+        before = {one["pid"] for one in client.get("/api/v1/workers").json()["items"]}
+        stack.cli("config", "set", "horse_max_jobs", "7", "--no-wait")
+        reason = stack.wait_for_event(event="generation_begun", generation=2)["reason"]
+        assert reason == "configuration"
+        assert status(client)["applied"] < 2
+        wait_until_applied(client, 1, seconds=90)
+        after = {one["pid"] for one in client.get("/api/v1/workers").json()["items"] if one["alive"]}
+        assert not after & before
+        stack.cli("config", "set", "rag_top_k", "7")
+        stack.cli("config", "set", "rag_chunk_size", "300")
+    begun = [one for one in stack.events() if one["event"] == "generation_begun"]
+    assert len(begun) == 2
+
+
+@pytest.mark.slow
 def test_a_secret_that_cannot_be_read_takes_no_worker_down_and_is_told(
     own_stack: Callable[..., Stack],
 ) -> None:

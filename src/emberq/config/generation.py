@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from pydantic import SecretStr
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from emberq.config.runtime import Applies, is_host_wide, settings_that_apply
 from emberq.config.snapshot import Snapshot
 
-__all__ = ["SlotVersions", "generation_key"]
+__all__ = ["GenerationVersions", "generation_key"]
 
 
 def generation_key(snapshot: Snapshot) -> str:
@@ -41,44 +42,26 @@ def _plain(value: Any) -> Any:
     return value.get_secret_value() if isinstance(value, SecretStr) else value
 
 
-def _applied(snapshot: Snapshot) -> int:
-    """Return the version whose settings a snapshot really holds; 0 if some of them cannot be read."""
-    return 0 if snapshot.unreadable else snapshot.version
+class GenerationVersions:
+    """Which configuration version the workers of each generation really apply.
 
-
-class SlotVersions:
-    """Which configuration version each worker slot of a host really applies.
-
-    A slot applies every newer version as long as its generation's key is the newest one's, because its
-    horses read all other settings at each claim. Otherwise it stays at the last version that had its key.
-
-    Invariant: a slot's version is one whose generation key is the key the slot was started under.
+    A worker applies every newer version as long as its generation's key is that version's, because its
+    horse reads all other settings at each claim. Otherwise it stays at the last version that had its key.
     """
 
-    def __init__(self, slots: int, snapshot: Snapshot) -> None:
-        """Note that `slots` slots, numbered from 1, start under a snapshot."""
-        self._newest = snapshot
-        self._slots: dict[int, tuple[str, int]] = {}
-        for slot in range(1, slots + 1):
-            self.started(slot, snapshot)
+    def __init__(self, snapshot: Snapshot) -> None:
+        """Begin with the snapshot of the first generation."""
+        self._newest = ""
+        self._versions: dict[str, int] = {}
+        self.advance(snapshot)
 
-    def started(self, slot: int, snapshot: Snapshot) -> None:
-        """Note that a slot now runs in a generation preloaded under the snapshot."""
-        self._slots[slot] = (generation_key(snapshot), _applied(snapshot))
-        self.advance(self._newest)
+    def advance(self, snapshot: Snapshot) -> bool:
+        """Note the host's newest snapshot; returns whether it needs another generation than the last."""
+        before, self._newest = self._newest, generation_key(snapshot)
+        # With a value that cannot be read no version is really applied.
+        self._versions[self._newest] = 0 if snapshot.unreadable else snapshot.version
+        return self._newest != before
 
-    def advance(self, snapshot: Snapshot) -> None:
-        """Note the newest snapshot of the host."""
-        self._newest = snapshot
-        newest = generation_key(snapshot)
-        for slot, (key, _) in self._slots.items():
-            if key == newest:
-                self._slots[slot] = (key, _applied(snapshot))
-
-    def needs_new_generation(self, slot: int) -> bool:
-        """Tell whether the slot must be replaced to apply the newest snapshot."""
-        return self._slots[slot][0] != generation_key(self._newest)
-
-    def versions(self) -> list[int]:
-        """Return the version each slot applies, in the order of the slots."""
-        return [self._slots[slot][1] for slot in sorted(self._slots)]
+    def versions(self, keys: Iterable[str]) -> list[int]:
+        """Return the version that workers of each generation apply, by its key; 0 if that is unknown."""
+        return [self._versions.get(key, 0) for key in keys]

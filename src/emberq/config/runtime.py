@@ -102,8 +102,8 @@ class RuntimeSettings(BaseModel):
         ge=0,
         le=1 << 50,
     )
-    job_cpu_limit: int = _setting(
-        0,
+    job_cpu_limit: float = _setting(
+        0.0,
         "CPU seconds a job may use; 0 is no limit.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
@@ -112,10 +112,10 @@ class RuntimeSettings(BaseModel):
     )
     job_max_processes: int = _setting(
         64,
-        "Processes and threads a job may have at once.",
+        "Processes a job may have at once, its horse among them; 0 is no limit.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
-        ge=1,
+        ge=0,
         le=65536,
     )
     max_file_size: int = _setting(

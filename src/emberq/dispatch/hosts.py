@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rq.serializers import JSONSerializer
 
-from emberq.config.generation import SlotVersions
+from emberq.config.generation import GenerationVersions, generation_key
 from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
@@ -33,8 +33,6 @@ log = get_logger(__name__)
 DOCUMENT_RESOURCES = "emberq.pipeline.resources"
 #: RQ's own worker lease; short, so that its registry forgets a dead worker soon.
 _WORKER_TTL_SECONDS = 60
-#: Seconds that running jobs get on SIGTERM before they are given back.
-_SHUTDOWN_GRACE_SECONDS = 30.0
 #: Seconds between RQ's own clean-ups of its registries.
 _MAINTENANCE_SECONDS = 60
 
@@ -91,6 +89,9 @@ def run_host(
             horse_max_jobs=settings.horse_max_jobs,
             horse_max_memory_growth=settings.horse_max_memory_growth,
             stall_timeout=settings.stall_timeout,
+            job_memory_limit=settings.job_memory_limit,
+            job_cpu_limit=settings.job_cpu_limit,
+            job_max_processes=settings.job_max_processes,
         )
         return worker
 
@@ -102,19 +103,20 @@ def run_host(
         modules=[DOCUMENT_RESOURCES, *preload],
         roles=roles,
         services=beside,
-        shutdown_grace_seconds=lambda: _SHUTDOWN_GRACE_SECONDS,
+        shutdown_grace_seconds=lambda: get_worker_config().settings.shutdown_grace,
         prepare=services.database.after_fork,
         on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
+        label=lambda: generation_key(get_worker_config()),
     )
     services.database.close()
     supervisor.start()
     keeper = Keeper(services)
-    slot_versions = SlotVersions(slots, loaded)
+    generations = GenerationVersions(loaded)
 
     def send_beat() -> None:
         config = HostConfig(
             get_config_cache().applied_version,
-            slot_versions.versions(),
+            generations.versions(supervisor.slot_labels()),
             follower.is_pushed,
             get_config_cache().unreadable,
         )
@@ -122,7 +124,8 @@ def run_host(
             beat(connection, host_id, name=host_name, pid=os.getpid(), workers=slots, config=config)
 
     def on_config(snapshot: Snapshot) -> None:
-        slot_versions.advance(snapshot)
+        if generations.advance(snapshot):
+            supervisor.renew("configuration")
         keeper.hasten("beat")
 
     follower = ConfigurationFollower(services, name="host", on_change=on_config)

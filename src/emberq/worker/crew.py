@@ -37,6 +37,7 @@ def make_crew(
     shutdown_grace_seconds: Callable[[], float],
     prepare: Callable[[], None] | None = None,
     on_death: Death | None = None,
+    label: Callable[[], str] = str,
 ) -> Supervisor:
     """Put N worker slots, and processes beside them, under a supervisor.
 
@@ -49,6 +50,7 @@ def make_crew(
         shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
         prepare: Called first in every forked process.
         on_death: Called with the name of a worker that died.
+        label: Says what a generation that begins now is made of.
     """
     host_name = socket.gethostname()
 
@@ -71,6 +73,7 @@ def make_crew(
         shutdown_grace_seconds=shutdown_grace_seconds,
         prepare=prepare,
         on_death=on_death,
+        label=label,
     )
 
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberq.config.assembly import assemble
-from emberq.config.generation import SlotVersions, generation_key
+from emberq.config.generation import GenerationVersions, generation_key
 from emberq.config.runtime import EVERYBODY, Applies, RuntimeSettings, is_host_wide, settings_that_apply
 from emberq.config.snapshot import Snapshot, Unreadable
 
@@ -59,38 +59,34 @@ def test_models_and_what_slots_read_at_their_start_need_a_new_generation() -> No
         assert generation_key(Snapshot(1, made)) != generation_key(Snapshot(1)), key
 
 
-def test_slots_follow_every_version_that_needs_no_new_generation() -> None:
-    slots = SlotVersions(2, snapshot(3))
-    slots.advance(snapshot(4, rag_chunk_size=300))
-    assert slots.versions() == [4, 4]
+def test_workers_follow_every_version_that_needs_no_new_generation() -> None:
+    made = GenerationVersions(snapshot(3))
+    assert not made.advance(snapshot(4, rag_chunk_size=300))
+    assert made.versions([generation_key(snapshot(3))] * 2) == [4, 4]
 
 
-def test_slots_stay_behind_until_their_generation_is_replaced_one_by_one() -> None:
-    slots = SlotVersions(3, snapshot(3))
-    slots.advance(snapshot(4, rag_top_k=9))
-    newest = snapshot(5, horse_max_jobs=5)
-    slots.advance(newest)
-    slots.advance(snapshot(6, horse_max_jobs=5, rag_top_k=8))
-    assert slots.versions() == [4, 4, 4]
-    assert slots.needs_new_generation(1)
-    slots.started(1, newest)
-    assert slots.versions() == [6, 4, 4]
-    slots.started(3, newest)
-    assert slots.versions() == [6, 4, 6]
-    assert not slots.needs_new_generation(3)
+def test_workers_stay_behind_until_they_are_of_the_new_generation() -> None:
+    old, new = generation_key(snapshot()), generation_key(snapshot(horse_max_jobs=5))
+    made = GenerationVersions(snapshot(3))
+    assert not made.advance(snapshot(4, rag_top_k=9))
+    assert made.advance(snapshot(5, horse_max_jobs=5))
+    assert not made.advance(snapshot(6, horse_max_jobs=5, rag_top_k=8))
+    assert made.versions([old, old, old]) == [4, 4, 4]
+    assert made.versions([new, old, new]) == [6, 4, 6]
+    assert made.versions(["", "never made"]) == [0, 0]
 
 
-def test_a_rollback_to_the_old_generations_settings_needs_no_replacement() -> None:
-    slots = SlotVersions(1, snapshot(1))
-    slots.advance(snapshot(2, own={MODEL: "other"}))
-    assert slots.versions() == [1]
-    slots.advance(snapshot(3))
-    assert slots.versions() == [3]
+def test_a_rollback_makes_workers_of_the_old_generation_apply_the_newest_version() -> None:
+    made = GenerationVersions(snapshot(1))
+    assert made.advance(snapshot(2, own={MODEL: "other"}))
+    assert made.versions([generation_key(snapshot())]) == [1]
+    assert made.advance(snapshot(3))
+    assert made.versions([generation_key(snapshot())]) == [3]
 
 
-def test_a_slot_that_started_without_a_value_it_cannot_read_applies_nothing() -> None:
+def test_with_a_value_that_cannot_be_read_no_version_is_applied() -> None:
     broken = Snapshot(4, unreadable=(Unreadable("rag_embedding_api_key", "", "sealed"),))
-    slots = SlotVersions(1, broken)
-    assert slots.versions() == [0]
-    slots.advance(snapshot(5))
-    assert slots.versions() == [5]
+    made = GenerationVersions(broken)
+    assert made.versions([generation_key(broken)]) == [0]
+    made.advance(snapshot(5))
+    assert made.versions([generation_key(broken)]) == [5]
