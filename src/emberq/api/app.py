@@ -16,6 +16,7 @@ from fastapi.responses import RedirectResponse
 from emberq.api.metrics import REQUEST_SECONDS
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from emberq.api.routes import collections, events, files, health, jobs, keys, pauses, settings, status
+from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
 from emberq.errors import InvalidRequest
 from emberq.store.services import get_services
@@ -37,16 +38,20 @@ def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> 
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        keeper = threading.Thread(
-            target=Keeper(get_services()).run, args=(stop,), name="emberq-keeper", daemon=True
-        )
+        bodies = {"emberq-config": ConfigurationFollower(get_services(), name="api").run}
         if keep:
-            keeper.start()
+            bodies["emberq-keeper"] = Keeper(get_services()).run
+        threads = [
+            threading.Thread(target=body, args=(stop,), name=name, daemon=True)
+            for name, body in bodies.items()
+        ]
+        for thread in threads:
+            thread.start()
         ready()
         yield
         stop.set()
-        if keep:
-            keeper.join(timeout=_SHUTDOWN_SECONDS)
+        for thread in threads:
+            thread.join(timeout=_SHUTDOWN_SECONDS)
 
     app = FastAPI(
         title="emberq",

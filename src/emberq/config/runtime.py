@@ -8,30 +8,57 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from emberq.errors import SettingInvalid
 
-__all__ = ["Applies", "RuntimeSettings", "applies", "is_secret", "setting_fields", "validate_setting"]
+__all__ = [
+    "EVERYBODY",
+    "Applies",
+    "RuntimeSettings",
+    "applies",
+    "is_host_wide",
+    "is_secret",
+    "require_setting",
+    "settings_that_apply",
+]
+
+#: The tenant of values that hold for all.
+EVERYBODY = ""
 
 
 class Applies(StrEnum):
-    """What it takes until a changed setting is in force."""
+    """What it takes until a changed setting is in force.
+
+    `now`: nothing, the next request uses it. `next_job`: every job that starts from now on uses it, a
+    running one keeps what it started with. `new_generation`: workers read it when they start, so they
+    are replaced one by one, between jobs, by a generation that was preloaded beside the old one.
+    """
 
     NOW = "now"
     NEXT_JOB = "next_job"
     NEW_GENERATION = "new_generation"
 
 
-def _setting(default: Any, description: str, *, applies: Applies = Applies.NEXT_JOB, **limits: Any) -> Any:
-    return Field(default, description=description, json_schema_extra={"applies": applies.value}, **limits)
+def _setting(
+    default: Any,
+    description: str,
+    *,
+    applies: Applies = Applies.NEXT_JOB,
+    host_wide: bool = False,
+    **limits: Any,
+) -> Any:
+    """Declare a setting; a `host_wide` one is read once per host, so a tenant's own value changes nothing."""
+    extra: dict[str, Any] = {"applies": applies.value, "host_wide": host_wide}
+    return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 class RuntimeSettings(BaseModel):
     """Settings kept in the table `settings`, changed by CLI, API or dashboard, per tenant or for all."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # An error names the reason, never the value: it may be a secret.
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     rag_embedding_engine: Literal["local", "openai"] = _setting(
         "local", "Where vectors are made.", applies=Applies.NEW_GENERATION
@@ -60,7 +87,37 @@ class RuntimeSettings(BaseModel):
     job_retry_delay: float = _setting(
         60.0, "Seconds before the first retry; doubles each time.", ge=0, le=86400
     )
-    stall_timeout: float = _setting(300.0, "Seconds without progress before a job is ended.", gt=0)
+    stall_timeout: float = _setting(
+        300.0,
+        "Seconds without progress before a job is ended.",
+        applies=Applies.NEW_GENERATION,
+        host_wide=True,
+        gt=0,
+    )
+    job_memory_limit: int = _setting(
+        0,
+        "Bytes of address space a job may take on top of what its horse has; 0 is no limit.",
+        applies=Applies.NEW_GENERATION,
+        host_wide=True,
+        ge=0,
+        le=1 << 50,
+    )
+    job_cpu_limit: float = _setting(
+        0.0,
+        "CPU seconds a job may use; 0 is no limit.",
+        applies=Applies.NEW_GENERATION,
+        host_wide=True,
+        ge=0,
+        le=7 * 86400,
+    )
+    job_max_processes: int = _setting(
+        64,
+        "Processes a job may have at once, its horse among them; 0 is no limit.",
+        applies=Applies.NEW_GENERATION,
+        host_wide=True,
+        ge=0,
+        le=65536,
+    )
     max_file_size: int = _setting(
         200 * 1024 * 1024, "Largest upload, in bytes.", applies=Applies.NOW, ge=1, le=1 << 40
     )
@@ -77,11 +134,58 @@ class RuntimeSettings(BaseModel):
     tenant_max_pending: int = _setting(
         100_000, "Most jobs of a tenant that wait; more are refused.", applies=Applies.NOW, ge=1
     )
-    horse_max_jobs: int = _setting(1000, "Jobs a horse runs before it is replaced.", ge=1)
-    horse_max_memory_growth: int = _setting(
-        512 * 1024 * 1024, "Private bytes a horse may grow over its baseline.", ge=1024 * 1024
+    horse_max_jobs: int = _setting(
+        1000,
+        "Jobs a horse runs before it is replaced.",
+        applies=Applies.NEW_GENERATION,
+        host_wide=True,
+        ge=1,
     )
-    config_ttl: float = _setting(300.0, "Seconds a cached configuration is trusted at most.", ge=1)
+    horse_max_memory_growth: int = _setting(
+        512 * 1024 * 1024,
+        "Private bytes a horse may grow over its baseline.",
+        applies=Applies.NEW_GENERATION,
+        host_wide=True,
+        ge=1024 * 1024,
+    )
+    shutdown_grace: float = _setting(
+        30.0,
+        "Seconds that running jobs get when a host is told to stop.",
+        applies=Applies.NOW,
+        host_wide=True,
+        ge=0,
+        le=86400,
+    )
+    config_ttl: float = _setting(
+        300.0,
+        "Seconds a configuration that nobody confirmed is trusted.",
+        applies=Applies.NOW,
+        host_wide=True,
+        ge=1,
+        le=86400,
+    )
+
+    @field_validator("rag_embedding_model", "rag_reranking_model", "rag_embedding_api_base_url")
+    @classmethod
+    def _check_text(cls, value: str) -> str:
+        if not value.isprintable():
+            msg = "must be one line of printable characters"
+            raise ValueError(msg)
+        return value
+
+    @field_validator("rag_embedding_api_key")
+    @classmethod
+    def _check_secret(cls, value: SecretStr) -> SecretStr:
+        cls._check_text(value.get_secret_value())
+        return value
+
+    @field_validator("rag_embedding_api_base_url")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        if value and not value.startswith(("http://", "https://")):
+            msg = "must begin with http:// or https://"
+            raise ValueError(msg)
+        return value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:
@@ -94,16 +198,25 @@ class RuntimeSettings(BaseModel):
         return self
 
 
-def setting_fields() -> dict[str, FieldInfo]:
-    """Return every setting's field by its name."""
-    return dict(RuntimeSettings.model_fields)
-
-
 def _field(key: str) -> FieldInfo:
     try:
         return RuntimeSettings.model_fields[key]
     except KeyError:
         raise SettingInvalid(f"There is no setting named {key!r}.") from None
+
+
+def require_setting(key: str) -> None:
+    """Refuse the name of a setting that does not exist.
+
+    Raises:
+        SettingInvalid: Says so.
+    """
+    _field(key)
+
+
+def _declared(key: str, name: str) -> Any:
+    extra = _field(key).json_schema_extra
+    return extra[name] if isinstance(extra, dict) else None
 
 
 def applies(key: str) -> Applies:
@@ -112,8 +225,21 @@ def applies(key: str) -> Applies:
     Raises:
         SettingInvalid: If there is no such setting.
     """
-    extra = _field(key).json_schema_extra
-    return Applies(str(extra["applies"])) if isinstance(extra, dict) else Applies.NEXT_JOB
+    return Applies(_declared(key, "applies"))
+
+
+def settings_that_apply(when: Applies) -> list[str]:
+    """Return the names of the settings whose change needs this."""
+    return [key for key in RuntimeSettings.model_fields if applies(key) is when]
+
+
+def is_host_wide(key: str) -> bool:
+    """Tell whether the setting is read once per host, so that a tenant's own value changes nothing.
+
+    Raises:
+        SettingInvalid: If there is no such setting.
+    """
+    return bool(_declared(key, "host_wide"))
 
 
 def is_secret(key: str) -> bool:
@@ -123,27 +249,3 @@ def is_secret(key: str) -> bool:
         SettingInvalid: If there is no such setting.
     """
     return _field(key).annotation is SecretStr
-
-
-def validate_setting(key: str, value: Any, current: RuntimeSettings) -> Any:
-    """Check one new value, together with the settings in force.
-
-    Args:
-        key: The setting's name.
-        value: The new value; numbers and booleans may come as text.
-        current: The settings it would join.
-
-    Returns:
-        The value in its own type; a secret as plain text, to be sealed by the caller.
-
-    Raises:
-        SettingInvalid: If there is no such setting, or the value is not allowed; says why.
-    """
-    _field(key)
-    merged = {**{name: getattr(current, name) for name in RuntimeSettings.model_fields}, key: value}
-    try:
-        checked = getattr(RuntimeSettings.model_validate(merged), key)
-    except ValidationError as exc:
-        reasons = "; ".join(error["msg"].removeprefix("Value error, ") for error in exc.errors())
-        raise SettingInvalid(f"{key}: {reasons}.") from None
-    return checked.get_secret_value() if isinstance(checked, SecretStr) else checked

@@ -1,17 +1,40 @@
-"""Versioned, immutable configuration snapshots and the cache that workers read them from."""
+"""Versioned, immutable configuration snapshots, as jobs get them."""
 
 from __future__ import annotations
 
-import threading
-import time
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
+from emberq.config.cache import Load, SnapshotCache
 from emberq.config.runtime import RuntimeSettings
 
-__all__ = ["Snapshot", "SnapshotCache", "configure_worker_config", "get_worker_config"]
+__all__ = [
+    "Snapshot",
+    "Unreadable",
+    "configure_worker_config",
+    "get_config_cache",
+    "get_worker_config",
+    "pinned_config",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A stored value that this process cannot use.
+
+    Attributes:
+        key: The setting; `""` if it is a combination.
+        tenant: Whose value it is; `""` for everybody's.
+        reason: Why, without the value.
+    """
+
+    key: str
+    tenant: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +45,13 @@ class Snapshot:
         version: Grows by one with every change; 0 before the first.
         settings: The settings that hold for everybody.
         overrides: Values that single tenants changed, by tenant.
+        unreadable: Stored values that could not be used; their defaults stand in for them.
     """
 
     version: int
     settings: RuntimeSettings = field(default_factory=RuntimeSettings)
     overrides: Mapping[str, Mapping[str, Any]] = field(default_factory=lambda: MappingProxyType({}))
+    unreadable: tuple[Unreadable, ...] = ()
 
     def for_tenant(self, tenant: str) -> RuntimeSettings:
         """Return the settings in force for a tenant."""
@@ -34,64 +59,66 @@ class Snapshot:
         return self.settings.model_copy(update=dict(own)) if own else self.settings
 
 
-class SnapshotCache:
-    """Keep one snapshot and load it anew only when it is known to be old.
+@dataclass(slots=True)
+class _Pin:
+    """The snapshot of one job, taken when the job first asks."""
 
-    Invariant: `get` never returns a snapshot older than the newest version the cache was told of,
-    nor one loaded longer ago than its own `config_ttl`.
-    """
-
-    def __init__(self, load: Callable[[], Snapshot]) -> None:
-        """Take the function that reads the settings as they are now."""
-        self._load = load
-        self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
-        self._loaded_at = 0.0
-        #: How often the configuration was built; one per version in a healthy worker.
-        self.builds = 0
-
-    def get(self, *, version: int | None = None) -> Snapshot:
-        """Return the snapshot, at least as new as `version` if that is given."""
-        with self._lock:
-            known = self._snapshot
-            if known is not None and not self._is_old(known, version):
-                return known
-            self._snapshot = self._load()
-            self._loaded_at = time.monotonic()
-            self.builds += 1
-            return self._snapshot
-
-    def invalidate(self) -> None:
-        """Make the next `get` load the settings anew."""
-        with self._lock:
-            self._snapshot = None
-
-    def _is_old(self, known: Snapshot, version: int | None) -> bool:
-        if version is not None and known.version < version:
-            return True
-        return time.monotonic() - self._loaded_at > known.settings.config_ttl
+    snapshot: Snapshot | None = None
 
 
-_worker_config: SnapshotCache | None = None
+_cache: SnapshotCache | None = None
+_pin: ContextVar[_Pin | None] = ContextVar("emberq_config_pin", default=None)
 
 
-def configure_worker_config(load: Callable[[], Snapshot]) -> SnapshotCache:
-    """Tell this process where its configuration comes from; called once, before the fork."""
-    global _worker_config  # noqa: PLW0603 - one configuration per process is the point
-    _worker_config = SnapshotCache(load)
-    return _worker_config
-
-
-def get_worker_config(*, version: int | None = None) -> Snapshot:
-    """Return the worker's configuration: built once, shared by every job of the process.
+def configure_worker_config(load: Load, *, reload: Load | None = None) -> SnapshotCache:
+    """Tell this process, and those it will fork, where the configuration comes from.
 
     Args:
-        version: The version a job was claimed under; an older cached snapshot is loaded anew.
+        load: Reads the settings as they were at a version, or as they are now.
+        reload: The same without trying again, for when an older snapshot will do.
+    """
+    global _cache  # noqa: PLW0603 - one configuration per process is the point
+    _cache = SnapshotCache(load, reload=reload)
+    return _cache
+
+
+def get_config_cache() -> SnapshotCache:
+    """Return the process's configuration cache.
 
     Raises:
         RuntimeError: If `configure_worker_config` was not called in this process or before its fork.
     """
-    if _worker_config is None:
+    if _cache is None:
         msg = "The worker configuration has no source: call configure_worker_config() first."
         raise RuntimeError(msg)
-    return _worker_config.get(version=version)
+    return _cache
+
+
+def get_worker_config(*, version: int | None = None) -> Snapshot:
+    """Return the configuration: built once per version, shared by every job of the process.
+
+    Within a job it is always the same snapshot, whatever changes meanwhile.
+
+    Args:
+        version: The version a job was claimed under; exactly that one is returned.
+
+    Raises:
+        RuntimeError: If `configure_worker_config` was not called in this process or before its fork.
+        DatabaseUnavailable: If it must be read, and the database is away.
+    """
+    pin = _pin.get()
+    if pin is None:
+        return get_config_cache().get(version=version)
+    if pin.snapshot is None or (version is not None and pin.snapshot.version != version):
+        pin.snapshot = get_config_cache().get(version=version)
+    return pin.snapshot
+
+
+@contextlib.contextmanager
+def pinned_config() -> Iterator[None]:
+    """Give everything in the block, one job, the same snapshot; warm horses run every job in one."""
+    token = _pin.set(_Pin())
+    try:
+        yield
+    finally:
+        _pin.reset(token)

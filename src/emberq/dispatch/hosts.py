@@ -13,14 +13,15 @@ from pydantic import SecretStr
 from rq.serializers import JSONSerializer
 
 from emberq.config.environment import Environment
-from emberq.config.snapshot import get_worker_config
+from emberq.config.generation import GenerationVersions, generation_key
+from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
+from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
 from emberq.dispatch.recover import on_horse_death, take_over
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
-from emberq.store.leases import BEAT_SECONDS, beat, release_host
+from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, release_host
 from emberq.store.services import Services, configure_services
-from emberq.store.settings import settings_version
 from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.crew import make_crew
 from emberq.worker.policy import HorsePolicy
@@ -37,8 +38,6 @@ log = get_logger(__name__)
 DOCUMENT_RESOURCES = "emberq.pipeline.resources"
 #: RQ's own worker lease; short, so that its registry forgets a dead worker soon.
 _WORKER_TTL_SECONDS = 60
-#: Seconds that running jobs get on SIGTERM before they are given back.
-_SHUTDOWN_GRACE_SECONDS = 30.0
 #: Seconds between RQ's own clean-ups of its registries.
 _MAINTENANCE_SECONDS = 60
 
@@ -95,26 +94,51 @@ def run_host(
             horse_max_jobs=settings.horse_max_jobs,
             horse_max_memory_growth=settings.horse_max_memory_growth,
             stall_timeout=settings.stall_timeout,
+            job_memory_limit=settings.job_memory_limit,
+            job_cpu_limit=settings.job_cpu_limit,
+            job_max_processes=settings.job_max_processes,
         )
         return worker
 
+    # Read before the fork: the preloader, and so every horse, starts with this snapshot.
+    loaded = get_worker_config()
     supervisor = make_crew(
         make_worker,
         slots=slots,
         modules=[DOCUMENT_RESOURCES, *preload],
         roles=roles,
         services=beside,
-        shutdown_grace_seconds=lambda: _SHUTDOWN_GRACE_SECONDS,
+        shutdown_grace_seconds=lambda: get_worker_config().settings.shutdown_grace,
         prepare=services.database.after_fork,
         configuration=_configuration(services),
         on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
+        label=lambda: generation_key(get_worker_config()),
     )
     services.database.close()
     supervisor.start()
     keeper = Keeper(services)
-    keeper.add("beat", BEAT_SECONDS, lambda: _beat(services, host_id, host_name, slots))
+    generations = GenerationVersions(loaded)
+
+    def send_beat() -> None:
+        config = HostConfig(
+            get_config_cache().applied_version,
+            generations.versions(supervisor.slot_labels()),
+            follower.is_pushed,
+            get_config_cache().unreadable,
+        )
+        with services.database.transaction() as connection:
+            beat(connection, host_id, name=host_name, pid=os.getpid(), workers=slots, config=config)
+
+    def on_config(snapshot: Snapshot) -> None:
+        if generations.advance(snapshot):
+            supervisor.renew("configuration")
+        keeper.hasten("beat")
+
+    follower = ConfigurationFollower(services, name="host", on_change=on_config)
+    keeper.add("beat", BEAT_SECONDS, send_beat)
 
     def on_tick() -> None:
+        follower.tick()
         keeper.tick()
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
@@ -125,6 +149,7 @@ def run_host(
     if ready is not None:
         ready()
     code = supervisor.run(tick=on_tick)
+    follower.close()
     _release(services, host_id)
     return code
 
@@ -160,21 +185,6 @@ def _configuration(services: Services) -> Configuration:
             "redis_url": services.redis_url,
         },
     )
-
-
-def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None:
-    with services.database.transaction() as connection:
-        newest = settings_version(connection)
-    config = get_worker_config(version=newest)
-    with services.database.transaction() as connection:
-        beat(
-            connection,
-            host_id,
-            name=name,
-            pid=os.getpid(),
-            workers=slots,
-            config_version=config.version,
-        )
 
 
 def _release(services: Services, host_id: uuid.UUID) -> None:

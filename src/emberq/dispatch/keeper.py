@@ -44,6 +44,10 @@ class Keeper:
         """Add a duty of the process itself, such as the host's beat; it comes first."""
         self._duties.insert(0, (name, every_seconds, duty))
 
+    def hasten(self, name: str) -> None:
+        """Make a duty due at the next tick."""
+        self._due.pop(name, None)
+
     def tick(self) -> None:
         """Do what is due."""
         for name, every_seconds, duty in self._duties:

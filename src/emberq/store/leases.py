@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
+from emberq.config.snapshot import Unreadable
 from emberq.store.tables import Host, Job, JobState
 
 __all__ = [
     "BEAT_SECONDS",
     "LEASE_SECONDS",
+    "HostConfig",
     "beat",
     "jobs_of_worker",
     "list_hosts",
@@ -29,17 +34,45 @@ LEASE_SECONDS = 8.0
 _FORGET_SECONDS = 3600.0
 
 
+@dataclass(frozen=True, slots=True)
+class HostConfig:
+    """What a host says about its configuration.
+
+    Attributes:
+        version: The newest one its main process has read.
+        applied_versions: The one each worker slot applies.
+        is_pushed: Whether it hears of changes at once.
+        unreadable: What of the newest one it cannot read.
+    """
+
+    version: int = 0
+    applied_versions: Sequence[int] = ()
+    is_pushed: bool = False
+    unreadable: Sequence[Unreadable] = ()
+
+
 def beat(
-    connection: Connection, host_id: uuid.UUID, *, name: str, pid: int, workers: int, config_version: int = 0
+    connection: Connection,
+    host_id: uuid.UUID,
+    *,
+    name: str,
+    pid: int,
+    workers: int,
+    config: HostConfig | None = None,
 ) -> None:
     """Renew the host's lease, and make its row the first time."""
     now: Any = func.now()
+    config = config or HostConfig()
+    unreadable = [dataclasses.asdict(one) for one in config.unreadable]
     values = {
         "id": host_id,
         "name": name,
         "pid": pid,
         "workers": workers,
-        "config_version": config_version,
+        "config_version": config.version,
+        "applied_versions": list(config.applied_versions),
+        "config_push": config.is_pushed,
+        "config_unreadable": {"items": unreadable} if unreadable else None,
         "beat_at": now,
         "lease_until": now + timedelta(seconds=LEASE_SECONDS),
     }

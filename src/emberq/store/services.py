@@ -46,14 +46,22 @@ class Services:
         return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
 
     @retry_db_operation()
-    def load_snapshot(self) -> Snapshot:
-        """Read the run-time settings as they are now.
+    def load_snapshot(self, version: int | None = None) -> Snapshot:
+        """Read the run-time settings as they were at a version, or as they are now.
 
         Raises:
             DatabaseUnavailable: If PostgreSQL stays away.
         """
+        return self.read_snapshot(version)
+
+    def read_snapshot(self, version: int | None = None) -> Snapshot:
+        """Do the same without trying again.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL is away.
+        """
         with self.database.transaction() as connection:
-            return load_snapshot(connection, self.sealer)
+            return load_snapshot(connection, self.sealer, version)
 
 
 _services: Services | None = None
@@ -80,7 +88,7 @@ def configure_services(environment: Environment, *, database_url: str, redis_url
         data_dir=environment.data_dir,
         environment=environment,
     )
-    configure_worker_config(_services.load_snapshot)
+    configure_worker_config(_services.load_snapshot, reload=_services.read_snapshot)
     return _services
 
 

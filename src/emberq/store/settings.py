@@ -1,41 +1,84 @@
-"""Run-time settings in the database: versioned, with history, secrets sealed."""
+"""Run-time settings in the database: the newest ones, those of any version, and their history."""
 
 from __future__ import annotations
 
-from types import MappingProxyType
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, text
-from sqlalchemy.dialects.postgresql import insert as pg_insert
+from sqlalchemy import Connection, RowMapping, func, select, true
+from sqlalchemy.dialects.postgresql import distinct_on
 
-from emberq.config.runtime import RuntimeSettings, is_secret, validate_setting
-from emberq.config.snapshot import Snapshot
+from emberq.config.assembly import assemble
+from emberq.config.runtime import RuntimeSettings
+from emberq.config.snapshot import Snapshot, Unreadable
+from emberq.errors import SettingInvalid
 from emberq.store.secrets import Sealer
 from emberq.store.tables import Setting, SettingChange
 
-__all__ = ["EVERYBODY", "list_changes", "load_snapshot", "set_setting", "settings_version", "unset_setting"]
+__all__ = [
+    "SETTINGS_CHANNEL",
+    "Stored",
+    "list_changes",
+    "load_snapshot",
+    "make_snapshot",
+    "read_stored",
+    "read_stored_at",
+    "settings_version",
+    "unseal_values",
+]
 
-#: The tenant column of settings that hold for all.
-EVERYBODY = ""
-#: Channel of NOTIFY after a change.
-_CHANNEL = "emberq_settings"
+#: Channel of NOTIFY; the payload of a change is its version.
+SETTINGS_CHANNEL = "emberq_settings"
+
+#: Values as they lie in the database, by tenant and key: `{"value": …}` or `{"sealed": "…"}`.
+Stored = Mapping[tuple[str, str], dict[str, Any]]
 
 
-def load_snapshot(connection: Connection, sealer: Sealer) -> Snapshot:
+def load_snapshot(connection: Connection, sealer: Sealer, version: int | None = None) -> Snapshot:
     """Read all settings as one immutable snapshot.
 
+    Args:
+        connection: Where to read.
+        sealer: Unseals the secrets; what it cannot is named in the snapshot and has its default.
+        version: A version of the past; the newest if left out.
+
     Raises:
-        SettingInvalid: If a secret was sealed with a key that is not at hand.
+        SettingInvalid: If there is no such version.
     """
-    version = settings_version(connection)
+    if version is None:
+        newest, stored = read_stored(connection)
+        return make_snapshot(newest, stored, sealer)
+    return make_snapshot(version, read_stored_at(connection, version), sealer)
+
+
+def make_snapshot(version: int, stored: Stored, sealer: Sealer) -> Snapshot:
+    """Unseal, check and freeze stored values; settings this program does not know are left out."""
+    values, unreadable = unseal_values(stored, sealer)
+    return assemble(version, values, unreadable=unreadable)
+
+
+def unseal_values(stored: Stored, sealer: Sealer) -> tuple[dict[str, dict[str, Any]], list[Unreadable]]:
+    """Return the values by tenant and key, secrets unsealed but hidden, and what could not be unsealed."""
     values: dict[str, dict[str, Any]] = {}
-    for row in connection.execute(select(Setting.tenant, Setting.key, Setting.value)):
-        if row.key in RuntimeSettings.model_fields:
-            values.setdefault(row.tenant, {})[row.key] = _plain(row.value, sealer)
-    everybody = RuntimeSettings.model_validate(values.pop(EVERYBODY, {}))
-    overrides = {tenant: MappingProxyType(own) for tenant, own in values.items()}
-    return Snapshot(version=version, settings=everybody, overrides=MappingProxyType(overrides))
+    unreadable = []
+    for (tenant, key), one in stored.items():
+        if key not in RuntimeSettings.model_fields:
+            continue
+        try:
+            values.setdefault(tenant, {})[key] = _unseal(one, sealer)
+        except SettingInvalid as exc:
+            unreadable.append(Unreadable(key, tenant, exc.message.rstrip(".")))
+    return values, unreadable
+
+
+def _unseal(stored: object, sealer: Sealer) -> Any:
+    match stored:
+        case {"sealed": str(sealed)}:
+            return SecretStr(sealer.unseal(sealed))
+        case {"value": value}:
+            return value
+    raise SettingInvalid("The stored value has a form that this program does not know.")
 
 
 def settings_version(connection: Connection) -> int:
@@ -43,82 +86,43 @@ def settings_version(connection: Connection) -> int:
     return connection.execute(select(func.coalesce(func.max(SettingChange.version), 0))).scalar_one()
 
 
-def set_setting(
-    connection: Connection, sealer: Sealer, key: str, value: Any, *, tenant: str = EVERYBODY, changed_by: str
-) -> int:
-    """Check and store one setting and tell every process.
-
-    Returns:
-        The new configuration version.
-
-    Raises:
-        SettingInvalid: If the setting or the value is not allowed; nothing is stored then.
-    """
-    checked = validate_setting(key, value, load_snapshot(connection, sealer).for_tenant(tenant))
-    stored = {"sealed": sealer.seal(checked)} if is_secret(key) else {"value": checked}
-    old = _stored(connection, tenant, key)
-    statement = pg_insert(Setting).values(tenant=tenant, key=key, value=stored)
-    connection.execute(
-        statement.on_conflict_do_update(
-            index_elements=[Setting.tenant, Setting.key],
-            set_={"value": statement.excluded.value, "updated_at": func.now()},
+def read_stored(connection: Connection) -> tuple[int, Stored]:
+    """Return the newest version and its values, in one statement, so that they belong together."""
+    version = select(func.coalesce(func.max(SettingChange.version), 0).label("version")).subquery()
+    rows = connection.execute(
+        select(version.c.version, Setting.tenant, Setting.key, Setting.value).select_from(
+            version.outerjoin(Setting, true())
         )
-    )
-    return _record(connection, tenant, key, old=old, new=stored, changed_by=changed_by)
+    ).all()
+    return rows[0].version, {(row.tenant, row.key): row.value for row in rows if row.key is not None}
 
 
-def unset_setting(
-    connection: Connection, key: str, *, tenant: str = EVERYBODY, changed_by: str
-) -> int | None:
-    """Return a setting to its default.
-
-    Returns:
-        The new configuration version, nothing if the setting had its default already.
+def read_stored_at(connection: Connection, version: int) -> Stored:
+    """Return the values of a version of the past, from the history.
 
     Raises:
-        SettingInvalid: If there is no such setting.
+        SettingInvalid: If there is no such version.
     """
-    is_secret(key)
-    old = _stored(connection, tenant, key)
-    if old is None:
-        return None
-    connection.execute(delete(Setting).where(Setting.tenant == tenant, Setting.key == key))
-    return _record(connection, tenant, key, old=old, new=None, changed_by=changed_by)
+    newest = settings_version(connection)
+    if not 0 <= version <= newest:
+        raise SettingInvalid(
+            f"There is no configuration version {version}; the newest is {newest}.",
+            hint="`emberq config history` lists the versions; 0 stands for all defaults.",
+        )
+    rows = connection.execute(
+        select(SettingChange.tenant, SettingChange.key, SettingChange.new)
+        .ext(distinct_on(SettingChange.tenant, SettingChange.key))
+        .where(SettingChange.version <= version)
+        .order_by(SettingChange.tenant, SettingChange.key, SettingChange.version.desc())
+    )
+    return {(row.tenant, row.key): row.new for row in rows if row.new is not None}
 
 
 def list_changes(connection: Connection, *, limit: int = 100) -> list[RowMapping]:
     """Return the latest changes, newest first; sealed values stay sealed."""
     rows = connection.execute(
-        select(*SettingChange.__table__.c).order_by(SettingChange.version.desc()).limit(limit)
+        select(*SettingChange.__table__.c)
+        .order_by(SettingChange.version.desc(), SettingChange.tenant, SettingChange.key)
+        .limit(limit)
     )
     return list(rows.mappings())
-
-
-def _plain(stored: dict[str, Any], sealer: Sealer) -> Any:
-    return SecretStr(sealer.unseal(stored["sealed"])) if "sealed" in stored else stored["value"]
-
-
-def _stored(connection: Connection, tenant: str, key: str) -> dict[str, Any] | None:
-    return connection.execute(
-        select(Setting.value).where(Setting.tenant == tenant, Setting.key == key)
-    ).scalar_one_or_none()
-
-
-def _record(
-    connection: Connection,
-    tenant: str,
-    key: str,
-    *,
-    old: dict[str, Any] | None,
-    new: dict[str, Any] | None,
-    changed_by: str,
-) -> int:
-    version = connection.execute(
-        insert(SettingChange)
-        .values(tenant=tenant, key=key, old=old, new=new, changed_by=changed_by)
-        .returning(SettingChange.version)
-    ).scalar_one()
-    connection.execute(
-        text("SELECT pg_notify(:channel, :version)"), {"channel": _CHANNEL, "version": str(version)}
-    )
-    return version

@@ -68,6 +68,7 @@ class Base(DeclarativeBase):
         dict[str, Any]: JSONB,
         float: Double,
         list[str]: ARRAY(Text),
+        list[int]: ARRAY(BigInteger),
         datetime: DateTime(timezone=True),
         str: Text,
         int: BigInteger,
@@ -281,7 +282,14 @@ class Host(Base):
     started_at: Mapped[datetime] = mapped_column(server_default=_now)
     beat_at: Mapped[datetime] = mapped_column(server_default=_now)
     lease_until: Mapped[datetime]
+    #: The newest configuration the host's main process has read.
     config_version: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The version each worker slot applies, in the order of the slots.
+    applied_versions: Mapped[list[int]] = mapped_column(server_default=text("'{}'"))
+    #: Whether the host hears of changes at once; it asks every few seconds otherwise.
+    config_push: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: What of the newest configuration it cannot read: `{"items": [{key, tenant, reason}]}`.
+    config_unreadable: Mapped[dict[str, Any] | None]
 
 
 class Setting(Base):
@@ -297,16 +305,22 @@ class Setting(Base):
 
 
 class SettingChange(Base):
-    """The history of settings; its newest version is the configuration's version."""
+    """The history of settings: one version a change, with a row for each setting that it changed.
+
+    Versions are numbered without gaps, under a lock, so that they are committed in their order: who has
+    seen a version has seen all before it.
+    """
 
     __tablename__ = "settings_history"
 
-    version: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    tenant: Mapped[str]
-    key: Mapped[str]
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
     old: Mapped[dict[str, Any] | None]
     new: Mapped[dict[str, Any] | None]
     changed_by: Mapped[str]
+    #: What the change was, if it was no single one, e.g. `rollback to 7`.
+    note: Mapped[str | None]
     changed_at: Mapped[datetime] = mapped_column(server_default=_now)
 
 

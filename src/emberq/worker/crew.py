@@ -37,6 +37,7 @@ def make_crew(
     prepare: Callable[[], None] | None = None,
     configuration: Configuration | None = None,
     on_death: Death | None = None,
+    label: Callable[[], str] = str,
 ) -> Supervisor:
     """Put N worker slots, and processes beside them, under a supervisor.
 
@@ -50,6 +51,7 @@ def make_crew(
         prepare: Called first in every forked process.
         configuration: What a horse needs first where it is spawned instead of forked.
         on_death: Called with the name of a worker that died.
+        label: Says what a generation that begins now is made of.
     """
     host_name = socket.gethostname()
 
@@ -70,6 +72,7 @@ def make_crew(
         shutdown_grace_seconds=shutdown_grace_seconds,
         prepare=prepare,
         on_death=on_death,
+        label=label,
     )
 
 

@@ -39,6 +39,7 @@ class Generation:
         state: `loading`, then `ready`; `abandoned` when its processes do not come to serve; `lost` when
             the preloader died.
         failures: Processes of it that died before they served.
+        label: What it was made of, in its owner's words.
     """
 
     number: int
@@ -46,6 +47,7 @@ class Generation:
     preloader: Preloader
     state: Literal["loading", "ready", "abandoned", "lost"] = "loading"
     failures: int = field(default=0)
+    label: str = ""
 
     def note_failure(self) -> None:
         """Count a process that died before it served; too many, and the generation is given up."""
@@ -82,9 +84,18 @@ class Generations:
     Invariant: at most one is loading; those that nobody uses any more are ended, except the newest.
     """
 
-    def __init__(self, begin: Callable[[], Preloader], *, max_failed_loads: int) -> None:
-        """Take the function that begins a preloader, and how often in a row loading may fail for good."""
+    def __init__(
+        self, begin: Callable[[], Preloader], *, max_failed_loads: int, label: Callable[[], str] = str
+    ) -> None:
+        """Take what makes generations.
+
+        Args:
+            begin: Begins a preloader.
+            max_failed_loads: How often in a row loading may fail for good.
+            label: Says what a generation that begins now is made of.
+        """
         self._begin = begin
+        self._label = label
         self._max_failed_loads = max_failed_loads
         self._failed_loads = 0
         self._latest_number = 0
@@ -155,7 +166,8 @@ class Generations:
 
     def _add(self, reason: str) -> Generation:
         self._latest_number += 1
-        begun = Generation(self._latest_number, reason, self._begin())
+        label = self._label()
+        begun = Generation(self._latest_number, reason, self._begin(), label=label)
         self._all.append(begun)
         log.info(
             "generation_begun", generation=begun.number, reason=reason, preloader_pid=begun.preloader.pid

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from rq.timeouts import HorseMonitorTimeoutException
 
+from emberq.config.snapshot import pinned_config
 from emberq.errors import InternalError
 from emberq.telemetry.logs import get_logger
 from emberq.worker.connections import close_connections
@@ -244,7 +245,8 @@ def _run_job(worker: WarmWorker, frame: Frame) -> JobScope:
     execution = unpack_execution(worker, frame, job)
     worker.executions = {execution.id: execution} if execution else {}
     worker.prepared = frame["prepared"]
-    with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(worker.policy.for_job(job.meta)):
+    policy = worker.policy.for_job(job.meta)
+    with job_scope(rq_job=job.id, worker=worker.name) as scope, pinned_config(), limited(policy):
         # RQ's own horse passes what it has, too.
         worker.perform_job(job, unpack_queue(worker, frame), execution)  # type: ignore[arg-type]
     worker.executions.clear()

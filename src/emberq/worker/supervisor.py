@@ -64,6 +64,7 @@ class Supervisor:
         max_crashes: int = _MAX_CRASHES,
         prepare: Callable[[], None] | None = None,
         on_death: Death | None = None,
+        label: Callable[[], str] = str,
     ) -> None:
         """Describe what to keep alive.
 
@@ -78,6 +79,7 @@ class Supervisor:
             max_crashes: Deaths of one process in a row after which `run` gives up.
             prepare: Called first in every forked process, to forget what it must not share.
             on_death: Called when a worker's process died without being asked to.
+            label: Says what a generation that begins now is made of.
         """
         self._run_slot = run_slot
         self._grace_seconds = shutdown_grace_seconds
@@ -88,9 +90,11 @@ class Supervisor:
             *(Post(name, partial(self._start_service, name)) for name in services),
             *(Post(f"slot {number}", partial(self._start_slot, number)) for number in range(1, slots + 1)),
         ]
+        self._slot_posts = self._posts[len(services) :]
         self._generations = Generations(
             lambda: begin_preloader(roles, modules=modules, prepare=self._prepare_child),
             max_failed_loads=max_crashes,
+            label=label,
         )
         self._stop_requests = 0
         self._stop_requested_at = -_SAME_SIGNAL_SECONDS
@@ -101,6 +105,10 @@ class Supervisor:
         """The number of the newest generation that is ready."""
         newest = self._generations.newest
         return newest.number if newest is not None else 0
+
+    def slot_labels(self) -> list[str]:
+        """Return the label of each slot's generation, in the order of the slots; `""` for an empty slot."""
+        return [post.current.generation.label if post.current else "" for post in self._slot_posts]
 
     def start(self) -> None:
         """Load the resources and start everything; returns when all processes serve.

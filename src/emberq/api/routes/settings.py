@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Iterable
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, SecretStr
+from pydantic import BaseModel, Field, SecretStr
+from sqlalchemy import Connection
 
 from emberq.api.auth import Admin, ServicesDep
-from emberq.config.runtime import RuntimeSettings, applies, is_secret, setting_fields
-from emberq.config.snapshot import Snapshot, get_worker_config
+from emberq.config.runtime import (
+    EVERYBODY,
+    RuntimeSettings,
+    applies,
+    is_host_wide,
+    is_secret,
+    require_setting,
+)
+from emberq.config.snapshot import Snapshot, Unreadable, get_config_cache
 from emberq.errors import SettingInvalid
-from emberq.store.leases import list_hosts
-from emberq.store.settings import EVERYBODY, list_changes, set_setting, unset_setting
+from emberq.store.applied import applied_by_hosts
+from emberq.store.services import Services
+from emberq.store.setting_changes import change_settings, roll_back
+from emberq.store.settings import list_changes
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/settings", tags=["settings"])
+
+#: Whose values are meant; everybody's if left out.
+Tenant = Annotated[str, Query(max_length=200, description="A tenant's own values; everybody's if left out.")]
 
 
 class SettingOut(BaseModel):
@@ -28,8 +43,20 @@ class SettingOut(BaseModel):
     default: Any
     description: str
     applies: str
+    host_wide: bool
     secret: bool
     changed: bool
+    source: Literal["default", "everybody", "tenant"]
+    version: int
+
+
+class UnreadableOut(BaseModel):
+    """A stored value that cannot be used, and why."""
+
+    code: str = SettingInvalid.code
+    key: str
+    tenant: str
+    reason: str
 
 
 class SettingsOut(BaseModel):
@@ -37,6 +64,7 @@ class SettingsOut(BaseModel):
 
     version: int
     items: list[SettingOut]
+    unreadable: list[UnreadableOut]
 
 
 class ValueIn(BaseModel):
@@ -45,8 +73,21 @@ class ValueIn(BaseModel):
     value: Any
 
 
+class ChangesIn(BaseModel):
+    """Several changes that are checked together and made together."""
+
+    values: dict[str, Any] = Field(default_factory=dict, description="New values by setting.")
+    unset: list[str] = Field(default_factory=list, description="Settings that return to their default.")
+
+
+class RollbackIn(BaseModel):
+    """The version whose settings are wanted back; 0 stands for all defaults."""
+
+    version: int = Field(ge=0, lt=1 << 63)
+
+
 class ChangeOut(BaseModel):
-    """One change; secrets are shown as `***`."""
+    """One changed setting; secrets are shown as `***`."""
 
     version: int
     tenant: str
@@ -54,6 +95,7 @@ class ChangeOut(BaseModel):
     old: Any
     new: Any
     changed_by: str
+    note: str | None
     changed_at: datetime
 
 
@@ -63,28 +105,59 @@ class HistoryOut(BaseModel):
     items: list[ChangeOut]
 
 
+class HostStatusOut(BaseModel):
+    """How far the newest settings have come on one host."""
+
+    name: str
+    applied: int
+    workers: int
+    version: int
+    pushed: bool
+    unreadable: list[UnreadableOut]
+
+
 class StatusOut(BaseModel):
     """How far the newest settings have come: applied by `applied` of `workers` workers."""
 
     version: int
     applied: int
     workers: int
+    hosts: list[HostStatusOut]
+    unreadable: list[UnreadableOut]
 
 
-def _show(key: str, snapshot: Snapshot) -> SettingOut:
-    if key not in RuntimeSettings.model_fields:
-        raise SettingInvalid(f"There is no setting named {key!r}.")
-    field = setting_fields()[key]
-    value, default = getattr(snapshot.settings, key), field.default
+def _show(key: str, snapshot: Snapshot, tenant: str) -> SettingOut:
+    require_setting(key)
+    field = RuntimeSettings.model_fields[key]
+    value, default = getattr(snapshot.for_tenant(tenant), key), field.default
+    if key in snapshot.overrides.get(tenant, {}):
+        source: Literal["default", "everybody", "tenant"] = "tenant"
+    else:
+        source = "everybody" if key in snapshot.settings.model_fields_set else "default"
     return SettingOut(
         key=key,
         value=_visible(value),
         default=_visible(default),
         description=field.description or "",
         applies=applies(key),
+        host_wide=is_host_wide(key),
         secret=is_secret(key),
         changed=value != default,
+        source=source,
+        version=snapshot.version,
     )
+
+
+def _show_all(snapshot: Snapshot, tenant: str) -> SettingsOut:
+    return SettingsOut(
+        version=snapshot.version,
+        items=[_show(key, snapshot, tenant) for key in RuntimeSettings.model_fields],
+        unreadable=_show_unreadable(snapshot.unreadable),
+    )
+
+
+def _show_unreadable(found: Iterable[Unreadable]) -> list[UnreadableOut]:
+    return [UnreadableOut(**dataclasses.asdict(one)) for one in found]
 
 
 def _visible(value: Any) -> Any:
@@ -93,23 +166,67 @@ def _visible(value: Any) -> Any:
     return value
 
 
+def _changed(services: Services, change: Callable[[Connection], int]) -> Snapshot:
+    """Make a change and return the settings after it; this process applies them from its next request on."""
+    with services.database.transaction() as connection:
+        version = change(connection)
+    get_config_cache().newest.announce(version)
+    return services.load_snapshot(version)
+
+
 @router.get("")
-def list_all(_caller: Admin, services: ServicesDep) -> SettingsOut:
+def list_all(_caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingsOut:
     """List all settings."""
-    snapshot = services.load_snapshot()
-    return SettingsOut(version=snapshot.version, items=[_show(key, snapshot) for key in setting_fields()])
+    return _show_all(services.load_snapshot(), tenant)
+
+
+@router.put("")
+def change_several(
+    body: ChangesIn, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY
+) -> SettingsOut:
+    """Change several settings as one version, all or none."""
+
+    def change(connection: Connection) -> int:
+        return change_settings(
+            connection,
+            services.sealer,
+            body.values,
+            unset=body.unset,
+            tenant=tenant,
+            changed_by=caller.tenant,
+        )
+
+    return _show_all(_changed(services, change), tenant)
+
+
+@router.delete("")
+def unset_all(caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingsOut:
+    """Return all settings to their defaults, or a tenant's to everybody's."""
+    return change_several(ChangesIn(unset=list(RuntimeSettings.model_fields)), caller, services, tenant)
 
 
 @router.get("/status")
 def status(_caller: Admin, services: ServicesDep) -> StatusOut:
-    """Tell how many workers apply the newest settings."""
-    version = services.load_snapshot().version
+    """Tell how many workers apply the newest settings, and what of them cannot be read where."""
+    snapshot = services.load_snapshot()
     with services.database.transaction() as connection:
-        hosts = [host for host in list_hosts(connection) if host["alive"]]
+        hosts = applied_by_hosts(connection, snapshot.version)
     return StatusOut(
-        version=version,
-        applied=sum(host["workers"] for host in hosts if host["config_version"] >= version),
-        workers=sum(host["workers"] for host in hosts),
+        version=snapshot.version,
+        applied=sum(host.applied for host in hosts),
+        workers=sum(host.workers for host in hosts),
+        hosts=[
+            HostStatusOut(
+                name=host.name,
+                applied=host.applied,
+                workers=host.workers,
+                version=host.version,
+                pushed=host.is_pushed,
+                unreadable=_show_unreadable(host.unreadable),
+            )
+            for host in hosts
+        ],
+        unreadable=_show_unreadable(snapshot.unreadable),
     )
 
 
@@ -131,25 +248,33 @@ def _shown(stored: dict[str, Any] | None) -> Any:
     return "***" if "sealed" in stored else stored["value"]
 
 
+@router.post("/rollback")
+def rollback(body: RollbackIn, caller: Admin, services: ServicesDep) -> SettingsOut:
+    """Make all settings, of all tenants, what they were at a version; that is a new version itself."""
+
+    def change(connection: Connection) -> int:
+        return roll_back(connection, services.sealer, body.version, changed_by=caller.tenant)
+
+    return _show_all(_changed(services, change), EVERYBODY)
+
+
 @router.get("/{key}")
-def show(key: str, _caller: Admin, services: ServicesDep) -> SettingOut:
+def show(key: str, _caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingOut:
     """Show one setting."""
-    return _show(key, services.load_snapshot())
+    return _show(key, services.load_snapshot(), tenant)
 
 
 @router.put("/{key}")
-def change(key: str, body: ValueIn, caller: Admin, services: ServicesDep) -> SettingOut:
+def change(
+    key: str, body: ValueIn, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY
+) -> SettingOut:
     """Change a setting; a value that is not allowed is refused with the reason and nothing changes."""
-    with services.database.transaction() as connection:
-        version = set_setting(
-            connection, services.sealer, key, body.value, tenant=EVERYBODY, changed_by=caller.tenant
-        )
-    return _show(key, get_worker_config(version=version))
+    change_several(ChangesIn(values={key: body.value}), caller, services, tenant)
+    return show(key, caller, services, tenant)
 
 
 @router.delete("/{key}")
-def unset(key: str, caller: Admin, services: ServicesDep) -> SettingOut:
-    """Return a setting to its default."""
-    with services.database.transaction() as connection:
-        version = unset_setting(connection, key, tenant=EVERYBODY, changed_by=caller.tenant)
-    return _show(key, get_worker_config(version=version))
+def unset(key: str, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingOut:
+    """Return a setting to its default, or a tenant's to everybody's."""
+    change_several(ChangesIn(unset=[key]), caller, services, tenant)
+    return show(key, caller, services, tenant)

@@ -55,6 +55,14 @@ def upgrade() -> None:
         sa.Column("beat_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("lease_until", sa.DateTime(timezone=True), nullable=False),
         sa.Column("config_version", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column(
+            "applied_versions",
+            postgresql.ARRAY(sa.BigInteger()),
+            server_default=sa.text("'{}'"),
+            nullable=False,
+        ),
+        sa.Column("config_push", sa.Boolean(), server_default=sa.text("false"), nullable=False),
+        sa.Column("config_unreadable", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.PrimaryKeyConstraint("id"),
     )
     op.create_table(
@@ -77,14 +85,15 @@ def upgrade() -> None:
     )
     op.create_table(
         "settings_history",
-        sa.Column("version", sa.BigInteger(), sa.Identity(always=True), nullable=False),
+        sa.Column("version", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("key", sa.Text(), nullable=False),
         sa.Column("old", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("new", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("changed_by", sa.Text(), nullable=False),
+        sa.Column("note", sa.Text(), nullable=True),
         sa.Column("changed_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
-        sa.PrimaryKeyConstraint("version"),
+        sa.PrimaryKeyConstraint("version", "tenant", "key"),
     )
     op.create_table(
         "files",

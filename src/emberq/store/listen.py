@@ -1,0 +1,152 @@
+"""Hear NOTIFY without a thread: a connection that is looked at now and then and mends itself."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import selectors
+import time
+import weakref
+
+from psycopg import Error, pq
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import make_url
+
+from emberq.telemetry.logs import get_logger
+
+__all__ = ["Listener"]
+
+log = get_logger(__name__)
+
+#: Seconds before the first try to connect again; doubles each time, with jitter.
+_FIRST_BACKOFF_SECONDS = 0.1
+#: Longest pause between two tries.
+_MAX_BACKOFF_SECONDS = 5.0
+#: Seconds PostgreSQL may take to accept the connection; short, because the caller has other duties.
+_CONNECT_TIMEOUT_SECONDS = 2
+#: Seconds of silence after which TCP asks whether the other side is there, between, and how often.
+_KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
+
+_listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
+
+
+class Listener:
+    """A connection of its own that listens on one channel.
+
+    `poll` never waits, except for a new connection, and never raises: while the connection is lost,
+    nothing is heard, and it is made again with growing pauses.
+
+    Invariant: never used across a fork; a child closes its copy of the socket and hears nothing.
+    """
+
+    def __init__(self, url: str, channel: str, *, application_name: str = "emberq-listener") -> None:
+        """Prepare to listen; the first `poll` connects.
+
+        Args:
+            url: PostgreSQL, as SQLAlchemy writes it.
+            channel: The channel of NOTIFY.
+            application_name: What the server calls the connection.
+        """
+        self._conninfo = make_conninfo(
+            make_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
+            application_name=application_name,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            **_KEEPALIVE,
+        ).encode()
+        self._channel = channel
+        # The bare libpq connection: it reads without waiting, and is not closed by a forked copy's end.
+        self._connection: pq.abc.PGconn | None = None
+        self._not_before = 0.0
+        self._failures = 0
+        #: How often a connection was made; what was sent before one of them may have been missed.
+        self.connects = 0
+        #: How often a connection that had been made was lost.
+        self.losses = 0
+        _listeners.add(self)
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether messages can arrive, as far as is known."""
+        return self._connection is not None
+
+    def poll(self) -> list[str]:
+        """Return the payloads that have arrived since the last call, oldest first."""
+        if self._connection is None and not self._connect():
+            return []
+        connection = self._connection
+        heard: list[str] = []
+        try:
+            if connection is not None:
+                connection.consume_input()
+                while notice := connection.notifies():
+                    heard.append(notice.extra.decode())
+        except Error as exc:
+            self.losses += 1
+            log.warning("push_lost", channel=self._channel, error=type(exc).__name__)
+            self._drop()
+        return heard
+
+    def wait(self, seconds: float) -> None:
+        """Wait until something arrives or the connection breaks, at most so long."""
+        if self._connection is None:
+            time.sleep(seconds)
+            return
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._connection.socket, selectors.EVENT_READ)
+            selector.select(seconds)
+
+    def reset(self) -> None:
+        """Give up a connection that only seems to be alive; the next `poll` makes a new one."""
+        self.losses += 1
+        self._drop()
+
+    def close(self) -> None:
+        """Stop listening."""
+        if self._connection is not None:
+            self._connection.finish()
+            self._connection = None
+
+    def _connect(self) -> bool:
+        if time.monotonic() < self._not_before:
+            return False
+        connection = pq.PGconn.connect(self._conninfo)
+        if connection.status == pq.ConnStatus.OK:
+            listening = connection.exec_(f"LISTEN {self._channel}".encode())
+            is_listening = listening.status == pq.ExecStatus.COMMAND_OK
+        else:
+            is_listening = False
+        if not is_listening:
+            connection.finish()
+            self._drop()
+            log.debug("push_not_connected", channel=self._channel)
+            return False
+        self._connection = connection
+        self._failures = 0
+        self.connects += 1
+        if self.connects > 1:
+            log.info("push_restored", channel=self._channel, connects=self.connects)
+        return True
+
+    def _drop(self) -> None:
+        """Close what is left of the connection, and be patient before the next one."""
+        self.close()
+        pause = min(_FIRST_BACKOFF_SECONDS * 2.0**self._failures, _MAX_BACKOFF_SECONDS)
+        self._failures = min(self._failures + 1, 10)
+        self._not_before = time.monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+
+    def _forget(self) -> None:
+        """Close this process's copy of the socket; the server must not hear of it."""
+        if self._connection is not None:
+            with contextlib.suppress(OSError, Error):
+                os.close(self._connection.socket)
+            self._connection = None
+        self._not_before = float("inf")
+
+
+def _forget_all() -> None:
+    for listener in _listeners:
+        listener._forget()  # noqa: SLF001 - the same module
+
+
+os.register_at_fork(after_in_child=_forget_all)

@@ -1,0 +1,47 @@
+"""Jobs that look at the configuration, run by real workers on a database of the test's own."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from emberq import get_worker_config, resource
+from emberq.config.environment import Environment
+from emberq.config.snapshot import Snapshot, get_config_cache
+from emberq.store.services import configure_services
+
+#: Seconds a job waits for its test; far more than it needs.
+_PATIENCE_SECONDS = 30.0
+
+
+@resource
+def configuration() -> Snapshot:
+    """Read the settings before the fork, as document workers do."""
+    services = configure_services(
+        Environment(data_dir=Path(os.environ["CONFIG_JOBS_DATA"])),
+        database_url=os.environ["CONFIG_JOBS_DATABASE"],
+        redis_url=os.environ["CONFIG_JOBS_REDIS"],
+    )
+    snapshot = get_worker_config()
+    services.database.close()
+    return snapshot
+
+
+def look_around_a_change(started: str, changed: str) -> list[int]:
+    """Return the version before a change, after it, the one outside the job, and this process's id."""
+    before = get_worker_config().version
+    Path(started).touch()
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while not Path(changed).exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    cache = get_config_cache()
+    cache.invalidate()
+    return [before, get_worker_config().version, cache.get().version, os.getpid()]
+
+
+def look(times: int, version: int | None = None) -> list[int]:
+    """Return the version seen, how often this process built a configuration, and its id."""
+    seen = {get_worker_config(version=version).version for _ in range(times)}
+    assert len(seen) == 1
+    return [*seen, get_config_cache().builds, os.getpid()]
