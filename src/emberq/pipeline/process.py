@@ -15,7 +15,7 @@ from rq.timeouts import JobTimeoutException
 
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import get_worker_config
-from emberq.errors import EmberqError, InternalError, JobTimeout, MemoryLimitExceeded
+from emberq.errors import DatabaseUnavailable, EmberqError, InternalError, JobTimeout, MemoryLimitExceeded
 from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.embed import Embedder
 from emberq.pipeline.resources import get_embedder
@@ -63,8 +63,27 @@ def process_file(job_id: str) -> str:
         return _run(services, attempt)
 
 
-@retry_db_operation()
 def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
+    try:
+        return _claim_once(services, job_id)
+    except DatabaseUnavailable as exc:
+        # The claim may stand although its answer was lost. A second one would find its ticket used, and the
+        # job would wait for a worker that does not know of it: so it is given back by its ticket.
+        _give_back_claim(services, job_id, exc)
+        raise
+
+
+@retry_db_operation(idempotent=True)
+def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnavailable) -> None:
+    ticket = get_current_job()
+    with services.database.transaction() as connection:
+        fail_attempt(
+            connection, job_id, error, ticket=ticket.id if ticket else "", retry_delay_seconds=0.0
+        )
+
+
+@retry_db_operation()
+def _claim_once(services: Services, job_id: uuid.UUID) -> Attempt | None:
     ticket = get_current_job()
     host = os.environ.get("EMBERQ_HOST_ID")
     with services.database.transaction() as connection:
@@ -146,7 +165,7 @@ def _embed(
     ]
 
 
-@retry_db_operation()
+@retry_db_operation(idempotent=True)
 def _known(
     services: Services, attempt: Attempt, fingerprints: list[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
@@ -154,7 +173,7 @@ def _known(
         return known_vectors(connection, attempt.tenant, fingerprints)
 
 
-@retry_db_operation()
+@retry_db_operation(idempotent=True)  # a second commit finds the first and adds nothing
 def _commit(
     services: Services, attempt: Attempt, document: Document, values: list[ChunkValues], stages: _Stages
 ) -> None:
@@ -170,7 +189,7 @@ def _commit(
         )
 
 
-@retry_db_operation()
+@retry_db_operation(idempotent=True)  # the fence is over after the first time
 def _fail(
     services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
 ) -> str:
@@ -239,7 +258,7 @@ class _Stages:
             self.timings[self.stage] = round(time.monotonic() - self._began_at, 4)
         return self.timings
 
-    @retry_db_operation()
+    @retry_db_operation(idempotent=True)
     def _write(self, done: int, total: int) -> None:
         with self._services.database.transaction() as connection:
             record_progress(

@@ -43,7 +43,7 @@ class Services:
         """Return a Redis client on the process's shared `worker` pool."""
         return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
 
-    @retry_db_operation()
+    @retry_db_operation(idempotent=True)
     def load_snapshot(self) -> Snapshot:
         """Read the run-time settings as they are now.
 

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 from rq.executions import Execution
 from rq.timeouts import HorseMonitorTimeoutException
 
+from emberq.telemetry import metrics
 from emberq.worker.frames import Frame, receive, send
 from emberq.worker.limits import limited
 from emberq.worker.policy import HorsePolicy
@@ -168,10 +169,10 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
             write_stacks_to(stacks)
         leaked = _run_job(worker, frame)
         _restore_signal_handlers(handlers)
-        send(
-            channel,
-            {"done": frame["job"], "leaked": leaked, "private_bytes": private_memory_bytes()},
-        )
+        private_bytes = private_memory_bytes()
+        metrics.horse_measured(private_bytes=private_bytes)
+        metrics.sample()
+        send(channel, {"done": frame["job"], "leaked": leaked, "private_bytes": private_bytes})
 
 
 def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
@@ -196,6 +197,11 @@ def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
     policy = getattr(worker, "policy", HorsePolicy()).for_job(job.meta)
     with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(policy):
         worker.perform_job(job, queue, execution)
+    metrics.rq_job_finished(
+        status=job.get_status(refresh=False).value,
+        error_code="internal_error",
+        seconds=time.monotonic() - started,
+    )
     worker.executions.clear()
     return scope.leaked
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast, overload
 
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.processes import private_memory_bytes
 
@@ -84,6 +85,7 @@ class Resource(Generic[T]):
             memory_bytes=private_memory_bytes() - before,
         )
         _records.append(record)
+        metrics.resource_loaded(record.name, seconds=record.seconds)
         log.info(
             "resource_loaded", resource=record.name, seconds=record.seconds, memory_bytes=record.memory_bytes
         )

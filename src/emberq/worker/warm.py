@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from redis.exceptions import RedisError
 from rq.worker import Worker
 
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame, is_readable
 from emberq.worker.give_back import give_back
@@ -78,6 +79,7 @@ class WarmWorker(Worker):
         self._owns_preloader = preloader is None
         self._horse_spec = horse_spec or {}
         self._horse: Horse | None = None
+        self._metrics = MetricsEndpoint()
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
@@ -90,10 +92,16 @@ class WarmWorker(Worker):
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Start the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
+        self._metrics.enable()
         self._get_preloader()
         super().bootstrap(*args, **kwargs)
         self._ensure_horse()
+<<<<<<< HEAD
         self.on_ready()
+=======
+        metrics.worker_is("idle")
+        self._metrics.keep(self._get_preloader())
+>>>>>>> 636b517 (Retry by what an error says of the outcome; count what happens on a host)
 
     def _get_preloader(self) -> PreloaderClient:
         if self._preloader is None:
@@ -101,7 +109,11 @@ class WarmWorker(Worker):
                 name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()
             ]
             self._preloader = start_preloader(
-                {"horse": lambda _spec, channel: run_horse(self, channel)}, modules=modules
+                {
+                    "horse": lambda _spec, channel: run_horse(self, channel),
+                    "metrics": self._metrics.role,
+                },
+                modules=modules,
             )
         return self._preloader
 
@@ -117,6 +129,7 @@ class WarmWorker(Worker):
         if self._horse is None:
             return
         self.horse_restarts[reason] = self.horse_restarts.get(reason, 0) + 1
+        metrics.horse_restarted(reason)
         self._horse.retire()
         log.info("horse_replaced", worker=self.name, reason=reason, jobs=self._horse.jobs)
         self._horse = None
@@ -157,6 +170,7 @@ class WarmWorker(Worker):
             horse = self._ensure_horse()
             self._horse_pid = horse.child.pid
             horse.hand_over(job, queue, execution)
+        metrics.worker_is("busy")
         self.procline(f"Horse {self._horse_pid} runs {job.id}")  # type: ignore[no-untyped-call]
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
@@ -294,6 +308,7 @@ class WarmWorker(Worker):
         if time.monotonic() - self._beat_at < HEARTBEAT_REFRESH_SECONDS / 2:
             return
         self._beat_at = time.monotonic()
+        self._metrics.keep(self._get_preloader())
         try:
             beat(self.connection, self.name)
         except RedisError as exc:
@@ -307,6 +322,7 @@ class WarmWorker(Worker):
         if self._horse is not None:
             self._horse.retire()
             self._horse = None
+        self._metrics.close()
         if self._owns_preloader and isinstance(self._preloader, Preloader):
             self._preloader.stop()
             self._preloader = None

@@ -1,0 +1,128 @@
+"""Which errors of PostgreSQL and Redis may be gone the next time, and which of those did nothing."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from enum import Enum
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ExternalAuthProviderError,
+    MaxConnectionsError,
+    ReadOnlyError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError, SlaveNotFoundError
+
+from emberq.errors import DatabaseUnavailable, RedisUnavailable
+
+__all__ = ["Outcome", "judge_db_error", "judge_redis_error"]
+
+
+class Outcome(Enum):
+    """What an error says about the operation that met it."""
+
+    #: It will fail again: a bug, a wrong password, a missing table.
+    PERMANENT = "permanent"
+    #: It may succeed the next time, and certainly nothing happened this time.
+    NOTHING_HAPPENED = "nothing happened"
+    #: It may succeed the next time, and may have happened this time: the answer was lost.
+    UNKNOWN = "unknown"
+
+
+#: SQLSTATEs of a transaction that PostgreSQL rolled back or never began: serialization failure, deadlock,
+#: read-only replica, too many connections, not accepting connections (starting, stopping, recovering),
+#: connection never established or rejected, idle session ended.
+_ROLLED_BACK = frozenset({"40001", "40P01", "25006", "53300", "57P03", "08001", "08004", "57P05"})
+#: SQLSTATEs of a connection that ended under way, perhaps after the commit: the server stopped or crashed,
+#: the connection broke.
+_BROKEN_OFF = frozenset({"57P01", "57P02", "08000", "08003", "08006", "08007"})
+#: What a server says at connecting, where no SQLSTATE reaches us, that will be said again.
+_REFUSED_FOR_GOOD = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|does not exist|is not permitted to log in"
+    r"|permission denied for database|certificate|does not support SSL|SSL (was|is) required"
+)
+#: How redis-py begins when a connection could not be made (pinned by tests against real sockets).
+_REDIS_NOT_CONNECTED = re.compile(r"^Error .*connecting to |^Timeout connecting to server")
+#: Refusals that redis-py turns into a plain connection error.
+_REDIS_REFUSED = ("max number of clients reached", "No connection available.", "The previous master is now a slave")
+
+
+def judge_db_error(error: BaseException) -> Outcome:
+    """Judge an error of psycopg, SQLAlchemy or asyncpg, or one of ours that wraps it."""
+    if isinstance(error, DatabaseUnavailable):
+        return judge_db_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
+    cause = getattr(error, "orig", None) or error
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate in _ROLLED_BACK:
+        return Outcome.NOTHING_HAPPENED
+    if sqlstate in _BROKEN_OFF:
+        return Outcome.UNKNOWN
+    if sqlstate is not None:
+        return Outcome.PERMANENT
+    if _is_sqlalchemy_pool_timeout(error) or isinstance(cause, ConnectionRefusedError):
+        return Outcome.NOTHING_HAPPENED
+    if _is_psycopg_operational_error(cause):
+        # psycopg keeps the half-made connection with errors of connecting, and only with those.
+        if getattr(cause, "pgconn", None) is None:
+            return Outcome.UNKNOWN
+        return Outcome.PERMANENT if _REFUSED_FOR_GOOD.search(str(cause)) else Outcome.NOTHING_HAPPENED
+    if getattr(error, "connection_invalidated", False) or isinstance(cause, ConnectionError):
+        return Outcome.UNKNOWN
+    return Outcome.PERMANENT
+
+
+def judge_redis_error(error: BaseException) -> Outcome:
+    """Judge an error of redis-py, or one of ours that wraps it."""
+    if isinstance(error, RedisUnavailable):
+        return judge_redis_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
+    if isinstance(error, (AuthenticationError, AuthorizationError, ExternalAuthProviderError)):
+        # redis-py derives these from its connection error; waiting changes no password.
+        return Outcome.PERMANENT
+    refusals = (
+        BusyLoadingError,
+        ReadOnlyError,
+        ClusterDownError,
+        TryAgainError,
+        MaxConnectionsError,
+        MasterNotFoundError,
+        SlaveNotFoundError,
+        ConnectionRefusedError,
+    )
+    if isinstance(error, refusals):
+        return Outcome.NOTHING_HAPPENED
+    if not isinstance(error, (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)):
+        return Outcome.PERMANENT
+    if any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in _chain(error)):
+        return Outcome.PERMANENT
+    text = str(error)
+    if _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED:
+        return Outcome.NOTHING_HAPPENED
+    return Outcome.UNKNOWN
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_psycopg_operational_error(error: BaseException) -> bool:
+    # By name, as the runtime imports no database driver; asyncpg's errors always have a SQLSTATE.
+    return any(
+        base.__name__ == "OperationalError" and base.__module__.partition(".")[0] in ("psycopg", "psycopg2")
+        for base in type(error).__mro__
+    )
+
+
+def _is_sqlalchemy_pool_timeout(error: BaseException) -> bool:
+    return type(error).__module__ == "sqlalchemy.exc" and type(error).__name__ == "TimeoutError"
