@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rq.serializers import JSONSerializer
 
+from emberq.config.environment import get_environment
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.keeper import Keeper
 from emberq.dispatch.recover import on_horse_death, take_over
@@ -17,6 +18,7 @@ from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, beat, release_host
 from emberq.store.services import Services
 from emberq.store.settings import settings_version
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.crew import make_crew
 from emberq.worker.policy import HorsePolicy
@@ -93,6 +95,13 @@ def run_host(
         )
         return worker
 
+    environment = get_environment()
+    endpoint = MetricsEndpoint(
+        host=environment.host,
+        port=environment.metrics_port,
+        directory=environment.metrics_dir,
+        parent=services.data_dir / "metrics",
+    )
     supervisor = make_crew(
         make_worker,
         slots=slots,
@@ -102,6 +111,7 @@ def run_host(
         shutdown_grace_seconds=lambda: _SHUTDOWN_GRACE_SECONDS,
         prepare=services.database.after_fork,
         on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
+        endpoint=endpoint,
     )
     services.database.close()
     supervisor.start()
@@ -120,6 +130,7 @@ def run_host(
         ready()
     code = supervisor.run(tick=on_tick)
     _release(services, host_id)
+    endpoint.close()
     return code
 
 
@@ -136,6 +147,8 @@ def _beat(services: Services, host_id: uuid.UUID, name: str, slots: int) -> None
             workers=slots,
             config_version=config.version,
         )
+    metrics.config_applied(config.version)
+    metrics.sample()
 
 
 def _release(services: Services, host_id: uuid.UUID) -> None:

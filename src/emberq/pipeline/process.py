@@ -9,6 +9,7 @@ import traceback
 import uuid
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
@@ -24,6 +25,7 @@ from emberq.pipeline.split import embedding_text, split
 from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, record_progress
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.services import Services, get_services
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.progress import progress, progress_to
 from emberq.worker.retry import retry_db_operation
@@ -48,6 +50,7 @@ def process_file(job_id: str) -> str:
     Returns:
         The job's state afterwards, `stale` if the ticket opened nothing.
     """
+    metrics.job_counts_itself()
     services = get_services()
     attempt = _claim(services, uuid.UUID(job_id))
     if attempt is None:
@@ -77,9 +80,7 @@ def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
 def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnavailable) -> None:
     ticket = get_current_job()
     with services.database.transaction() as connection:
-        fail_attempt(
-            connection, job_id, error, ticket=ticket.id if ticket else "", retry_delay_seconds=0.0
-        )
+        fail_attempt(connection, job_id, error, ticket=ticket.id if ticket else "", retry_delay_seconds=0.0)
 
 
 @retry_db_operation()
@@ -113,8 +114,15 @@ def _run(services: Services, attempt: Attempt) -> str:
         log.warning("lease_lost", stage=stages.stage)
         return "lease_lost"
     except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is written down
-        return _fail(services, attempt, settings, _as_error(exc), stages.stage)
-    log.info("job_completed", seconds=round(time.monotonic() - started, 3), stages=stages.measure())
+        error = _as_error(exc)
+        state = _fail(services, attempt, settings, error, stages.stage)
+        stages.count()
+        metrics.job_finished(state=state, error_code=error.code, seconds=time.monotonic() - started)
+        return state
+    stages.count()
+    seconds = time.monotonic() - started
+    metrics.job_finished(state="completed", seconds=seconds)
+    log.info("job_completed", seconds=round(seconds, 3), stages=stages.timings)
     return "completed"
 
 
@@ -151,6 +159,7 @@ def _embed(
     vectors = _known(services, attempt, fingerprints)
     missing = {mark: text for mark, text in zip(fingerprints, texts, strict=True) if mark not in vectors}
     done = len(chunks) - len(missing)
+    metrics.vectors_looked_up(hits=done, misses=len(missing))
     made = embedder.embed(
         list(missing.values()),
         max_batch=batch_size,
@@ -246,11 +255,17 @@ class _Stages:
         self.measure()
         if is_new:
             self.stage, self._began_at = stage, now
-            log.info("stage_started", stage=stage, total=total)
+            structlog.contextvars.bind_contextvars(stage=stage)
+            log.info("stage_started", total=total)
         if not is_new and now - self._written_at < _PROGRESS_SECONDS:
             return
         self._written_at = now
         self._write(done, total)
+
+    def count(self) -> None:
+        """Put the stages' times into the metrics; once, at the attempt's end."""
+        for stage, seconds in self.measure().items():
+            metrics.stage_finished(stage, seconds=seconds)
 
     def measure(self) -> dict[str, float]:
         """Bring the running stage's time up to date and return the seconds of all stages."""

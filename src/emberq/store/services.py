@@ -13,6 +13,7 @@ from emberq.store.blobs import BlobStore, open_blob_store
 from emberq.store.database import Database
 from emberq.store.secrets import Sealer, load_sealer
 from emberq.store.settings import load_snapshot
+from emberq.telemetry import metrics
 from emberq.worker.horse import after_fork
 from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.retry import retry_db_operation
@@ -96,6 +97,13 @@ def get_services() -> Services:
 @count_pooled
 def _count_connections() -> int:
     return _services.database.open_connections() if _services is not None else 0
+
+
+@metrics.sampled
+def _sample_connections() -> None:
+    if _services is not None:
+        idle, in_use = _services.database.count_connections()
+        metrics.connections_sampled("db", idle=idle, in_use=in_use)
 
 
 @after_fork

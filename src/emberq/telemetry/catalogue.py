@@ -114,12 +114,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "emberq_recoveries_total",
         "counter",
         "Deaths and losses that work was recovered from.",
-        {"cause": "`horse_killed`, `host_lost`, `ticket_lost`"},
+        {"cause": "`horse_killed`, `worker_lost`, `host_lost`, `ticket_lost`"},
     ),
     MetricSpec(
         "emberq_recovery_seconds",
         "histogram",
-        "Time from a loss to the work being possible again: a new horse ready, a lost host's job pending.",
+        "Time from a loss to the work being possible again: a new horse ready.",
         {},
         buckets=_RECOVERY_BUCKETS,
     ),
@@ -132,7 +132,9 @@ CATALOGUE: tuple[MetricSpec, ...] = (
             "outcome": "`retried`, then `recovered` or `exhausted`; `not_idempotent` was not retried",
         },
     ),
-    MetricSpec("emberq_embedding_tokens_total", "counter", "Tokens that went through the embedding model.", {}),
+    MetricSpec(
+        "emberq_embedding_tokens_total", "counter", "Tokens that went through the embedding model.", {}
+    ),
     MetricSpec(
         "emberq_embedding_cache_total",
         "counter",

@@ -17,7 +17,7 @@ from emberq.telemetry.metrics import metrics_directory, metrics_registry, sample
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["absorb_dead", "collect_host", "exposition", "render_host"]
+__all__ = ["absorb_dead", "collect_host", "exposition", "is_process_alive", "render_host"]
 
 #: Kinds of files whose values of dead processes go on counting.
 _SUMMED = ("counter", "histogram", "summary")
@@ -32,6 +32,17 @@ def collect_host() -> list[Metric]:
     if directory is not None:
         return _read(directory)
     return list(registry.collect()) if registry is not None else []
+
+
+def is_process_alive(pid: int) -> bool:
+    """Tell whether there is a process with this id, on this host."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def render_host() -> bytes:
@@ -97,7 +108,7 @@ def _absorb(directory: Path, kind: str, dead: list[Path]) -> None:
     totals: defaultdict[str, float] = defaultdict(float)
     for file in (sums, *left):
         if _has_values(file):
-            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
                 totals[key] += value
     book = MmapedDict(str(new))  # type: ignore[no-untyped-call]
     for key, value in totals.items():
@@ -172,12 +183,4 @@ def _has_values(file: Path) -> bool:
 
 def _is_of_the_dead(file: Path) -> bool:
     pid = file.stem.rpartition("_")[2]
-    if not pid.isdigit() or pid == "0":
-        return False
-    try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return True
-    except PermissionError:
-        return False
-    return False
+    return pid.isdigit() and pid != "0" and not is_process_alive(int(pid))

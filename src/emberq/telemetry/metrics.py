@@ -84,7 +84,7 @@ def enable(directory: Path | None = None) -> None:
 
     if directory is not None and values.ValueClass is values.MutexValue:
         # The library chose at its import, which may have been before we were asked.
-        values.ValueClass = values.get_value_class()
+        values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
     _state.directory = directory
     _state.registry = CollectorRegistry()
     _state.metrics = {
@@ -194,7 +194,7 @@ def recovered(cause: str, *, seconds: float | None = None) -> None:
     """Count work that was saved from a death or a loss.
 
     Args:
-        cause: `horse_killed`, `host_lost` or `ticket_lost`.
+        cause: `horse_killed`, `worker_lost`, `host_lost` or `ticket_lost`.
         seconds: From the loss until the work could go on; nothing if that is not known.
     """
     _count("emberq_recoveries_total", 1, cause)

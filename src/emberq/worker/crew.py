@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from redis import Redis
 
+from emberq.config.environment import get_environment
 from emberq.worker.frames import Frame
 from emberq.worker.horse import run_horse
 from emberq.worker.policy import HorsePolicy
@@ -37,6 +38,7 @@ def make_crew(
     shutdown_grace_seconds: Callable[[], float],
     prepare: Callable[[], None] | None = None,
     on_death: Death | None = None,
+    endpoint: MetricsEndpoint,
 ) -> Supervisor:
     """Put N worker slots, and processes beside them, under a supervisor.
 
@@ -49,7 +51,13 @@ def make_crew(
         shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
         prepare: Called first in every forked process.
         on_death: Called with the name of a worker that died.
+        endpoint: Where the host's metrics go.
+
+    Raises:
+        InvalidRequest: If the port of the metrics cannot be bound.
     """
+    endpoint.enable()
+    beside = [*services, *endpoint.bind()]
     host_name = socket.gethostname()
 
     def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
@@ -65,9 +73,9 @@ def make_crew(
     return Supervisor(
         slots=slots,
         run_slot=run_slot,
-        roles={"horse": horse, **(roles or {})},
+        roles={"horse": horse, "metrics": endpoint.role, **(roles or {})},
         modules=modules,
-        services=services,
+        services=beside,
         shutdown_grace_seconds=shutdown_grace_seconds,
         prepare=prepare,
         on_death=on_death,
@@ -118,6 +126,10 @@ def run_crew(
         worker.with_scheduler = with_scheduler
         return worker
 
+    environment = get_environment()
+    endpoint = MetricsEndpoint(
+        host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
+    )
     supervisor = make_crew(
         make_worker,
         slots=slots,
@@ -134,4 +146,6 @@ def run_crew(
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
 
-    return supervisor.run(tick=look_for_changes)
+    code = supervisor.run(tick=look_for_changes)
+    endpoint.close()
+    return code

@@ -99,23 +99,13 @@ class Retrying:
         """Decorate a function; a coroutine function stays one."""
         named = replace(self, operation=self.operation or f"{function.__module__}.{function.__qualname__}")
         if inspect.iscoroutinefunction(function):
-            return cast("Callable[P, R]", named._decorate_async(function))
+            return cast("Callable[P, R]", _retry_coroutine(named, function))
 
         @wraps(function)
         def retried(*args: P.args, **kwargs: P.kwargs) -> R:
             for attempt in named:
                 with attempt:
                     return function(*args, **kwargs)
-            raise AssertionError  # pragma: no cover - the last attempt returns or raises
-
-        return retried
-
-    def _decorate_async(self, function: Callable[..., Awaitable[R]]) -> Callable[..., Awaitable[R]]:
-        @wraps(function)
-        async def retried(*args: Any, **kwargs: Any) -> R:
-            async for attempt in self:
-                with attempt:
-                    return await function(*args, **kwargs)
             raise AssertionError  # pragma: no cover - the last attempt returns or raises
 
         return retried
@@ -132,6 +122,19 @@ class Retrying:
         """Tell whether an error may lead to another attempt."""
         outcome = self.judge(error)
         return outcome is Outcome.NOTHING_HAPPENED or (outcome is Outcome.UNKNOWN and self.idempotent)
+
+
+def _retry_coroutine(
+    retrying: Retrying, function: Callable[..., Awaitable[R]]
+) -> Callable[..., Awaitable[R]]:
+    @wraps(function)
+    async def retried(*args: Any, **kwargs: Any) -> R:
+        async for attempt in retrying:
+            with attempt:
+                return await function(*args, **kwargs)
+        raise AssertionError  # pragma: no cover - the last attempt returns or raises
+
+    return retried
 
 
 class _Attempts:
@@ -184,7 +187,9 @@ class _Attempts:
         wait = _FIRST_WAIT_SECONDS * _WAIT_FACTOR**self._failures + _JITTER_SECONDS
         self._failures += 1
         begins_at = time.monotonic() + min(wait, _MAX_WAIT_SECONDS)
-        return self._retrying.worth_another(error) and begins_at - self._began_at <= self._retrying.total_seconds
+        return (
+            self._retrying.worth_another(error) and begins_at - self._began_at <= self._retrying.total_seconds
+        )
 
     def _give_up(self, error: Exception) -> None:
         """Count an error that was transient and got no further attempt."""
@@ -263,7 +268,7 @@ def _count_retry(details: RetryDetails) -> None:
 def _spare_ours(hook: RetryHook) -> RetryHook:
     """Keep a hook from our retries: the default ones log the error's text, with a statement's parameters."""
 
-    def spared(details: RetryDetails) -> None | AbstractContextManager[None]:
+    def spared(details: RetryDetails) -> AbstractContextManager[None] | None:
         return None if isinstance(details.name, _Operation) else hook(details)
 
     return spared

@@ -37,13 +37,16 @@ class Outcome(Enum):
     UNKNOWN = "unknown"
 
 
-#: SQLSTATEs of a transaction that PostgreSQL rolled back or never began: serialization failure, deadlock,
-#: read-only replica, too many connections, not accepting connections (starting, stopping, recovering),
-#: connection never established or rejected, idle session ended.
-_ROLLED_BACK = frozenset({"40001", "40P01", "25006", "53300", "57P03", "08001", "08004", "57P05"})
-#: SQLSTATEs of a connection that ended under way, perhaps after the commit: the server stopped or crashed,
-#: the connection broke.
-_BROKEN_OFF = frozenset({"57P01", "57P02", "08000", "08003", "08006", "08007"})
+#: What SQLSTATEs say; any other is for good.
+_SQLSTATES = {
+    # Rolled back or never begun: serialization failure, deadlock, read-only replica, too many connections,
+    # not accepting connections (starting, stopping, recovering), never connected, rejected, idle too long.
+    **dict.fromkeys(
+        ("40001", "40P01", "25006", "53300", "57P03", "08001", "08004", "57P05"), Outcome.NOTHING_HAPPENED
+    ),
+    # Broken off, perhaps after the commit: the server stopped or crashed, the connection broke.
+    **dict.fromkeys(("57P01", "57P02", "08000", "08003", "08006", "08007"), Outcome.UNKNOWN),
+}
 #: What a server says at connecting, where no SQLSTATE reaches us, that will be said again.
 _REFUSED_FOR_GOOD = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|does not exist|is not permitted to log in"
@@ -52,7 +55,28 @@ _REFUSED_FOR_GOOD = re.compile(
 #: How redis-py begins when a connection could not be made (pinned by tests against real sockets).
 _REDIS_NOT_CONNECTED = re.compile(r"^Error .*connecting to |^Timeout connecting to server")
 #: Refusals that redis-py turns into a plain connection error.
-_REDIS_REFUSED = ("max number of clients reached", "No connection available.", "The previous master is now a slave")
+_REDIS_REFUSED = frozenset(
+    {
+        "max number of clients reached",
+        "No connection available.",
+        "The previous master is now a slave",
+    }
+)
+#: Errors by which a server, a pool or a Sentinel says that it did nothing.
+_REDIS_DID_NOTHING = (
+    BusyLoadingError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    MaxConnectionsError,
+    MasterNotFoundError,
+    SlaveNotFoundError,
+    ConnectionRefusedError,
+)
+#: Errors that redis-py derives from its connection error, though waiting changes no password.
+_REDIS_LOGIN = (AuthenticationError, AuthorizationError, ExternalAuthProviderError)
+#: Errors of the connection, redis-py's and the system's own.
+_REDIS_BROKEN = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
 
 
 def judge_db_error(error: BaseException) -> Outcome:
@@ -61,51 +85,37 @@ def judge_db_error(error: BaseException) -> Outcome:
         return judge_db_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
     cause = getattr(error, "orig", None) or error
     sqlstate = getattr(cause, "sqlstate", None)
-    if sqlstate in _ROLLED_BACK:
-        return Outcome.NOTHING_HAPPENED
-    if sqlstate in _BROKEN_OFF:
-        return Outcome.UNKNOWN
     if sqlstate is not None:
-        return Outcome.PERMANENT
+        return _SQLSTATES.get(sqlstate, Outcome.PERMANENT)
     if _is_sqlalchemy_pool_timeout(error) or isinstance(cause, ConnectionRefusedError):
         return Outcome.NOTHING_HAPPENED
-    if _is_psycopg_operational_error(cause):
+    if _is_psycopg_operational_error(cause) and getattr(cause, "pgconn", None) is not None:
         # psycopg keeps the half-made connection with errors of connecting, and only with those.
-        if getattr(cause, "pgconn", None) is None:
-            return Outcome.UNKNOWN
         return Outcome.PERMANENT if _REFUSED_FOR_GOOD.search(str(cause)) else Outcome.NOTHING_HAPPENED
-    if getattr(error, "connection_invalidated", False) or isinstance(cause, ConnectionError):
-        return Outcome.UNKNOWN
-    return Outcome.PERMANENT
+    broke = (
+        _is_psycopg_operational_error(cause)
+        or getattr(error, "connection_invalidated", False)
+        or isinstance(cause, ConnectionError)
+    )
+    return Outcome.UNKNOWN if broke else Outcome.PERMANENT
 
 
 def judge_redis_error(error: BaseException) -> Outcome:
     """Judge an error of redis-py, or one of ours that wraps it."""
     if isinstance(error, RedisUnavailable):
         return judge_redis_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
-    if isinstance(error, (AuthenticationError, AuthorizationError, ExternalAuthProviderError)):
-        # redis-py derives these from its connection error; waiting changes no password.
-        return Outcome.PERMANENT
-    refusals = (
-        BusyLoadingError,
-        ReadOnlyError,
-        ClusterDownError,
-        TryAgainError,
-        MaxConnectionsError,
-        MasterNotFoundError,
-        SlaveNotFoundError,
-        ConnectionRefusedError,
-    )
-    if isinstance(error, refusals):
+    if isinstance(error, _REDIS_DID_NOTHING):
         return Outcome.NOTHING_HAPPENED
-    if not isinstance(error, (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)):
-        return Outcome.PERMANENT
-    if any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in _chain(error)):
+    is_for_good = (
+        isinstance(error, _REDIS_LOGIN)
+        or not isinstance(error, _REDIS_BROKEN)
+        or any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in _chain(error))
+    )
+    if is_for_good:
         return Outcome.PERMANENT
     text = str(error)
-    if _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED:
-        return Outcome.NOTHING_HAPPENED
-    return Outcome.UNKNOWN
+    did_nothing = _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED
+    return Outcome.NOTHING_HAPPENED if did_nothing else Outcome.UNKNOWN
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

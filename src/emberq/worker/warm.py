@@ -79,7 +79,7 @@ class WarmWorker(Worker):
         self._owns_preloader = preloader is None
         self._horse_spec = horse_spec or {}
         self._horse: Horse | None = None
-        self._metrics = MetricsEndpoint()
+        self._metrics = MetricsEndpoint.from_variables()
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self.policy = HorsePolicy.from_environment()
         self.on_ready: Callable[[], None] = lambda: None
@@ -96,12 +96,9 @@ class WarmWorker(Worker):
         self._get_preloader()
         super().bootstrap(*args, **kwargs)
         self._ensure_horse()
-<<<<<<< HEAD
-        self.on_ready()
-=======
         metrics.worker_is("idle")
         self._metrics.keep(self._get_preloader())
->>>>>>> 636b517 (Retry by what an error says of the outcome; count what happens on a host)
+        self.on_ready()
 
     def _get_preloader(self) -> PreloaderClient:
         if self._preloader is None:
@@ -172,6 +169,15 @@ class WarmWorker(Worker):
             horse.hand_over(job, queue, execution)
         metrics.worker_is("busy")
         self.procline(f"Horse {self._horse_pid} runs {job.id}")  # type: ignore[no-untyped-call]
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Watch the horse as RQ does, and count the job of one that died."""
+        deaths = self.horse_restarts.get("killed", 0)
+        super().monitor_work_horse(job, queue, execution)
+        # Who handles lost jobs himself counts them himself.
+        if self.horse_restarts.get("killed", 0) > deaths and self._work_horse_killed_handler is None:
+            status = job.get_status(refresh=False)
+            metrics.rq_job_finished(status=status.value if status else "", error_code="worker_lost")
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
         """Wait for the horse's answer or its death, and end it if the job goes beyond its policy.
