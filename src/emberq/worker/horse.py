@@ -118,6 +118,9 @@ class Horse:
 
     def retire(self) -> None:
         """Let the horse end: it stops when its socket closes."""
+        # Not only closed: RQ's scheduler, a fork of the worker, may hold a copy of this end.
+        with contextlib.suppress(OSError):
+            self.child.channel.shutdown(socket.SHUT_RDWR)
         self.child.channel.close()
         self.stacks.close()
 

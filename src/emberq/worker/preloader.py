@@ -157,6 +157,9 @@ class Preloader(PreloaderClient):
 
     def stop(self) -> None:
         """End the preloader and everything it forked, and reap it."""
+        # Not only closed: RQ's scheduler, a fork of the worker, holds a copy of this end.
+        with contextlib.suppress(OSError):
+            self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)

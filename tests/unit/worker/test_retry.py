@@ -173,7 +173,11 @@ def test_retries_are_logged_by_the_operations_name_and_without_what_the_error_sa
     with capture_logs() as logs:
         retry_db_operation("rename")(work)()
     [scheduled] = [entry for entry in logs if entry["event"] == "retry_scheduled"]
-    assert (scheduled["operation"], scheduled["error"], scheduled["retry"]) == ("rename", "OperationalError", 1)
+    assert (scheduled["operation"], scheduled["error"], scheduled["retry"]) == (
+        "rename",
+        "OperationalError",
+        1,
+    )
     assert "statement" not in str(logs)
 
 
