@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
 from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from weakref import WeakKeyDictionary
 
 from redis import BlockingConnectionPool, ConnectionPool
 from redis.backoff import ExponentialWithJitterBackoff
@@ -31,7 +32,7 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from emberq.telemetry import metrics
 from emberq.worker.transient import Outcome, judge_redis_error
 
-__all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "sample_pool"]
+__all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "watch_redis_pool"]
 
 Profile = Literal["client", "worker"]
 T = TypeVar("T")
@@ -50,6 +51,7 @@ _HEALTH_CHECK_SECONDS = 30
 _RETRIES = 3
 
 _pools: dict[tuple[str, Profile], ConnectionPool] = {}
+_watched: WeakKeyDictionary[ConnectionPool, Profile] = WeakKeyDictionary()
 _lock = threading.Lock()
 
 
@@ -86,10 +88,9 @@ def connected_sockets(pool: ConnectionPool) -> int:
     return idle + in_use
 
 
-def sample_pool(kind: Profile, pool: ConnectionPool) -> None:
-    """Put a pool's use into the metrics."""
-    idle, in_use = _count(pool)
-    metrics.connections_sampled("redis", kind, idle=idle, in_use=in_use)
+def watch_redis_pool(kind: Profile, pool: ConnectionPool) -> None:
+    """Count a pool that was made elsewhere, such as by RQ's command line, among this process's."""
+    _watched[pool] = kind
 
 
 class _Reconnecting(Retry):
@@ -194,14 +195,18 @@ def _count(pool: ConnectionPool) -> tuple[int, int]:
 
 @metrics.sampled
 def _sample_pools() -> None:
-    for (_, kind), pool in list(_pools.items()):
-        sample_pool(kind, pool)
+    pools = {pool: kind for (_, kind), pool in list(_pools.items())} | dict(_watched.items())
+    for kind in set(pools.values()):
+        counts = [_count(pool) for pool, its_kind in pools.items() if its_kind == kind]
+        idle, in_use = (sum(numbers) for numbers in zip(*counts, strict=True))
+        metrics.connections_sampled("redis", kind, idle=idle, in_use=in_use)
 
 
 def _leave_to_the_parent() -> None:
     """Forget, in a forked child, the pools of its parent: their sockets are closed here, not ended."""
     global _lock  # noqa: PLW0603 - another thread of the parent may have held it at the fork
     _lock = threading.Lock()
+    _watched.clear()
     while _pools:
         _pools.popitem()[1].reset()
 

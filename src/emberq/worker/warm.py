@@ -96,6 +96,7 @@ class WarmWorker(Worker):
         self._get_preloader()
         super().bootstrap(*args, **kwargs)
         self._ensure_horse()
+        watch_redis_pool("worker", self.connection.connection_pool)
         metrics.worker_is("idle")
         self._metrics.keep(self._get_preloader())
         self.on_ready()
