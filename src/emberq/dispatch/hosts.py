@@ -21,6 +21,7 @@ from emberq.store.settings import settings_version
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.crew import make_crew
+from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.reload import SourceWatcher

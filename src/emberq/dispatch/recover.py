@@ -12,7 +12,7 @@ from sqlalchemy import Connection, RowMapping
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.tickets import lost_tickets, ring
-from emberq.errors import Cancelled, EmberqError, JobStalled, WorkerLost
+from emberq.errors import Cancelled, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.store.attempts import fail_attempt, queued_jobs
 from emberq.store.leases import jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
@@ -97,6 +97,13 @@ def _give_all_back(
         _count_end(state, error)
         log.warning("job_reaped", job=str(job["id"]), state=state)
     return len(jobs)
+
+
+def _count_end(state: str | None, error: EmberqError) -> None:
+    if state is not None:
+        # A lost worker's job fails only when it is set aside.
+        code = Quarantined.code if isinstance(error, WorkerLost) else error.code
+        metrics.job_finished(state=state, error_code=code)
 
 
 def on_horse_death(ticket: Ticket, death: HorseDeath) -> None:

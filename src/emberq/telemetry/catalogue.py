@@ -76,7 +76,10 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "emberq_horse_restarts_total",
         "counter",
         "Horses that were replaced.",
-        {"reason": "`max_jobs`, `memory`, `leak`, `generation`, `died` (idle), `killed` (over a job), …"},
+        {
+            "reason": "`max_jobs`, `memory`, `leak`, `died` (idle); over a job: `killed`, `stalled`, "
+            "`process_limit`, `cpu_limit`, `given_back`"
+        },
     ),
     MetricSpec(
         "emberq_worker_private_memory_bytes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +12,7 @@ from redis import Redis
 from emberq.config.environment import get_environment
 from emberq.worker.frames import Frame
 from emberq.worker.horse import run_horse
+from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.redis_pools import get_redis_pool
@@ -134,18 +136,18 @@ def run_crew(
         make_worker,
         slots=slots,
         modules=modules,
+        endpoint=endpoint,
         shutdown_grace_seconds=lambda: (
             HorsePolicy.from_environment().shutdown_grace or _SHUTDOWN_GRACE_SECONDS
         ),
     )
-    supervisor.start()
-    if ready is not None:
-        ready()
 
     def look_for_changes() -> None:
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
 
-    code = supervisor.run(tick=look_for_changes)
-    endpoint.close()
-    return code
+    with contextlib.closing(endpoint):
+        supervisor.start()
+        if ready is not None:
+            ready()
+        return supervisor.run(tick=look_for_changes)

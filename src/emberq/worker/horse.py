@@ -24,7 +24,7 @@ from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Child, PreloaderClient
 from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
-from emberq.worker.redis_pools import connected_sockets
+from emberq.worker.redis_pools import connected_sockets, watch_redis_pool
 from emberq.worker.scope import count_pooled, job_scope
 from emberq.worker.watchdog import StackFile, write_stacks_to
 
@@ -161,6 +161,8 @@ def run_horse(worker: Worker, channel: socket.socket) -> None:
     for function in _after_fork:
         function()
     feed_progress(_Reporter(channel))
+    watch_redis_pool("worker", worker.connection.connection_pool)
+    metrics.after_fork()
     handlers = _signal_handlers()
     stacks: str | None = None
     while True:
@@ -198,6 +200,7 @@ def _run_job(worker: Worker, frame: Frame) -> dict[str, int]:
     execution._job = job  # noqa: SLF001 - what RQ's SpawnWorker does in its child
     worker.executions = {execution.id: execution}
     policy = getattr(worker, "policy", HorsePolicy()).for_job(job.meta)
+    started = time.monotonic()
     with job_scope(rq_job=job.id, worker=worker.name) as scope, limited(policy):
         worker.perform_job(job, queue, execution)
     metrics.rq_job_finished(

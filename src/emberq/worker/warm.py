@@ -20,8 +20,10 @@ from emberq.worker.frames import Frame, is_readable
 from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
 from emberq.worker.horse import Horse, alarm_held_back, run_horse
+from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost, start_preloader
+from emberq.worker.redis_pools import watch_redis_pool
 from emberq.worker.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
 
 if TYPE_CHECKING:
@@ -143,6 +145,7 @@ class WarmWorker(Worker):
         self._watchdog, self._death = Watchdog(policy), None
         try:
             super().execute_job(job, queue)
+            metrics.worker_is("idle")
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
             give_back(self, job, queue)
@@ -170,15 +173,6 @@ class WarmWorker(Worker):
             horse.hand_over(job, queue, execution)
         metrics.worker_is("busy")
         self.procline(f"Horse {self._horse_pid} runs {job.id}")  # type: ignore[no-untyped-call]
-
-    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Watch the horse as RQ does, and count the job of one that died."""
-        deaths = self.horse_restarts.get("killed", 0)
-        super().monitor_work_horse(job, queue, execution)
-        # Who handles lost jobs himself counts them himself.
-        if self.horse_restarts.get("killed", 0) > deaths and self._work_horse_killed_handler is None:
-            status = job.get_status(refresh=False)
-            metrics.rq_job_finished(status=status.value if status else "", error_code="worker_lost")
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
         """Wait for the horse's answer or its death, and end it if the job goes beyond its policy.
@@ -232,11 +226,13 @@ class WarmWorker(Worker):
         end_horse(pid, gently=False)
         if self._death is None:
             self._death = HorseDeath.of_status(status or signal.SIGKILL)
+        died_at = time.monotonic()
         self._discard_horse(self._death.reason)
         if not self._stop_requested:
             # The successor is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
                 self._ensure_horse()
+                metrics.recovered("horse_killed", seconds=time.monotonic() - died_at)
         return pid, status, None
 
     def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
@@ -261,6 +257,10 @@ class WarmWorker(Worker):
         if death is not None and self._stopped_job_id != job.id:
             exc_string = f"{death.message}\n{death.stacks}".strip()
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+        if death is not None and self.on_horse_death is None:
+            # Who wants to hear of deaths counts their jobs himself.
+            status = job.get_status(refresh=False)
+            metrics.rq_job_finished(status=status.value if status else "", error_code="worker_lost")
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.

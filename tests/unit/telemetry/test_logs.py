@@ -41,7 +41,8 @@ from emberq.telemetry.logs import configure_logs
 import structlog
 configure_logs(log_format=sys.argv[1])
 structlog.contextvars.bind_contextvars(job="j1", tenant="acme", stage="embedding")
-logging.getLogger("rq.worker").warning("lost %s", "redis://u:hunter2@h/0", extra={"queue": "q", "token": "t0ken"})
+fields = {"queue": "q", "token": "t0ken"}
+logging.getLogger("rq.worker").warning("lost %s", "redis://u:hunter2@h/0", extra=fields)
 try:
     raise ValueError("password=hunter2 is wrong")
 except ValueError:
