@@ -22,7 +22,7 @@ from emberq.pipeline.embed import Embedder
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
-from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, record_progress
+from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, is_completed, record_progress
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
@@ -62,8 +62,15 @@ def process_file(job_id: str) -> str:
         file=attempt.file_name,
         attempt=attempt.attempt,
         fence=attempt.fence,
+        trace=_trace_id(attempt.traceparent),
     ):
         return _run(services, attempt)
+
+
+def _trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C trace context: version, trace id, parent id and flags."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) >= 4 else None  # noqa: PLR2004 - the four parts of the format
 
 
 def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
@@ -111,8 +118,9 @@ def _run(services: Services, attempt: Attempt) -> str:
         with progress_to(stages.report):
             _process(services, attempt, settings, stages)
     except LeaseLost:
-        log.warning("lease_lost", stage=stages.stage)
-        return "lease_lost"
+        if not _is_completed(services, attempt):
+            log.warning("lease_lost", stage=stages.stage)
+            return "lease_lost"
     except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is written down
         error = _as_error(exc)
         state = _fail(services, attempt, settings, error, stages.stage)
@@ -182,7 +190,13 @@ def _known(
         return known_vectors(connection, attempt.tenant, fingerprints)
 
 
-@retry_db_operation(idempotent=True)  # a second commit finds the first and adds nothing
+@retry_db_operation(idempotent=True)
+def _is_completed(services: Services, attempt: Attempt) -> bool:
+    with services.database.transaction() as connection:
+        return is_completed(connection, attempt)
+
+
+@retry_db_operation(idempotent=True)  # a second commit finds the lease over and adds nothing
 def _commit(
     services: Services, attempt: Attempt, document: Document, values: list[ChunkValues], stages: _Stages
 ) -> None:

@@ -50,6 +50,7 @@ class TcpProxy:
         self._delay_seconds = 0.0
         self._silent = False
         self._swallow_answers = False
+        self._swallow_once = False
         #: The port clients connect to; the same one for the proxy's whole life.
         self.port = 0
         #: Connections accepted so far.
@@ -87,9 +88,13 @@ class TcpProxy:
         """Go silent: connections stay open and new ones are accepted, but nothing arrives any more."""
         self._silent = True
 
-    def swallow_answers(self) -> None:
-        """Forward requests, but break the connection in place of the answer: was it done or not?"""
-        self._swallow_answers = True
+    def swallow_answers(self, *, once: bool = False) -> None:
+        """Forward requests, but break the connection in place of the answer: was it done or not?
+
+        Args:
+            once: Only in place of the next answer.
+        """
+        self._swallow_answers, self._swallow_once = True, once
 
     def heal(self) -> None:
         """Forward faithfully again; connections that went silent are broken, as bytes are missing."""
@@ -144,7 +149,7 @@ class TcpProxy:
         try:
             await asyncio.gather(
                 self._forward(reader, their_writer, swallow=lambda: False),
-                self._forward(their_reader, writer, swallow=lambda: self._swallow_answers),
+                self._forward(their_reader, writer, swallow=self._is_swallowed),
             )
         except OSError:
             _reset(link)
@@ -154,6 +159,12 @@ class TcpProxy:
                 end.close()
                 with contextlib.suppress(OSError):
                     await end.wait_closed()
+
+    def _is_swallowed(self) -> bool:
+        swallow = self._swallow_answers
+        if self._swallow_once:
+            self._swallow_answers = False
+        return swallow
 
     async def _connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if isinstance(self._target, str):

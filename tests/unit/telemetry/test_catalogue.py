@@ -9,7 +9,7 @@ DOCS = Path(__file__).parent.parent.parent.parent / "docs"
 
 
 def test_the_reference_page_is_up_to_date() -> None:
-    generator = runpy.run_path(str(DOCS / "generate" / "metrics.py"))
+    generator = runpy.run_path(str(DOCS / "make_metrics.py"))
     assert generator["render"]() == (DOCS / "reference" / "metrics.md").read_text()
 
 

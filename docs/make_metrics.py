@@ -1,4 +1,4 @@
-"""Write docs/reference/metrics.md from the catalogue: `python docs/generate/metrics.py`."""
+"""Write docs/reference/metrics.md from the catalogue: `python docs/make_metrics.py`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 from emberq.telemetry.catalogue import CATALOGUE, MetricSpec
 
-PAGE = Path(__file__).parent.parent / "reference" / "metrics.md"
+PAGE = Path(__file__).parent / "reference" / "metrics.md"
 
 HEAD = """# Metrics
 
@@ -20,7 +20,7 @@ Several workers of one host share `EMBERQ_METRICS_DIR`; one of them serves for a
 host (and per container): process ids tell the files apart. Counters and histograms go on counting over the
 deaths of the processes that counted; gauges are those of the living. Metrics that your own jobs declare
 with `prometheus_client` after the worker has started are served as well.
-Made by `python docs/generate/metrics.py`.
+Made by `python docs/make_metrics.py`.
 """
 
 
