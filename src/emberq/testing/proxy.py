@@ -13,6 +13,9 @@ from typing import Any, Self
 
 __all__ = ["TcpProxy"]
 
+#: The ends of one forwarded connection: to the client and to the server.
+Link = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
+
 #: Bytes read at once.
 _CHUNK_BYTES = 65536
 #: Seconds the proxy's thread may take to start or stop.
@@ -45,8 +48,7 @@ class TcpProxy:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="emberq-proxy", daemon=True)
         self._server: asyncio.Server | None = None
-        self._links: set[tuple[asyncio.StreamWriter, asyncio.StreamWriter]] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._links: dict[Link, asyncio.Task[Any] | None] = {}
         self._delay_seconds = 0.0
         self._silent = False
         self._swallow_answers = False
@@ -111,41 +113,37 @@ class TcpProxy:
         if refuse and self._server is not None:
             self._server.close()
             self._server = None
+        ending = [task for task in self._links.values() if task is not None]
         for link in list(self._links):
             _reset(link)
-        while self._tasks:
-            await asyncio.wait(self._tasks)
+        if ending:
+            await asyncio.wait(ending)
 
     async def _heal(self) -> None:
-        if self._silent:
-            await self._cut(refuse=False)
+        was_silent = self._silent
         self._silent = self._swallow_answers = False
         self._delay_seconds = 0.0
+        if was_silent:
+            await self._cut(refuse=False)
         if self._server is None:
             await self._listen()
 
     async def _stop(self) -> None:
         await self._cut(refuse=True)
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        if task is None:
-            return
-        self._tasks.add(task)
         self.accepted += 1
-        try:
-            await self._serve(reader, writer)
-        finally:
-            self._tasks.discard(task)
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             their_reader, their_writer = await self._connect()
         except OSError:
             _reset((writer, writer))
             return
         link = (writer, their_writer)
-        self._links.add(link)
+        self._links[link] = asyncio.current_task()
         try:
             await asyncio.gather(
                 self._forward(reader, their_writer, swallow=lambda: False),
@@ -154,7 +152,7 @@ class TcpProxy:
         except OSError:
             _reset(link)
         finally:
-            self._links.discard(link)
+            self._links.pop(link, None)
             for end in link:
                 end.close()
                 with contextlib.suppress(OSError):
@@ -201,7 +199,7 @@ class TcpProxy:
                 await writer.drain()
 
 
-def _reset(link: tuple[asyncio.StreamWriter, asyncio.StreamWriter]) -> None:
+def _reset(link: Link) -> None:
     for end in link:
         raw = end.get_extra_info("socket")
         if raw is not None:
