@@ -1,4 +1,4 @@
-"""Write docs/reference/settings.md from the code: `python docs/make_settings.py`."""  # noqa: INP001
+"""Write docs/reference/settings.md from the code: `python docs/make_settings.py`."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from emberq.store.admission import admit_jobs
 from emberq.store.jobs import get_job, list_jobs
 from emberq.store.secrets import Sealer, load_sealer
 from emberq.store.services import Services
-from emberq.store.settings import set_setting
+from emberq.store.setting_changes import set_setting
 
 _ADD_FILES = text("""
 INSERT INTO files (id, tenant, collection_id, external_id, name)

@@ -8,8 +8,9 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 
 from emberq.config.snapshot import Unreadable
+from emberq.store.admission import admit_jobs
 from emberq.store.applied import HostApplied, applied_by_hosts
-from emberq.store.attempts import admit_jobs, claim_job
+from emberq.store.attempts import claim_job
 from emberq.store.blobs import StoredBlob
 from emberq.store.collections import create_collection
 from emberq.store.commit import commit_file

@@ -13,13 +13,13 @@ import uvicorn
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
-from emberq.api.metrics import REQUEST_SECONDS
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from emberq.api.routes import collections, events, files, health, jobs, keys, pauses, settings, status
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
 from emberq.errors import InvalidRequest
 from emberq.store.services import get_services
+from emberq.telemetry import metrics
 
 __all__ = ["make_app", "open_listener", "serve"]
 
@@ -53,6 +53,8 @@ def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> 
         for thread in threads:
             thread.join(timeout=_SHUTDOWN_SECONDS)
 
+    # Under a supervisor they are on already, and shared with the whole host.
+    metrics.enable()
     app = FastAPI(
         title="emberq",
         version=version("emberq"),
@@ -76,8 +78,11 @@ def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> 
         started = time.perf_counter()
         response = await call_next(request)
         route = getattr(request.scope.get("route"), "path", "unknown")
-        REQUEST_SECONDS.labels(route, request.method, str(response.status_code)).observe(
-            time.perf_counter() - started
+        metrics.request_answered(
+            route=route,
+            method=request.method,
+            status=response.status_code,
+            seconds=time.perf_counter() - started,
         )
         return response
 

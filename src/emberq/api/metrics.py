@@ -1,13 +1,8 @@
-"""Prometheus metrics of the API process; counts of jobs come from PostgreSQL, the truth."""
+"""`/metrics` of the API: what PostgreSQL, the truth, tells of all hosts, and what this host counted."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
-from prometheus_client import CollectorRegistry, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
-from prometheus_client.exposition import choose_encoder
-from prometheus_client.registry import Collector
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from emberq.config.snapshot import get_worker_config
 from emberq.errors import EmberqError
@@ -15,63 +10,60 @@ from emberq.store.leases import list_hosts
 from emberq.store.services import Services
 from emberq.store.stats import count_outcomes, read_stats
 from emberq.store.tables import JobState
+from emberq.telemetry.catalogue import spec
+from emberq.telemetry.endpoint import CONTENT_TYPE
+from emberq.telemetry.exposition import collect_host, exposition
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["REQUEST_SECONDS", "render_metrics"]
+__all__ = ["render_metrics"]
 
 log = get_logger(__name__)
-
-_process_registry = CollectorRegistry()
-
-#: Time of HTTP requests, by route template, so that ids do not multiply the series.
-REQUEST_SECONDS = Histogram(
-    "emberq_http_request_duration_seconds",
-    "Time from request to answer.",
-    ["route", "method", "status"],
-    registry=_process_registry,
-)
-
-
-class _JobCollector(Collector):
-    def __init__(self, services: Services) -> None:
-        self._services = services
-
-    def collect(self) -> Iterator[CounterMetricFamily | GaugeMetricFamily]:
-        with self._services.database.transaction() as connection:
-            stats = read_stats(connection)
-            outcomes = count_outcomes(connection)
-            hosts = list_hosts(connection)
-        jobs = CounterMetricFamily("emberq_jobs", "Jobs that ended.", labels=["state", "error_code"])
-        for state, code, number in outcomes:
-            if state in (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED):
-                jobs.add_metric([state, code], number)
-        yield jobs
-        depth = GaugeMetricFamily("emberq_queue_depth", "Jobs that are not over.", labels=["state"])
-        for state in (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING):
-            depth.add_metric([state], stats.jobs[state])
-        yield depth
-        yield GaugeMetricFamily(
-            "emberq_queue_oldest_seconds", "Age of the longest waiting job.", value=stats.queue_oldest_seconds
-        )
-        workers = GaugeMetricFamily("emberq_workers", "Worker slots.", labels=["state"])
-        for label, alive in (("alive", True), ("lost", False)):
-            workers.add_metric([label], sum(host["workers"] for host in hosts if host["alive"] is alive))
-        yield workers
-        yield GaugeMetricFamily(
-            "emberq_config_version",
-            "Configuration version of this process.",
-            value=get_worker_config().version,
-        )
 
 
 def render_metrics(services: Services) -> tuple[bytes, str]:
     """Return the metrics and their content type; those of a silent database are left out."""
-    encode, content_type = choose_encoder("")
-    body: bytes = encode(_process_registry)
-    registry = CollectorRegistry(auto_describe=False)
     try:
-        registry.register(_JobCollector(services))
-        body += encode(registry)
+        of_service = _collect_service(services)
     except EmberqError as exc:
         log.warning("metrics_incomplete", error_code=exc.code)
-    return body, content_type
+        of_service = []
+    # Of what both know, the database knows all of it.
+    known = {family.name for family in of_service}
+    families = [*of_service, *(family for family in collect_host() if family.name not in known)]
+    return exposition(families), CONTENT_TYPE
+
+
+def _collect_service(services: Services) -> list[Metric]:
+    with services.database.transaction() as connection:
+        stats = read_stats(connection)
+        outcomes = count_outcomes(connection)
+        hosts = list_hosts(connection)
+    ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+    waiting = (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING)
+    slots = {
+        label: sum(host["workers"] for host in hosts if host["alive"] is alive)
+        for label, alive in (("alive", True), ("lost", False))
+    }
+    return [
+        _counter("emberq_jobs_total", {(state, code): n for state, code, n in outcomes if state in ended}),
+        _gauge("emberq_queue_depth", {(state,): stats.jobs[state] for state in waiting}),
+        _gauge("emberq_queue_oldest_seconds", {(): stats.queue_oldest_seconds}),
+        _gauge("emberq_workers", {(label,): number for label, number in slots.items()}),
+        _gauge("emberq_config_version", {(): get_worker_config().version}),
+    ]
+
+
+def _counter(name: str, values: dict[tuple[str, ...], float]) -> Metric:
+    entry = spec(name)
+    family = CounterMetricFamily(name.removesuffix("_total"), entry.help, labels=list(entry.labels))
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family
+
+
+def _gauge(name: str, values: dict[tuple[str, ...], float]) -> Metric:
+    entry = spec(name)
+    family = GaugeMetricFamily(name, entry.help, labels=list(entry.labels))
+    for labels, value in values.items():
+        family.add_metric(labels, value)
+    return family

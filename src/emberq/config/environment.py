@@ -36,13 +36,23 @@ class Environment(BaseSettings):
         None, description="Key that seals secret settings; comma-separated, newest first; made if unset."
     )
     workers: int = Field(2, ge=1, le=512, description="Worker slots of `up` and `worker`.")
-    host: str = Field("127.0.0.1", description="Address the API listens on.")
+    host: str = Field("127.0.0.1", description="Address the API and the metrics listen on.")
     port: int = Field(8040, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
     log_format: Literal["json", "console"] = Field(
         "console", description="One JSON object a line, or for eyes."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least severity logged."
+    )
+    metrics_port: int | None = Field(
+        None,
+        ge=0,
+        le=65535,
+        description="Port each host's metrics are served on; 0 takes a free one, unset none.",
+    )
+    metrics_dir: Path | None = Field(
+        None,
+        description="Where the processes of a host count; a directory of each supervisor's own if unset.",
     )
     url: str = Field("http://127.0.0.1:8040", description="Where the command line finds the API.")
     api_key: SecretStr | None = Field(None, description="Key the command line sends.")

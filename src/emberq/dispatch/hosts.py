@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import SecretStr
 from rq.serializers import JSONSerializer
 
-from emberq.config.environment import Environment
+from emberq.config.environment import Environment, get_environment
 from emberq.config.generation import GenerationVersions, generation_key
 from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
 from emberq.dispatch.configuration import ConfigurationFollower
@@ -22,8 +22,10 @@ from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, release_host
 from emberq.store.services import Services, configure_services
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.crew import make_crew
+from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.recipes import Configuration
@@ -102,6 +104,13 @@ def run_host(
 
     # Read before the fork: the preloader, and so every horse, starts with this snapshot.
     loaded = get_worker_config()
+    environment = get_environment()
+    endpoint = MetricsEndpoint(
+        host=environment.host,
+        port=environment.metrics_port,
+        directory=environment.metrics_dir,
+        parent=services.data_dir / "metrics",
+    )
     supervisor = make_crew(
         make_worker,
         slots=slots,
@@ -113,6 +122,7 @@ def run_host(
         configuration=_configuration(services),
         on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
         label=lambda: generation_key(get_worker_config()),
+        endpoint=endpoint,
     )
     services.database.close()
     supervisor.start()
@@ -128,6 +138,8 @@ def run_host(
         )
         with services.database.transaction() as connection:
             beat(connection, host_id, name=host_name, pid=os.getpid(), workers=slots, config=config)
+        metrics.config_applied(config.version)
+        metrics.sample()
 
     def on_config(snapshot: Snapshot) -> None:
         if generations.advance(snapshot):
@@ -151,6 +163,7 @@ def run_host(
     code = supervisor.run(tick=on_tick)
     follower.close()
     _release(services, host_id)
+    endpoint.close()
     return code
 
 

@@ -12,10 +12,11 @@ from sqlalchemy import Connection, RowMapping
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.tickets import lost_tickets, ring
-from emberq.errors import Cancelled, EmberqError, JobStalled, WorkerLost
+from emberq.errors import Cancelled, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.store.attempts import fail_attempt, queued_jobs
 from emberq.store.leases import jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.watchdog import HorseDeath
 
@@ -42,6 +43,8 @@ def sweep(services: Services, *, job_timeout_seconds: float) -> int:
     if lost:
         log.warning("tickets_lost", jobs=len(lost))
         ring(services.redis(), lost, job_timeout_seconds=job_timeout_seconds)
+        for _ in lost:
+            metrics.recovered("ticket_lost")
     return len(lost)
 
 
@@ -56,6 +59,7 @@ def reap(services: Services, *, retry_delay_seconds: float) -> int:
             connection,
             orphaned_jobs(connection),
             WorkerLost("The host that processed the file stopped beating."),
+            cause="host_lost",
             retry_delay_seconds=retry_delay_seconds,
         )
 
@@ -69,6 +73,7 @@ def take_over(services: Services, *, host_id: uuid.UUID, worker: str) -> None:
                 connection,
                 jobs_of_worker(connection, host_id, worker),
                 WorkerLost("The worker that processed the file died."),
+                cause="worker_lost",
                 retry_delay_seconds=settings.job_retry_delay,
             )
         admit(services, job_timeout_seconds=settings.job_timeout)
@@ -77,14 +82,28 @@ def take_over(services: Services, *, host_id: uuid.UUID, worker: str) -> None:
 
 
 def _give_all_back(
-    connection: Connection, jobs: Sequence[RowMapping], error: WorkerLost, *, retry_delay_seconds: float
+    connection: Connection,
+    jobs: Sequence[RowMapping],
+    error: WorkerLost,
+    *,
+    cause: str,
+    retry_delay_seconds: float,
 ) -> int:
     for job in jobs:
         state = fail_attempt(
             connection, job["id"], error, fence=job["fence"], retry_delay_seconds=retry_delay_seconds
         )
+        metrics.recovered(cause)
+        _count_end(state, error)
         log.warning("job_reaped", job=str(job["id"]), state=state)
     return len(jobs)
+
+
+def _count_end(state: str | None, error: EmberqError) -> None:
+    if state is not None:
+        # A lost worker's job fails only when it is set aside.
+        code = Quarantined.code if isinstance(error, WorkerLost) else error.code
+        metrics.job_finished(state=state, error_code=code)
 
 
 def on_horse_death(ticket: Ticket, death: HorseDeath) -> None:
@@ -111,6 +130,7 @@ def _give_back(ticket: Ticket, error: EmberqError, *, detail: str | None = None)
                 detail=detail,
                 retry_delay_seconds=settings.job_retry_delay,
             )
+        _count_end(state, error)
         log.warning(
             "attempt_lost", job=ticket.args[0], error_code=error.code, error=error.message, state=state
         )

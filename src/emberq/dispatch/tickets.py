@@ -28,7 +28,7 @@ def open_queue(connection: Redis, name: str = QUEUE_NAME) -> Queue:
     return Queue(name, connection=connection, serializer=JSONSerializer)
 
 
-@retry_redis_operation(total_seconds=5.0)
+@retry_redis_operation(idempotent=True, total_seconds=5.0)
 def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_timeout_seconds: float) -> None:
     """Put tickets on the queue, in order; a ticket that is rung twice opens its job once.
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
 from emberq.pipeline.model_files import ModelFiles, build_graph
+from emberq.telemetry import metrics
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
@@ -152,7 +153,9 @@ class Embedder:
             lengths = [len(ids) for ids in tokens]
             for batch in plan_batches(lengths, batch_tokens=batch_tokens, max_batch=max_batch):
                 vectors[[start + index for index in batch]] = self._run([tokens[index] for index in batch])
-                self.tokens_embedded += sum(lengths[index] for index in batch)
+                number = sum(lengths[index] for index in batch)
+                self.tokens_embedded += number
+                metrics.texts_embedded(tokens=number)
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(texts))

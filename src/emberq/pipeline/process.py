@@ -9,21 +9,23 @@ import traceback
 import uuid
 
 import numpy as np
+import structlog
 from numpy.typing import NDArray
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import get_worker_config
-from emberq.errors import EmberqError, InternalError, JobTimeout, MemoryLimitExceeded
+from emberq.errors import DatabaseUnavailable, EmberqError, InternalError, JobTimeout, MemoryLimitExceeded
 from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.embed import Embedder
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
-from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, record_progress
+from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, is_completed, record_progress
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.services import Services, get_services
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.progress import progress, progress_to
 from emberq.worker.retry import retry_db_operation
@@ -48,6 +50,7 @@ def process_file(job_id: str) -> str:
     Returns:
         The job's state afterwards, `stale` if the ticket opened nothing.
     """
+    metrics.job_counts_itself()
     services = get_services()
     attempt = _claim(services, uuid.UUID(job_id))
     if attempt is None:
@@ -59,12 +62,36 @@ def process_file(job_id: str) -> str:
         file=attempt.file_name,
         attempt=attempt.attempt,
         fence=attempt.fence,
+        trace=_trace_id(attempt.traceparent),
     ):
         return _run(services, attempt)
 
 
-@retry_db_operation()
+def _trace_id(traceparent: str | None) -> str | None:
+    """Return the trace id of a W3C trace context: version, trace id, parent id and flags."""
+    parts = (traceparent or "").split("-")
+    return parts[1] if len(parts) >= 4 else None  # noqa: PLR2004 - the four parts of the format
+
+
 def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
+    try:
+        return _claim_once(services, job_id)
+    except DatabaseUnavailable as exc:
+        # The claim may stand although its answer was lost. A second one would find its ticket used, and the
+        # job would wait for a worker that does not know of it: so it is given back by its ticket.
+        _give_back_claim(services, job_id, exc)
+        raise
+
+
+@retry_db_operation(idempotent=True)
+def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnavailable) -> None:
+    ticket = get_current_job()
+    with services.database.transaction() as connection:
+        fail_attempt(connection, job_id, error, ticket=ticket.id if ticket else "", retry_delay_seconds=0.0)
+
+
+@retry_db_operation()
+def _claim_once(services: Services, job_id: uuid.UUID) -> Attempt | None:
     ticket = get_current_job()
     host = os.environ.get("EMBERQ_HOST_ID")
     with services.database.transaction() as connection:
@@ -91,11 +118,19 @@ def _run(services: Services, attempt: Attempt) -> str:
         with progress_to(stages.report):
             _process(services, attempt, settings, stages)
     except LeaseLost:
-        log.warning("lease_lost", stage=stages.stage)
-        return "lease_lost"
+        if not _is_completed(services, attempt):
+            log.warning("lease_lost", stage=stages.stage)
+            return "lease_lost"
     except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is written down
-        return _fail(services, attempt, settings, _as_error(exc), stages.stage)
-    log.info("job_completed", seconds=round(time.monotonic() - started, 3), stages=stages.measure())
+        error = _as_error(exc)
+        state = _fail(services, attempt, settings, error, stages.stage)
+        stages.count()
+        metrics.job_finished(state=state, error_code=error.code, seconds=time.monotonic() - started)
+        return state
+    stages.count()
+    seconds = time.monotonic() - started
+    metrics.job_finished(state="completed", seconds=seconds)
+    log.info("job_completed", seconds=round(seconds, 3), stages=stages.timings)
     return "completed"
 
 
@@ -132,6 +167,7 @@ def _embed(
     vectors = _known(services, attempt, fingerprints)
     missing = {mark: text for mark, text in zip(fingerprints, texts, strict=True) if mark not in vectors}
     done = len(chunks) - len(missing)
+    metrics.vectors_looked_up(hits=done, misses=len(missing))
     made = embedder.embed(
         list(missing.values()),
         max_batch=batch_size,
@@ -146,7 +182,7 @@ def _embed(
     ]
 
 
-@retry_db_operation()
+@retry_db_operation(idempotent=True)
 def _known(
     services: Services, attempt: Attempt, fingerprints: list[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
@@ -154,7 +190,13 @@ def _known(
         return known_vectors(connection, attempt.tenant, fingerprints)
 
 
-@retry_db_operation()
+@retry_db_operation(idempotent=True)
+def _is_completed(services: Services, attempt: Attempt) -> bool:
+    with services.database.transaction() as connection:
+        return is_completed(connection, attempt)
+
+
+@retry_db_operation(idempotent=True)  # a second commit finds the lease over and adds nothing
 def _commit(
     services: Services, attempt: Attempt, document: Document, values: list[ChunkValues], stages: _Stages
 ) -> None:
@@ -170,7 +212,7 @@ def _commit(
         )
 
 
-@retry_db_operation()
+@retry_db_operation(idempotent=True)  # the fence is over after the first time
 def _fail(
     services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
 ) -> str:
@@ -227,11 +269,17 @@ class _Stages:
         self.measure()
         if is_new:
             self.stage, self._began_at = stage, now
-            log.info("stage_started", stage=stage, total=total)
+            structlog.contextvars.bind_contextvars(stage=stage)
+            log.info("stage_started", total=total)
         if not is_new and now - self._written_at < _PROGRESS_SECONDS:
             return
         self._written_at = now
         self._write(done, total)
+
+    def count(self) -> None:
+        """Put the stages' times into the metrics; once, at the attempt's end."""
+        for stage, seconds in self.measure().items():
+            metrics.stage_finished(stage, seconds=seconds)
 
     def measure(self) -> dict[str, float]:
         """Bring the running stage's time up to date and return the seconds of all stages."""
@@ -239,7 +287,7 @@ class _Stages:
             self.timings[self.stage] = round(time.monotonic() - self._began_at, 4)
         return self.timings
 
-    @retry_db_operation()
+    @retry_db_operation(idempotent=True)
     def _write(self, done: int, total: int) -> None:
         with self._services.database.transaction() as connection:
             record_progress(

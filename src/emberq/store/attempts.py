@@ -27,6 +27,7 @@ __all__ = [
     "LeaseLost",
     "claim_job",
     "fail_attempt",
+    "is_completed",
     "queued_jobs",
     "record_progress",
 ]
@@ -57,6 +58,7 @@ class Attempt:
         max_attempts: Deliveries before quarantine.
         fence: The fencing token of this claim.
         config_version: The configuration the attempt is pinned to.
+        traceparent: W3C trace context of the upload, if it had one.
     """
 
     job_id: uuid.UUID
@@ -72,6 +74,7 @@ class Attempt:
     max_attempts: int
     fence: int
     config_version: int
+    traceparent: str | None = None
 
 
 def _changed() -> dict[str, Any]:
@@ -143,12 +146,23 @@ def claim_job(
                 Job.max_attempts,
                 Job.fence,
                 Job.config_version,
+                Job.traceparent,
             )
         )
         .mappings()
         .one_or_none()
     )
     return Attempt(**row) if row is not None else None
+
+
+def is_completed(connection: Connection, attempt: Attempt) -> bool:
+    """Tell whether this very attempt completed its job, as when the answer to its commit was lost."""
+    row = connection.execute(
+        select(Job.id).where(
+            Job.id == attempt.job_id, Job.fence == attempt.fence, Job.state == JobState.COMPLETED
+        )
+    ).one_or_none()
+    return row is not None
 
 
 def record_progress(

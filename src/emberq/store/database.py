@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
@@ -21,6 +21,8 @@ _POOL_TIMEOUT_SECONDS = 10.0
 _CONNECT_TIMEOUT_SECONDS = 5
 #: Seconds an idle connection is kept; below the usual idle limits of proxies.
 _RECYCLE_SECONDS = 1800
+#: What a server says that takes no writes.
+_READ_ONLY_SQLSTATE = "25006"
 
 
 class Database:
@@ -42,6 +44,7 @@ class Database:
             connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": application_name},
         )
         event.listen(self.engine, "connect", _set_session)
+        event.listen(self.engine, "handle_error", _leave_read_only_server)
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
@@ -70,8 +73,13 @@ class Database:
 
     def open_connections(self) -> int:
         """Return the number of connections this process holds."""
+        idle, in_use = self.count_connections()
+        return idle + in_use
+
+    def count_connections(self) -> tuple[int, int]:
+        """Return how many connections of this process are idle and how many in use."""
         pool: Any = self.engine.pool
-        return int(pool.checkedin() + pool.checkedout())
+        return int(pool.checkedin()), int(pool.checkedout())
 
 
 def _reason(exc: BaseException) -> str:
@@ -86,3 +94,9 @@ def _set_session(dbapi_connection: Any, _record: Any) -> None:
         # A search keeps looking in the vector index until its filter has let enough rows through.
         cursor.execute("SET hnsw.iterative_scan = 'relaxed_order'")
     dbapi_connection.commit()
+
+
+def _leave_read_only_server(context: ExceptionContext) -> None:
+    """Drop the pool's connections when one turns out to lead to a replica: its server was demoted."""
+    if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SQLSTATE:
+        context.is_disconnect = True

@@ -13,6 +13,7 @@ from emberq.store.blobs import BlobStore, open_blob_store
 from emberq.store.database import Database
 from emberq.store.secrets import Sealer, load_sealer
 from emberq.store.settings import load_snapshot
+from emberq.telemetry import metrics
 from emberq.worker.holdings import hold
 from emberq.worker.horse import after_fork
 from emberq.worker.redis_pools import get_redis_pool
@@ -45,7 +46,7 @@ class Services:
         """Return a Redis client on the process's shared `worker` pool."""
         return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
 
-    @retry_db_operation()
+    @retry_db_operation(idempotent=True)
     def load_snapshot(self, version: int | None = None) -> Snapshot:
         """Read the run-time settings as they were at a version, or as they are now.
 
@@ -107,6 +108,13 @@ def get_services() -> Services:
 @hold
 def _pooled_connections() -> object:
     return _services.database.engine if _services is not None else None
+
+
+@metrics.sampled
+def _sample_connections() -> None:
+    if _services is not None:
+        idle, in_use = _services.database.count_connections()
+        metrics.connections_sampled("db", idle=idle, in_use=in_use)
 
 
 @after_fork

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import logging
-import re
+import os
 import sys
 from collections.abc import MutableMapping
 from typing import Any
 
 import structlog
 
-__all__ = ["configure_logs", "ensure_logs", "get_logger"]
+from emberq.telemetry.redact import redact
 
-#: Field names whose values are never written.
-_SECRET_NAMES = re.compile(r"(api_?key|password|passwd|secret|token|authorization)$", re.IGNORECASE)
-#: The password part of a URL such as `redis://user:password@host`.
-_URL_PASSWORD = re.compile(r"(?<=://)([^:/@\s]*):[^@/\s]+(?=@)")
-#: emberq's own API keys, wherever they turn up.
-_API_KEY = re.compile(r"\beq_[A-Za-z0-9_-]{16,}")
+__all__ = ["configure_logs", "ensure_logs", "get_logger"]
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    for name, value in event.items():
-        if _SECRET_NAMES.search(name):
-            event[name] = "***"
-        elif isinstance(value, str):
-            event[name] = _API_KEY.sub("eq_***", _URL_PASSWORD.sub(r"\1:***", value))
-    return event
+    return redact(event)
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
@@ -36,16 +26,35 @@ def _console() -> structlog.dev.ConsoleRenderer:
     )
 
 
+#: What every record goes through before it is written: tracebacks become text, and texts lose secrets.
+_LAST: tuple[structlog.types.Processor, ...] = (
+    structlog.processors.StackInfoRenderer(),
+    structlog.processors.format_exc_info,
+    _hide_secrets,
+)
+
+
 def ensure_logs() -> None:
-    """Configure plain records on stderr where the program that runs us has configured nothing."""
+    """Configure records on stderr where the program that runs us has configured nothing.
+
+    Where `EMBERQ_LOG_FORMAT` is set, RQ's and all other records of the standard library are written in
+    that form too; otherwise they are left to those who write them.
+    """
     if structlog.is_configured():
+        return
+    log_format = os.environ.get("EMBERQ_LOG_FORMAT")
+    if log_format:
+        configure_logs(log_format=log_format, level=os.environ.get("EMBERQ_LOG_LEVEL", "info"))
+        for name in ("rq.worker", "rq.scheduler"):
+            logging.getLogger(name).handlers.clear()
+            logging.getLogger(name).propagate = True
         return
     structlog.configure(
         processors=[
             structlog.contextvars.merge_contextvars,
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _hide_secrets,
+            *_LAST,
             _console(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
@@ -66,19 +75,14 @@ def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    if log_format == "json":
-        last: list[structlog.types.Processor] = [
-            structlog.processors.format_exc_info,
-            _hide_secrets,
-            structlog.processors.JSONRenderer(),
-        ]
-    else:
-        last = [_hide_secrets, _console()]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer() if log_format == "json" else _console()
+    )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_LAST, renderer],
         )
     )
     root = logging.getLogger()

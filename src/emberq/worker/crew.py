@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
 
 from redis import Redis
 
+from emberq.config.environment import get_environment
+from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.recipes import Configuration, HorseRole
@@ -37,6 +40,7 @@ def make_crew(
     prepare: Callable[[], None] | None = None,
     configuration: Configuration | None = None,
     on_death: Death | None = None,
+    endpoint: MetricsEndpoint,
     label: Callable[[], str] = str,
 ) -> Supervisor:
     """Put N worker slots, and processes beside them, under a supervisor.
@@ -52,7 +56,13 @@ def make_crew(
         configuration: What a horse needs first where it is spawned instead of forked.
         on_death: Called with the name of a worker that died.
         label: Says what a generation that begins now is made of.
+        endpoint: Where the host's metrics go.
+
+    Raises:
+        InvalidRequest: If the port of the metrics cannot be bound.
     """
+    endpoint.enable()
+    beside = [*services, *endpoint.bind()]
     host_name = socket.gethostname()
 
     def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
@@ -66,9 +76,9 @@ def make_crew(
     return Supervisor(
         slots=slots,
         run_slot=run_slot,
-        roles={"horse": horse, **(roles or {})},
+        roles={"horse": horse, "metrics": endpoint.role, **(roles or {})},
         modules=modules,
-        services=services,
+        services=beside,
         shutdown_grace_seconds=shutdown_grace_seconds,
         prepare=prepare,
         on_death=on_death,
@@ -120,20 +130,26 @@ def run_crew(
         worker.with_scheduler = with_scheduler
         return worker
 
+    environment = get_environment()
+    endpoint = MetricsEndpoint(
+        host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
+    )
     supervisor = make_crew(
         make_worker,
         slots=slots,
         modules=modules,
+        endpoint=endpoint,
         shutdown_grace_seconds=lambda: (
             HorsePolicy.from_environment().shutdown_grace or _SHUTDOWN_GRACE_SECONDS
         ),
     )
-    supervisor.start()
-    if ready is not None:
-        ready()
 
     def look_for_changes() -> None:
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
 
-    return supervisor.run(tick=look_for_changes)
+    with contextlib.closing(endpoint):
+        supervisor.start()
+        if ready is not None:
+            ready()
+        return supervisor.run(tick=look_for_changes)

@@ -18,6 +18,7 @@ from rq.timeouts import HorseMonitorTimeoutException
 
 from emberq.config.snapshot import pinned_config
 from emberq.errors import InternalError
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.connections import close_connections
 from emberq.worker.frames import Frame, receive, send
@@ -27,6 +28,7 @@ from emberq.worker.limits import limited
 from emberq.worker.preloader import Child, PreloaderClient, PreloadFailed
 from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
+from emberq.worker.redis_pools import watch_redis_pool
 from emberq.worker.resources import close_resources
 from emberq.worker.scope import JobScope, job_scope
 from emberq.worker.watchdog import StackFile, write_stacks_to
@@ -216,6 +218,8 @@ def run_horse(worker: WarmWorker, channel: socket.socket) -> None:
     for function in _after_fork:
         function()
     feed_progress(_Reporter(channel))
+    watch_redis_pool("worker", worker.connection.connection_pool)
+    metrics.after_fork()
     memory = _MemoryGauge()
     stacks: str | None = None
     socket_id = _socket_id(channel)
@@ -232,7 +236,10 @@ def run_horse(worker: WarmWorker, channel: socket.socket) -> None:
             if _socket_id(channel) != socket_id:
                 # The job closed it, and the number may be another connection's by now.
                 raise InternalError("The job closed the socket to its worker.")
-            send(channel, {"done": frame["job"], "leaked": scope.uncleaned, "private_bytes": memory.read()})
+            private_bytes = memory.read()
+            metrics.horse_measured(private_bytes=private_bytes)
+            metrics.sample()
+            send(channel, {"done": frame["job"], "leaked": scope.uncleaned, "private_bytes": private_bytes})
     finally:
         close_connections()
         close_resources()
@@ -246,9 +253,15 @@ def _run_job(worker: WarmWorker, frame: Frame) -> JobScope:
     worker.executions = {execution.id: execution} if execution else {}
     worker.prepared = frame["prepared"]
     policy = worker.policy.for_job(job.meta)
+    started = time.monotonic()
     with job_scope(rq_job=job.id, worker=worker.name) as scope, pinned_config(), limited(policy):
         # RQ's own horse passes what it has, too.
         worker.perform_job(job, unpack_queue(worker, frame), execution)  # type: ignore[arg-type]
+    metrics.rq_job_finished(
+        status=job.get_status(refresh=False).value,
+        error_code="internal_error",
+        seconds=time.monotonic() - started,
+    )
     worker.executions.clear()
     return scope
 

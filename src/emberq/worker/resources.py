@@ -12,6 +12,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from emberq.errors import ResourceFailed
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.holdings import adopting, hold
 from emberq.worker.loads import LoadRecord, Loads
@@ -129,6 +130,7 @@ class Resource(Generic[T]):
         _loaded.append(self)
         _records.append(LoadRecord(self.name, os.getpid(), seconds, memory_bytes, memory_is_shared))
         log.info("resource_loaded", resource=self.name, seconds=seconds, memory_bytes=memory_bytes)
+        metrics.resource_loaded(self.name, seconds=seconds)
 
     def close(self) -> None:
         """Run the generator's clean-up, if it has one, and forget the value."""

@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import Frame
 from emberq.worker.horse import Horse
@@ -83,6 +84,7 @@ class Stable:
         if self.horse is None:
             return
         self.restarts[reason] = self.restarts.get(reason, 0) + 1
+        metrics.horse_restarted(reason)
         self.horse.retire()
         log.info("horse_replaced", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
         self.horse = None

@@ -6,25 +6,30 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rq.exceptions import StopRequested
 
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame
 from emberq.worker.frugal import FrugalWorker
 from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS
 from emberq.worker.horse import Horse
+from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.preloader import (
     Preloader,
     PreloaderClient,
     PreloaderLost,
     PreloadFailed,
+    Role,
     begin_preloader,
 )
 from emberq.worker.recipes import HorseRole
+from emberq.worker.redis_pools import watch_redis_pool
 from emberq.worker.stable import Stable
 from emberq.worker.watchdog import end_horse
 from emberq.worker.watched import WatchedWorker
@@ -78,6 +83,7 @@ class WarmWorker(WatchedWorker, FrugalWorker):
         super().__init__(*args, **kwargs)
         ensure_logs()
         self._stable = Stable(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
+        self._metrics = MetricsEndpoint.from_variables()
         self.on_ready: Callable[[], None] = lambda: None
         self.with_scheduler = False
         self.horse_restarts = self._stable.restarts
@@ -107,12 +113,15 @@ class WarmWorker(WatchedWorker, FrugalWorker):
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
+        self._metrics.enable()
         self._stable.open()
         super().bootstrap(*args, **kwargs)
+        watch_redis_pool("worker", self.connection.connection_pool)
 
     def _begin_preloader(self) -> Preloader:
         modules = [name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()]
-        return begin_preloader({"horse": HorseRole(lambda _spec: self)}, modules=modules)
+        roles: dict[str, Role] = {"horse": HorseRole(lambda _spec: self), "metrics": self._metrics.role}
+        return begin_preloader(roles, modules=modules)
 
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Begin a round of the work loop; in the first one have the horse ready, so that no job waits for it.
@@ -129,6 +138,8 @@ class WarmWorker(WatchedWorker, FrugalWorker):
                 self._failure = exc
                 raise StopRequested from exc
             self._is_serving = True
+            metrics.worker_is("idle")
+            self._metrics.keep(self._stable.open())
             self.on_ready()
         super().check_for_suspension(burst)
 
@@ -143,6 +154,7 @@ class WarmWorker(WatchedWorker, FrugalWorker):
         """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
         try:
             super().execute_job(job, queue)
+            metrics.worker_is("idle")
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
             give_back(self, job, queue)
@@ -165,6 +177,7 @@ class WarmWorker(WatchedWorker, FrugalWorker):
                 # It died since it was looked at; it has not seen the job, so another one may have it.
                 self._stable.discard("died")
                 self._hand_over(job, queue, execution)
+            metrics.worker_is("busy")
             self._ridden_by = None if execution is None else execution.id
             if self._stopped_job_id == job.id:
                 # The command came when there was no process to stop yet.
@@ -207,6 +220,13 @@ class WarmWorker(WatchedWorker, FrugalWorker):
             self.beat_if_due()
             self.end_if_due(horse)
 
+    def beat_if_due(self) -> None:
+        """Write the heartbeat key if it is due and see to the metrics as often."""
+        before = self._beat_at
+        super().beat_if_due()
+        if self._beat_at != before and self._is_serving:
+            self._metrics.keep(self._stable.open())
+
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Kill the horse if it runs a job; may be called from any thread."""
         if self._horse_pid:
@@ -226,6 +246,7 @@ class WarmWorker(WatchedWorker, FrugalWorker):
         if status is None:
             status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
         status = signal.SIGKILL if status is None else status
+        died_at = time.monotonic()
         death = self.note_death(status)
         self._ridden_by = None
         self._stable.discard(death.reason)
@@ -233,6 +254,7 @@ class WarmWorker(WatchedWorker, FrugalWorker):
             # The successor is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
                 self._stable.saddle()
+                metrics.recovered("horse_killed", seconds=time.monotonic() - died_at)
         # To RQ 0 would mean that the job is done.
         return pid, status or _SILENT_EXIT, None
 
@@ -247,5 +269,6 @@ class WarmWorker(WatchedWorker, FrugalWorker):
         if self._is_horse:
             return
         self._is_serving = False
+        self._metrics.close()
         self._stable.close()
         super().teardown()

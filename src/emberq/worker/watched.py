@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rq.worker import Worker
 
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.give_back import give_back
 from emberq.worker.horse import Horse, signals_held_back
@@ -116,6 +117,10 @@ class WatchedWorker(Worker):
         if death is not None and self._stopped_job_id != job.id:
             exc_string = "\n".join(part for part in (exc_string, death.message, death.stacks) if part)
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+        if death is not None and self.on_horse_death is None:
+            # Who wants to hear of deaths counts their jobs himself.
+            status = job.get_status(refresh=False)
+            metrics.rq_job_finished(status=status.value if status else "", error_code="worker_lost")
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.

@@ -1,0 +1,186 @@
+"""Adding up what the processes of a host counted, and keeping the files of the dead from piling up."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from emberq.telemetry.metrics import metrics_directory, metrics_registry, sample
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric
+
+__all__ = ["absorb_dead", "collect_host", "exposition", "is_process_alive", "render_host"]
+
+#: Kinds of files whose values of dead processes go on counting.
+_SUMMED = ("counter", "histogram", "summary")
+#: Seconds a reader waits for the absorber, which takes milliseconds.
+_LOCK_SECONDS = 1.0
+
+
+def collect_host() -> list[Metric]:
+    """Return the metric families of this host, or of this process where it counts in memory."""
+    sample()
+    directory, registry = metrics_directory(), metrics_registry()
+    if directory is not None:
+        return _read(directory)
+    return list(registry.collect()) if registry is not None else []
+
+
+def is_process_alive(pid: int) -> bool:
+    """Tell whether there is a process with this id, on this host."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def render_host() -> bytes:
+    """Return the host's metrics as Prometheus reads them."""
+    return exposition(collect_host())
+
+
+def exposition(families: Iterable[Metric]) -> bytes:
+    """Write metric families in the text format."""
+    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client.registry import Collector
+
+    class Given(Collector):
+        def collect(self) -> Iterable[Metric]:
+            return families
+
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Given())
+    return generate_latest(registry)
+
+
+def absorb_dead(directory: Path | None = None) -> int:
+    """Add the counts of processes that are gone to one file of their sums and delete their own.
+
+    Gauges of the dead go, counters and histograms go on counting. Does nothing while another process is
+    at it. Killed at any point it leaves a directory from which the same sums are read.
+
+    Args:
+        directory: Where the files are; this process's own where left out.
+
+    Returns:
+        How many files were deleted.
+    """
+    directory = directory or metrics_directory()
+    if directory is None:
+        return 0
+    dead = [file for file in directory.glob("*.db") if _is_of_the_dead(file)]
+    if not dead:
+        return 0
+    with _lock(directory, fcntl.LOCK_EX, wait_seconds=0.0) as locked:
+        if not locked:
+            return 0
+        for kind in _SUMMED:
+            _absorb(directory, kind, [file for file in dead if file.name.startswith(f"{kind}_")])
+        gauges = [file for file in dead if file.name.startswith("gauge_live")]
+        for file in gauges:
+            file.unlink(missing_ok=True)
+    return len(dead)
+
+
+def _absorb(directory: Path, kind: str, dead: list[Path]) -> None:
+    from prometheus_client.mmap_dict import MmapedDict
+
+    sums, note, new = (directory / f"{kind}_0.{suffix}" for suffix in ("db", "note", "new"))
+    done = _absorbed(sums, note)
+    for file in done:
+        file.unlink(missing_ok=True)
+    note.unlink(missing_ok=True)
+    new.unlink(missing_ok=True)
+    left = [file for file in dead if file not in done]
+    if not left:
+        return
+    totals: defaultdict[str, float] = defaultdict(float)
+    for file in (sums, *left):
+        if _has_values(file):
+            for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):  # type: ignore[no-untyped-call]
+                totals[key] += value
+    book = MmapedDict(str(new))  # type: ignore[no-untyped-call]
+    for key, value in totals.items():
+        book.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
+    book.close()  # type: ignore[no-untyped-call]
+    # The note says whose counts the new file holds; it is true from the moment of the rename on.
+    note.write_text(json.dumps({"inode": new.stat().st_ino, "absorbed": [file.name for file in left]}))
+    new.replace(sums)
+    for file in left:
+        file.unlink(missing_ok=True)
+    note.unlink()
+
+
+def _absorbed(sums: Path, note: Path) -> set[Path]:
+    """Return the files that are part of the sums already, though nobody came to delete them."""
+    try:
+        record = json.loads(note.read_text())
+        if sums.stat().st_ino == record["inode"]:
+            return {note.with_name(name) for name in record["absorbed"]}
+    except (OSError, ValueError):
+        pass
+    return set()
+
+
+def _read(directory: Path) -> list[Metric]:
+    from prometheus_client.multiprocess import MultiProcessCollector
+
+    with _lock(directory, fcntl.LOCK_SH, wait_seconds=_LOCK_SECONDS):
+        counted_twice = {
+            file
+            for kind in _SUMMED
+            for file in _absorbed(directory / f"{kind}_0.db", directory / f"{kind}_0.note")
+        }
+        files = [
+            str(file)
+            for file in sorted(directory.glob("*.db"))
+            if file not in counted_twice
+            and _has_values(file)
+            and not (file.name.startswith("gauge_live") and _is_of_the_dead(file))
+        ]
+        return list(MultiProcessCollector.merge(files, accumulate=True))  # type: ignore[no-untyped-call]
+
+
+@contextlib.contextmanager
+def _lock(directory: Path, kind: int, *, wait_seconds: float) -> Iterator[bool]:
+    """Hold the directory's lock; yields False if somebody else held it all the time."""
+    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        deadline = time.monotonic() + wait_seconds
+        while True:
+            try:
+                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            except BlockingIOError:
+                if time.monotonic() >= deadline:
+                    yield False
+                    return
+                time.sleep(0.01)
+            else:
+                break
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _has_values(file: Path) -> bool:
+    """Tell whether a file was made and not only opened when its process was looked at or died."""
+    try:
+        return file.stat().st_size > 0
+    except FileNotFoundError:
+        return False
+
+
+def _is_of_the_dead(file: Path) -> bool:
+    pid = file.stem.rpartition("_")[2]
+    return pid.isdigit() and pid != "0" and not is_process_alive(int(pid))

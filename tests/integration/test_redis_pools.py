@@ -1,0 +1,342 @@
+"""Warm workers over every kind of connection: plain, TLS, Unix socket, ACL user, Sentinel with a failover."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime as dt
+import ipaddress
+import os
+import signal
+import ssl
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import redis
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from redis import Redis
+from rq import Queue
+from rq.command import send_stop_job_command
+from rq.job import Job
+from rq.serializers import JSONSerializer
+
+from emberq.testing.proxy import TcpProxy
+from emberq.testing.valkey import ValkeyServer, free_port
+from emberq.worker.redis_pools import close_redis_pools, connected_sockets, get_redis_pool
+from emberq.worker.retry import retry_redis_operation
+from emberq.worker.transient import Outcome, judge_redis_error
+
+DATA = Path(__file__).parent.parent / "data"
+DOCS = Path(__file__).parent.parent.parent / "docs"
+
+
+@pytest.fixture(autouse=True)
+def pools() -> Iterator[None]:
+    yield
+    close_redis_pools()
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[ValkeyServer]:
+    with ValkeyServer(tmp_path / "valkey") as running:
+        yield running
+
+
+@contextlib.contextmanager
+def worker(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
+    """Run `pooled_worker.py`; what it says goes to the test's own output."""
+    process = subprocess.Popen(
+        [sys.executable, str(DATA / "pooled_worker.py"), url, *options],
+        env={
+            **os.environ,
+            "EMBERQ_PRELOAD": "warm_jobs",
+            "PYTHONPATH": f"{DATA}:{os.environ.get('PYTHONPATH', '')}",
+        },
+        text=True,
+    )
+    try:
+        yield process
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)
+
+
+def queue(url: str) -> Queue:
+    connection = Redis(connection_pool=get_redis_pool("worker", url))
+    return Queue("warm", connection=connection, serializer=JSONSerializer)
+
+
+def wait(job: Job, *states: str, seconds: float = 60) -> str:
+    deadline = time.monotonic() + seconds
+    status = None
+    while time.monotonic() < deadline:
+        with contextlib.suppress(redis.RedisError):
+            if (status := job.get_status(refresh=True)) in states:
+                return str(status.value)
+        time.sleep(0.05)
+    pytest.fail(f"the job is {status}, not {states}")
+
+
+def run_the_round(url: str) -> None:
+    """Jobs, a stop command over pub/sub, a scheduled job, a killed horse: all that a worker does."""
+    jobs = queue(url)
+    with worker(url, "--with-scheduler") as process:
+        first = jobs.enqueue("warm_jobs.where")
+        assert wait(first, "finished") == "finished"
+        killed, after = jobs.enqueue("warm_jobs.die"), jobs.enqueue("warm_jobs.where")
+        assert wait(killed, "failed") == "failed"
+        assert wait(after, "finished") == "finished"
+        endless = jobs.enqueue("warm_jobs.sleep", 60)
+        wait(endless, "started")
+        time.sleep(0.3)
+        send_stop_job_command(jobs.connection, endless.id, serializer=JSONSerializer)
+        assert wait(endless, "stopped", "failed") == "stopped"
+        later = jobs.enqueue_in(dt.timedelta(seconds=1), "warm_jobs.where")
+        assert wait(later, "finished") == "finished"
+        assert process.poll() is None
+
+
+def test_a_plain_connection(server: ValkeyServer) -> None:
+    run_the_round(server.url)
+
+
+def test_a_unix_socket(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    with ValkeyServer(tmp_path / "valkey", options={"unixsocket": str(path)}):
+        run_the_round(f"unix://{path}?db=1")
+
+
+class Authority:
+    """A certificate authority of the test's own."""
+
+    def __init__(self, directory: Path) -> None:
+        self.key = ec.generate_private_key(ec.SECP256R1())
+        self.name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "emberq test authority")])
+        self.directory = directory
+        self.file = directory / "ca.pem"
+        self.file.write_bytes(
+            self._sign(self.name, self.key.public_key(), is_authority=True).public_bytes(
+                serialization.Encoding.PEM
+            )
+        )
+
+    def context(self) -> ssl.SSLContext:
+        """Return a server context with a certificate for 127.0.0.1."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+        chain = self.directory / "server.pem"
+        chain.write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+            + self._sign(subject, key.public_key(), is_authority=False).public_bytes(
+                serialization.Encoding.PEM
+            )
+        )
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(chain)
+        return context
+
+    def _sign(
+        self, subject: x509.Name, key: ec.EllipticCurvePublicKey, *, is_authority: bool
+    ) -> x509.Certificate:
+        now = dt.datetime.now(dt.UTC)
+        usage = x509.KeyUsage(
+            digital_signature=True,
+            key_cert_sign=is_authority,
+            crl_sign=is_authority,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            encipher_only=False,
+            decipher_only=False,
+        )
+        return (
+            x509.CertificateBuilder()
+            .subject_name(subject)
+            .issuer_name(self.name)
+            .public_key(key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - dt.timedelta(minutes=5))
+            .not_valid_after(now + dt.timedelta(days=1))
+            .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
+            .add_extension(usage, critical=True)
+            .add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]),
+                critical=False,
+            )
+            .sign(self.key, hashes.SHA256())
+        )
+
+
+def test_tls_with_an_authority_named_in_the_url(server: ValkeyServer, tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    with TcpProxy(("127.0.0.1", server.port), tls=authority.context()) as proxy:
+        run_the_round(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={authority.file}")
+        assert proxy.accepted > 0
+
+
+def test_a_server_of_an_unknown_authority_is_refused_at_once(server: ValkeyServer, tmp_path: Path) -> None:
+    with TcpProxy(("127.0.0.1", server.port), tls=Authority(tmp_path).context()) as proxy:
+        client = Redis(connection_pool=get_redis_pool("client", f"rediss://127.0.0.1:{proxy.port}/0"))
+        with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
+            client.ping()
+    assert judge_redis_error(caught.value) is Outcome.PERMANENT
+
+
+def documented_rules() -> list[str]:
+    """The access list of the documentation: it is the one that is tested."""
+    page = (DOCS / "how-to" / "redis-access.md").read_text()
+    block = page.split("```")[1]
+    return block.replace("\\\n", " ").split()[4:]
+
+
+def test_the_documented_access_list_is_enough_for_a_worker(server: ValkeyServer) -> None:
+    with Redis(port=server.port, decode_responses=True) as admin:
+        admin.execute_command("ACL", "SETUSER", "worker", "on", ">se:cr/et", *documented_rules())
+        run_the_round(f"redis://worker:{quote('se:cr/et', safe='')}@127.0.0.1:{server.port}/0")
+        assert admin.acl_log() == []
+
+
+def test_the_documented_access_list_allows_nothing_else(server: ValkeyServer) -> None:
+    with Redis(port=server.port) as admin:
+        admin.execute_command("ACL", "SETUSER", "worker", "on", ">x", *documented_rules())
+    user = Redis(connection_pool=get_redis_pool("client", f"redis://worker:x@127.0.0.1:{server.port}/0"))
+    for forbidden in (
+        ["SET", "other", "1"],
+        ["KEYS", "*"],
+        ["FLUSHALL"],
+        ["CONFIG", "GET", "*"],
+        ["ACL", "LIST"],
+    ):
+        with pytest.raises(redis.exceptions.NoPermissionError):
+            user.execute_command(*forbidden)  # type: ignore[no-untyped-call]
+
+
+def test_a_wrong_password_is_not_tried_again(tmp_path: Path) -> None:
+    with (
+        ValkeyServer(tmp_path / "locked", options={"requirepass": "right"}) as locked,
+        Redis(port=locked.port, password="right") as admin,
+    ):
+        before = admin.info("stats")["total_connections_received"]
+        client = Redis(connection_pool=get_redis_pool("client", f"redis://:wrong@127.0.0.1:{locked.port}/0"))
+        with pytest.raises(redis.AuthenticationError):
+            client.ping()
+        assert admin.info("stats")["total_connections_received"] == before + 1
+
+
+class Cluster:
+    """A primary, a replica and a Sentinel that watches them."""
+
+    def __init__(self, tmp: Path, stack: contextlib.ExitStack) -> None:
+        login = {"requirepass": "secret", "masterauth": "secret"}
+        self.primary = stack.enter_context(ValkeyServer(tmp / "primary", options=login))
+        self.replica = stack.enter_context(
+            ValkeyServer(tmp / "replica", options={**login, "replicaof": f"127.0.0.1 {self.primary.port}"})
+        )
+        lines = [
+            f"sentinel monitor mymaster 127.0.0.1 {self.primary.port} 1",
+            "sentinel auth-pass mymaster secret",
+            "sentinel down-after-milliseconds mymaster 500",
+            "sentinel failover-timeout mymaster 3000",
+        ]
+        self.sentinel = stack.enter_context(ValkeyServer(tmp / "sentinel", sentinel="\n".join(lines)))
+        deadline = time.monotonic() + 20
+        with Redis(port=self.sentinel.port, decode_responses=True) as watcher:
+            while not watcher.sentinel_slaves("mymaster") and time.monotonic() < deadline:
+                time.sleep(0.1)
+        # A Sentinel that does not answer comes first: the next one is asked.
+        self.url = (
+            f"redis+sentinel://:secret@127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/mymaster/0"
+        )
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    with contextlib.ExitStack() as stack:
+        yield Cluster(tmp_path, stack)
+
+
+def test_a_sentinel_leads_to_the_primary(cluster: Cluster) -> None:
+    run_the_round(cluster.url)
+
+
+@pytest.mark.slow
+def test_jobs_go_on_after_the_primary_was_killed(cluster: Cluster) -> None:
+    jobs = queue(cluster.url)
+
+    @retry_redis_operation(idempotent=True, max_retries=20, total_seconds=60)
+    def enqueue() -> Job:
+        return jobs.enqueue("warm_jobs.where")
+
+    with worker(cluster.url) as process:
+        assert wait(enqueue(), "finished") == "finished"
+        running = jobs.enqueue("warm_jobs.sleep", 4)
+        wait(running, "started")
+        jobs.connection.wait(1, 2000)
+        cluster.primary.kill()
+        after = enqueue()
+        assert wait(after, "finished") == "finished"
+        assert wait(running, "finished") == "finished"
+        assert process.poll() is None
+    with Redis(port=cluster.replica.port, password="secret") as promoted:
+        assert promoted.info("replication")["role"] == "master"
+
+
+def test_a_sentinel_url_without_a_service_is_refused() -> None:
+    with pytest.raises(ValueError, match="mymaster"):
+        get_redis_pool("worker", "redis+sentinel://127.0.0.1:26379/")
+
+
+def test_a_pool_is_bounded_and_says_so(server: ValkeyServer) -> None:
+    client = get_redis_pool("client", server.url)
+    worker_pool = get_redis_pool("worker", server.url)
+    held = [worker_pool.get_connection() for _ in range(10)]
+    with pytest.raises(redis.exceptions.MaxConnectionsError):
+        worker_pool.get_connection()
+    assert connected_sockets(worker_pool) == 10
+    for connection in held:
+        worker_pool.release(connection)
+    assert (client.max_connections, connected_sockets(client)) == (16, 0)
+
+
+def test_a_forked_child_opens_connections_of_its_own_and_leaves_the_parents_alone(
+    server: ValkeyServer,
+) -> None:
+    parent = Redis(connection_pool=get_redis_pool("worker", server.url))
+    ours = parent.client_id()
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 1
+        try:
+            inherited = connected_sockets(parent.connection_pool)
+            own = Redis(connection_pool=get_redis_pool("worker", server.url))
+            os.write(
+                writer,
+                f"{inherited} {own.client_id()} {own.connection_pool is parent.connection_pool}".encode(),
+            )
+            code = 0
+        finally:
+            os._exit(code)
+    os.waitpid(pid, 0)
+    os.close(writer)
+    kept, theirs, same = os.read(reader, 4096).decode().split()
+    os.close(reader)
+    assert (kept, same) == ("0", "False")
+    assert int(theirs) != ours
+    assert parent.client_id() == ours
