@@ -316,6 +316,9 @@ class WarmWorker(Worker):
                 # It closes what it opened; whoever ends with it would be killed over that.
                 self._get_preloader().exit_status(self._horse.child.pid)
             self._horse = None
+        if self._successor is not None:
+            self._successor.retire()
+            self._successor = None
         if self._owns_preloader and isinstance(self._preloader, Preloader):
             self._preloader.stop()
             self._preloader = None
