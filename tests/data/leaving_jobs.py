@@ -7,6 +7,7 @@ import gc
 import os
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,6 +47,8 @@ def cache() -> Iterator[Redis]:
     note("opened")
     client = Redis.from_url(URL)
     yield client
+    # Long enough for a worker that does not wait to be gone by then.
+    time.sleep(0.5)
     client.close()
     note("hung up")
 
@@ -73,9 +76,11 @@ def leave(kind: str) -> int:
 
 
 def look() -> list[object]:
-    """Return children, temporary files and the context variable as this job finds them."""
+    """Return children, temporary files, the context variable and other horses' directories as found."""
     children = Path("/proc/self/task").joinpath(str(os.getpid()), "children").read_text().split()
-    return [children, sorted(os.listdir(tempfile.gettempdir())), mood.get("none")]  # noqa: PTH208 - names only
+    own = Path(tempfile.gettempdir())
+    others = [path.name for path in own.parent.iterdir() if path != own and path.name.isdigit()]
+    return [children, [path.name for path in own.iterdir()], mood.get("none"), others]
 
 
 def be(feeling: str) -> str:

@@ -77,7 +77,7 @@ def test_what_can_be_cleaned_is_counted_and_cleaned_and_the_horse_stays(
 ) -> None:
     leaving, after, where = bench.enqueue("leave", kind), bench.enqueue("look"), bench.enqueue("where")
     log = bench.burst()
-    assert after.return_value() == [[], [], "none"]
+    assert after.return_value() == [[], [], "none", []]
     assert leaving.return_value() == (where.return_value() or [0])[0]
     [line] = [line for line in log.splitlines() if "job_leaked" in line]
     assert counted in line
@@ -122,7 +122,7 @@ def test_what_a_killed_horse_left_in_its_temporary_directory_is_deleted(bench: B
     killed, after = bench.enqueue("fill_and_die"), bench.enqueue("look")
     bench.burst()
     assert killed.get_status() == "failed"
-    assert after.return_value() == [[], [], "none"]
+    assert after.return_value() == [[], [], "none", []]
     [directory] = [Path(line.split()[1]) for line in bench.noted() if line.startswith("temporary")]
     assert bench.temporary in directory.parents
     assert not directory.exists()

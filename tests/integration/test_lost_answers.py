@@ -21,7 +21,8 @@ from emberq.config.environment import Environment
 from emberq.errors import DatabaseUnavailable
 from emberq.pipeline import process
 from emberq.pipeline.document import Document
-from emberq.store.attempts import LeaseLost, admit_jobs
+from emberq.store.admission import admit_jobs
+from emberq.store.attempts import LeaseLost
 from emberq.store.blobs import StoredBlob
 from emberq.store.collections import create_collection
 from emberq.store.commit import ChunkValues

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +10,7 @@ from typing import Any, Generic, TypeVar, cast, overload
 
 from emberq.telemetry.logs import get_logger
 from emberq.worker.holdings import adopting, hold
+from emberq.worker.loads import make_value
 from emberq.worker.scope import JobScope, current_scope
 
 __all__ = ["Connection", "close_connections", "connection"]
@@ -90,12 +90,7 @@ class Connection(Generic[T]):
 
     def _open(self) -> None:
         with adopting():
-            made = self._function()
-            if inspect.isgenerator(made):
-                self._generator = cast("Iterator[T]", made)
-                self.value = next(self._generator)
-            else:
-                self.value = cast("T", made)
+            self.value, self._generator = make_value(self._function)
         self.opened_by = os.getpid()
         _opened.append(self)
 

@@ -69,7 +69,7 @@ def child_processes() -> frozenset[int]:
     except ChildProcessError:
         return frozenset()
     found: set[int] = set()
-    for task in os.listdir(_TASKS):  # noqa: PTH208 - the same
+    for task in os.listdir(_TASKS) if os.path.isdir(_TASKS) else ():  # noqa: PTH112,PTH208 - the same
         with contextlib.suppress(OSError), open(f"{_TASKS}/{task}/children", "rb") as file:  # noqa: PTH123 - the same
             found.update(int(pid) for pid in file.read().split())
     return frozenset(found)

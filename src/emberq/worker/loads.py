@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeVar, cast
 
 from emberq.errors import ResourceFailed
 from emberq.worker.processes import private_memory_bytes
 
-__all__ = ["LoadLedger", "LoadRecord", "Loads"]
+__all__ = ["LoadLedger", "LoadRecord", "Loads", "make_value"]
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +77,19 @@ class LoadLedger:
         """Return seconds, bytes and whether they are shared of a thing that rests, and forget it."""
         account = self._accounts.pop(key, _Account())
         return round(account.seconds, 4), round(account.memory_bytes), account.is_shared
+
+
+def make_value(function: Callable[[], T | Iterator[T]]) -> tuple[T, Iterator[T] | None]:
+    """Call a function that returns a value, or yields one and cleans up after the yield.
+
+    Returns:
+        The value, and the generator to go on with for the clean-up, if there is one.
+    """
+    made = function()
+    if not inspect.isgenerator(made):
+        return cast("T", made), None
+    generator = cast("Iterator[T]", made)
+    return next(generator), generator
 
 
 class _Named(Protocol):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import functools
 import importlib
-import inspect
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
@@ -15,7 +14,7 @@ from emberq.errors import ResourceFailed
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.holdings import adopting, hold
-from emberq.worker.loads import LoadRecord, Loads
+from emberq.worker.loads import LoadRecord, Loads, make_value
 from emberq.worker.scope import current_scope
 
 __all__ = [
@@ -108,7 +107,7 @@ class Resource(Generic[T]):
         try:
             # Outside a job nothing is counted, so nothing needs to be told apart.
             with adopting() if current_scope() is not None else contextlib.nullcontext():
-                self._make()
+                self.value, self._generator = make_value(self._function)
         except BaseException as exc:
             failure = exc
             exc.add_note(f"The resource {self.name} was being loaded.")
@@ -116,14 +115,6 @@ class Resource(Generic[T]):
             raise
         finally:
             _loads.end(self, failure, keep=self._keep)
-
-    def _make(self) -> None:
-        made = self._function()
-        if inspect.isgenerator(made):
-            self._generator = cast("Iterator[T]", made)
-            self.value = next(self._generator)
-        else:
-            self.value = cast("T", made)
 
     def _keep(self, seconds: float, memory_bytes: int, memory_is_shared: bool) -> None:  # noqa: FBT001 - as measured
         self._is_loaded, self.loaded_by = True, os.getpid()

@@ -336,8 +336,10 @@ def test_a_nested_scope_closes_its_own_and_leaves_the_counting_to_the_outermost(
         with job_scope() as inner:
             left = socket.socket()
             inner_closed = inner.closing(socket.socket())
+            own, tempfile.tempdir = tempfile.tempdir, "/elsewhere"
             assert inner.outermost is outer
         assert inner_closed.fileno() == -1
+        assert tempfile.tempdir == own
     left.close()
     assert inner.leaked == {}
     assert outer.leaked == {"connections": 1}

@@ -97,10 +97,11 @@ def test_emptying_deletes_everything_and_names_it() -> None:
 def test_a_job_may_use_what_multiprocessing_made_in_the_directory_of_an_earlier_one() -> None:
     script = """
 import multiprocessing
+from multiprocessing.connection import Listener
 from emberq.worker.scope import job_scope
 
 def job(number):
-    with multiprocessing.Manager() as manager:
+    with Listener(family="AF_UNIX"), multiprocessing.Manager() as manager:
         assert list(manager.list([number])) == [number]
 
 for number in (1, 2):
