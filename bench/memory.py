@@ -1,40 +1,36 @@
-"""What one more worker slot costs, with the real model and real documents."""
+"""What one more worker slot costs, with the real model."""
 
 from __future__ import annotations
 
-import contextlib
-import re
 import subprocess
-import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
+from documents import EMBERQ, ingest, read_until, service
 from outcome import Figure, Outcome, slope
 from procfs import Memory, children_of, descendants_of, memory_of
-from stage import Stage, StageError
+from rq import Queue
+from stage import QUEUE, Stage, StageError
 
 __all__ = ["NAME", "measure"]
 
 NAME = "memory"
-EMBERQ = str(Path(sys.executable).with_name("emberq"))
 SLOTS = (1, 2, 4, 8)
 QUICK_SLOTS = (1, 2, 4)
-DOCUMENTS_PER_SLOT = 200
-QUICK_DOCUMENTS_PER_SLOT = 25
+JOBS_PER_SLOT = 200
+QUICK_JOBS_PER_SLOT = 25
 #: MB one more slot may cost.
 GOAL_MB = 25.0
-#: Seconds all documents may take.
-_INGEST_SECONDS = 1800.0
-#: Sentences of a document; about 2,000 characters, a few chunks.
-_SENTENCES = 30
+#: The text of an ordinary job: about 150 tokens.
+_TEXT = "A worker that keeps its model in memory answers at once. " * 12
+#: Seconds the jobs may take.
+_JOBS_SECONDS = 1800.0
 
 
 @dataclass(frozen=True, slots=True)
 class _Sizes:
-    """Memory of the processes of one host."""
+    """Memory of the processes of one host after its jobs."""
 
     slots: int
     supervisor: Memory
@@ -42,118 +38,101 @@ class _Sizes:
     workers: Memory
     horses: Memory
 
+    @property
+    def slot(self) -> Memory:
+        """What belongs to the slots."""
+        return self.workers + self.horses
+
+    @property
+    def everything(self) -> Memory:
+        """All processes together."""
+        return self.supervisor + self.preloader + self.slot
+
 
 def measure(stage: Stage, *, quick: bool) -> Outcome:
-    """Start workers with more and more slots, ingest documents, and add up what is private."""
-    per_slot = QUICK_DOCUMENTS_PER_SLOT if quick else DOCUMENTS_PER_SLOT
-    sizes = []
-    for slots in QUICK_SLOTS if quick else SLOTS:
-        with _service(stage, slots) as (process, client):
-            _ingest(stage, process, client, per_slot * slots, slots)
-            sizes.append(_sizes_of(process.pid, slots))
-    slot = [size.workers + size.horses for size in sizes]
-    everything = [(size.supervisor + size.preloader + size.workers + size.horses) for size in sizes]
-    count = [size.slots for size in sizes]
-    per_further = slope(count, [memory.private for memory in slot])
+    """Start workers with more and more slots, give them work, and add up what is private."""
+    per_slot = QUICK_JOBS_PER_SLOT if quick else JOBS_PER_SLOT
+    counts = QUICK_SLOTS if quick else SLOTS
+    kinds = {
+        kind: [run(stage, slots, per_slot * slots) for slots in counts]
+        for kind, run in {"RQ jobs": _with_jobs, "documents": _with_documents}.items()
+    }
     return Outcome(
         name=NAME,
         title="Private memory per worker slot",
         how=(
-            f"`emberq worker -n N` with the default model, after {per_slot} documents of 2,000 characters "
-            "per slot; a slot is a worker process and its horse, with whatever the horse has started. USS "
-            "is what only one process has. PSS counts a page that several have once in all, so the PSS of "
-            "all processes is what the machine really spends. MB are 10⁶ bytes."
+            f"`emberq worker -n N` with the default model, after {per_slot} jobs per slot: RQ jobs that "
+            "embed a text with the model as a `@resource`, and documents of 2,000 characters through the "
+            "whole pipeline. A slot is a worker process and its horse, with whatever the horse has started. "
+            "USS is what only one process has. PSS counts a page that several have once in all, so the PSS "
+            "of all processes is what the machine really spends. MB are 10⁶ bytes; per further slot: the "
+            "slope of the straight line through all rows."
         ),
-        columns=["slots", "workers USS", "horses USS", "slots USS", "supervisor", "preloader", "all PSS"],
-        rows=[
-            [
-                str(size.slots),
-                f"{size.workers.private:.1f}",
-                f"{size.horses.private:.1f}",
-                f"{memory.private:.1f}",
-                f"{size.supervisor.private:.1f}",
-                f"{size.preloader.private:.1f}",
-                f"{total.proportional:.1f}",
-            ]
-            for size, memory, total in zip(sizes, slot, everything, strict=True)
-        ],
-        figures=[
-            Figure("private MB per further slot", per_further, "MB", "≤", GOAL_MB),
-            Figure("of these the worker", slope(count, [size.workers.private for size in sizes]), "MB"),
-            Figure("and the horse", slope(count, [size.horses.private for size in sizes]), "MB"),
-            Figure(
-                "PSS of all processes per further slot",
-                slope(count, [memory.proportional for memory in everything]),
-                "MB",
-                "≤",
-                GOAL_MB,
-            ),
-        ],
+        columns=["jobs, slots", "workers USS", "horses USS", "slots USS", "slots PSS", "all PSS"],
+        rows=[[f"{kind}, {size.slots}", *_cells(size)] for kind, sizes in kinds.items() for size in sizes],
+        figures=[figure for kind, sizes in kinds.items() for figure in _figures(kind, sizes)],
         raw={
-            "slots": count,
-            "uss": [memory.private for memory in slot],
-            "pss": [memory.proportional for memory in everything],
+            kind: [[size.slots, size.slot.private, size.everything.proportional] for size in sizes]
+            for kind, sizes in kinds.items()
         },
     )
 
 
-@contextlib.contextmanager
-def _service(stage: Stage, slots: int) -> Iterator[tuple[subprocess.Popen[str], httpx.Client]]:
-    """Run the API and, beside it, the workers; gives the workers' supervisor and a client of the API."""
-    # PostgreSQL runs under an account of its own where we are root, and must get there.
-    stage.directory.chmod(0o755)
-    environment = {"EMBERQ_DATA_DIR": str(stage.path("data")), "EMBERQ_LOG_LEVEL": "warning"}
-    stage.tell(f"{slots} slots: starting")
-    with stage.running(
-        [EMBERQ, "serve", "--port", "0"], environment=environment, stdout=subprocess.PIPE
-    ) as api:
-        url = _read_until(api, r"http://[\d.:]+")
-        key = _read_until(api, r"eq_\S+")
-        headers = {"Authorization": f"Bearer {key}"}
-        command = [EMBERQ, "worker", "--workers", str(slots)]
-        with (
-            stage.running(command, environment=environment, stdout=subprocess.PIPE) as supervisor,
-            httpx.Client(base_url=f"{url}/api/v1", headers=headers, timeout=60) as client,
-        ):
-            _read_until(supervisor, "ready")
-            yield supervisor, client
+def _cells(size: _Sizes) -> list[str]:
+    figures = (
+        size.workers.private,
+        size.horses.private,
+        size.slot.private,
+        size.slot.proportional,
+        size.everything.proportional,
+    )
+    return [f"{figure:.1f}" for figure in figures]
 
 
-def _read_until(process: subprocess.Popen[str], pattern: str) -> str:
-    for line in process.stdout or ():
-        if found := re.search(pattern, line):
-            return found[0]
-    raise StageError(f"The process ended without printing {pattern}.")
+def _figures(kind: str, sizes: list[_Sizes]) -> list[Figure]:
+    def per_slot(of: Callable[[_Sizes], float]) -> float:
+        return slope([size.slots for size in sizes], [of(size) for size in sizes])
+
+    return [
+        Figure(f"{kind}: USS per further slot", per_slot(lambda size: size.slot.private), "MB", "≤", GOAL_MB),
+        Figure(f"{kind}: of these the worker", per_slot(lambda size: size.workers.private), "MB"),
+        Figure(f"{kind}: and the horse", per_slot(lambda size: size.horses.private), "MB"),
+        Figure(
+            f"{kind}: PSS of all processes per further slot",
+            per_slot(lambda size: size.everything.proportional),
+            "MB",
+            "≤",
+            GOAL_MB,
+        ),
+    ]
 
 
-def _ingest(
-    stage: Stage, process: subprocess.Popen[str], client: httpx.Client, documents: int, slots: int
-) -> None:
-    client.post("/collections", json={"name": "bench"}).raise_for_status()
-    waiting = []
-    for number in range(documents):
-        stage.tell(f"{slots} slots: {number} of {documents} documents sent")
-        text = " ".join(
-            f"Sentence {index} of document {number} tells what worker {index * number} did."
-            for index in range(_SENTENCES)
+def _with_jobs(stage: Stage, slots: int, jobs: int) -> _Sizes:
+    """Run jobs that use the model and nothing else of emberq's."""
+    stage.connection.flushall()
+    stage.tell(f"{slots} slots: {jobs} RQ jobs")
+    environment = {"EMBERQ_REDIS_URL": stage.url, "EMBERQ_DATA_DIR": str(stage.path("data"))}
+    command = [EMBERQ, "worker", "--workers", str(slots), "--preload", "model", QUEUE]
+    with stage.running(command, environment=environment, stdout=subprocess.PIPE) as supervisor:
+        read_until(supervisor, "ready")
+        stage.queue.enqueue_many(
+            [Queue.prepare_data("model.embed", (_TEXT,), result_ttl=0) for _ in range(jobs)]
         )
-        files = {"file": (f"{number}.txt", text.encode())}
-        answer = client.post("/collections/bench/files", files=files)
-        while answer.status_code in {429, 503}:
-            time.sleep(float(answer.headers.get("Retry-After", 1)))
-            answer = client.post("/collections/bench/files", files=files)
-        answer.raise_for_status()
-        waiting.append(answer.json()["job"]["id"])
-    deadline = time.monotonic() + _INGEST_SECONDS
-    while waiting:
-        stage.tell(f"{slots} slots: {len(waiting)} of {documents} documents to do")
-        state = client.get(f"/jobs/{waiting[-1]}").json()["state"]
-        if state == "completed":
-            waiting.pop()
-        elif state in {"failed", "cancelled"} or time.monotonic() > deadline or process.poll() is not None:
-            raise StageError(f"A document is {state}.")
-        else:
-            time.sleep(0.2)
+        stage.wait_until(
+            lambda: stage.queue.count == 0 and stage.queue.started_job_registry.count == 0,
+            supervisor,
+            what="end of the jobs",
+            seconds=_JOBS_SECONDS,
+            pause_seconds=0.2,
+        )
+        return _sizes_of(supervisor.pid, slots)
+
+
+def _with_documents(stage: Stage, slots: int, documents: int) -> _Sizes:
+    """Ingest documents through the API."""
+    with service(stage, slots) as (supervisor, client):
+        ingest(stage, supervisor, client, documents, slots)
+        return _sizes_of(supervisor.pid, slots)
 
 
 def _sizes_of(supervisor: int, slots: int) -> _Sizes:

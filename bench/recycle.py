@@ -11,8 +11,9 @@ from stage import Stage
 __all__ = ["NAME", "measure"]
 
 NAME = "recycle"
-#: Jobs in all; with a new horse every 20 that makes fifty recycles.
+#: Jobs in all, and how many a horse runs before it is replaced: that makes fifty recycles.
 JOBS = 1000
+JOBS_PER_HORSE = 20
 QUICK_JOBS = 200
 #: What "no gap" means: no recycle keeps the next job waiting longer than this.
 GOAL_SECONDS = 0.05
@@ -25,8 +26,9 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
     stamps, done = stage.path("stamps"), stage.path("done")
     stage.queue.enqueue_many([Queue.prepare_data("jobs.stamp", (str(stamps),)) for _ in range(jobs)])
     stage.queue.enqueue("jobs.mark", str(done))
-    stage.tell(f"{jobs} jobs, a new horse every 20, the model loaded")
-    with stage.rq_worker("classes.RecyclingWorker", environment={"EMBERQ_PRELOAD": "model"}) as worker:
+    stage.tell(f"{jobs} jobs, a new horse every {JOBS_PER_HORSE}, the model loaded")
+    environment = {"EMBERQ_PRELOAD": "model", "EMBERQ_HORSE_MAX_JOBS": str(JOBS_PER_HORSE)}
+    with stage.rq_worker("emberq.WarmWorker", environment=environment) as worker:
         stage.wait_for(done, worker)
     starts = [(float(moment), pid) for moment, pid in map(str.split, stamps.read_text().splitlines())]
     usual: list[float] = []
@@ -37,8 +39,8 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
         name=NAME,
         title="No gap when a horse is replaced",
         how=(
-            f"{jobs} jobs, a new horse after every 20, the model loaded: time from one job's start to the "
-            "next one's."
+            f"{jobs} jobs, a new horse after every {JOBS_PER_HORSE}, the model loaded: time from one job's "
+            "start to the next one's."
         ),
         columns=["between two jobs", "number", "p50", "p99", "longest"],
         rows=[

@@ -9,7 +9,7 @@ from dataclasses import astuple, dataclass
 from outcome import Figure, Outcome, slope
 from procfs import descendants_of, memory_of, open_files, threads_of
 from rq import Queue
-from stage import Stage
+from stage import Stage, StageError
 
 __all__ = ["NAME", "measure"]
 
@@ -25,6 +25,12 @@ _FAILS_EVERY = 10
 _EMBEDS_EVERY = 3
 #: Seconds the traces of a failed job stay in Redis.
 _FAILURE_TTL = 1
+#: The model is loaded, and one horse runs all jobs, so that whatever grows can be seen growing.
+_ENVIRONMENT = {
+    "EMBERQ_PRELOAD": "model",
+    "EMBERQ_HORSE_MAX_JOBS": "1000000000",
+    "EMBERQ_HORSE_MAX_MEMORY_GROWTH": "1000000000000",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +49,15 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
     total = QUICK_JOBS if quick else JOBS
     stage.connection.flushall()
     looks = []
-    with stage.rq_worker("classes.LastingWorker", environment={"EMBERQ_PRELOAD": "model"}) as worker:
+    with stage.rq_worker("emberq.WarmWorker", environment=_ENVIRONMENT) as worker:
+        horses = set()
         for done in range(STEP, total + 1, STEP):
             stage.tell(f"{done - STEP:,} of {total:,} jobs")
             _run_jobs(stage, worker, done - STEP)
             looks.append(_look(stage, worker, done))
+            horses.add(tuple(descendants_of(worker.pid)))
+    if len(horses) > 1:
+        raise StageError("The horse was replaced, so its growth says nothing.")
     warm = [look for look in looks if look.jobs >= total * WARM_UP_SHARE]
     growth = {
         name: slope([look.jobs / 1000 for look in warm], [getattr(look, name) for look in warm])
