@@ -31,7 +31,19 @@ $(VENV)/.model: $(VENV)/.default
 	@$(BIN)/emberq models pull
 	@touch $@
 
-.PHONY: demo up test test-quick lint format size pin clean help
+#: The queues that bench/ compares with live apart: their requirements are not ours.
+PEERS ?= .venv-bench
+#: Options of bench/run.py, e.g. "--quick --only kill".
+BENCH ?=
+
+$(PEERS)/.peers: bench/requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed; none was found." >&2; exit 1; }
+	@echo "Installing the queues to compare with into $(PEERS) (once) ..."
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r bench/requirements.txt
+	@touch $@
+
+.PHONY: demo up test test-quick lint format bench size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -55,6 +67,9 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+bench: $(VENV)/.model $(PEERS)/.peers  ## compare the warm worker with others; BENCH="--quick" is short
+	@BENCH_VENV=$(PEERS) $(PY) bench/run.py $(BENCH)
+
 size:  ## measure the default install in a fresh venv
 	@PYTHON="$(PYTHON)" sh bench/install_size.sh
 
@@ -66,7 +81,7 @@ pin:  ## write requirements/constraints*.txt anew (needs uv)
 		-c requirements/constraints.txt -o requirements/constraints-dev.txt
 
 clean:  ## remove the virtual environment and caches
-	@rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

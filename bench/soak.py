@@ -1,0 +1,127 @@
+"""Many jobs in one horse: does anything grow?"""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from dataclasses import astuple, dataclass
+
+from outcome import Figure, Outcome, slope
+from procfs import descendants_of, memory_of, open_files, threads_of
+from rq import Queue
+from stage import Stage, StageError
+
+__all__ = ["NAME", "measure"]
+
+NAME = "soak"
+JOBS = 10_000
+QUICK_JOBS = 2_000
+#: Jobs between two looks; the queue is empty when the worker is looked at.
+STEP = 250
+#: The part of the jobs that belongs to the warm-up: caches fill, arenas reach their size.
+WARM_UP_SHARE = 0.2
+#: One job of so many raises, and one of so many embeds a text.
+_FAILS_EVERY = 10
+_EMBEDS_EVERY = 3
+#: Seconds the traces of a failed job stay in Redis.
+_FAILURE_TTL = 1
+#: The model is loaded, and one horse runs all jobs, so that whatever grows can be seen growing.
+_ENVIRONMENT = {
+    "EMBERQ_PRELOAD": "model",
+    "EMBERQ_HORSE_MAX_JOBS": "1000000000",
+    "EMBERQ_HORSE_MAX_MEMORY_GROWTH": "1000000000000",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was there after so many jobs; memory in MB, over the worker and everything below it."""
+
+    jobs: int
+    private: float
+    descriptors: int
+    threads: int
+    keys: int
+
+
+def measure(stage: Stage, *, quick: bool) -> Outcome:
+    """Run the jobs in one horse that is never replaced, looking at it again and again."""
+    total = QUICK_JOBS if quick else JOBS
+    stage.connection.flushall()
+    looks = []
+    with stage.rq_worker("emberq.WarmWorker", environment=_ENVIRONMENT) as worker:
+        horses = set()
+        for done in range(STEP, total + 1, STEP):
+            stage.tell(f"{done - STEP:,} of {total:,} jobs")
+            _run_jobs(stage, worker, done - STEP)
+            looks.append(_look(stage, worker, done))
+            horses.add(tuple(descendants_of(worker.pid)))
+    if len(horses) > 1:
+        raise StageError("The horse was replaced, so its growth says nothing.")
+    warm = [look for look in looks if look.jobs >= total * WARM_UP_SHARE]
+    growth = {
+        name: slope([look.jobs / 1000 for look in warm], [getattr(look, name) for look in warm])
+        for name in ("private", "descriptors", "threads", "keys")
+    }
+    labels = {
+        "private": "private memory, MB",
+        "descriptors": "file descriptors",
+        "threads": "threads",
+        "keys": "Redis keys",
+    }
+    return Outcome(
+        name=NAME,
+        title=f"{total:,} jobs in one horse",
+        how=(
+            f"Worker, preloader and one horse that is never replaced, with the model loaded; every third job "
+            f"embeds a text, every tenth raises. Slopes are straight lines fitted after the first "
+            f"{WARM_UP_SHARE:.0%} of the jobs."
+        ),
+        columns=["", "after warm-up", "at the end", "per 1,000 jobs"],
+        rows=[
+            [
+                label,
+                f"{getattr(warm[0], name):.4g}",
+                f"{getattr(warm[-1], name):.4g}",
+                f"{growth[name]:+.3f}",
+            ]
+            for name, label in labels.items()
+        ],
+        figures=[
+            Figure("private memory per 1,000 jobs", growth["private"], "MB", "<", 1.0),
+            *(
+                Figure(f"{labels[name]} gained", getattr(warm[-1], name) - getattr(warm[0], name), "", "≤", 0)
+                for name in ("descriptors", "threads", "keys")
+            ),
+        ],
+        raw={"looks": [astuple(look) for look in looks]},
+    )
+
+
+def _run_jobs(stage: Stage, worker: subprocess.Popen[str], begin: int) -> None:
+    done = stage.path("done")
+    batch = []
+    for number in range(begin, begin + STEP - 1):
+        name = "jobs.fail" if number % _FAILS_EVERY == 0 else "jobs.ballast"
+        arguments: tuple[object, ...] = (number,)
+        if number % _EMBEDS_EVERY == 1:
+            name = "model.embed"
+            arguments = (f"Document {number} speaks of workers that stay warm. " * 8,)
+        batch.append(Queue.prepare_data(name, arguments, result_ttl=0, failure_ttl=_FAILURE_TTL))
+    stage.queue.enqueue_many(batch)
+    stage.queue.enqueue("jobs.mark", str(done), result_ttl=0)
+    stage.wait_for(done, worker)
+    done.unlink()
+    # The last jobs are put away, and what failed jobs left expires.
+    time.sleep(2 * _FAILURE_TTL)
+
+
+def _look(stage: Stage, worker: subprocess.Popen[str], jobs: int) -> _Look:
+    family = [worker.pid, *descendants_of(worker.pid)]
+    return _Look(
+        jobs=jobs,
+        private=sum(memory_of(pid).private for pid in family),
+        descriptors=sum(map(open_files, family)),
+        threads=sum(map(threads_of, family)),
+        keys=int(stage.connection.dbsize()),
+    )
