@@ -21,7 +21,7 @@ from typing import NoReturn
 from emberq.errors import InvalidRequest
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import Frame, is_readable, receive, send
-from emberq.worker.processes import count_threads, die_with_parent, thread_names
+from emberq.worker.processes import count_threads, die_with_parent, return_big_blocks, thread_names
 from emberq.worker.resources import close_resources, needs_spawn, preload
 from emberq.worker.spawned import Spawnable, become_spawned, write_recipe
 from emberq.worker.temporary import discard_directory, make_root, remove_root
@@ -225,6 +225,7 @@ def _run(
         _set_title("emberq: preloader")
         if prepare is not None:
             prepare()
+        return_big_blocks()
         try:
             loaded = preload(modules, before_fork=True)
         except Exception as exc:

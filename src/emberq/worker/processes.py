@@ -15,11 +15,27 @@ __all__ = [
     "die_with_parent",
     "private_memory_bytes",
     "process_state",
+    "return_big_blocks",
     "thread_names",
 ]
 
 #: prctl(2): the signal to get when the parent thread ends.
 _PR_SET_PDEATHSIG = 1
+
+#: mallopt(3): the size from which a block is mapped on its own, and that size in bytes, glibc's own at first.
+_M_MMAP_THRESHOLD = -3
+_BIG_BLOCK_BYTES = 128 * 1024
+
+
+def return_big_blocks() -> None:
+    """Make big blocks go back to the system whenever they are freed, here and in what is forked.
+
+    glibc raises its limit to the biggest block it has seen freed, 32 MB at most, and puts what is
+    smaller into the heap, from which a process returns little. A model that was loaded before the fork
+    has raised it for every horse. Does nothing where the C library has no such limit.
+    """
+    with contextlib.suppress(AttributeError, OSError):
+        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BIG_BLOCK_BYTES)
 
 
 def die_with_parent(parent_pid: int, *, with_signal: signal.Signals = signal.SIGKILL) -> None:

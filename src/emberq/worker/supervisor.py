@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -120,6 +121,9 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._request_stop)
         signal.signal(signal.SIGINT, self._request_stop)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.renew("sighup"))
+        # The collector writes to every object it looks at, so each fork would get a copy of all of them.
+        gc.collect()
+        gc.freeze()
         self._generations.start(is_wanted=lambda: not self._stop_requests)
         self._fill_posts()
         deadline = time.monotonic() + _READY_SECONDS
