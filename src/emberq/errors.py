@@ -99,6 +99,8 @@ class EmberqError(Exception):
     status: ClassVar[int] = 500
     #: Whether the same work may succeed when it is tried again.
     retryable: ClassVar[bool] = False
+    #: Pause before the second attempt, in units of the setting job_retry_delay; doubles every time.
+    retry_pause: ClassVar[float] = 1.0
     #: What to do next, when the place that raises knows nothing better.
     default_hint: ClassVar[str] = ""
 
@@ -202,6 +204,8 @@ class MemoryLimitExceeded(ProcessingError):
 
     code = "memory_limit_exceeded"
     retryable = True
+    # The machine's other work needs time to end before there is more memory.
+    retry_pause = 2.0
     default_hint = "Split the file."
 
 
@@ -242,6 +246,8 @@ class WorkerLost(ProcessingError):
     code = "worker_lost"
     status = 503
     retryable = True
+    # The worker is to blame until attempts run out, and another one is ready.
+    retry_pause = 0.0
     default_hint = "Nothing to do: the file runs again. If it repeats, look for the kernel's OOM killer."
 
 
@@ -281,6 +287,8 @@ class UnavailableError(EmberqError):
 
     status = 503
     retryable = True
+    # Whoever could write this failure down reached the engine again.
+    retry_pause = 0.1
 
 
 class DatabaseUnavailable(UnavailableError):

@@ -26,7 +26,7 @@ def crowd(services: Services) -> Crowd:
 
 
 def fail(crowd: Crowd, jobs: list[uuid.UUID], code: str, *, quarantined: bool = False) -> None:
-    crowd.sql(
+    crowd.put(
         "UPDATE jobs SET state = 'failed', ended_at = now(), attempt = 3, error_code = :code,"
         " quarantined = :quarantined WHERE id = ANY(:jobs)",
         code=code,
@@ -57,7 +57,7 @@ def test_quarantined_jobs_run_again_and_so_do_those_of_a_collection(crowd: Crowd
     fail(crowd, poison, "quarantined", quarantined=True)
     fail(crowd, other + notes, "corrupt_file")
     cancelled = crowd.add("a", 1)
-    crowd.sql("UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE id = :id", id=cancelled[0])
+    crowd.put("UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE id = :id", id=cancelled[0])
     with services.database.transaction() as connection:
         assert retry_jobs(connection, "a", quarantined=True) == 2
         [[docs]] = crowd.sql("SELECT id FROM collections WHERE name = 'docs'")

@@ -22,10 +22,11 @@ from emberq.errors import (
     WorkerLost,
 )
 from emberq.store.admission import admit_jobs
-from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, record_progress
+from emberq.store.attempts import Attempt, LeaseLost, claim_job, record_progress
 from emberq.store.blobs import StoredBlob
 from emberq.store.collections import create_collection, delete_collection, get_collection
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.failures import fail_attempt
 from emberq.store.files import AddedFile, add_file, delete_file, get_file, get_text
 from emberq.store.jobs import cancel_job, get_job, retry_job
 from emberq.store.services import Services

@@ -68,6 +68,17 @@ class ErrorOut(BaseModel):
     at: datetime | None = None
 
 
+class AttemptOut(BaseModel):
+    """How an attempt ended that did not complete its job."""
+
+    attempt: int
+    code: str
+    message: str
+    stage: str | None
+    at: datetime
+    worker: str | None
+
+
 class ProgressOut(BaseModel):
     """How far the stage has come, in its own unit: pages, chunks."""
 
@@ -92,6 +103,7 @@ class JobOut(BaseModel):
         None, description="Why it waits: paused, backoff, no_worker, tenant_cap, behind_N."
     )
     error: ErrorOut | None
+    attempts: list[AttemptOut] = Field(description="How earlier attempts ended, oldest first.")
     timings: dict[str, float] = Field(description="Seconds each stage took in the last attempt.")
     config_version: int | None
     worker: str | None

@@ -124,6 +124,10 @@ def show(
         ("attempt", f"{job['attempt']} of {job['max_attempts']}"),
         ("waits for", job["waiting_reason"]),
         ("error", describe_error(job["error"]) if job["error"] else None),
+        *(
+            (f"attempt {ended['attempt']}", f"{ended['code']}: {ended['message']}")
+            for ended in job["attempts"]
+        ),
         ("times", ", ".join(f"{stage} {seconds(took)}" for stage, took in job["timings"].items())),
         ("created", ago(job["created_at"])),
     ]

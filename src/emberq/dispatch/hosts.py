@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +92,7 @@ def run_host(
             horse_spec={"name": name},
             prepare_for_work=preloader is not None,
         )
-        worker.on_horse_death = on_horse_death
+        worker.on_horse_death = partial(on_horse_death, name)
         worker.policy = HorsePolicy(
             horse_max_jobs=settings.horse_max_jobs,
             horse_max_memory_growth=settings.horse_max_memory_growth,

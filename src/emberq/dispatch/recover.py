@@ -13,7 +13,8 @@ from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.tickets import lost_tickets, ring
 from emberq.errors import Cancelled, EmberqError, JobStalled, Quarantined, WorkerLost
-from emberq.store.attempts import fail_attempt, queued_jobs
+from emberq.store.attempts import queued_jobs
+from emberq.store.failures import fail_attempt
 from emberq.store.leases import jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
@@ -106,10 +107,16 @@ def _count_end(state: str | None, error: EmberqError) -> None:
         metrics.job_finished(state=state, error_code=code)
 
 
-def on_horse_death(ticket: Ticket, death: HorseDeath) -> None:
-    """Give a dead horse's job back at once; the worker calls this (`WarmWorker.on_horse_death`)."""
+def on_horse_death(worker: str, ticket: Ticket, death: HorseDeath) -> None:
+    """Give a dead horse's job back at once; the worker calls this (`WarmWorker.on_horse_death`).
+
+    Args:
+        worker: The worker whose horse it was; bound where the handler is set.
+        ticket: What the horse worked on.
+        death: How it ended.
+    """
     error = JobStalled(death.message) if death.reason == "stalled" else WorkerLost(death.message)
-    _give_back(ticket, error, detail=death.stacks or None)
+    _give_back(ticket, error, worker=worker, detail=death.stacks or None)
 
 
 def on_stopped(ticket: Ticket, _connection: Any) -> None:
@@ -117,7 +124,9 @@ def on_stopped(ticket: Ticket, _connection: Any) -> None:
     _give_back(ticket, Cancelled("The job was cancelled."))
 
 
-def _give_back(ticket: Ticket, error: EmberqError, *, detail: str | None = None) -> None:
+def _give_back(
+    ticket: Ticket, error: EmberqError, *, worker: str | None = None, detail: str | None = None
+) -> None:
     services = get_services()
     settings = get_worker_config().settings
     try:
@@ -128,6 +137,7 @@ def _give_back(ticket: Ticket, error: EmberqError, *, detail: str | None = None)
                 error,
                 ticket=ticket.id,
                 detail=detail,
+                worker=worker,
                 retry_delay_seconds=settings.job_retry_delay,
             )
         _count_end(state, error)

@@ -22,8 +22,9 @@ from emberq.pipeline.embed import Embedder
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
-from emberq.store.attempts import Attempt, LeaseLost, claim_job, fail_attempt, is_completed, record_progress
+from emberq.store.attempts import Attempt, LeaseLost, claim_job, is_completed, record_progress
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.failures import fail_attempt
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger

@@ -92,7 +92,6 @@ def hold_back(error: EmberqError, *, attempt: int, probe_at: datetime) -> dict[s
     It becomes ready a little after the next probe is due, so that another job is the next probe.
     """
     return {
-        "state": JobState.PENDING,
         "attempt": attempt - 1 if error.retryable else attempt,
         "not_before": probe_at + timedelta(seconds=_AFTER_PROBE_SECONDS),
     }

@@ -14,7 +14,9 @@ from sqlalchemy.dialects.postgresql import distinct_on
 from emberq.errors import Cancelled
 from emberq.store.attempts import Attempt, LeaseLost
 from emberq.store.breaker import close_breaker
-from emberq.store.tables import ChunkRow, FileRow, FileVersion, Job, JobState, job_sequence
+from emberq.store.moves import in_state, move
+from emberq.store.states import COMMIT, OVERTAKE
+from emberq.store.tables import ChunkRow, Collection, FileRow, FileVersion, Job
 
 __all__ = ["ChunkValues", "commit_file", "known_vectors"]
 
@@ -63,49 +65,60 @@ def commit_file(
         LeaseLost: If the job is no longer this attempt's, or the file was deleted.
         Cancelled: If somebody asked for the job to stop.
     """
-    # The file's row is locked before the job's: the same order as deletion, so neither waits in a circle.
+    # Locks go from the outside in, collection, file, job, here as in upload and deletion, so that
+    # nobody waits in a circle.
+    connection.execute(
+        select(Collection.id)
+        .where(Collection.id == attempt.collection_id)
+        .with_for_update(read=True, key_share=True)
+    )
     file = connection.execute(
-        select(FileRow.visible_version, FileRow.deleted_at)
+        select(FileRow.newest_version, FileRow.deleted_at)
         .where(FileRow.id == attempt.file_id)
         .with_for_update()
     ).one_or_none()
     job = connection.execute(
         select(Job.cancel_requested_at)
-        .where(Job.id == attempt.job_id, Job.fence == attempt.fence, Job.state == JobState.PROCESSING)
+        .where(Job.id == attempt.job_id, Job.fence == attempt.fence, in_state(*COMMIT.sources))
         .with_for_update()
     ).one_or_none()
     if file is None or job is None:
         raise LeaseLost
     if job.cancel_requested_at is not None or file.deleted_at is not None:
         raise Cancelled
-    ended: dict[str, Any] = {
-        "ended_at": func.now(),
-        "timings": timings,
-        "progress_done": Job.progress_total,
-        "seq": job_sequence.next_value(),
-    }
-    if file.visible_version is not None and file.visible_version > attempt.version:
-        overtaken = Cancelled("A newer version of the file was processed first.")
-        ended |= {"state": JobState.CANCELLED, "error": overtaken.as_dict(), "error_code": overtaken.code}
+    ended: dict[str, Any] = {"ended_at": func.now(), "timings": timings, "progress_done": Job.progress_total}
+    if file.newest_version > attempt.version:
+        overtaken = Cancelled("A newer version of the file was uploaded.")
+        end = move(OVERTAKE, fence=attempt.fence)
+        ended |= {"error": overtaken.as_dict(), "error_code": overtaken.code}
     else:
-        connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
+        _replace_chunks(connection, attempt, text=text, media_type=media_type, page_count=page_count)
         _copy_chunks(connection, attempt, chunks)
-        connection.execute(
-            update(FileVersion)
-            .where(FileVersion.file_id == attempt.file_id, FileVersion.version == attempt.version)
-            .values(text=text, media_type=media_type, page_count=page_count)
-        )
-        connection.execute(
-            update(FileVersion)
-            .where(FileVersion.file_id == attempt.file_id, FileVersion.version < attempt.version)
-            .values(text=None)
-        )
-        connection.execute(
-            update(FileRow).where(FileRow.id == attempt.file_id).values(visible_version=attempt.version)
-        )
-        ended |= {"state": JobState.COMPLETED, "error": None, "error_code": None}
         close_breaker(connection, attempt.tenant)
-    connection.execute(update(Job).where(Job.id == attempt.job_id).values(**ended))
+        end = move(COMMIT, fence=attempt.fence)
+        ended |= {"error": None, "error_code": None}
+    if connection.execute(end.where(Job.id == attempt.job_id).values(**ended)).rowcount != 1:
+        raise LeaseLost
+
+
+def _replace_chunks(
+    connection: Connection, attempt: Attempt, *, text: str, media_type: str, page_count: int | None
+) -> None:
+    """Take the old version out, and put in what the new one has besides its chunks."""
+    connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
+    connection.execute(
+        update(FileVersion)
+        .where(FileVersion.file_id == attempt.file_id, FileVersion.version == attempt.version)
+        .values(text=text, media_type=media_type, page_count=page_count)
+    )
+    connection.execute(
+        update(FileVersion)
+        .where(FileVersion.file_id == attempt.file_id, FileVersion.version < attempt.version)
+        .values(text=None)
+    )
+    connection.execute(
+        update(FileRow).where(FileRow.id == attempt.file_id).values(visible_version=attempt.version)
+    )
 
 
 def _copy_chunks(connection: Connection, attempt: Attempt, chunks: Iterable[ChunkValues]) -> None:

@@ -10,12 +10,13 @@ from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tup
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import aliased
 
-from emberq.errors import FileNotFound, IdempotencyConflict, RateLimited
+from emberq.errors import CollectionNotFound, FileNotFound, IdempotencyConflict, RateLimited
 from emberq.store.admission import count_waiting
 from emberq.store.blobs import StoredBlob
 from emberq.store.fairness import INTERACTIVE_PRIORITY
 from emberq.store.jobs import cancel_waiting_jobs
-from emberq.store.tables import ChunkRow, Collection, FileRow, FileVersion, IdempotencyKey, Job, JobState
+from emberq.store.states import LIVE_STATES, JobState
+from emberq.store.tables import ChunkRow, Collection, FileRow, FileVersion, IdempotencyKey, Job
 
 __all__ = ["AddedFile", "add_file", "delete_file", "get_file", "get_text", "list_files"]
 
@@ -90,6 +91,7 @@ def add_file(
         traceparent: W3C trace context of the upload.
 
     Raises:
+        CollectionNotFound: If the collection was deleted since it was read.
         IdempotencyConflict: If the key was used for another upload.
         RateLimited: If the tenant has `max_pending` waiting jobs.
     """
@@ -101,13 +103,14 @@ def add_file(
             if known.request != request:
                 raise IdempotencyConflict
             return AddedFile(known.file_id, known.job_id, deduplicated=True)
-    _check_pending(connection, tenant, max_pending)
+    _hold_collection(connection, collection)
     file_id, version, done_by = _add_version(
         connection, collection, name=name, blob=blob, external_id=external_id, metadata=metadata
     )
     if done_by is not None:
         added = AddedFile(file_id, done_by, deduplicated=True)
     else:
+        _check_pending(connection, tenant, max_pending)
         job_id = uuid.uuid4()
         connection.execute(
             insert(Job).values(
@@ -136,6 +139,17 @@ def add_file(
     return added
 
 
+def _hold_collection(connection: Connection, collection: RowMapping) -> None:
+    """Keep the collection from being deleted before the caller's commit: its rows refer to it."""
+    held = (
+        select(Collection.id)
+        .where(Collection.id == collection["id"])
+        .with_for_update(read=True, key_share=True)
+    )
+    if connection.execute(held).one_or_none() is None:
+        raise CollectionNotFound(f"The collection {collection['name']!r} was deleted during the upload.")
+
+
 def _claim_idempotency_key(connection: Connection, tenant: str, key: str) -> Any:
     # The lock makes a second request with the same key wait for the first one's answer.
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{tenant}/{key}", 0))))
@@ -162,46 +176,38 @@ def _add_version(
 ) -> tuple[uuid.UUID, int, uuid.UUID | None]:
     """Return the file, its version for these bytes, and the job that already took care of them, if any."""
     new_id = uuid.uuid4()
-    values = {
-        "id": new_id,
-        "tenant": collection["tenant"],
-        "collection_id": collection["id"],
-        "external_id": external_id if external_id is not None else str(new_id),
-        "name": name,
-        "meta": metadata or {},
-    }
-    made = connection.execute(
-        pg_insert(FileRow)
-        .values(values)
-        .on_conflict_do_nothing(
-            index_elements=["collection_id", "external_id"], index_where=FileRow.deleted_at.is_(None)
-        )
-        .returning(FileRow.id)
-    ).scalar_one_or_none()
-    if made is not None:
-        _insert_version(connection, new_id, 1, blob)
-        return new_id, 1, None
-    file = connection.execute(
-        select(FileRow.id, FileRow.newest_version)
-        .where(
-            FileRow.collection_id == collection["id"],
-            FileRow.external_id == values["external_id"],
-            FileRow.deleted_at.is_(None),
-        )
-        .with_for_update()
-    ).one()
+    if external_id is None:
+        external_id = str(new_id)
+    while (file := _lock_file(connection, collection, external_id)) is None:
+        made = connection.execute(
+            pg_insert(FileRow)
+            .values(
+                id=new_id,
+                tenant=collection["tenant"],
+                collection_id=collection["id"],
+                external_id=external_id,
+                name=name,
+                meta=metadata or {},
+            )
+            .on_conflict_do_nothing(
+                index_elements=["collection_id", "external_id"], index_where=FileRow.deleted_at.is_(None)
+            )
+        ).rowcount
+        if made:
+            _insert_version(connection, new_id, 1, blob)
+            return new_id, 1, None
+        # Somebody else made the file a moment ago, and may have deleted it by now: look again.
     newest = connection.execute(
-        select(FileVersion.sha256, Job.id, Job.state)
+        select(FileVersion.sha256, Job.id, Job.state, Job.cancel_requested_at)
         .join(Job, (Job.file_id == FileVersion.file_id) & (Job.version == FileVersion.version))
         .where(FileVersion.file_id == file.id, FileVersion.version == file.newest_version)
         .order_by(Job.created_at.desc())
         .limit(1)
-    ).one_or_none()
-    if (
-        newest is not None
-        and newest.sha256 == blob.sha256
-        and newest.state not in (JobState.FAILED, JobState.CANCELLED)
-    ):
+    ).one()
+    will_do = newest.state == JobState.COMPLETED or (
+        newest.state in LIVE_STATES and newest.cancel_requested_at is None
+    )
+    if newest.sha256 == blob.sha256 and will_do:
         return file.id, file.newest_version, newest.id
     version = file.newest_version + 1
     connection.execute(
@@ -212,6 +218,18 @@ def _add_version(
     _insert_version(connection, file.id, version, blob)
     cancel_waiting_jobs(connection, file.id, reason="A newer version of the file was uploaded.")
     return file.id, version, None
+
+
+def _lock_file(connection: Connection, collection: RowMapping, external_id: str) -> Any:
+    return connection.execute(
+        select(FileRow.id, FileRow.newest_version)
+        .where(
+            FileRow.collection_id == collection["id"],
+            FileRow.external_id == external_id,
+            FileRow.deleted_at.is_(None),
+        )
+        .with_for_update()
+    ).one_or_none()
 
 
 def _insert_version(connection: Connection, file_id: uuid.UUID, version: int, blob: StoredBlob) -> None:
@@ -226,7 +244,8 @@ def _select_files() -> Any:
     other = aliased(Job)
     newest_job = (
         select(other.id)
-        .where(other.file_id == FileRow.id)
+        # By version, not by time alone: of two concurrent uploads the later version may have begun first.
+        .where(other.file_id == FileRow.id, other.version == FileRow.newest_version)
         .order_by(other.created_at.desc(), other.id)
         .limit(1)
         .scalar_subquery()
@@ -301,7 +320,7 @@ def get_text(connection: Connection, tenant: str, file_id: uuid.UUID) -> str | N
 
 
 def delete_file(connection: Connection, tenant: str, file_id: uuid.UUID) -> None:
-    """Delete a file: its chunks go now, its row stays as a tombstone that no late commit can pass.
+    """Delete a file: chunks and text go now, its row stays as a tombstone that no late commit can pass.
 
     Raises:
         FileNotFound: If the tenant has no such file.
@@ -314,4 +333,5 @@ def delete_file(connection: Connection, tenant: str, file_id: uuid.UUID) -> None
     if not gone:
         raise FileNotFound(f"There is no file {file_id}.")
     connection.execute(delete(ChunkRow).where(ChunkRow.file_id == file_id))
+    connection.execute(update(FileVersion).where(FileVersion.file_id == file_id).values(text=None))
     cancel_waiting_jobs(connection, file_id, reason="The file was deleted.")

@@ -6,10 +6,13 @@ import uuid
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, func, or_, select, tuple_, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
 
 from emberq.errors import Cancelled, JobNotFound
-from emberq.store.tables import Collection, FileRow, Job, JobState, job_sequence
+from emberq.store.moves import in_state, move
+from emberq.store.states import ASK_TO_STOP, CANCEL, ENDED_STATES, RETRY, WAITING_STATES, JobState
+from emberq.store.tables import Collection, FileRow, Job
 from emberq.store.waiting import WaitingReason, reason_column, with_places
 
 __all__ = [
@@ -24,12 +27,6 @@ __all__ = [
     "retry_job",
     "retry_where",
 ]
-
-#: States a job does not leave by itself.
-ENDED_STATES = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
-
-#: What every change of a job row carries, so that event streams see it.
-_changed = {"seq": job_sequence.next_value()}
 
 
 def _select_jobs() -> Select[Any]:
@@ -90,7 +87,7 @@ def list_jobs(
     if error_code is not None:
         statement = statement.where(Job.error_code == error_code)
     if reason is not None:
-        waits = and_(Job.state.in_([JobState.PENDING, JobState.QUEUED]), reason_column.element == reason)
+        waits = and_(in_state(*WAITING_STATES), reason_column.element == reason)
         statement = statement.where(waits if reason in set(WaitingReason) else Job.error_code == reason)
     if stuck_seconds is not None:
         since = func.now() - timedelta(seconds=stuck_seconds)
@@ -152,25 +149,21 @@ def cancel_where(connection: Connection, which: ColumnElement[bool], *, reason: 
     Returns:
         The tickets of those that run.
     """
-    connection.execute(
-        update(Job)
-        .where(which, Job.state.in_([JobState.PENDING, JobState.QUEUED]))
+    runs = in_state(*ASK_TO_STOP.sources)
+    cancelled = Cancelled(reason)
+    # One statement: an attempt may end, or begin, between two.
+    stopped = connection.execute(
+        move(CANCEL, ASK_TO_STOP)
+        .where(which)
         .values(
-            state=JobState.CANCELLED,
-            ended_at=func.now(),
             cancel_requested_at=func.now(),
-            error=Cancelled(reason).as_dict(),
-            error_code=Cancelled.code,
-            **_changed,
+            ended_at=case((runs, Job.ended_at), else_=func.now()),
+            error=case((runs, Job.error), else_=literal(cancelled.as_dict(), JSONB)),
+            error_code=case((runs, Job.error_code), else_=cancelled.code),
         )
+        .returning(Job.state, Job.ticket)
     )
-    asked = connection.execute(
-        update(Job)
-        .where(which, Job.state == JobState.PROCESSING, Job.cancel_requested_at.is_(None))
-        .values(cancel_requested_at=func.now(), **_changed)
-        .returning(Job.ticket)
-    )
-    return [ticket for ticket in asked.scalars() if ticket]
+    return [row.ticket for row in stopped if row.state == JobState.PROCESSING]
 
 
 def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
@@ -178,17 +171,15 @@ def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
 
     A job whose file has a newer version or is deleted is left as it is.
     """
+    files = select(Job.file_id).where(which, in_state(*RETRY.sources))
+    # Held against deletion and replacement until the commit: neither may miss the revived job.
+    connection.execute(
+        select(FileRow.id).where(FileRow.id.in_(files)).order_by(FileRow.id).with_for_update(read=True)
+    )
     return connection.execute(
-        update(Job)
-        .where(
-            which,
-            or_(Job.state == JobState.FAILED, Job.state == JobState.CANCELLED),
-            Job.file_id.in_(
-                select(FileRow.id).where(FileRow.deleted_at.is_(None), FileRow.newest_version == Job.version)
-            ),
-        )
+        move(RETRY)
+        .where(which)
         .values(
-            state=JobState.PENDING,
             attempt=0,
             quarantined=False,
             cancel_requested_at=None,
@@ -199,7 +190,6 @@ def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
             progress_done=0,
             progress_total=0,
             ended_at=None,
-            **_changed,
         )
     ).rowcount
 

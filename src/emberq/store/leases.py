@@ -13,7 +13,9 @@ from sqlalchemy import Connection, RowMapping, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.config.snapshot import Unreadable
-from emberq.store.tables import Host, Job, JobState
+from emberq.store.moves import in_state
+from emberq.store.states import BACK_OFF, JobState
+from emberq.store.tables import Host, Job
 
 __all__ = [
     "BEAT_SECONDS",
@@ -96,7 +98,7 @@ def orphaned_jobs(connection: Connection) -> list[RowMapping]:
     alive = select(Host.id).where(Host.lease_until >= func.now())
     rows = connection.execute(
         select(Job.id, Job.fence)
-        .where(Job.state == JobState.PROCESSING, or_(Job.host_id.is_(None), Job.host_id.not_in(alive)))
+        .where(in_state(*BACK_OFF.sources), or_(Job.host_id.is_(None), Job.host_id.not_in(alive)))
         .with_for_update(skip_locked=True)
     )
     return list(rows.mappings())

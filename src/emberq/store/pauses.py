@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select, true, update
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.errors import InvalidRequest
 from emberq.store.admission import lock_admission
 from emberq.store.collections import get_collection
 from emberq.store.fairness import QUEUE_NAME
-from emberq.store.tables import Job, JobState, Pause, job_sequence
+from emberq.store.moves import move
+from emberq.store.states import CALL_BACK, JobState
+from emberq.store.tables import Job, Pause
 
 __all__ = ["PauseScope", "list_pauses", "pause", "resume"]
 
@@ -57,11 +59,7 @@ def pause(connection: Connection, scope: PauseScope, tenant: str, name: str) -> 
         .values(scope=scope, tenant=owner, name=name, collection_id=collection_id)
         .on_conflict_do_nothing()
     )
-    return connection.execute(
-        update(Job)
-        .where(Job.state == JobState.QUEUED, affected)
-        .values(state=JobState.PENDING, ticket=None, queued_at=None, seq=job_sequence.next_value())
-    ).rowcount
+    return connection.execute(move(CALL_BACK).where(affected).values(ticket=None, queued_at=None)).rowcount
 
 
 def resume(connection: Connection, scope: PauseScope, tenant: str, name: str) -> bool:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
-from enum import StrEnum
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC
 from sqlalchemy import (
     BigInteger,
+    CheckConstraint,
     Computed,
     DateTime,
     Double,
@@ -24,6 +24,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+from emberq.store.states import JobState
 
 __all__ = [
     "DEFAULT_TENANT",
@@ -48,17 +50,6 @@ __all__ = [
 
 #: The tenant of the first API key; installations that never speak of tenants live in it.
 DEFAULT_TENANT = "default"
-
-
-class JobState(StrEnum):
-    """Where a job is; within one attempt it only moves forward."""
-
-    PENDING = "pending"
-    QUEUED = "queued"
-    PROCESSING = "processing"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    CANCELLED = "cancelled"
 
 
 class Base(DeclarativeBase):
@@ -128,6 +119,7 @@ class FileRow(Base):
             postgresql_where=text("deleted_at IS NULL"),
         ),
         Index("files_listing", "collection_id", "created_at", "id"),
+        Index("files_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -186,6 +178,10 @@ class Job(Base):
         Index("jobs_listing", "tenant", "created_at", "id"),
         Index("jobs_file", "file_id", "version"),
         Index("jobs_changes", "tenant", "seq"),
+        CheckConstraint(
+            "state IN ('pending','queued','processing','completed','failed','cancelled')", name="jobs_state"
+        ),
+        CheckConstraint("attempt <= max_attempts", name="jobs_attempts_bounded"),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -213,6 +209,8 @@ class Job(Base):
     cancel_requested_at: Mapped[datetime | None]
     error: Mapped[dict[str, Any] | None]
     error_code: Mapped[str | None]
+    #: How attempts ended that did not commit: `{attempt, code, message, stage, at, worker}`, oldest first.
+    attempts: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
     timings: Mapped[dict[str, Any]] = mapped_column(server_default=_no_json)
     config_version: Mapped[int | None]
     callback_url: Mapped[str | None]
@@ -260,6 +258,7 @@ class IdempotencyKey(Base):
     """What an upload under an `Idempotency-Key` was answered with."""
 
     __tablename__ = "idempotency_keys"
+    __table_args__ = (Index("idempotency_keys_job", "job_id"),)
 
     tenant: Mapped[str] = mapped_column(primary_key=True)
     key: Mapped[str] = mapped_column(primary_key=True)

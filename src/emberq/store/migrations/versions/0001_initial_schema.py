@@ -75,6 +75,7 @@ def upgrade() -> None:
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.PrimaryKeyConstraint("tenant", "key"),
     )
+    op.create_index("idempotency_keys_job", "idempotency_keys", ["job_id"], unique=False)
     op.create_table(
         "settings",
         sa.Column("tenant", sa.Text(), nullable=False),
@@ -123,6 +124,13 @@ def upgrade() -> None:
         postgresql_where=sa.text("deleted_at IS NULL"),
     )
     op.create_index("files_listing", "files", ["collection_id", "created_at", "id"], unique=False)
+    op.create_index(
+        "files_deleted",
+        "files",
+        ["deleted_at"],
+        unique=False,
+        postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
     op.create_table(
         "chunks",
         sa.Column("id", sa.BigInteger(), sa.Identity(always=True), nullable=False),
@@ -191,6 +199,12 @@ def upgrade() -> None:
         sa.Column("error", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("error_code", sa.Text(), nullable=True),
         sa.Column(
+            "attempts",
+            postgresql.JSONB(astext_type=sa.Text()),
+            server_default=sa.text("'[]'::jsonb"),
+            nullable=False,
+        ),
+        sa.Column(
             "timings",
             postgresql.JSONB(astext_type=sa.Text()),
             server_default=sa.text("'{}'::jsonb"),
@@ -205,6 +219,10 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("progress_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("ended_at", sa.DateTime(timezone=True), nullable=True),
+        sa.CheckConstraint(
+            "state IN ('pending','queued','processing','completed','failed','cancelled')", name="jobs_state"
+        ),
+        sa.CheckConstraint("attempt <= max_attempts", name="jobs_attempts_bounded"),
         sa.ForeignKeyConstraint(["collection_id"], ["collections.id"], ondelete="CASCADE"),
         sa.ForeignKeyConstraint(["file_id"], ["files.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
@@ -268,11 +286,38 @@ def upgrade() -> None:
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("tenant"),
     )
+    _guard_job_states()
     # Vectors of several lengths share the column; each length that is in use has an index of its own.
     op.execute(
         "CREATE INDEX chunks_embedding_384 ON chunks"
         " USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)"
         " WHERE vector_dims(embedding) = 384"
+    )
+
+
+def _guard_job_states() -> None:
+    # The condition names every permitted change, so that the function runs for a refused one only.
+    op.execute(
+        """
+        CREATE FUNCTION refuse_job_state() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            RAISE EXCEPTION 'job % may not go from % to %', OLD.id, OLD.state, NEW.state
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'jobs_transitions';
+        END $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER jobs_transitions BEFORE UPDATE OF state ON jobs FOR EACH ROW
+        WHEN (OLD.state IS DISTINCT FROM NEW.state AND (OLD.state, NEW.state) NOT IN (
+            ('pending', 'queued'), ('pending', 'cancelled'),
+            ('queued', 'pending'), ('queued', 'processing'), ('queued', 'cancelled'),
+            ('processing', 'pending'), ('processing', 'completed'),
+            ('processing', 'failed'), ('processing', 'cancelled'),
+            ('failed', 'pending'), ('cancelled', 'pending')
+        ))
+        EXECUTE FUNCTION refuse_job_state()
+        """
     )
 
 
@@ -288,17 +333,20 @@ def downgrade() -> None:
     for index in ("jobs_ended", "jobs_backoff", "jobs_ready"):
         op.drop_index(index, table_name="jobs")
     op.drop_table("jobs")
+    op.execute("DROP FUNCTION refuse_job_state()")
     op.drop_table("file_versions")
     op.drop_index("chunks_words", table_name="chunks", postgresql_using="gin")
     op.drop_index("chunks_fingerprint", table_name="chunks")
     op.drop_index("chunks_file", table_name="chunks")
     op.drop_index("chunks_collection", table_name="chunks")
     op.drop_table("chunks")
+    op.drop_index("files_deleted", table_name="files", postgresql_where=sa.text("deleted_at IS NOT NULL"))
     op.drop_index("files_listing", table_name="files")
     op.drop_index("files_external_id", table_name="files", postgresql_where=sa.text("deleted_at IS NULL"))
     op.drop_table("files")
     op.drop_table("settings_history")
     op.drop_table("settings")
+    op.drop_index("idempotency_keys_job", table_name="idempotency_keys")
     op.drop_table("idempotency_keys")
     op.drop_table("hosts")
     op.drop_table("collections")

@@ -1,0 +1,350 @@
+"""The life of a job, written down once: its states, who may move it between them, and under what guard.
+
+The store builds every UPDATE of `jobs.state` from these transitions (`emberq.store.moves`), a trigger in
+the database refuses whatever is not among them, the model checker searches them, and
+docs/explanation/job-states.md is made from them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, StrEnum
+
+__all__ = [
+    "ACCEPT",
+    "ADMIT",
+    "ASK_TO_STOP",
+    "BACK_OFF",
+    "CALL_BACK",
+    "CANCEL",
+    "CLAIM",
+    "COMMIT",
+    "DROP",
+    "ENDED_STATES",
+    "FAIL",
+    "GIVE_BACK",
+    "GIVE_UP",
+    "HOLD_BACK",
+    "LIVE_STATES",
+    "OVERTAKE",
+    "PROGRESS",
+    "PROOFS",
+    "PURGE",
+    "QUARANTINE",
+    "RETRY",
+    "RING_AGAIN",
+    "STOP",
+    "TRANSITIONS",
+    "WAITING_STATES",
+    "Actor",
+    "Guard",
+    "JobState",
+    "Transition",
+    "end_of_attempt",
+]
+
+
+class JobState(StrEnum):
+    """Where a job is; within one attempt it only moves forward."""
+
+    PENDING = "pending"
+    QUEUED = "queued"
+    PROCESSING = "processing"
+    COMPLETED = "completed"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+#: States of a job that has not been taken: it can be cancelled at once.
+WAITING_STATES = (JobState.PENDING, JobState.QUEUED)
+#: States a job leaves by itself.
+LIVE_STATES = (*WAITING_STATES, JobState.PROCESSING)
+#: States a job does not leave by itself.
+ENDED_STATES = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
+
+
+class Actor(StrEnum):
+    """Who moves a job."""
+
+    UPLOADER = "uploader"
+    ADMITTER = "admitter"
+    SWEEP = "sweep"
+    WORKER = "worker"
+    SLOT = "slot"
+    REAPER = "reaper"
+    USER = "user"
+    REPLACER = "replacer"
+    DELETER = "deleter"
+    PURGER = "purger"
+
+
+class Guard(Enum):
+    """What must hold for a transition, in words."""
+
+    BYTES_DURABLE = "the file's bytes are durable"
+    DUE = "its pause after the last attempt is over"
+    TICKET = "the ticket shown is the job's newest"
+    TICKET_VANISHED = "Redis does not know the ticket any more"
+    FENCE = "the fencing token shown is that of the newest claim"
+    TICKET_OF_CLAIM = "the ticket shown is the one it was claimed with, by the slot's own worker"
+    LEASE_OVER = "the lease of the host that claimed it is over"
+    ASKED_TO_STOP = "somebody asked for it to stop"
+    NOT_ASKED_TO_STOP = "nobody asked for it to stop"
+    RETRYABLE = "the error is one that another attempt may not meet"
+    NOT_RETRYABLE = "the error is one that every attempt would meet"
+    ATTEMPTS_LEFT = "it was claimed fewer than max_attempts times"
+    ATTEMPTS_USED_UP = "it was claimed max_attempts times"
+    WORKER_LOST = "the attempt ended its worker"
+    WORKER_LIVES = "the attempt left its worker alive"
+    PROVIDER_AWAY = "the tenant's embedding provider is known to be away, and that ended the attempt"
+    PROVIDER_FINE = "the attempt did not end because the tenant's embedding provider is away"
+    FILE_LIVE = "the file is not deleted"
+    NEWEST = "its version is the file's newest"
+    NOT_NEWEST = "the file has a newer version"
+    KEPT_LONG_ENOUGH = "it ended longer ago than job_retention"
+    NOT_NEEDED = "it is not the newest job of a file, and no living Idempotency-Key answers with it"
+
+
+#: What an actor always has to show, whichever transition it makes.
+PROOFS: dict[Actor, tuple[Guard, ...]] = {
+    Actor.WORKER: (Guard.FENCE,),
+    Actor.SLOT: (Guard.TICKET_OF_CLAIM,),
+    Actor.REAPER: (Guard.LEASE_OVER,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Transition:
+    """One permitted change of a job.
+
+    Attributes:
+        name: The verb, the same in code, logs and documentation.
+        actors: Who may make it.
+        sources: The states it starts from; empty if there is no job yet.
+        target: The state it ends in; nothing if the row is gone afterwards.
+        guards: What must hold besides the proof the actor shows.
+        effect: What else changes with it, in words.
+    """
+
+    name: str
+    actors: tuple[Actor, ...]
+    sources: tuple[JobState, ...]
+    target: JobState | None
+    guards: tuple[Guard, ...] = ()
+    effect: str = ""
+
+
+ACCEPT = Transition(
+    "accept",
+    (Actor.UPLOADER, Actor.REPLACER),
+    (),
+    JobState.PENDING,
+    (Guard.BYTES_DURABLE,),
+    "The file's version is written with it; the commit of this transaction is the acknowledgement.",
+)
+ADMIT = Transition(
+    "admit",
+    (Actor.ADMITTER,),
+    (JobState.PENDING,),
+    JobState.QUEUED,
+    (Guard.DUE,),
+    "It gets a new ticket; older copies of older tickets open nothing.",
+)
+RING_AGAIN = Transition(
+    "ring again",
+    (Actor.SWEEP,),
+    (JobState.QUEUED,),
+    JobState.QUEUED,
+    (Guard.TICKET_VANISHED,),
+    "The same ticket goes to Redis once more.",
+)
+CLAIM = Transition(
+    "claim",
+    # The claim is what gives a worker its fencing token: it has none to show yet.
+    (Actor.WORKER,),
+    (JobState.QUEUED,),
+    JobState.PROCESSING,
+    (Guard.TICKET, Guard.ATTEMPTS_LEFT),
+    "The attempt is counted, a new fencing token given, the configuration version pinned.",
+)
+GIVE_BACK = Transition(
+    "give back",
+    (Actor.SLOT,),
+    (JobState.QUEUED,),
+    JobState.PENDING,
+    (Guard.TICKET,),
+    "The horse died before it claimed the job: nothing was tried, nothing is counted.",
+)
+CALL_BACK = Transition(
+    "call back",
+    (Actor.USER,),
+    (JobState.QUEUED,),
+    JobState.PENDING,
+    (),
+    "A pause makes its ticket void; it is admitted anew when the pause ends.",
+)
+PROGRESS = Transition(
+    "progress",
+    (Actor.WORKER,),
+    (JobState.PROCESSING,),
+    JobState.PROCESSING,
+    (),
+    "Stage, done and total are written; a request to stop is found here.",
+)
+COMMIT = Transition(
+    "commit",
+    (Actor.WORKER,),
+    (JobState.PROCESSING,),
+    JobState.COMPLETED,
+    (Guard.NOT_ASKED_TO_STOP, Guard.FILE_LIVE, Guard.NEWEST),
+    "Chunks and text of the new version replace those of the old one in the same transaction.",
+)
+OVERTAKE = Transition(
+    "overtake",
+    (Actor.WORKER,),
+    (JobState.PROCESSING,),
+    JobState.CANCELLED,
+    (Guard.NOT_ASKED_TO_STOP, Guard.FILE_LIVE, Guard.NOT_NEWEST),
+    "The result is dropped: a newer version is there or on its way.",
+)
+_ENDING_ACTORS = (Actor.WORKER, Actor.SLOT, Actor.REAPER)
+BACK_OFF = Transition(
+    "back off",
+    _ENDING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.PENDING,
+    (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_FINE, Guard.RETRYABLE, Guard.ATTEMPTS_LEFT),
+    "The reason is kept, and the pause of the error's class begins.",
+)
+HOLD_BACK = Transition(
+    "hold back",
+    _ENDING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.PENDING,
+    (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_AWAY),
+    "It waits for the provider; an attempt that could not succeed is not counted.",
+)
+FAIL = Transition(
+    "fail",
+    _ENDING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.FAILED,
+    (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_FINE, Guard.NOT_RETRYABLE),
+    "The reason is kept.",
+)
+GIVE_UP = Transition(
+    "give up",
+    _ENDING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.FAILED,
+    (
+        Guard.NOT_ASKED_TO_STOP,
+        Guard.PROVIDER_FINE,
+        Guard.RETRYABLE,
+        Guard.ATTEMPTS_USED_UP,
+        Guard.WORKER_LIVES,
+    ),
+    "The reason of the last attempt is the job's.",
+)
+QUARANTINE = Transition(
+    "quarantine",
+    _ENDING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.FAILED,
+    (
+        Guard.NOT_ASKED_TO_STOP,
+        Guard.PROVIDER_FINE,
+        Guard.RETRYABLE,
+        Guard.ATTEMPTS_USED_UP,
+        Guard.WORKER_LOST,
+    ),
+    "`quarantined` is set; the reasons of all attempts are kept.",
+)
+STOP = Transition(
+    "stop",
+    _ENDING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.CANCELLED,
+    (Guard.ASKED_TO_STOP,),
+    "However the attempt ended.",
+)
+_STOPPING_ACTORS = (Actor.USER, Actor.REPLACER, Actor.DELETER)
+CANCEL = Transition(
+    "cancel",
+    _STOPPING_ACTORS,
+    WAITING_STATES,
+    JobState.CANCELLED,
+    (),
+    "At once; its ticket opens nothing any more.",
+)
+ASK_TO_STOP = Transition(
+    "ask to stop",
+    _STOPPING_ACTORS,
+    (JobState.PROCESSING,),
+    JobState.PROCESSING,
+    (Guard.NOT_ASKED_TO_STOP,),
+    "The worker finds the request at its next progress report, and at the latest in its commit.",
+)
+RETRY = Transition(
+    "retry",
+    (Actor.USER,),
+    (JobState.FAILED, JobState.CANCELLED),
+    JobState.PENDING,
+    (Guard.FILE_LIVE, Guard.NEWEST),
+    "Attempts count from zero; the reasons of earlier ones stay.",
+)
+PURGE = Transition(
+    "purge",
+    (Actor.PURGER,),
+    ENDED_STATES,
+    None,
+    (Guard.KEPT_LONG_ENOUGH, Guard.NOT_NEEDED),
+    "The record of the file's version goes with it.",
+)
+DROP = Transition(
+    "drop",
+    (Actor.DELETER,),
+    (*LIVE_STATES, *ENDED_STATES),
+    None,
+    (),
+    "The whole collection is deleted: jobs, files and chunks go in one transaction.",
+)
+
+#: Every permitted change; there are no others.
+TRANSITIONS = (
+    ACCEPT,
+    ADMIT,
+    RING_AGAIN,
+    CLAIM,
+    GIVE_BACK,
+    CALL_BACK,
+    PROGRESS,
+    COMMIT,
+    OVERTAKE,
+    BACK_OFF,
+    HOLD_BACK,
+    FAIL,
+    GIVE_UP,
+    QUARANTINE,
+    STOP,
+    CANCEL,
+    ASK_TO_STOP,
+    RETRY,
+    PURGE,
+    DROP,
+)
+
+
+def end_of_attempt(facts: frozenset[Guard]) -> Transition:
+    """Return how an attempt ends that did not commit.
+
+    Args:
+        facts: What holds, one of each pair: (not) asked to stop, provider away or fine, (not)
+            retryable, attempts left or used up, worker lost or alive.
+    """
+    (end,) = (
+        transition
+        for transition in (BACK_OFF, HOLD_BACK, FAIL, GIVE_UP, QUARANTINE, STOP)
+        if facts.issuperset(transition.guards)
+    )
+    return end
