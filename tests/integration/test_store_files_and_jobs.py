@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import uuid
-from typing import Any
-
 import numpy as np
 import psycopg
 import pytest
-from sqlalchemy import RowMapping, func, select
+from sqlalchemy import func, select
+from tests.integration.store.steps import TENANT, add, chunk_texts, claim, commit, fail, job
 
 from emberq.errors import (
     Cancelled,
-    CollectionNotFound,
     CorruptFile,
     ExtractionCrashed,
     FileNotFound,
@@ -22,79 +18,13 @@ from emberq.errors import (
     WorkerLost,
 )
 from emberq.store.admission import admit_jobs
-from emberq.store.attempts import Attempt, LeaseLost, claim_job, record_progress
-from emberq.store.blobs import StoredBlob
-from emberq.store.collections import create_collection, delete_collection, get_collection
+from emberq.store.attempts import LeaseLost, claim_job, record_progress
+from emberq.store.collections import delete_collection
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
-from emberq.store.failures import fail_attempt
-from emberq.store.files import AddedFile, add_file, delete_file, get_file, get_text
-from emberq.store.jobs import cancel_job, get_job, retry_job
+from emberq.store.files import delete_file, get_file, get_text
+from emberq.store.jobs import cancel_job, retry_job
 from emberq.store.services import Services
 from emberq.store.tables import ChunkRow
-
-TENANT = "default"
-
-
-def blob(content: str) -> StoredBlob:
-    return StoredBlob(hashlib.sha256(content.encode()).hexdigest(), len(content))
-
-
-def add(services: Services, content: str = "one", **options: Any) -> AddedFile:
-    with services.database.transaction() as connection:
-        try:
-            collection: RowMapping = get_collection(connection, TENANT, "docs")
-        except CollectionNotFound:
-            collection = create_collection(connection, TENANT, "docs", embedding_model="m")
-        return add_file(
-            connection,
-            collection=collection,
-            name="a.txt",
-            blob=blob(content),
-            max_attempts=options.pop("max_attempts", 3),
-            max_pending=options.pop("max_pending", 100),
-            **options,
-        )
-
-
-def claim(services: Services, job_id: uuid.UUID) -> Attempt:
-    with services.database.transaction() as connection:
-        admit_jobs(connection, limit=10)
-        ticket = get_job(connection, TENANT, job_id)["ticket"]
-        attempt = claim_job(connection, job_id, ticket=ticket, worker="w", host_id=None)
-    assert attempt is not None
-    return attempt
-
-
-def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
-    chunks = [
-        ChunkValues(n, text, 0, len(text), 1, None, bytes([n]), np.full(384, n + 1, dtype=np.float32))
-        for n, text in enumerate(texts)
-    ]
-    with services.database.transaction() as connection:
-        commit_file(
-            connection,
-            attempt,
-            text=" ".join(texts),
-            media_type="text/plain",
-            page_count=1,
-            chunks=chunks,
-            timings={},
-        )
-
-
-def job(services: Services, job_id: uuid.UUID) -> dict[str, Any]:
-    with services.database.transaction() as connection:
-        return get_job(connection, TENANT, job_id)
-
-
-def chunk_texts(services: Services) -> list[str]:
-    with services.database.transaction() as connection:
-        return list(connection.execute(select(ChunkRow.text).order_by(ChunkRow.ordinal)).scalars())
-
-
-def fail(services: Services, attempt: Attempt, error: Any) -> str | None:
-    with services.database.transaction() as connection:
-        return fail_attempt(connection, attempt.job_id, error, fence=attempt.fence, retry_delay_seconds=60)
 
 
 def test_a_committed_file_is_visible_and_its_job_completed(services: Services) -> None:

@@ -192,8 +192,9 @@ def _add_version(
             .on_conflict_do_nothing(
                 index_elements=["collection_id", "external_id"], index_where=FileRow.deleted_at.is_(None)
             )
-        ).rowcount
-        if made:
+            .returning(FileRow.id)
+        ).one_or_none()
+        if made is not None:
             _insert_version(connection, new_id, 1, blob)
             return new_id, 1, None
         # Somebody else made the file a moment ago, and may have deleted it by now: look again.

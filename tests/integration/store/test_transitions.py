@@ -1,0 +1,101 @@
+"""The database refuses what `states.py` does not list; a move starts where its transition does."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy import insert, select, text, update
+from sqlalchemy.exc import IntegrityError
+from tests.integration.store.steps import add, claim, commit, job
+
+from emberq.store import states
+from emberq.store.attempts import LeaseLost, record_progress
+from emberq.store.moves import move
+from emberq.store.services import Services
+from emberq.store.states import TRANSITIONS, JobState
+from emberq.store.tables import Job
+
+#: Every pair of different states that some transition joins.
+PERMITTED = {
+    (source, transition.target)
+    for transition in TRANSITIONS
+    for source in transition.sources
+    if transition.target is not None and source != transition.target
+}
+
+
+def test_the_database_refuses_exactly_the_changes_that_no_transition_makes(services: Services) -> None:
+    added = add(services)
+    with services.database.transaction() as connection:
+        row = connection.execute(select(*Job.__table__.c).where(Job.id == added.job_id)).mappings().one()
+        connection.execute(Job.__table__.delete())
+    refused = set()
+    for source in JobState:
+        for target in JobState:
+            with services.database.transaction() as connection:
+                connection.execute(insert(Job).values({**row, "state": source}))
+                try:
+                    with connection.begin_nested():
+                        connection.execute(update(Job).values(state=target))
+                except IntegrityError:
+                    refused.add((source, target))
+                connection.execute(Job.__table__.delete())
+    different = {(source, target) for source in JobState for target in JobState if source != target}
+    assert refused == different - PERMITTED
+
+
+def test_the_database_refuses_a_state_that_is_none_and_an_attempt_too_many(services: Services) -> None:
+    add(services)
+    for statement in (
+        'INSERT INTO jobs SELECT (jsonb_populate_record(j, \'{"state":"resting"}\')).* FROM jobs j',
+        "UPDATE jobs SET attempt = max_attempts + 1",
+    ):
+        with pytest.raises(IntegrityError), services.database.transaction() as connection:
+            connection.execute(text(statement))
+
+
+@pytest.mark.parametrize(
+    "transition",
+    [transition for transition in TRANSITIONS if transition.sources and transition.target],
+    ids=lambda transition: transition.name,
+)
+def test_a_move_starts_from_its_transitions_states_only(
+    services: Services, transition: states.Transition
+) -> None:
+    added = add(services)
+    with services.database.transaction() as connection:
+        row = connection.execute(select(*Job.__table__.c).where(Job.id == added.job_id)).mappings().one()
+        connection.execute(Job.__table__.delete())
+    moved = set()
+    for source in JobState:
+        with services.database.transaction() as connection:
+            connection.execute(
+                insert(Job).values({**row, "state": source, "ticket": "t", "fence": 1, "max_attempts": 1})
+            )
+            if states.Guard.ATTEMPTS_USED_UP in transition.guards:
+                connection.execute(update(Job).values(attempt=1))
+            if states.Guard.ASKED_TO_STOP in transition.guards:
+                connection.execute(text("UPDATE jobs SET cancel_requested_at = now()"))
+            if states.Guard.NOT_NEWEST in transition.guards:
+                connection.execute(text("UPDATE files SET newest_version = 2"))
+            if connection.execute(move(transition, fence=1, ticket="t")).rowcount:
+                moved.add(source)
+                assert connection.execute(select(Job.state)).scalar_one() == transition.target
+            connection.execute(Job.__table__.delete())
+    assert moved == set(transition.sources)
+
+
+def test_only_the_newest_token_moves_a_claimed_job(services: Services) -> None:
+    added = add(services)
+    attempt = claim(services, added.job_id)
+    stale = type(attempt)(
+        **{**{f: getattr(attempt, f) for f in attempt.__slots__}, "fence": attempt.fence - 1}
+    )
+    with pytest.raises(LeaseLost), services.database.transaction() as connection:
+        record_progress(connection, stale, stage="embedding", done=1, total=2, timings={})
+    with pytest.raises(LeaseLost):
+        commit(services, stale, ["stale"])
+    with pytest.raises(TypeError, match="fencing token"):
+        move(states.COMMIT)
+    with pytest.raises(TypeError, match="ticket"):
+        move(states.CLAIM)
+    assert job(services, added.job_id)["state"] == "processing"
