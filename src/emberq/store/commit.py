@@ -15,7 +15,7 @@ from emberq.errors import Cancelled
 from emberq.store.attempts import Attempt, LeaseLost
 from emberq.store.breaker import close_breaker
 from emberq.store.moves import in_state, move
-from emberq.store.states import COMMIT, OVERTAKE
+from emberq.store.states import COMMIT
 from emberq.store.tables import ChunkRow, Collection, FileRow, FileVersion, Job
 
 __all__ = ["ChunkValues", "commit_file", "known_vectors"]
@@ -59,11 +59,11 @@ def commit_file(
     """Make the attempt's result visible and its job completed, in the caller's transaction.
 
     Readers see the old version until this transaction commits and the new one afterwards, never a
-    mixture. A version that was overtaken by a newer visible one leaves no trace but its job's end.
+    mixture.
 
     Raises:
-        LeaseLost: If the job is no longer this attempt's, or the file was deleted.
-        Cancelled: If somebody asked for the job to stop.
+        LeaseLost: If the job is no longer this attempt's, or is gone with its collection.
+        Cancelled: If somebody asked for the job to stop, or the file was deleted or replaced.
     """
     # Locks go from the outside in, collection, file, job, here as in upload and deletion, so that
     # nobody waits in a circle.
@@ -86,19 +86,22 @@ def commit_file(
         raise LeaseLost
     if job.cancel_requested_at is not None or file.deleted_at is not None:
         raise Cancelled
-    ended: dict[str, Any] = {"ended_at": func.now(), "timings": timings, "progress_done": Job.progress_total}
     if file.newest_version > attempt.version:
-        overtaken = Cancelled("A newer version of the file was uploaded.")
-        end = move(OVERTAKE, fence=attempt.fence)
-        ended |= {"error": overtaken.as_dict(), "error_code": overtaken.code}
-    else:
-        _replace_chunks(connection, attempt, text=text, media_type=media_type, page_count=page_count)
-        _copy_chunks(connection, attempt, chunks)
-        close_breaker(connection, attempt.tenant)
-        end = move(COMMIT, fence=attempt.fence)
-        ended |= {"error": None, "error_code": None}
-    if connection.execute(end.where(Job.id == attempt.job_id).values(**ended)).rowcount != 1:
-        raise LeaseLost
+        raise Cancelled("A newer version of the file was uploaded.")
+    _replace_chunks(connection, attempt, text=text, media_type=media_type, page_count=page_count)
+    _copy_chunks(connection, attempt, chunks)
+    close_breaker(connection, attempt.tenant)
+    connection.execute(
+        move(COMMIT, fence=attempt.fence)
+        .where(Job.id == attempt.job_id)
+        .values(
+            ended_at=func.now(),
+            timings=timings,
+            progress_done=Job.progress_total,
+            error=None,
+            error_code=None,
+        )
+    )
 
 
 def _replace_chunks(

@@ -29,7 +29,6 @@ _CONDITIONS: dict[Guard, Callable[[_Jobs], ColumnElement[bool]]] = {
     Guard.NOT_ASKED_TO_STOP: lambda jobs: jobs.cancel_requested_at.is_(None),
     Guard.FILE_LIVE: lambda jobs: _its_file(jobs, FileRow.deleted_at.is_(None)),
     Guard.NEWEST: lambda jobs: _its_file(jobs, FileRow.newest_version == jobs.version),
-    Guard.NOT_NEWEST: lambda jobs: _its_file(jobs, FileRow.newest_version > jobs.version),
 }
 
 

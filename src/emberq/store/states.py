@@ -26,11 +26,11 @@ __all__ = [
     "GIVE_UP",
     "HOLD_BACK",
     "LIVE_STATES",
-    "OVERTAKE",
     "PROGRESS",
     "PROOFS",
     "PURGE",
     "QUARANTINE",
+    "REPLACE",
     "RETRY",
     "RING_AGAIN",
     "STOP",
@@ -100,7 +100,6 @@ class Guard(Enum):
     PROVIDER_FINE = "the attempt did not end because the tenant's embedding provider is away"
     FILE_LIVE = "the file is not deleted"
     NEWEST = "its version is the file's newest"
-    NOT_NEWEST = "the file has a newer version"
     KEPT_LONG_ENOUGH = "it ended longer ago than job_retention"
     NOT_NEEDED = "it is not the newest job of a file, and no living Idempotency-Key answers with it"
 
@@ -136,11 +135,19 @@ class Transition:
 
 ACCEPT = Transition(
     "accept",
-    (Actor.UPLOADER, Actor.REPLACER),
+    (Actor.UPLOADER,),
     (),
     JobState.PENDING,
     (Guard.BYTES_DURABLE,),
-    "The file's version is written with it; the commit of this transaction is the acknowledgement.",
+    "The file is written with it; the commit of this transaction is the acknowledgement.",
+)
+REPLACE = Transition(
+    "replace",
+    (Actor.REPLACER,),
+    (),
+    JobState.PENDING,
+    (Guard.BYTES_DURABLE, Guard.FILE_LIVE),
+    "As accept, for a file's next version; the jobs of older versions are stopped with it.",
 )
 ADMIT = Transition(
     "admit",
@@ -198,14 +205,6 @@ COMMIT = Transition(
     JobState.COMPLETED,
     (Guard.NOT_ASKED_TO_STOP, Guard.FILE_LIVE, Guard.NEWEST),
     "Chunks and text of the new version replace those of the old one in the same transaction.",
-)
-OVERTAKE = Transition(
-    "overtake",
-    (Actor.WORKER,),
-    (JobState.PROCESSING,),
-    JobState.CANCELLED,
-    (Guard.NOT_ASKED_TO_STOP, Guard.FILE_LIVE, Guard.NOT_NEWEST),
-    "The result is dropped: a newer version is there or on its way.",
 )
 _ENDING_ACTORS = (Actor.WORKER, Actor.SLOT, Actor.REAPER)
 BACK_OFF = Transition(
@@ -313,6 +312,7 @@ DROP = Transition(
 #: Every permitted change; there are no others.
 TRANSITIONS = (
     ACCEPT,
+    REPLACE,
     ADMIT,
     RING_AGAIN,
     CLAIM,
@@ -320,7 +320,6 @@ TRANSITIONS = (
     CALL_BACK,
     PROGRESS,
     COMMIT,
-    OVERTAKE,
     BACK_OFF,
     HOLD_BACK,
     FAIL,
