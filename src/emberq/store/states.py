@@ -12,6 +12,7 @@ from enum import Enum, StrEnum
 
 __all__ = [
     "ACCEPT",
+    "ACTORS",
     "ADMIT",
     "ASK_TO_STOP",
     "BACK_OFF",
@@ -78,6 +79,21 @@ class Actor(StrEnum):
     PURGER = "purger"
 
 
+#: Who that is, in words.
+ACTORS: dict[Actor, str] = {
+    Actor.UPLOADER: "the API, storing a new file",
+    Actor.REPLACER: "the API, storing a file's next version",
+    Actor.ADMITTER: "whichever live process chooses what may run next",
+    Actor.SWEEP: "whichever live process looks for tickets that vanished from Redis",
+    Actor.WORKER: "the horse that works on the file",
+    Actor.SLOT: "the worker process that minds a horse and saw it die",
+    Actor.REAPER: "whichever live process takes over the jobs of silent hosts",
+    Actor.USER: "a person or program, by API or command line",
+    Actor.DELETER: "the API, deleting a file or a collection",
+    Actor.PURGER: "whichever live process removes what ended long ago",
+}
+
+
 class Guard(Enum):
     """What must hold for a transition, in words."""
 
@@ -104,7 +120,7 @@ class Guard(Enum):
     NOT_NEEDED = "it is not the newest job of a file, and no living Idempotency-Key answers with it"
 
 
-#: What an actor always has to show, whichever transition it makes.
+#: What an actor has to show for any transition of a job that is being processed.
 PROOFS: dict[Actor, tuple[Guard, ...]] = {
     Actor.WORKER: (Guard.FENCE,),
     Actor.SLOT: (Guard.TICKET_OF_CLAIM,),

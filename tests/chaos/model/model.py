@@ -35,6 +35,7 @@ from emberq.store.states import (
     ASK_TO_STOP,
     CLAIM,
     DROP,
+    HOLD_BACK,
     LIVE_STATES,
     PROGRESS,
     PROOFS,
@@ -78,13 +79,28 @@ class Facts(NamedTuple):
         return self.state.jobs[self.job]
 
 
-#: How an attempt can end without a commit: the file is at fault, the moment is, the worker is gone.
+#: How an attempt can end without a commit while its worker lives: the file is at fault, the moment is,
+#: the embedding provider is away, or it refuses while it refuses everybody.
 _POLITE_ERRORS = (
     frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_LIVES}),
     frozenset({Guard.RETRYABLE, Guard.WORKER_LIVES}),
+    frozenset({Guard.RETRYABLE, Guard.WORKER_LIVES, Guard.PROVIDER_AWAY}),
+    frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_LIVES, Guard.PROVIDER_AWAY}),
 )
 _WORKER_GONE = frozenset({Guard.RETRYABLE, Guard.WORKER_LOST})
-_ERROR_GUARDS = frozenset().union(*_POLITE_ERRORS, _WORKER_GONE)
+_PLAIN_ERROR_GUARDS = (
+    Guard.RETRYABLE,
+    Guard.NOT_RETRYABLE,
+    Guard.WORKER_LIVES,
+    Guard.WORKER_LOST,
+)
+_ERROR_GUARDS = frozenset({*_PLAIN_ERROR_GUARDS, Guard.PROVIDER_AWAY, Guard.PROVIDER_FINE})
+
+
+def _is_excused(facts: Facts) -> bool:
+    """Tell whether the attempt ended because of the provider: a refusal is believed in the end."""
+    may_be = Guard.RETRYABLE in facts.error or facts.its.attempt < MAX_ATTEMPTS
+    return Guard.PROVIDER_AWAY in facts.error and may_be
 
 
 def _is_newest(facts: Facts) -> bool:
@@ -112,7 +128,9 @@ _MEANING: dict[Guard, Callable[[Facts], bool]] = {
     Guard.FILE_LIVE: lambda facts: not facts.state.deleted,
     Guard.NEWEST: _is_newest,
     Guard.NOT_NEEDED: lambda facts: facts.state.deleted or not _is_newest(facts),
-    **{guard: partial(_met, guard) for guard in _ERROR_GUARDS},
+    Guard.PROVIDER_AWAY: _is_excused,
+    Guard.PROVIDER_FINE: lambda facts: not _is_excused(facts),
+    **{guard: partial(_met, guard) for guard in _PLAIN_ERROR_GUARDS},
 }
 
 _FLAWED_MEANING: dict[FlawedRule, dict[Guard, Callable[[Facts], bool]]] = {
@@ -121,6 +139,11 @@ _FLAWED_MEANING: dict[FlawedRule, dict[Guard, Callable[[Facts], bool]]] = {
     FlawedRule.END_BY_TICKET_ALONE: {Guard.TICKET_OF_CLAIM: lambda facts: facts.worker.has_newest_ticket},
     FlawedRule.COMMIT_IN_ANY_ORDER: {Guard.NEWEST: lambda facts: True},
 }
+
+
+def _uncount(state: State, index: int) -> State:
+    job = state.jobs[index]
+    return with_job(state, index, attempt=job.attempt - 1, claims=job.claims - 1)
 
 
 #: The transitions out of a state, and those that make a job. Dropping a collection is left out: nothing
@@ -229,6 +252,8 @@ class Model:
             facts = Facts(counted, index, worker, error)
             if all(self._meaning[guard](facts) for guard in guards):
                 after = self._effect(counted, index, transition, agent)
+                if transition is HOLD_BACK and Guard.RETRYABLE in error:
+                    after = _uncount(after, index)
                 ends = JobState.PROCESSING in transition.sources and agent is not None
                 stale = ends and not worker.has_newest_fence
                 what = f"{actor} {transition.name} v{index + 1}{' [stale]' * stale}"
@@ -358,5 +383,7 @@ _NOTHING_ELSE = {
     "quarantine",
     "stop",
     "give back",
+    "call back",
+    "hold back",
     "purge",
 }

@@ -14,7 +14,7 @@ from emberq.store.states import DROP, PROGRESS, TRANSITIONS
 #: What each flawed rule must be caught breaking.
 CAUGHT = {
     FlawedRule.NO_FENCING: "only its newest holder, or the reaper, ends an attempt",
-    FlawedRule.REAP_WITHOUT_COUNTING: "no job is delivered more than max_attempts times",
+    FlawedRule.REAP_WITHOUT_COUNTING: "no job takes more than max_attempts attempts",
     FlawedRule.DELETE_WITHOUT_TOMBSTONE: "deleted stays deleted",
     FlawedRule.ACKNOWLEDGE_BEFORE_COMMIT: "what is acknowledged is there",
     FlawedRule.CANCEL_IN_TWO_STATEMENTS: "what was cancelled is not committed later",

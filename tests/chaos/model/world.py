@@ -148,7 +148,7 @@ _INVARIANTS: tuple[tuple[str, Callable[[State, str, State], bool]], ...] = (
         lambda before, what, after: any(job.acknowledged and job.state is None for job in after.jobs),
     ),
     (
-        "no job is delivered more than max_attempts times",
+        "no job takes more than max_attempts attempts",
         lambda before, what, after: any(job.claims > MAX_ATTEMPTS for job in after.jobs),
     ),
     (

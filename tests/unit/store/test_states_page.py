@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+from emberq.store.states import ACTORS, Actor
+
+MAKE = Path(__file__).parents[3] / "docs" / "make_job_states.py"
+
+
+def test_the_page_is_what_the_code_says() -> None:
+    script = runpy.run_path(str(MAKE))
+    page = script["PAGE"].read_text(encoding="utf-8")
+    assert page == script["render"](), "run `python docs/make_job_states.py`"
+
+
+def test_every_actor_is_told_of() -> None:
+    assert set(ACTORS) == set(Actor)
