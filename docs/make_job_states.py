@@ -17,9 +17,9 @@ _HEAD = """\
 Written by `python docs/make_job_states.py` from `emberq/store/states.py`; a test keeps it up to date.
 
 A job takes one version of a file through the pipeline. Its states, and every change that is permitted
-between them, are written down in one place, and four things are made from that place: the statements
-that move jobs, the trigger with which PostgreSQL refuses any other change, the model that is searched for
-mistakes, and this page.
+between them, are written down in one place. The statements that move jobs are built from it, the trigger
+with which PostgreSQL refuses any other change is held to it by a test, the model that is searched for
+mistakes takes its steps from it, and so does this page.
 
 ```mermaid
 stateDiagram-v2
@@ -84,7 +84,7 @@ def render() -> str:
 
 
 def _arrows() -> Iterator[str]:
-    """Draw each change of state once, with all its verbs; a job that is deleted or purged leaves the picture."""
+    """Draw each change of state once, with all its verbs; jobs that are gone are not in the picture."""
     verbs: dict[tuple[str, str], list[str]] = {}
     for transition in TRANSITIONS:
         for source in transition.sources or ("[*]",):
@@ -95,10 +95,10 @@ def _arrows() -> Iterator[str]:
 
 
 def _row(transition: Transition) -> str:
-    sources = ", ".join(transition.sources) or "–"
+    sources = ", ".join(transition.sources) or "-"
     if set(transition.sources) == set(JobState):
         sources = "any"
-    guards = "; ".join(guard.value for guard in transition.guards) or "–"
+    guards = "; ".join(guard.value for guard in transition.guards) or "-"
     actors = ", ".join(transition.actors)
     target = transition.target or "gone"
     return f"| {transition.name} | {sources} | {target} | {actors} | {guards} | {transition.effect} |\n"

@@ -11,10 +11,9 @@ from emberq.store.bulk import (
     CancelledJobs,
     cancel_jobs,
     count_active_jobs,
-    count_old_jobs,
-    purge_jobs,
     retry_jobs,
 )
+from emberq.store.retention import count_old_jobs, purge_jobs
 from emberq.store.services import Services
 
 DAY = 86400.0
@@ -126,6 +125,7 @@ def test_a_purge_deletes_old_records_but_no_files_newest_job(crowd: Crowd, servi
         " SELECT gen_random_uuid(), tenant, collection_id, file_id, 2, 3, 'completed',"
         " now() - interval '9 days' FROM jobs"
     )
+    crowd.sql("UPDATE files SET newest_version = 2")
     (deleted,) = crowd.add("a")
     crowd.sql(
         "UPDATE files SET deleted_at = now() WHERE id = (SELECT file_id FROM jobs WHERE id = :id)", id=deleted

@@ -87,6 +87,13 @@ class RuntimeSettings(BaseModel):
     job_retry_delay: float = _setting(
         60.0, "Seconds before the first retry; doubles each time.", ge=0, le=86400
     )
+    job_retention: float = _setting(
+        7 * 86400.0,
+        "Seconds that ended jobs, deleted files' tombstones and idempotency keys are kept; 0 keeps them all.",
+        applies=Applies.NOW,
+        ge=0,
+        le=100 * 365 * 86400,
+    )
     stall_timeout: float = _setting(
         300.0,
         "Seconds without progress before a job is ended.",

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.recover import reap, sweep
+from emberq.dispatch.retire import retire
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS
 from emberq.store.services import Services
@@ -22,10 +23,12 @@ log = get_logger(__name__)
 _ADMIT_SECONDS = 1.0
 #: Seconds between two sweeps for vanished tickets.
 _SWEEP_SECONDS = 5.0
+#: Seconds between two looks for what ended too long ago to be kept.
+_RETIRE_SECONDS = 60.0
 
 
 class Keeper:
-    """Admits, sweeps and reaps; any number of keepers may run side by side.
+    """Admits, sweeps, reaps and retires; any number of keepers may run side by side.
 
     Invariant: a duty that fails is logged and tried again at its next turn; the others go on.
     """
@@ -37,6 +40,7 @@ class Keeper:
             ("reap", BEAT_SECONDS, self._reap),
             ("admit", _ADMIT_SECONDS, self._admit),
             ("sweep", _SWEEP_SECONDS, self._sweep),
+            ("retire", _RETIRE_SECONDS, self._retire),
         ]
         self._due: dict[str, float] = {}
 
@@ -76,3 +80,6 @@ class Keeper:
 
     def _reap(self) -> None:
         reap(self._services, retry_delay_seconds=get_worker_config().settings.job_retry_delay)
+
+    def _retire(self) -> None:
+        retire(self._services, retention_seconds=get_worker_config().settings.job_retention)

@@ -1,22 +1,18 @@
-"""What people do to many jobs at once: retry, cancel, purge."""
+"""What people do to many jobs at once: retry and cancel."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from datetime import timedelta
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, true
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Connection, and_, func, select, true
 
 from emberq.store.breaker import PROVIDER_CODES, probe_now
-from emberq.store.jobs import ENDED_STATES, cancel_where, retry_where
-from emberq.store.tables import FileRow, IdempotencyKey, Job, JobState
+from emberq.store.jobs import cancel_where, retry_where
+from emberq.store.states import LIVE_STATES, JobState
+from emberq.store.tables import Job
 
-__all__ = ["CancelledJobs", "cancel_jobs", "count_active_jobs", "count_old_jobs", "purge_jobs", "retry_jobs"]
-
-#: Jobs deleted by one statement, so that a purge of millions holds no lock for long.
-_PURGE_LIMIT = 5000
+__all__ = ["CancelledJobs", "cancel_jobs", "count_active_jobs", "retry_jobs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,53 +80,11 @@ def count_active_jobs(
             func.count().filter(Job.state == JobState.PROCESSING, Job.cancel_requested_at.is_(None)),
         ).where(
             Job.tenant == tenant,
-            Job.state.in_([JobState.PENDING, JobState.QUEUED, JobState.PROCESSING]),
+            Job.state.in_(LIVE_STATES),
             _in_collection(collection_id),
         )
     ).one()
     return CancelledJobs(waiting, running)
-
-
-def count_old_jobs(connection: Connection, tenant: str, *, older_than_seconds: float) -> int:
-    """Count what `purge_jobs` would delete."""
-    return connection.execute(
-        select(func.count()).select_from(Job).where(_is_old(tenant, older_than_seconds))
-    ).scalar_one()
-
-
-def purge_jobs(connection: Connection, tenant: str, *, older_than_seconds: float) -> int:
-    """Delete the records of jobs that ended long ago, some thousands at a time.
-
-    The newest job of a file that is not deleted stays, because it tells how the file came to be what it
-    is; so does one that an Idempotency-Key answers with.
-
-    Returns:
-        How many were deleted; call again until it is 0.
-    """
-    old = (
-        select(Job.id)
-        .where(_is_old(tenant, older_than_seconds))
-        .limit(_PURGE_LIMIT)
-        .with_for_update(skip_locked=True)
-    )
-    return connection.execute(delete(Job).where(Job.id.in_(old))).rowcount
-
-
-def _is_old(tenant: str, older_than_seconds: float) -> ColumnElement[bool]:
-    newer = aliased(Job)
-    is_newest = ~exists().where(
-        newer.file_id == Job.file_id,
-        (newer.created_at > Job.created_at) | ((newer.created_at == Job.created_at) & (newer.id < Job.id)),
-    )
-    is_living = exists().where(FileRow.id == Job.file_id, FileRow.deleted_at.is_(None))
-    is_answer = exists().where(IdempotencyKey.job_id == Job.id)
-    return and_(
-        Job.tenant == tenant,
-        Job.state.in_(ENDED_STATES),
-        Job.ended_at < func.now() - timedelta(seconds=older_than_seconds),
-        ~and_(is_newest, is_living),
-        ~is_answer,
-    )
 
 
 def _in_collection(collection_id: uuid.UUID | None) -> ColumnElement[bool]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, case, exists, func, or_, update
 
-from emberq.store.states import Actor, Guard, JobState, Transition
+from emberq.store.states import PROOFS, Guard, JobState, Transition
 from emberq.store.tables import FileRow, Job, job_sequence
 
 __all__ = ["allowed", "in_state", "move"]
@@ -60,7 +60,7 @@ def allowed(
             msg = f"{transition.name!r} needs the ticket."
             raise TypeError(msg)
         conditions.append(jobs.ticket == ticket)
-    if Actor.WORKER in transition.actors and JobState.PROCESSING in transition.sources:
+    if PROOFS.keys() & {*transition.actors} and JobState.PROCESSING in transition.sources:
         if fence is None:
             msg = f"{transition.name!r} needs the fencing token."
             raise TypeError(msg)

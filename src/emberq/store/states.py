@@ -108,8 +108,8 @@ class Guard(Enum):
     NOT_ASKED_TO_STOP = "nobody asked for it to stop"
     RETRYABLE = "the error is one that another attempt may not meet"
     NOT_RETRYABLE = "the error is one that every attempt would meet"
-    ATTEMPTS_LEFT = "it was claimed fewer than max_attempts times"
-    ATTEMPTS_USED_UP = "it was claimed max_attempts times"
+    ATTEMPTS_LEFT = "fewer than max_attempts attempts are counted"
+    ATTEMPTS_USED_UP = "max_attempts attempts are counted"
     WORKER_LOST = "the attempt ended its worker"
     WORKER_LIVES = "the attempt left its worker alive"
     PROVIDER_AWAY = "the tenant's embedding provider is known to be away, and that ended the attempt"
@@ -233,7 +233,7 @@ BACK_OFF = Transition(
 )
 HOLD_BACK = Transition(
     "hold back",
-    _ENDING_ACTORS,
+    (Actor.WORKER,),
     (JobState.PROCESSING,),
     JobState.PENDING,
     (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_AWAY),
@@ -241,7 +241,7 @@ HOLD_BACK = Transition(
 )
 FAIL = Transition(
     "fail",
-    _ENDING_ACTORS,
+    (Actor.WORKER, Actor.SLOT),
     (JobState.PROCESSING,),
     JobState.FAILED,
     (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_FINE, Guard.NOT_RETRYABLE),
@@ -249,7 +249,7 @@ FAIL = Transition(
 )
 GIVE_UP = Transition(
     "give up",
-    _ENDING_ACTORS,
+    (Actor.WORKER, Actor.SLOT),
     (JobState.PROCESSING,),
     JobState.FAILED,
     (
@@ -263,7 +263,7 @@ GIVE_UP = Transition(
 )
 QUARANTINE = Transition(
     "quarantine",
-    _ENDING_ACTORS,
+    (Actor.SLOT, Actor.REAPER),
     (JobState.PROCESSING,),
     JobState.FAILED,
     (

@@ -88,6 +88,8 @@ _POLITE_ERRORS = (
     frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_LIVES, Guard.PROVIDER_AWAY}),
 )
 _WORKER_GONE = frozenset({Guard.RETRYABLE, Guard.WORKER_LOST})
+#: A slot sees its horse die, or ends it because the job took too long.
+_ERRORS_OF = {Actor.WORKER: _POLITE_ERRORS, Actor.SLOT: (_WORKER_GONE, _POLITE_ERRORS[1])}
 _PLAIN_ERROR_GUARDS = (
     Guard.RETRYABLE,
     Guard.NOT_RETRYABLE,
@@ -248,7 +250,7 @@ class Model:
         if JobState.PROCESSING in transition.sources:
             guards += PROOFS.get(actor, ())
         counted = self._count_polite_end(state, index, transition, actor)
-        for error in _POLITE_ERRORS if actor is Actor.WORKER else (_WORKER_GONE,):
+        for error in _ERRORS_OF.get(actor, (_WORKER_GONE,)):
             facts = Facts(counted, index, worker, error)
             if all(self._meaning[guard](facts) for guard in guards):
                 after = self._effect(counted, index, transition, agent)

@@ -15,9 +15,10 @@ from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.cancel import cancel, cancel_many
 from emberq.errors import Forbidden
-from emberq.store.bulk import count_active_jobs, count_old_jobs, purge_jobs, retry_jobs
+from emberq.store.bulk import count_active_jobs, retry_jobs
 from emberq.store.collections import get_collection
 from emberq.store.jobs import get_job, list_jobs, retry_job
+from emberq.store.retention import count_old_jobs, purge_jobs
 from emberq.store.tables import JobState
 
 __all__ = ["router"]

@@ -1,0 +1,37 @@
+"""Retiring: what ended longer ago than the setting job_retention is deleted, a little at a time."""
+
+from __future__ import annotations
+
+import time
+
+from emberq.store.retention import purge
+from emberq.store.services import Services
+from emberq.telemetry.logs import get_logger
+
+__all__ = ["retire"]
+
+log = get_logger(__name__)
+
+#: Seconds one turn may take: the same thread beats for the host's lease, every two seconds.
+_TURN_SECONDS = 0.5
+
+
+def retire(services: Services, *, retention_seconds: float) -> int:
+    """Delete what has been over for too long and return how many rows went; 0 seconds keep everything.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer; the batches before are gone.
+    """
+    if retention_seconds == 0:
+        return 0
+    deadline = time.monotonic() + _TURN_SECONDS
+    jobs = files = keys = 0
+    while True:
+        with services.database.transaction() as connection:
+            gone = purge(connection, older_than_seconds=retention_seconds)
+        jobs, files, keys = jobs + gone.jobs, files + gone.files, keys + gone.keys
+        if not gone.is_full or time.monotonic() > deadline:
+            break
+    if jobs or files or keys:
+        log.info("records_retired", jobs=jobs, files=files, idempotency_keys=keys)
+    return jobs + files + keys
