@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import pytest
+
+from emberq.errors import (
+    DatabaseUnavailable,
+    EmberqError,
+    ExtractionCrashed,
+    JobTimeout,
+    MemoryLimitExceeded,
+    WorkerLost,
+    all_errors,
+)
+from emberq.store.failures import retry_pause_seconds
+
+
+def pauses(error: EmberqError, attempt: int = 1) -> list[float]:
+    return [retry_pause_seconds(error, attempt=attempt, retry_delay_seconds=60) for _ in range(200)]
+
+
+@pytest.mark.parametrize(
+    ("error", "seconds"),
+    [
+        (WorkerLost(), 0.0),
+        (DatabaseUnavailable(), 6.0),
+        (ExtractionCrashed(), 60.0),
+        (JobTimeout(), 60.0),
+        (MemoryLimitExceeded(), 120.0),
+    ],
+    ids=lambda value: getattr(value, "code", value),
+)
+def test_each_class_of_error_has_its_pause(error: EmberqError, seconds: float) -> None:
+    found = pauses(error)
+    assert 0.8 * seconds <= min(found) <= max(found) <= 1.2 * seconds
+
+
+def test_the_pause_doubles_and_ends_at_an_hour() -> None:
+    for attempt, seconds in ((2, 120.0), (3, 240.0), (4, 480.0)):
+        assert 0.8 * seconds <= min(pauses(JobTimeout(), attempt)) <= 1.2 * seconds
+    assert set(pauses(JobTimeout(), 20)) == {3600.0}
+    assert set(pauses(JobTimeout(), 5000)) == {3600.0}
+
+
+def test_what_failed_together_does_not_return_together() -> None:
+    found = pauses(ExtractionCrashed())
+    assert max(found) - min(found) > 6
+
+
+def test_a_lost_worker_alone_is_replaced_without_a_pause() -> None:
+    at_once = {code for code, error in all_errors().items() if error.retryable and error.retry_pause == 0}
+    assert at_once == {WorkerLost.code}
