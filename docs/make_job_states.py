@@ -1,4 +1,4 @@
-"""Write docs/explanation/job-states.md from the code: `python docs/make_job_states.py`."""  # noqa: INP001
+"""Write docs/explanation/job-states.md from the code: `python docs/make_job_states.py`."""
 
 from __future__ import annotations
 

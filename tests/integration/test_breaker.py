@@ -9,7 +9,6 @@ from tests.integration.crowd import Crowd
 
 from emberq.errors import CorruptFile, EmbeddingRejected, EmbeddingUnavailable, EmberqError
 from emberq.store.attempts import claim_job
-from emberq.store.breaker import close_breaker
 from emberq.store.commit import commit_file
 from emberq.store.failures import fail_attempt
 from emberq.store.services import Services

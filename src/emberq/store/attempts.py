@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from emberq.errors import Cancelled, EmberqError
 from emberq.store.moves import in_state, move
-from emberq.store.states import CLAIM, PROGRESS, RING_AGAIN
+from emberq.store.states import CLAIM, PROGRESS, RING_AGAIN, JobState
 from emberq.store.tables import Collection, FileRow, FileVersion, Job, SettingChange, fence_sequence
 
 __all__ = [
