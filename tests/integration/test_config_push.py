@@ -18,6 +18,7 @@ from emberq.dispatch import configuration
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.store.services import Services
 from emberq.store.setting_changes import set_setting
+from emberq.telemetry import metrics
 
 #: Seconds in which a pushed change must be applied on a quiet machine; tests allow for a busy one.
 PUSH_SECONDS = 0.25
@@ -74,6 +75,14 @@ def cut(services: Services, name: str) -> int:
             {"name": f"emberq-config-{name}"},
         ).scalar_one()
     return ended
+
+
+def losses(reason: str) -> float:
+    """Return how often the push was lost for this reason, as this process's metrics have it."""
+    metrics.enable()
+    registry = metrics.metrics_registry()
+    assert registry is not None
+    return registry.get_sample_value("emberq_config_push_losses_total", {"reason": reason}) or 0.0
 
 
 @pytest.fixture
@@ -141,10 +150,12 @@ def test_a_cut_connection_is_made_again_and_what_was_missed_is_asked_for(
     services: Services, follower: ConfigurationFollower
 ) -> None:
     follower._poll_due = float("inf")
+    counted = losses("cut")
     assert cut(services, "test") == 1
     version = put(services, "rag_top_k", 7)
     tick_until(follower, lambda: get_config_cache().newest.version == version)
     assert (follower.listener.connects, follower.listener.losses) == (2, 1)
+    assert losses("cut") == counted + 1
     assert get_worker_config().version == version
     put(services, "rag_top_k", 8)
     tick_until(follower, lambda: get_worker_config().settings.rag_top_k == 8)
@@ -186,12 +197,14 @@ def test_a_push_that_only_seems_alive_is_found_out_and_replaced(
     monkeypatch.setattr(configuration, "_POLL_SECONDS", 0.3)
     follower._poll_due = 0.0
     follower.tick()
+    counted = losses("silent")
     version = put_in_silence(services, "rag_top_k", 7)
     time.sleep(0.1)
     follower.tick()
     assert get_config_cache().newest.version < version
     tick_until(follower, lambda: get_worker_config().version == version)
     tick_until(follower, lambda: follower.missed == 1)
+    assert losses("silent") == counted + 1
     tick_until(follower, lambda: follower.listener.connects == 2)
     assert not follower.is_pushed
     put(services, "rag_top_k", 8)

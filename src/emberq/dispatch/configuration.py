@@ -11,6 +11,7 @@ from emberq.errors import EmberqError
 from emberq.store.listen import Listener
 from emberq.store.services import Services
 from emberq.store.settings import SETTINGS_CHANNEL, settings_version
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
 __all__ = ["ConfigurationFollower"]
@@ -72,8 +73,10 @@ class ConfigurationFollower:
 
     def tick(self) -> None:
         """Take in what was pushed, ask if it is time to, and load a newer snapshot at once."""
-        connects = self.listener.connects
+        connects, losses = self.listener.connects, self.listener.losses
         heard = [int(payload) for payload in self.listener.poll() if payload.isdigit()]
+        if self.listener.losses != losses:
+            metrics.config_push_lost("cut")
         if heard:
             self._told, self._misses_in_row = max(self._told, *heard), 0
             self._cache.newest.announce(self._told)
@@ -138,6 +141,7 @@ class ConfigurationFollower:
         elif self._told < self._owed:
             self.missed += 1
             self._misses_in_row += 1
+            metrics.config_push_lost("silent")
             log.warning("push_missed", version=self._owed, missed=self.missed)
             self._owed = 0
             self.listener.reset()

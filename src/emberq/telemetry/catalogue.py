@@ -102,6 +102,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         combine="livemostrecent",
     ),
     MetricSpec(
+        "emberq_config_push_losses_total",
+        "counter",
+        "Times the connection that tells of changed settings was lost or told nothing.",
+        {"reason": "`cut`, or `silent` if a change had to be asked for"},
+    ),
+    MetricSpec(
         "emberq_redis_pool_connections",
         "gauge",
         "Open connections to Redis.",

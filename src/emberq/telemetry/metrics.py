@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "after_fork",
     "config_applied",
+    "config_push_lost",
     "connections_sampled",
     "enable",
     "enable_from_environment",
@@ -182,6 +183,11 @@ def resource_loaded(resource: str, *, seconds: float) -> None:
 def config_applied(version: int) -> None:
     """Write down the configuration version in force."""
     _set("emberq_config_version", version)
+
+
+def config_push_lost(reason: str) -> None:
+    """Count a loss of the connection that tells of changed settings: `cut`, or `silent`."""
+    _count("emberq_config_push_losses_total", 1, reason)
 
 
 def connections_sampled(kind: str, *labels: str, idle: int, in_use: int) -> None:
