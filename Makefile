@@ -31,7 +31,7 @@ $(VENV)/.model: $(VENV)/.default
 	@$(BIN)/emberq models pull
 	@touch $@
 
-.PHONY: demo up test test-quick lint format size pin clean help
+.PHONY: demo up test test-quick rq-suite lint format size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -44,6 +44,9 @@ test: $(VENV)/.dev $(VENV)/.model  ## all tests, with real engines, a real model
 
 test-quick: $(VENV)/.dev  ## tests without I/O
 	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
+
+rq-suite: $(VENV)/.dev  ## RQ's own tests against WarmWorker (downloads RQ's source once more)
+	@$(PY) tests/rq_suite.py
 
 lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
