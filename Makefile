@@ -43,7 +43,7 @@ $(PEERS)/.peers: bench/requirements.txt
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r bench/requirements.txt
 	@touch $@
 
-.PHONY: demo up test test-quick lint format bench size pin clean help
+.PHONY: demo up test test-quick rq-suite lint format bench size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -56,6 +56,9 @@ test: $(VENV)/.dev $(VENV)/.model  ## all tests, with real engines, a real model
 
 test-quick: $(VENV)/.dev  ## tests without I/O
 	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
+
+rq-suite: $(VENV)/.dev  ## RQ's own tests against WarmWorker (downloads RQ's source once more)
+	@$(PY) tests/rq_suite.py
 
 lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

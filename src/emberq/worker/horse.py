@@ -83,22 +83,19 @@ class Horse:
     private_bytes: int = 0
     is_loaded: bool = True
     load_failure: str = ""
-    _poll: select.poll = field(default_factory=select.poll)
     _process: int = -1
 
     def __post_init__(self) -> None:
         """Watch the process itself too: what a job forked may hold the socket open after its death."""
-        self._poll.register(self.child.channel, select.POLLIN)
         with contextlib.suppress(AttributeError, OSError):
             # Where the system has them, and unless it has ended already.
             self._process = os.pidfd_open(self.child.pid)
-            self._poll.register(self._process, select.POLLIN)
 
     def is_alive(self) -> bool:
         """Tell whether the horse still listens: an idle one says nothing, so one that does has ended."""
-        if self._poll.poll(0) and not self.is_loaded and not self.take_loaded():
+        if self._events(0) and not self.is_loaded and not self.take_loaded():
             return False
-        return not self._poll.poll(0)
+        return not self._events(0)
 
     def take_loaded(self) -> bool:
         """Wait for what a spawned horse says when it has loaded; tells whether it has."""
@@ -115,7 +112,16 @@ class Horse:
 
     def wait(self, timeout_seconds: float | None) -> bool:
         """Wait until the horse has said something or has ended; tells whether it has."""
-        return bool(self._poll.poll(None if timeout_seconds is None else timeout_seconds * 1000))
+        return bool(self._events(timeout_seconds))
+
+    def _events(self, timeout_seconds: float | None) -> set[int]:
+        # A new object each time: a signal handler may come to wait while the same one waits below it.
+        poll = select.poll()
+        poll.register(self.child.channel, select.POLLIN)
+        if self._process >= 0:
+            poll.register(self._process, select.POLLIN)
+        timeout = None if timeout_seconds is None else timeout_seconds * 1000
+        return {descriptor for descriptor, _ in poll.poll(timeout)}
 
     def hand_over(self, job: Job, queue: Queue, execution: Execution | None, *, prepared: str | None) -> None:
         """Give the horse its next job.
@@ -142,8 +148,7 @@ class Horse:
         It is read whole even if RQ's monitoring alarm rings in the middle of it.
         """
         with signals_held_back():
-            ready = {descriptor for descriptor, _ in self._poll.poll(0)}
-            if self.child.channel.fileno() not in ready:
+            if self.child.channel.fileno() not in self._events(0):
                 return None
             frame, _ = receive(self.child.channel)
         if not self.is_loaded:

@@ -15,10 +15,10 @@ from rq.exceptions import StopRequested
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame
-from emberq.worker.frugal import FrugalWorker
 from emberq.worker.give_back import give_back
 from emberq.worker.heartbeat import HEARTBEAT_REFRESH_SECONDS
 from emberq.worker.horse import Horse
+from emberq.worker.leaving import LeavingWorker
 from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.preloader import (
     Preloader,
@@ -51,7 +51,7 @@ _EXIT_SECONDS = 0.5
 _SILENT_EXIT = os.EX_SOFTWARE << 8
 
 
-class WarmWorker(WatchedWorker, FrugalWorker):
+class WarmWorker(WatchedWorker, LeavingWorker):
     """An RQ worker whose horse stays: resources are loaded once, before the fork.
 
     A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): what the modules named in

@@ -1,0 +1,138 @@
+"""Callbacks, results, classes, serializers: the same with both worker classes."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import drop_in_jobs as jobs
+import pytest
+from drop_in_yard import Yard
+from rq import Callback, Queue, Retry
+from rq.job import Job, JobStatus
+from rq.serializers import DefaultSerializer, JSONSerializer, PickleSerializer
+from rq.webhook import Webhook
+
+#: RQ's own worker forks while its pub/sub thread runs.
+pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+
+
+def test_callbacks_run_in_the_horse(yard: Yard) -> None:
+    yard.queue.enqueue(jobs.add, 1, 1, on_success=Callback(jobs.on_success))
+    yard.queue.enqueue(jobs.fail, on_failure=Callback(jobs.on_failure))
+    broken = yard.queue.enqueue(jobs.add, 1, 1, on_success=Callback(jobs.on_failure))
+    yard.burst()
+    assert yard.callbacks() == ["success 2", "failure as expected"]
+    assert broken.get_status() == JobStatus.FAILED
+
+
+def test_results_live_as_long_as_asked(yard: Yard) -> None:
+    kept = yard.queue.enqueue(jobs.add, 1, 1, result_ttl=100)
+    forever = yard.queue.enqueue(jobs.add, 1, 1, result_ttl=-1)
+    dropped = yard.queue.enqueue(jobs.add, 1, 1, result_ttl=0)
+    failed = yard.queue.enqueue(jobs.fail, failure_ttl=50)
+    stale = yard.queue.enqueue(jobs.add, 1, 1, ttl=1)
+    yard.connection.pexpire(stale.key, 1)
+    yard.burst()
+    assert 90 <= yard.connection.ttl(kept.key) <= 100
+    assert yard.connection.ttl(forever.key) == -1
+    assert not yard.connection.exists(dropped.key)
+    assert 40 <= yard.connection.ttl(failed.key) <= 50
+    assert not yard.connection.exists(stale.key)
+
+
+@pytest.mark.parametrize("serializer", [DefaultSerializer, PickleSerializer, JSONSerializer])
+def test_every_serializer_works(yard: Yard, serializer: Any) -> None:
+    queue = Queue("serial", connection=yard.connection, serializer=serializer)
+    job = queue.enqueue("drop_in_jobs.add", 1, 2)
+    retried = queue.enqueue("drop_in_jobs.fail", retry=Retry(max=1))
+    yard.burst(yard.worker(queue, serializer=serializer))
+    assert job.return_value() == 3
+    assert retried.get_status() == JobStatus.FAILED
+
+
+def test_custom_job_and_queue_classes_are_used(yard: Yard) -> None:
+    queue = jobs.CustomQueue("custom", connection=yard.connection, job_class=jobs.CustomJob)
+    job = queue.enqueue(jobs.add, 1, 2)
+    yard.burst(yard.worker(queue, job_class=jobs.CustomJob, queue_class=jobs.CustomQueue))
+    assert job.return_value() == ["custom", 3]
+
+
+def test_a_job_class_made_in_a_function_and_full_of_state_works(yard: Yard) -> None:
+    class LocalJob(Job):
+        def restore(self, raw_data: Any) -> Any:
+            self.lock = threading.Lock()
+            return super().restore(raw_data)
+
+        def perform(self) -> Any:
+            with self.lock:
+                return ["local", super().perform()]
+
+    queue = Queue("local", connection=yard.connection, job_class=LocalJob)
+    job = queue.enqueue(jobs.add, 1, 2)
+    yard.burst(yard.worker(queue, job_class=LocalJob))
+    assert job.return_value() == ["local", 3]
+
+
+def test_exception_handlers_may_be_closures_and_chain(yard: Yard) -> None:
+    seen = f"seen-{os.getpid()}"
+
+    def first(job: Job, *exc_info: Any) -> bool:
+        job.connection.rpush("handled", f"{seen} {exc_info[1]}")
+        return False
+
+    def last(job: Job, *exc_info: Any) -> None:
+        job.connection.rpush("handled", "never")
+
+    yard.queue.enqueue(jobs.fail)
+    yard.burst(yard.worker(exception_handlers=[first, last]))
+    assert yard.connection.lrange("handled", 0, -1) == [f"{seen} as expected".encode()]
+
+
+def test_webhooks_are_sent(yard: Yard) -> None:
+    got: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            got.append(self.path)
+            self.send_response(204)
+            self.end_headers()
+
+        def log_message(self, *_args: object) -> None:
+            """Be silent."""
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        base = f"http://127.0.0.1:{server.server_address[1]}"
+        hooks = [Webhook(f"{base}/done", "finished"), Webhook(f"{base}/failed", "failed")]
+        yard.queue.enqueue(jobs.add, 1, 1, webhooks=hooks)
+        yard.queue.enqueue(jobs.fail, webhooks=hooks)
+        yard.burst()
+        server.shutdown()
+        thread.join()
+    assert got == ["/done", "/failed"]
+
+
+def test_sentry_is_told(yard: Yard, tmp_path: Path) -> None:
+    sentry_sdk = pytest.importorskip("sentry_sdk", reason="sentry-sdk is not installed")
+    from sentry_sdk.integrations.rq import RqIntegration
+    from sentry_sdk.transport import Transport
+
+    told = tmp_path / "told"
+
+    class ToFile(Transport):
+        def capture_envelope(self, envelope: Any) -> None:
+            with told.open("ab") as file:
+                file.write(envelope.serialize())
+
+    sentry_sdk.init("http://key@127.0.0.1:1/1", transport=ToFile, integrations=[RqIntegration()])
+    try:
+        yard.queue.enqueue(jobs.fail)
+        yard.burst()
+    finally:
+        sentry_sdk.init()
+    assert b"as expected" in told.read_bytes()
