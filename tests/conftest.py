@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 from sqlalchemy import create_engine, text
+from sqlalchemy.exc import ProgrammingError
 
 from emberq.config.environment import Environment
 from emberq.embedded import Engines
@@ -50,7 +52,7 @@ def database_url(engines: Engines, template_database: str) -> Iterator[str]:
     name = f"test_{uuid.uuid4().hex[:12]}"
     _admin(engines, f"CREATE DATABASE {name} TEMPLATE {template_database}")
     yield _url(engines, name)
-    _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
+    _drop(engines, name)
 
 
 @pytest.fixture
@@ -106,11 +108,24 @@ def new_database(engines: Engines) -> Iterator[Callable[[], str]]:
 
     yield make
     for name in made:
-        _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
+        _drop(engines, name)
 
 
 def _url(engines: Engines, database: str) -> str:
     return engines.database_url.replace("/emberq?", f"/{database}?")
+
+
+def _drop(engines: Engines, name: str) -> None:
+    """Drop a database; a server process that cleans up in it just then is not ours to end, but soon done."""
+    for attempt in range(20):
+        try:
+            _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
+        except ProgrammingError:
+            if attempt == 19:
+                raise
+            time.sleep(0.25)
+        else:
+            return
 
 
 def _admin(engines: Engines, statement: str) -> None:

@@ -14,6 +14,7 @@ from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.recipes import Configuration, HorseRole
+from emberq.worker.reclaim import Reclaimer
 from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.reload import SourceWatcher
 from emberq.worker.supervisor import Death, Supervisor
@@ -134,17 +135,20 @@ def run_crew(
     endpoint = MetricsEndpoint(
         host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
     )
+    reclaimer = Reclaimer(queues, connection=Redis(connection_pool=get_redis_pool("worker", url)))
     supervisor = make_crew(
         make_worker,
         slots=slots,
         modules=modules,
         endpoint=endpoint,
+        on_death=lambda _worker: reclaimer.note_death(),
         shutdown_grace_seconds=lambda: (
             HorsePolicy.from_environment().shutdown_grace or _SHUTDOWN_GRACE_SECONDS
         ),
     )
 
-    def look_for_changes() -> None:
+    def on_tick() -> None:
+        reclaimer.tick()
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
 
@@ -152,4 +156,4 @@ def run_crew(
         supervisor.start()
         if ready is not None:
             ready()
-        return supervisor.run(tick=look_for_changes)
+        return supervisor.run(tick=on_tick)
