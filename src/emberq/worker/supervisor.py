@@ -34,7 +34,7 @@ _TICK_SECONDS = 0.1
 #: Deaths in a row after which the supervisor gives up and says so by its exit code.
 _MAX_CRASHES = 10
 #: Seconds all processes together may take to say that they serve, before `start` returns all the same.
-_READY_SECONDS = 60.0
+_READY_SECONDS = 20.0
 #: Seconds a slot that is told to give its job back has for it.
 _GIVE_BACK_SECONDS = 5.0
 #: Seconds a slot may stand still by SIGSTOP before it is replaced; somebody may only have looked at it.
@@ -135,6 +135,9 @@ class Supervisor:
             self._stop_requests = 1
             self._drain(None)
             raise
+        for post in self._posts:
+            if not self._stop_requests and (post.current is None or not post.current.is_ready):
+                log.warning("process_slow", process=post.name, seconds=_READY_SECONDS)
 
     def _all_serve(self) -> bool:
         return all(post.current is not None and post.current.is_ready for post in self._posts)
