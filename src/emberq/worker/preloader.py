@@ -250,7 +250,9 @@ def _run(
         code = 0
     except BaseException as exc:
         log.exception("preloader_failed", error=type(exc).__name__)
-    os._exit(code)
+    finally:
+        # Even if nothing can be logged: the stack below belongs to the process that forked this one.
+        os._exit(code)
 
 
 class _Server:
@@ -345,7 +347,9 @@ class _Server:
             code = exc.code if isinstance(exc.code, int) else 0
         except BaseException as exc:
             log.exception("child_failed", role=frame.get("fork"), error=type(exc).__name__)
-        os._exit(code)
+        finally:
+            # Even if nothing can be logged, as where the job has closed the log.
+            os._exit(code)
 
     def _reap(self) -> None:
         while True:

@@ -242,7 +242,8 @@ class Supervisor:
             code = exc.code if isinstance(exc.code, int) else 0
         except BaseException as exc:
             log.exception("slot_failed", slot=number, error=type(exc).__name__)
-        os._exit(code)
+        finally:
+            os._exit(code)
 
     def _watch(self) -> None:
         """Take note of deaths and readiness, and fill what is empty."""
