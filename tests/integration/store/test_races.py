@@ -5,16 +5,26 @@ from __future__ import annotations
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
 import pytest
 from sqlalchemy import Connection, func, select, text
+from tests.integration.store.overlap import (
+    PATIENCE_SECONDS,
+    Step,
+    cancelling,
+    committing,
+    deleting,
+    dropping,
+    failing,
+    overlap,
+    second_waits,
+    uploading,
+)
 from tests.integration.store.steps import (
     TENANT,
     add,
-    blob,
     cancel,
     chunk_texts,
     claim,
@@ -28,96 +38,13 @@ from tests.integration.store.steps import (
 from emberq.errors import Cancelled, CollectionNotFound, EmberqError, FileNotFound, JobTimeout, WorkerLost
 from emberq.store.admission import admit_jobs
 from emberq.store.attempts import Attempt, LeaseLost, claim_job
-from emberq.store.collections import delete_collection
-from emberq.store.commit import commit_file
+from emberq.store.commit import ChunkValues, commit_file
 from emberq.store.failures import fail_attempt
-from emberq.store.files import add_file, delete_file, get_file
-from emberq.store.jobs import cancel_job, get_job, retry_job
+from emberq.store.files import get_file
+from emberq.store.jobs import get_job, retry_job
 from emberq.store.leases import orphaned_jobs
 from emberq.store.services import Services
 from emberq.store.tables import FileRow, Job
-
-#: Seconds a transaction may need to reach its lock on a busy machine.
-_PATIENCE_SECONDS = 20.0
-
-Step = Callable[[Connection], Any]
-
-
-def overlap(services: Services, first: Step, second: Step) -> Any:
-    """Run `second` while `first` has done its work but not committed, and return what it returned.
-
-    `first` commits as soon as `second` waits for a lock of it, or is over without one.
-    """
-    began = threading.Event()
-
-    def run() -> Any:
-        with services.database.transaction() as connection:
-            connection.execute(text("SET LOCAL application_name = 'second'"))
-            began.set()
-            return second(connection)
-
-    with ThreadPoolExecutor(1) as pool:
-        with services.database.transaction() as connection:
-            first(connection)
-            outcome: Future[Any] = pool.submit(run)
-            assert began.wait(_PATIENCE_SECONDS)
-            deadline = time.monotonic() + _PATIENCE_SECONDS
-            while not outcome.done() and not _second_waits(services):
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-        return outcome.result(_PATIENCE_SECONDS)
-
-
-def _second_waits(services: Services) -> bool:
-    waiting = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = 'second' AND wait_event_type = 'Lock'"
-    )
-    with services.database.transaction() as connection:
-        return bool(connection.execute(text(waiting)).scalar_one())
-
-
-def uploading(services: Services, content: str, **options: Any) -> Step:
-    collection = collection_of(services)
-    return lambda connection: add_file(
-        connection,
-        collection=collection,
-        name="a.txt",
-        blob=blob(content),
-        max_attempts=3,
-        max_pending=100,
-        **options,
-    )
-
-
-def committing(attempt: Attempt, *texts: str) -> Step:
-    return lambda connection: commit_file(
-        connection,
-        attempt,
-        text=" ".join(texts),
-        media_type="text/plain",
-        page_count=1,
-        chunks=values_of(list(texts)),
-        timings={},
-    )
-
-
-def failing(attempt: Attempt, error: EmberqError) -> Step:
-    return lambda connection: fail_attempt(
-        connection, attempt.job_id, error, fence=attempt.fence, retry_delay_seconds=0
-    )
-
-
-def cancelling(job_id: uuid.UUID) -> Step:
-    return lambda connection: cancel_job(connection, TENANT, job_id)
-
-
-def deleting(file_id: uuid.UUID) -> Step:
-    return lambda connection: delete_file(connection, TENANT, file_id)
-
-
-def dropping(connection: Connection) -> None:
-    delete_collection(connection, TENANT, "docs")
 
 
 def count_rows(services: Services, table: type[Job | FileRow]) -> int:
@@ -160,15 +87,15 @@ def test_of_two_versions_uploaded_at_once_the_second_is_the_newest(services: Ser
         with services.database.transaction() as connection:
             connection.execute(select(func.now()))
             began_first.set()
-            assert may_go_on.wait(_PATIENCE_SECONDS)
+            assert may_go_on.wait(PATIENCE_SECONDS)
             return uploading(services, "two", external_id="x")(connection).job_id  # type: ignore[no-any-return]
 
     with ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(slow)
-        assert began_first.wait(_PATIENCE_SECONDS)
+        assert began_first.wait(PATIENCE_SECONDS)
         first = add(services, "one", external_id="x", collection=collection)
         may_go_on.set()
-        newest = outcome.result(_PATIENCE_SECONDS)
+        newest = outcome.result(PATIENCE_SECONDS)
     with services.database.transaction() as connection:
         shown = get_file(connection, TENANT, first.file_id)
     assert (shown["newest_version"], shown["job_id"], shown["state"]) == (2, newest, "pending")
@@ -225,6 +152,40 @@ def test_a_commit_and_the_deletion_of_its_collection_do_not_wait_in_a_circle(
             overlap(services, dropping, committed)
     assert chunk_texts(services) == []
     assert count_rows(services, Job) == 0
+
+
+def test_a_collection_dropped_in_the_middle_of_a_commit_waits_for_its_end(services: Services) -> None:
+    attempt = claim(services, add(services).job_id)
+
+    def drop() -> None:
+        with services.database.transaction() as connection:
+            connection.execute(text("SET LOCAL application_name = 'second'"))
+            dropping(connection)
+
+    with ThreadPoolExecutor(1) as pool:
+        dropped: list[Future[None]] = []
+
+        def chunks() -> Iterator[ChunkValues]:
+            # The file is locked; the new rows' reference to the collection is not checked yet.
+            dropped.append(pool.submit(drop))
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not second_waits(services):
+                assert time.monotonic() < deadline
+                time.sleep(0.005)
+            yield from values_of(["a", "b"])
+
+        with services.database.transaction() as connection:
+            commit_file(
+                connection,
+                attempt,
+                text="a b",
+                media_type="text/plain",
+                page_count=1,
+                chunks=chunks(),
+                timings={},
+            )
+        dropped[0].result(PATIENCE_SECONDS)
+    assert chunk_texts(services) == []
 
 
 def test_a_cancel_before_the_commit_wins_and_one_after_it_changes_nothing(services: Services) -> None:

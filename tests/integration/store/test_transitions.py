@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import RowMapping, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from tests.integration.store.steps import add, claim, commit, job
 
@@ -23,11 +23,17 @@ PERMITTED = {
 }
 
 
-def test_the_database_refuses_exactly_the_changes_that_no_transition_makes(services: Services) -> None:
+def taken_out(services: Services) -> RowMapping:
+    """Return the row of a job that is no longer in its table, to be put back in any state."""
     added = add(services)
     with services.database.transaction() as connection:
         row = connection.execute(select(*Job.__table__.c).where(Job.id == added.job_id)).mappings().one()
         connection.execute(delete(Job))
+    return row
+
+
+def test_the_database_refuses_exactly_the_changes_that_no_transition_makes(services: Services) -> None:
+    row = taken_out(services)
     refused = set()
     for source in JobState:
         for target in JobState:
@@ -61,10 +67,7 @@ def test_the_database_refuses_a_state_that_is_none_and_an_attempt_too_many(servi
 def test_a_move_starts_from_its_transitions_states_only(
     services: Services, transition: states.Transition
 ) -> None:
-    added = add(services)
-    with services.database.transaction() as connection:
-        row = connection.execute(select(*Job.__table__.c).where(Job.id == added.job_id)).mappings().one()
-        connection.execute(delete(Job))
+    row = taken_out(services)
     moved = set()
     for source in JobState:
         with services.database.transaction() as connection:
