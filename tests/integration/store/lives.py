@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import pytest
-from sqlalchemy import Connection, select, text
+from sqlalchemy import Connection, text
+from tests.integration.store.checks import readers_see_one_version_whole, rows_are_as_they_should_be
 from tests.integration.store.ledger import (
     ACTS,
     DONE_BY_PEOPLE,
@@ -40,7 +41,6 @@ from emberq.store.files import delete_file, get_file, list_files
 from emberq.store.jobs import cancel_job, count_jobs, get_job, list_jobs, retry_job
 from emberq.store.leases import beat, orphaned_jobs
 from emberq.store.services import Services
-from emberq.store.tables import ChunkRow, FileRow, FileVersion, Job
 
 __all__ = ["Lives"]
 
@@ -346,38 +346,8 @@ class Lives:
 
     def check(self) -> None:
         with self.transaction() as connection:
-            self.rows_are_as_they_should_be(connection)
-            self.readers_see_one_version_whole(connection)
-
-    def rows_are_as_they_should_be(self, connection: Connection) -> None:
-        rows = connection.execute(select(Job.id, Job.state, Job.attempt, Job.attempts, Job.error_code)).all()
-        assert {row.id: (row.state, row.attempt) for row in rows} == {
-            job_id: (work.state, work.attempt) for job_id, work in self.jobs.items()
-        }
-        for row in rows:
-            work = self.jobs[row.id]
-            assert [reason["code"] for reason in row.attempts] == work.reasons
-            assert not (work.told_to_stop and row.state == "completed")
-            assert row.attempt <= MAX_ATTEMPTS
-            assert (row.error_code is not None) >= (row.state in ("failed", "cancelled"))
-
-    def readers_see_one_version_whole(self, connection: Connection) -> None:
-        found = connection.execute(
-            select(
-                ChunkRow.file_id, ChunkRow.tenant, ChunkRow.text, ChunkRow.version, FileRow.visible_version
-            ).join(FileRow, FileRow.id == ChunkRow.file_id)
-        ).all()
-        texts = connection.execute(select(FileVersion.file_id).where(FileVersion.text.is_not(None)))
-        expected = Counter(
-            (paper.file_id, tenant, f"{paper.visible} of {paper.file_id}")
-            for (tenant, _), paper in self.files.items()
-            if paper.visible is not None
-            for _ in range(2)
-        )
-        assert Counter((row.file_id, row.tenant, row.text) for row in found) == expected
-        assert all(row.version == row.visible_version for row in found)
-        assert Counter(texts.scalars()) == Counter({file_id for file_id, _, _ in expected})
-        assert not self.deleted & {row.file_id for row in found}
+            rows_are_as_they_should_be(connection, self.jobs)
+            readers_see_one_version_whole(connection, self.files, self.deleted)
 
     def look(self, tenant: str) -> None:
         """See, as a tenant, what is one's own, with reasons, and nothing of anybody else's."""
