@@ -93,6 +93,7 @@ class Stable:
         """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
         reason = self._due(policy, answer)
         if reason is None:
+            self._prepare_successor(policy)
             return
         with contextlib.suppress(PreloaderLost):
             if self._successor is None or not self._successor.is_alive():
@@ -104,6 +105,13 @@ class Stable:
                 self._memory_recycled_at = time.monotonic()
             self.discard(reason)
             self.horse, self._successor = self._successor, None
+
+    def _prepare_successor(self, policy: HorsePolicy) -> None:
+        """Fork the next horse while this one has a job left, so that it is up when that one is done."""
+        if self.horse is None or self._successor is not None or self.horse.jobs != policy.horse_max_jobs - 1:
+            return
+        with contextlib.suppress(PreloaderLost):
+            self._successor = Horse.fork(self._loaded(), self._spec)
 
     def exit_status(self, pid: int, *, timeout_seconds: float) -> int | None:
         """Wait for a horse's end and return its wait status, nothing if it is not told in time."""
