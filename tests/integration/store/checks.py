@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import Counter
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 
 from sqlalchemy import Connection, select
 from tests.integration.store.ledger import MAX_ATTEMPTS, Paper, Work
@@ -28,7 +29,7 @@ def rows_are_as_they_should_be(connection: Connection, jobs: Mapping[uuid.UUID, 
 
 
 def readers_see_one_version_whole(
-    connection: Connection, files: Mapping[tuple[str, str], Paper], deleted: Set[uuid.UUID]
+    connection: Connection, files: Mapping[tuple[str, str], Paper], deleted: AbstractSet[uuid.UUID]
 ) -> None:
     found = connection.execute(
         select(
