@@ -7,7 +7,6 @@ derived from it, has set on the job. What cannot be sent is fetched.
 
 from __future__ import annotations
 
-import io
 import pickle
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -27,6 +26,9 @@ __all__ = ["pack_assignment", "pack_job", "unpack_execution", "unpack_job", "unp
 
 log = get_logger(__name__)
 
+#: What every process has of its own and is not sent; the last one is RQ's mark for what is not loaded yet.
+_CONNECTION, _SERIALIZER, _UNEVALUATED = range(3)
+
 
 def pack_assignment(job: Job, queue: Queue, execution: Execution | None) -> Frame:
     """Return the names of a job, its queue and its execution."""
@@ -40,13 +42,19 @@ def pack_assignment(job: Job, queue: Queue, execution: Execution | None) -> Fram
 
 def pack_job(job: Job) -> bytes:
     """Return the state of a job object, nothing if it has a state that cannot be sent."""
-    buffer = io.BytesIO()
+    own = {id(job.connection): _CONNECTION, id(job.serializer): _SERIALIZER, id(UNEVALUATED): _UNEVALUATED}
+    state: dict[str, Any] = {}
+    theirs: dict[str, int] = {}
+    for name, value in vars(job).items():
+        if id(value) in own:
+            theirs[name] = own[id(value)]
+        else:
+            state[name] = value
     try:
-        _Packer(buffer, job).dump(vars(job))
+        return pickle.dumps((state, theirs), pickle.HIGHEST_PROTOCOL)
     except Exception as exc:  # noqa: BLE001 - a job class may hold anything, and pickling may raise anything
         log.debug("job_not_packed", rq_job=job.id, error=f"{type(exc).__name__}: {exc}")
         return b""
-    return buffer.getvalue()
 
 
 def unpack_job(worker: Worker, frame: Frame) -> Job:
@@ -58,11 +66,18 @@ def unpack_job(worker: Worker, frame: Frame) -> Job:
     if "payload" in frame:
         job = worker.job_class.__new__(worker.job_class)
         try:
-            state = _Unpacker(io.BytesIO(frame["payload"]), worker).load()
+            # Only the worker, which this process trusts, can have sent it.
+            state, ours = pickle.loads(frame["payload"])  # noqa: S301
         except Exception as exc:  # noqa: BLE001 - what it needs may not be importable here
             log.debug("job_not_unpacked", rq_job=frame["job"], error=f"{type(exc).__name__}: {exc}")
         else:
+            things = {
+                _CONNECTION: worker.connection,
+                _SERIALIZER: worker.serializer,
+                _UNEVALUATED: UNEVALUATED,
+            }
             vars(job).update(state)
+            vars(job).update({name: things[number] for name, number in ours.items()})
             return job
     return worker.job_class.fetch(frame["job"], connection=worker.connection, serializer=worker.serializer)
 
@@ -91,30 +106,3 @@ def unpack_execution(worker: Worker, frame: Frame, job: Job) -> Execution | None
     execution.created_at = datetime.fromtimestamp(frame["created_at"], tz=UTC)
     execution._job = job  # noqa: SLF001 - what RQ's SpawnWorker does in its child
     return execution
-
-
-class _Packer(pickle.Pickler):
-    """Leaves out what the other side has of its own: connection, serializer, RQ's sentinel."""
-
-    def __init__(self, buffer: io.BytesIO, job: Job) -> None:
-        super().__init__(buffer, pickle.HIGHEST_PROTOCOL)
-        self._names = {id(job.connection): "connection", id(job.serializer): "serializer"}
-        self._names[id(UNEVALUATED)] = "unevaluated"
-
-    def persistent_id(self, obj: Any) -> str | None:
-        return self._names.get(id(obj))
-
-
-class _Unpacker(pickle.Unpickler):
-    """Puts in what `_Packer` left out."""
-
-    def __init__(self, buffer: io.BytesIO, worker: Worker) -> None:
-        super().__init__(buffer)
-        self._things = {
-            "connection": worker.connection,
-            "serializer": worker.serializer,
-            "unevaluated": UNEVALUATED,
-        }
-
-    def persistent_load(self, pid: str) -> Any:
-        return self._things[pid]

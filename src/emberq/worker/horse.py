@@ -124,23 +124,13 @@ class Horse:
         timeout = None if timeout_seconds is None else timeout_seconds * 1000
         return {descriptor for descriptor, _ in poll.poll(timeout)}
 
-    def hand_over(self, job: Job, queue: Queue, execution: Execution | None, *, prepared: str | None) -> None:
+    def hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
         """Give the horse its next job.
 
-        Args:
-            job: The job.
-            queue: Where it comes from.
-            execution: Its execution, if the worker has made one.
-            prepared: The execution whose beginning is written to Redis.
-
         Raises:
-            OSError: If the horse is gone.
+            OSError: If it is gone.
         """
-        assignment = {
-            **pack_assignment(job, queue, execution),
-            "prepared": prepared,
-            "stacks": str(self.stacks.path),
-        }
+        assignment = {**pack_assignment(job, queue, execution), "stacks": str(self.stacks.path)}
         send(self.child.channel, assignment, payload=pack_job(job))
 
     def read(self) -> Frame | None:
@@ -260,7 +250,6 @@ def _run_job(worker: WarmWorker, frame: Frame) -> JobScope:
     job = unpack_job(worker, frame)
     execution = unpack_execution(worker, frame, job)
     worker.executions = {execution.id: execution} if execution else {}
-    worker.prepared = frame["prepared"]
     policy = worker.policy.for_job(job.meta)
     started = time.monotonic()
     with job_scope(rq_job=job.id, worker=worker.name) as scope, pinned_config(), limited(policy):

@@ -186,7 +186,7 @@ class WarmWorker(WatchedWorker, LeavingWorker):
     def _hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
         horse = self._stable.saddle()
         self._horse_pid = horse.child.pid
-        horse.hand_over(job, queue, execution, prepared=self.prepared)
+        horse.hand_over(job, queue, execution)
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
         """Watch over the job as RQ does; outside `work` nothing outlives it."""
