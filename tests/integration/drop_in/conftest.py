@@ -10,6 +10,13 @@ from drop_in_yard import Yard
 from rq import Worker
 
 from emberq import WarmWorker
+from emberq.worker import resources
+
+
+@pytest.fixture(autouse=True)
+def no_resources(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Forget what other tests of this process declared: a worker preloads all that is there."""
+    monkeypatch.setattr(resources, "_registered", [])
 
 
 @pytest.fixture(params=[Worker, WarmWorker], ids=["rq.Worker", "emberq.WarmWorker"])
