@@ -49,7 +49,9 @@ NEED_PEERS = {throughput.NAME, roundtrips.NAME}
 def main() -> int:
     """Measure, print, and write; 0 when every measurement could be made, whatever it found."""
     options = _parse()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Set even where a shell has started us with Ctrl-C ignored.
+        signal.signal(number, signal.default_int_handler)
     console = Console(stderr=True)
     chosen = [each for each in MEASUREMENTS if not options.only or each.NAME in options.only]
     if NEED_PEERS & {each.NAME for each in chosen} and not _has(peer_python()):
