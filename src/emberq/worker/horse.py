@@ -14,7 +14,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from redis.exceptions import RedisError
 from rq.timeouts import HorseMonitorTimeoutException
 
 from emberq.config.snapshot import pinned_config
@@ -216,9 +215,6 @@ def run_horse(worker: WarmWorker, channel: socket.socket) -> None:
     feed_progress(_Reporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
     metrics.after_fork()
-    # Now, while RQ still writes down how the last horse ended, and not when the next job is there.
-    with contextlib.suppress(RedisError):
-        worker.connection.ping()
     memory = _MemoryGauge()
     stacks: str | None = None
     socket_id = _socket_id(channel)
