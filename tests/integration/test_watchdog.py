@@ -171,3 +171,17 @@ def test_after_the_grace_a_running_job_goes_back_to_its_queue(yard: Yard) -> Non
     yard.queue.enqueue("warm_jobs.where")
     yard.until(lambda: job.get_status() == "started")
     yard.worker.kill()  # type: ignore[union-attr]
+
+
+def test_without_limits_one_horse_serves_on(yard: Yard) -> None:
+    yard.start(horse_max_jobs=0, horse_max_memory_growth=0)
+    horses = {str(yard.run("where").return_value()) for _ in range(15)}
+    assert len(horses) == 1
+
+
+def test_a_horse_is_replaced_after_its_jobs_without_loading_again(yard: Yard) -> None:
+    yard.start(horse_max_jobs=3)
+    answers: list[Any] = [yard.run("where").return_value() for _ in range(9)]
+    assert [answers[0][0], answers[3][0], answers[6][0]] == [answers[2][0], answers[5][0], answers[8][0]]
+    assert len({horse for horse, _ in answers}) == 3
+    assert len({loader for _, loader in answers}) == 1

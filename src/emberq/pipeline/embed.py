@@ -65,7 +65,7 @@ def _options_that_give_back() -> Any:
     """Return run options that give the memory of a call back to the system after it.
 
     ONNX Runtime keeps it for the next call: some 10 MB that every idle horse would hold. Giving it back
-    after every batch costs 5 % of the time, after the last one of a document nothing that can be measured.
+    after every batch costs 5 % of the time, so it is done after a call's last one.
     """
     from onnxruntime import RunOptions
 

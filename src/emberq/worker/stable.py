@@ -155,9 +155,9 @@ class Stable:
             return None
         if answer["leaked"]:
             return "leak"
-        if self.horse.jobs >= policy.horse_max_jobs:
+        if policy.horse_max_jobs and self.horse.jobs >= policy.horse_max_jobs:
             return "max_jobs"
-        if self.horse.grown_bytes() <= policy.horse_max_memory_growth:
+        if not policy.horse_max_memory_growth or self.horse.grown_bytes() <= policy.horse_max_memory_growth:
             return None
         if time.monotonic() - self._memory_recycled_at <= _MEMORY_RECYCLE_SECONDS:
             return None
