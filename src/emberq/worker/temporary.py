@@ -53,9 +53,11 @@ def make_root() -> Path:
     base = Path(tempfile.gettempdir())
     for other in base.glob(f"{_ROOT_PREFIX}*"):
         _delete_if_abandoned(other)
-    root = Path(tempfile.mkdtemp(prefix=_ROOT_PREFIX, dir=base))
-    _lock = os.open(root / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # It gets the name by which others find it only once it is locked.
+    new = Path(tempfile.mkdtemp(prefix=f".{_ROOT_PREFIX}", dir=base))
+    _lock = os.open(new / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(_lock, fcntl.LOCK_EX)
+    root = new.rename(base / new.name.removeprefix("."))
     use_root(root)
     return root
 
