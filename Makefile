@@ -12,7 +12,7 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
 WORKERS ?= 2
 TESTS ?= tests
-JOBS ?= 3
+JOBS ?= 4
 
 $(VENV)/.default: pyproject.toml requirements/constraints.txt
 	@test -n "$(PYTHON)" || { echo "emberq needs Python 3.11, 3.12 or 3.13 with venv; none was found." >&2; exit 1; }

@@ -93,6 +93,9 @@ class Horse:
 
     def is_alive(self) -> bool:
         """Tell whether the horse still listens: an idle one says nothing, so one that does has ended."""
+        if self.child.channel.fileno() < 0:
+            # It was told to end.
+            return False
         if self._events(0) and not self.is_loaded and not self.take_loaded():
             return False
         return not self._events(0)
