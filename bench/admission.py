@@ -30,7 +30,7 @@ INSERT INTO hosts (id, name, pid, workers, lease_until)
 VALUES (gen_random_uuid(), 'host', 1, :tickets, now() + interval '1 hour');
 ANALYZE
 """
-FINISH = text("UPDATE jobs SET state = 'completed' WHERE state = 'queued'")
+FINISH = text("UPDATE jobs SET state = 'cancelled' WHERE state = 'queued'")
 
 
 def main(jobs: int = 100_000, tenants: int = 10) -> None:

@@ -28,7 +28,7 @@ def test_the_end_of_a_job_fills_its_place(crowd: Crowd, services: Services) -> N
     [first] = queue.job_ids
     ticket = Ticket.fetch(first, connection=services.redis(), serializer=JSONSerializer)
     assert ticket.success_callback is on_ended
-    crowd.sql("UPDATE jobs SET state = 'completed' WHERE state = 'queued'")
+    crowd.put("UPDATE jobs SET state = 'completed' WHERE state = 'queued'")
     ticket.success_callback(ticket, services.redis(), "completed")
     assert len(queue.job_ids) == 2
 
@@ -55,6 +55,6 @@ def test_a_silent_redis_postpones_admission_and_nothing_else(
     monkeypatch.setattr("emberq.dispatch.admit.ring", away)
     with pytest.raises(RedisUnavailable):
         admit(services, job_timeout_seconds=60)
-    crowd.sql("UPDATE jobs SET state = 'pending'")
+    crowd.put("UPDATE jobs SET state = 'pending'")
     admit_soon(services)
     assert crowd.sql("SELECT state FROM jobs") == [("queued",)], "the sweep rings for it"

@@ -26,7 +26,7 @@ def test_an_empty_queue_has_no_depth_age_or_backlog(crowd: Crowd) -> None:
 
 def test_the_backlog_is_what_waits_times_its_length_per_live_worker(crowd: Crowd) -> None:
     done = crowd.add("a", 2)
-    crowd.sql(
+    crowd.put(
         "UPDATE jobs SET state = 'completed', started_at = now() - interval '10 s', ended_at = now()"
         " WHERE id = ANY(:ids)",
         ids=done,
