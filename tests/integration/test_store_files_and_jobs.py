@@ -21,6 +21,7 @@ from emberq.store.admission import admit_jobs
 from emberq.store.attempts import LeaseLost, claim_job, record_progress
 from emberq.store.collections import delete_collection
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.failures import fail_attempt
 from emberq.store.files import delete_file, get_file, get_text
 from emberq.store.jobs import cancel_job, retry_job
 from emberq.store.services import Services
@@ -51,6 +52,28 @@ def test_a_ticket_opens_its_job_once(services: Services) -> None:
             attempt = claim_job(connection, job_id, ticket=ticket, worker="w", host_id=None)
             assert (attempt is not None) is expected
     assert job(services, added.job_id)["attempt"] == 1
+
+
+def test_an_older_ticket_does_not_open_a_job_that_was_given_a_new_one(services: Services) -> None:
+    add(services)
+    with services.database.transaction() as connection:
+        [(job_id, old)] = admit_jobs(connection, limit=1)
+        fail_attempt(connection, job_id, WorkerLost(), ticket=old, worker="w", retry_delay_seconds=0)
+        [(_, new)] = admit_jobs(connection, limit=1)
+        assert claim_job(connection, job_id, ticket=old, worker="w", host_id=None) is None
+        assert claim_job(connection, job_id, ticket=new, worker="w", host_id=None) is not None
+
+
+def test_an_upload_does_not_join_a_job_that_was_asked_to_stop(services: Services) -> None:
+    first = add(services, external_id="x")
+    attempt = claim(services, first.job_id)
+    with services.database.transaction() as connection:
+        cancel_job(connection, TENANT, first.job_id)
+    again = add(services, external_id="x")
+    assert not again.deduplicated
+    assert fail(services, attempt, Cancelled()) == "cancelled"
+    commit(services, claim(services, again.job_id), ["a"])
+    assert chunk_texts(services) == ["a"]
 
 
 def test_a_stale_holder_cannot_commit_or_report(services: Services) -> None:

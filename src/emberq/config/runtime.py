@@ -91,6 +91,7 @@ class RuntimeSettings(BaseModel):
         7 * 86400.0,
         "Seconds that ended jobs, deleted files' tombstones and idempotency keys are kept; 0 keeps them all.",
         applies=Applies.NOW,
+        host_wide=True,
         ge=0,
         le=100 * 365 * 86400,
     )

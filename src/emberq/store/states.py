@@ -103,7 +103,7 @@ class Guard(Enum):
     TICKET_VANISHED = "Redis does not know the ticket any more"
     FENCE = "the fencing token shown is that of the newest claim"
     TICKET_OF_CLAIM = "the ticket shown is the one it was claimed with, by the slot's own worker"
-    LEASE_OVER = "the lease of the host that claimed it is over"
+    LEASE_OVER = "the lease of the host that claimed it is over, or that host saw its worker die"
     ASKED_TO_STOP = "somebody asked for it to stop"
     NOT_ASKED_TO_STOP = "nobody asked for it to stop"
     RETRYABLE = "the error is one that another attempt may not meet"

@@ -160,7 +160,8 @@ class Lives:
         self.stop(paper.file_id)
 
     def cancel(self, number: int) -> None:
-        job_id = self.choose(number)
+        live = [job_id for job_id, work in self.jobs.items() if work.state not in ENDED]
+        job_id = live[number % len(live)] if live else self.choose(number)
         self.stop_one(self.jobs[job_id])
         with self.transaction() as connection:
             cancel_job(connection, self.jobs[job_id].tenant, job_id)
