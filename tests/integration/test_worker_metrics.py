@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import subprocess
@@ -61,7 +62,7 @@ class Host:
         while time.monotonic() < deadline:
             try:
                 found = self.scrape()
-            except OSError:
+            except (OSError, http.client.HTTPException):
                 found = {}
             if get(found, name, **labels) == value:
                 return found
