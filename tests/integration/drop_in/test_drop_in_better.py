@@ -84,9 +84,10 @@ def test_a_preloader_that_dies_is_made_anew(warm_yard: Yard) -> None:
         assert horse is not None
         os.kill(preloader.pid, signal.SIGKILL)
         until(lambda: not horse.is_alive())
-        for _ in range(2):
-            warm_yard.queue.enqueue(jobs.add, 1, 1)
+        later = [warm_yard.queue.enqueue(jobs.add, 1, 1) for _ in range(2)]
+        until(lambda: all(job.get_status(refresh=True) == JobStatus.FINISHED for job in later))
+        os.kill(os.getpid(), signal.SIGTERM)
 
-    warm_yard.serve(kill, worker=worker, max_jobs=4)
+    warm_yard.serve(kill, worker=worker)
     assert warm_yard.queue.finished_job_registry.count == 3
     assert logging.getLogger("rq.worker").level == logging.ERROR
