@@ -25,6 +25,8 @@ def give_back(worker: BaseWorker, job: Job, queue: Queue) -> None:
         queue: Where it came from.
     """
     with worker.connection.pipeline() as pipeline:
+        # Where RQ keeps it until it has started; left there, it would be found and queued once more.
+        pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
         if worker.execution is not None:
             worker.cleanup_execution(job, pipeline=pipeline, execution=worker.execution)
         queue._enqueue_job(job, pipeline=pipeline, at_front=True)  # noqa: SLF001 - what RQ's own retry does

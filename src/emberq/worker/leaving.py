@@ -16,6 +16,7 @@ from rq.exceptions import StopRequested
 from rq.worker import WorkerStatus
 
 from emberq.worker.frugal import FrugalWorker
+from emberq.worker.give_back import give_back
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
@@ -37,7 +38,7 @@ class LeavingWorker(FrugalWorker):
     _is_waiting = False
     #: Whether it was given one and has not yet come back from it.
     _has_job = False
-    #: Whether it leaves as soon as it is clear that it was given none.
+    #: Whether it leaves as soon as it is clear that it was given none, or has given it back.
     _is_leaving = False
     _client_id: int | None = None
     _client_id_at = 0.0
@@ -45,17 +46,22 @@ class LeavingWorker(FrugalWorker):
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
-        """Wait for a job, but no longer if the worker is told to stop.
+        """Wait for a job, but no longer if the worker is told to stop; what comes with that goes back.
 
         Raises:
-            StopRequested: If it was, and there is no job.
+            StopRequested: If it was.
         """
         self._note_client_id()
         self._has_job, self._is_waiting = False, True
         try:
-            return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+            taken = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         finally:
             self._is_waiting = False
+        if taken is None or not self._is_leaving:
+            return taken
+        self._is_leaving = False
+        give_back(self, *taken)
+        raise StopRequested
 
     def reorder_queues(self, reference_queue: Queue) -> None:
         """Note that there is a job: RQ calls this first."""
@@ -83,10 +89,11 @@ class LeavingWorker(FrugalWorker):
             super()._shutdown()  # type: ignore[no-untyped-call]
         elif self._has_job:
             self._stop_requested = True
-        elif self._client_id is None or not self._end_wait(self._client_id):
-            raise StopRequested
         else:
             self._is_leaving = True
+            if self._client_id is None or not self._end_wait(self._client_id):
+                self._is_leaving = False
+                raise StopRequested
             threading.Thread(target=self._end_waits, args=(self._client_id,), daemon=True).start()
 
     def unsubscribe(self) -> None:

@@ -49,12 +49,13 @@ def test_a_dead_horse_is_noticed_although_its_child_holds_the_socket(warm_yard: 
     assert after.return_value() == 2
 
 
-def test_a_job_given_just_when_the_worker_is_told_to_stop_is_run(warm_yard: Yard) -> None:
+def test_a_job_given_just_when_the_worker_is_told_to_stop_goes_back(warm_yard: Yard) -> None:
     queue = jobs.SignalledQueue("signalled", connection=warm_yard.connection)
-    job, left = queue.enqueue(jobs.add, 1, 1), queue.enqueue(jobs.add, 1, 1)
+    first, second = queue.enqueue(jobs.add, 1, 1), queue.enqueue(jobs.add, 1, 1)
     warm_yard.worker(queue, queue_class=jobs.SignalledQueue).work(logging_level="ERROR")
-    assert job.return_value() == 2
-    assert left.get_status() == JobStatus.QUEUED
+    assert first.get_status() == JobStatus.QUEUED
+    assert queue.job_ids == [first.id, second.id]
+    assert queue.intermediate_queue.get_job_ids() == []
 
 
 def test_a_job_given_back_after_a_second_signal_runs_again(warm_yard: Yard) -> None:
