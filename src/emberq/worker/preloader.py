@@ -34,7 +34,6 @@ __all__ = [
     "PreloaderLost",
     "Role",
     "begin_preloader",
-    "start_preloader",
 ]
 
 log = get_logger(__name__)
@@ -193,21 +192,6 @@ def begin_preloader(
         _run(theirs, owner, roles, modules, prepare)
     theirs.close()
     return Preloader(pid, ours)
-
-
-def start_preloader(roles: Mapping[str, Role], *, modules: Sequence[str] = ()) -> Preloader:
-    """Fork a preloader and wait until its resources are loaded.
-
-    Args:
-        roles: What the preloader can fork, by name.
-        modules: Modules whose resources are loaded.
-
-    Raises:
-        PreloadFailed: If a resource could not be loaded; the message says which error.
-    """
-    preloader = begin_preloader(roles, modules=modules)
-    preloader.wait_ready()
-    return preloader
 
 
 def _run(
