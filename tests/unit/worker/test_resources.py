@@ -131,7 +131,7 @@ def test_independent_resources_are_loaded_at_the_same_time_and_leave_no_thread()
     deadline = time.monotonic() + 5
     while count_threads() > threads and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert count_threads() == threads
+    assert count_threads() <= threads  # one that was there before may have ended meanwhile
 
 
 def test_a_resource_that_two_others_need_is_loaded_once_and_first() -> None:
