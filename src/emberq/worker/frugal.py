@@ -54,6 +54,7 @@ class FrugalWorker(Worker):
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Begin a round of the work loop, which nothing else calls; wait while RQ is suspended."""
         self._loops = True
+        self.heartbeat()
         if self.connection.exists(WORKERS_SUSPENDED):
             super().check_for_suspension(burst)
 
@@ -105,14 +106,20 @@ class FrugalWorker(Worker):
         self, timeout: int | None, max_idle_time: int | None = None
     ) -> tuple[Job, Queue] | None:
         """Take a job, or wait for one, waking up often enough to keep the heartbeat key alive."""
-        taken = super().dequeue_job_and_maintain_ttl(None)
-        if taken is not None or timeout is None:
-            return taken
-        # Only now does the worker have the time to be idle, and to say so.
-        self._write_state()
+        if self._loops:
+            taken = super().dequeue_job_and_maintain_ttl(None)
+            if taken is not None or timeout is None:
+                return taken
+            self.idle()
+        if timeout is None:
+            return super().dequeue_job_and_maintain_ttl(None, max_idle_time)
         return super().dequeue_job_and_maintain_ttl(
             min(timeout, int(HEARTBEAT_REFRESH_SECONDS)), max_idle_time
         )
+
+    def idle(self) -> None:
+        """Say that the worker is idle; called before it waits for a job, not between two that are there."""
+        self._write_state()
 
     def set_state(self, state: str, pipeline: Pipeline | None = None) -> None:
         """Set the worker's state; that it is idle again is written once there is no further job."""

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import structlog
 from rq.timeouts import HorseMonitorTimeoutException
 
 from emberq.config.snapshot import pinned_config
@@ -30,7 +31,7 @@ from emberq.worker.processes import private_memory_bytes
 from emberq.worker.progress import feed_progress
 from emberq.worker.redis_pools import watch_redis_pool
 from emberq.worker.resources import close_resources
-from emberq.worker.scope import JobScope, job_scope
+from emberq.worker.scope import job_scope
 from emberq.worker.watchdog import StackFile, write_stacks_to
 
 if TYPE_CHECKING:
@@ -46,6 +47,8 @@ __all__ = ["Horse", "after_fork", "run_horse", "signals_held_back"]
 _WARM_UP_JOBS = 10
 #: Seconds between two progress reports to the worker.
 _PROGRESS_SECONDS = 0.1
+#: Seconds a horse may take to clean up after a job before it counts as stuck.
+_REST_SECONDS = 10.0
 #: Seconds between two looks at a horse's private memory, which take the kernel a millisecond or more.
 _MEMORY_SECONDS = 1.0
 #: Signals whose handlers raise: RQ's monitoring alarm and requests to stop.
@@ -72,6 +75,8 @@ class Horse:
         jobs: How many jobs it has finished.
         baseline_bytes: Its private memory once it has warmed up, after its first jobs; 0 before.
         private_bytes: Its private memory after its last job.
+        leaked: What of its last job it could not clean up, counted by kind.
+        is_resting: Whether it is still cleaning up after its last job.
         is_loaded: Whether it has its resources; a spawned one says when it has.
         load_failure: Why it could not load them.
     """
@@ -81,6 +86,8 @@ class Horse:
     jobs: int = 0
     baseline_bytes: int = 0
     private_bytes: int = 0
+    leaked: dict[str, int] = field(default_factory=dict)
+    is_resting: bool = False
     is_loaded: bool = True
     load_failure: str = ""
     _process: int = -1
@@ -98,7 +105,15 @@ class Horse:
             return False
         if self._events(0) and not self.is_loaded and not self.take_loaded():
             return False
-        return not self._events(0)
+        return self.has_rested() and not self._events(0)
+
+    def has_rested(self) -> bool:
+        """Wait until it has cleaned up after its last job; tells whether it has, in time."""
+        deadline = time.monotonic() + _REST_SECONDS
+        while self.is_resting:
+            if not self.wait(max(deadline - time.monotonic(), 0)) or self.read() is None:
+                return False
+        return True
 
     def take_loaded(self) -> bool:
         """Wait for what a spawned horse says when it has loaded; tells whether it has."""
@@ -132,11 +147,10 @@ class Horse:
         Raises:
             OSError: If it is gone.
         """
-        assignment = {**pack_assignment(job, queue, execution), "stacks": str(self.stacks.path)}
-        send(self.child.channel, assignment, payload=pack_job(job))
+        send(self.child.channel, pack_assignment(job, queue, execution), payload=pack_job(job))
 
     def read(self) -> Frame | None:
-        """Return what the horse says, progress or its answer; nothing if it died over the job.
+        """Return what the horse says: progress, its answer, that it has rested; nothing if it has died.
 
         It is read whole even if RQ's monitoring alarm rings in the middle of it.
         """
@@ -148,7 +162,10 @@ class Horse:
             return self._note_loaded(frame)
         if frame is not None and "done" in frame:
             self.jobs += 1
-            self.private_bytes = frame["private_bytes"]
+            self.is_resting = True
+        elif frame is not None and "rested" in frame:
+            self.is_resting = False
+            self.leaked, self.private_bytes = frame["leaked"], frame["private_bytes"]
             if self.jobs <= _WARM_UP_JOBS:
                 self.baseline_bytes = self.private_bytes
         return frame
@@ -185,7 +202,11 @@ class Horse:
         """
         with signals_held_back():
             child = preloader.fork("horse", spec)
-            return cls(child, is_loaded=not child.is_spawned)
+            horse = cls(child, is_loaded=not child.is_spawned)
+            with contextlib.suppress(OSError):
+                # If it has ended already, that is noticed where it is given a job.
+                send(child.channel, {"stacks": str(horse.stacks.path)})
+            return horse
 
 
 @contextlib.contextmanager
@@ -218,40 +239,50 @@ def run_horse(worker: WarmWorker, channel: socket.socket) -> None:
     feed_progress(_Reporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
     metrics.after_fork()
-    memory = _MemoryGauge()
-    stacks: str | None = None
-    socket_id = _socket_id(channel)
+    hello, _ = receive(channel)
+    if hello is None:
+        return
+    write_stacks_to(hello["stacks"])
+    link = _Link(channel)
     try:
-        while True:
-            frame, _ = receive(channel)
-            if frame is None:
-                return
-            if stacks != frame["stacks"]:
-                stacks = frame["stacks"]
-                write_stacks_to(stacks)
-            # In a context of its own: what the job sets in context variables ends with it.
-            scope = contextvars.copy_context().run(_run_job, worker, frame)
-            if _socket_id(channel) != socket_id:
-                # The job closed it, and the number may be another connection's by now.
-                raise InternalError("The job closed the socket to its worker.")
-            private_bytes = memory.read()
-            metrics.horse_measured(private_bytes=private_bytes)
-            metrics.sample()
-            send(channel, {"done": frame["job"], "leaked": scope.uncleaned, "private_bytes": private_bytes})
+        # Each job in a context of its own: what it sets in context variables ends with it.
+        while contextvars.copy_context().run(_serve_job, worker, link):
+            pass
     finally:
         close_connections()
         close_resources()
 
 
-def _run_job(worker: WarmWorker, frame: Frame) -> JobScope:
+def _serve_job(worker: WarmWorker, link: _Link) -> bool:
+    """Wait for a job and run it; tells whether there was one.
+
+    The job's scope is open before the job comes, and closes after the answer: while the horse cleans up,
+    the worker fetches the next job.
+    """
+    with job_scope() as scope, pinned_config():
+        frame, _ = receive(link.channel)
+        if frame is None:
+            return False
+        _run_job(worker, frame)
+        link.answer({"done": frame["job"]})
+    private_bytes = link.memory.read()
+    metrics.horse_measured(private_bytes=private_bytes)
+    metrics.sample()
+    with contextlib.suppress(ConnectionError):
+        # The worker may have left with its last answer.
+        send(link.channel, {"rested": True, "leaked": scope.uncleaned, "private_bytes": private_bytes})
+    return True
+
+
+def _run_job(worker: WarmWorker, frame: Frame) -> None:
     os.environ["RQ_WORKER_ID"] = worker.name
     os.environ["RQ_JOB_ID"] = frame["job"]
+    structlog.contextvars.bind_contextvars(rq_job=frame["job"], worker=worker.name)
     job = unpack_job(worker, frame)
     execution = unpack_execution(worker, frame, job)
     worker.executions = {execution.id: execution} if execution else {}
-    policy = worker.policy.for_job(job.meta)
     started = time.monotonic()
-    with job_scope(rq_job=job.id, worker=worker.name) as scope, pinned_config(), limited(policy):
+    with limited(worker.policy.for_job(job.meta)):
         # RQ's own horse passes what it has, too.
         worker.perform_job(job, unpack_queue(worker, frame), execution)  # type: ignore[arg-type]
     metrics.rq_job_finished(
@@ -260,7 +291,25 @@ def _run_job(worker: WarmWorker, frame: Frame) -> JobScope:
         seconds=time.monotonic() - started,
     )
     worker.executions.clear()
-    return scope
+
+
+class _Link:
+    """The horse's end of the socket, and what it says over it."""
+
+    def __init__(self, channel: socket.socket) -> None:
+        self.channel = channel
+        self.memory = _MemoryGauge()
+        self._socket_id = _socket_id(channel)
+
+    def answer(self, frame: Frame) -> None:
+        """Answer, if this is still the same socket.
+
+        Raises:
+            InternalError: If the job closed it; the number may be another connection's by now.
+        """
+        if _socket_id(self.channel) != self._socket_id:
+            raise InternalError("The job closed the socket to its worker.")
+        send(self.channel, frame)
 
 
 def _socket_id(channel: socket.socket) -> int:

@@ -14,6 +14,7 @@ from emberq.worker.frames import Frame
 from emberq.worker.horse import Horse
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import Preloader, PreloaderClient, PreloaderLost
+from emberq.worker.watchdog import end_horse
 
 __all__ = ["Stable"]
 
@@ -72,6 +73,8 @@ class Stable:
             PreloaderLost: If the preloader is gone.
         """
         if self.horse is not None and not self.horse.is_alive():
+            # One that is stuck does not notice that it is dismissed.
+            end_horse(self.horse.child.pid, gently=False)
             self.discard("died")
         if self.horse is None and self._successor is not None and self._successor.is_alive():
             self.horse, self._successor = self._successor, None
@@ -89,22 +92,31 @@ class Stable:
         log.info("horse_replaced", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
         self.horse = None
 
-    def recycle_if_due(self, policy: HorsePolicy, answer: Frame) -> None:
+    def tend(self, policy: HorsePolicy) -> Horse:
+        """Return a living, rested horse that may serve on; one that may not is replaced.
+
+        Raises:
+            PreloadFailed: If a resource could not be loaded; the message says which error.
+            PreloaderLost: If the preloader is gone.
+        """
+        self._recycle_if_due(policy, self.saddle())
+        return self.saddle()
+
+    def _recycle_if_due(self, policy: HorsePolicy, horse: Horse) -> None:
         """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
-        reason = self._due(policy, answer)
+        reason = self._due(policy, horse)
         if reason is None:
             self._prepare_successor(policy)
             return
-        with contextlib.suppress(PreloaderLost):
-            if self._successor is None or not self._successor.is_alive():
-                self._successor = Horse.fork(self._loaded(), self._spec)
-            if reason != "leak" and not self._successor.is_loaded:
-                # A spawned one takes its time; the old one may serve on meanwhile.
-                return
-            if reason == "memory":
-                self._memory_recycled_at = time.monotonic()
-            self.discard(reason)
-            self.horse, self._successor = self._successor, None
+        if self._successor is None or not self._successor.is_alive():
+            self._successor = Horse.fork(self._loaded(), self._spec)
+        if reason != "leak" and not self._successor.is_loaded:
+            # A spawned one takes its time; the old one may serve on meanwhile.
+            return
+        if reason == "memory":
+            self._memory_recycled_at = time.monotonic()
+        self.discard(reason)
+        self.horse, self._successor = self._successor, None
 
     def _prepare_successor(self, policy: HorsePolicy) -> None:
         """Fork the next horse while this one has a job left, so that it is up when that one is done."""
@@ -150,14 +162,12 @@ class Stable:
             self._is_loading = False
         return preloader
 
-    def _due(self, policy: HorsePolicy, answer: Frame) -> str | None:
-        if self.horse is None:
-            return None
-        if answer["leaked"]:
+    def _due(self, policy: HorsePolicy, horse: Horse) -> str | None:
+        if horse.leaked:
             return "leak"
-        if policy.horse_max_jobs and self.horse.jobs >= policy.horse_max_jobs:
+        if policy.horse_max_jobs and horse.jobs >= policy.horse_max_jobs:
             return "max_jobs"
-        if not policy.horse_max_memory_growth or self.horse.grown_bytes() <= policy.horse_max_memory_growth:
+        if not policy.horse_max_memory_growth or horse.grown_bytes() <= policy.horse_max_memory_growth:
             return None
         if time.monotonic() - self._memory_recycled_at <= _MEMORY_RECYCLE_SECONDS:
             return None

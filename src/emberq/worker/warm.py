@@ -184,7 +184,7 @@ class WarmWorker(WatchedWorker, LeavingWorker):
                 self.kill_horse()
 
     def _hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
-        horse = self._stable.saddle()
+        horse = self._stable.tend(self.policy)
         self._horse_pid = horse.child.pid
         horse.hand_over(job, queue, execution)
 
@@ -214,11 +214,17 @@ class WarmWorker(WatchedWorker, LeavingWorker):
                 if "done" in frame:
                     with self._handing_over:
                         self._ridden_by = None
-                    self._stable.recycle_if_due(self.policy, frame)
                     return horse.child.pid, 0, None
                 self._watchdog.note(frame)
             self.beat_if_due()
             self.end_if_due(horse)
+
+    def idle(self) -> None:
+        """See to the horse before the worker waits, so that the next job finds a fresh one if it has to."""
+        super().idle()
+        if self._is_serving:
+            with contextlib.suppress(OSError, PreloadFailed, PreloaderLost):
+                self._stable.tend(self.policy)
 
     def beat_if_due(self) -> None:
         """Write the heartbeat key if it is due and see to the metrics as often."""

@@ -131,7 +131,7 @@ class WatchedWorker(Worker):
         asked_at = self._shutdown_requested_date
         if asked_at is not None and datetime.now(UTC) - asked_at < _SAME_SIGNAL:
             return
-        if not self._horse_pid or self._death is not None:
+        if not (self.executions and self._horse_pid) or self._death is not None:
             super().request_force_stop(signum, frame)
             return
         log.warning("job_given_back", worker=self.name)

@@ -92,3 +92,18 @@ def test_a_preloader_that_dies_is_made_anew(warm_yard: Yard) -> None:
     warm_yard.serve(kill, worker=worker)
     assert warm_yard.queue.finished_job_registry.count == 3
     assert logging.getLogger("rq.worker").level == logging.ERROR
+
+
+def test_a_job_costs_less_than_half_of_the_round_trips(redis_url: str) -> None:
+    reads = {}
+    for worker_class in (Worker, WarmWorker):
+        yard = Yard(redis_url, worker_class)
+        for _ in range(40):
+            yard.queue.enqueue(jobs.add, 1, 1)
+        before = yard.connection.info("stats")["total_reads_processed"]
+        yard.burst()
+        reads[worker_class] = yard.connection.info("stats")["total_reads_processed"] - before
+        assert yard.queue.finished_job_registry.count == 40
+        yard.connection.flushall()
+        yard.connection.close()
+    assert reads[WarmWorker] < reads[Worker] / 2, reads

@@ -48,11 +48,14 @@ def test_one_worker_object_works_more_than_once(yard: Yard) -> None:
         assert job.return_value() == number + 1
 
 
-def test_methods_of_the_loop_work_without_it(yard: Yard) -> None:
+def test_methods_of_the_loop_work_without_it_and_see_what_changed(
+    yard: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
     worker = yard.worker()
     answers = []
-    for number in range(2):
-        yard.queue.enqueue(jobs.add, number, 1)
+    for name in ("first", "second"):
+        monkeypatch.setattr(jobs, "add", lambda left, right, name=name: f"{name} {left}{right}")
+        yard.queue.enqueue("drop_in_jobs.add", 1, 2)
         taken = worker.dequeue_job_and_maintain_ttl(None)
         assert taken is not None
         job, queue = taken
@@ -60,7 +63,7 @@ def test_methods_of_the_loop_work_without_it(yard: Yard) -> None:
         answers.append(job.return_value())
         assert worker.horse_pid == 0
         assert yard.connection.hget(worker.key, "state") == b"idle"
-    assert answers == [1, 2]
+    assert answers == ["first 12", "second 12"]
 
 
 def test_a_horse_sees_what_was_set_before_the_work(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,40 @@
+"""A process that the preloader forked ends there, whatever fails in it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import os, sys
+from pathlib import Path
+from emberq.worker import preloader as module
+
+class ClosedLog:
+    def exception(self, *args, **fields):
+        raise ValueError("I/O operation on closed file")
+
+def role(spec, channel):
+    module.log = ClosedLog()
+    raise RuntimeError("on purpose")
+
+try:
+    preloader = module.begin_preloader({"role": role})
+    preloader.wait_ready()
+    child = preloader.fork("role")
+    print(os.waitstatus_to_exitcode(preloader.exit_status(child.pid)))
+    preloader.stop()
+finally:
+    with Path(sys.argv[1]).open("a") as file:
+        file.write("x")
+"""
+
+
+def test_a_failure_that_cannot_be_logged_does_not_run_on_in_its_parents_code(tmp_path: Path) -> None:
+    ends = tmp_path / "ends"
+    run = subprocess.run(
+        [sys.executable, "-c", SCRIPT, ends], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert run.stdout.split() == ["1"], run.stderr
+    assert ends.read_text() == "x"
