@@ -14,7 +14,8 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.acceptance.conftest import CORPUS, Stack, family_of
+from process_table import family_of
+from tests.acceptance.conftest import CORPUS, Stack
 
 PDF = CORPUS / "fork-copy-on-write-memory.pdf"
 

@@ -11,8 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
+from process_table import alive, family_of
 from redis import Redis
-from tests.acceptance.conftest import Stack, alive, family_of
+from tests.acceptance.conftest import Stack
 
 BIRDS = [
     "storks",

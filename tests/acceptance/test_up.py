@@ -10,7 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.acceptance.conftest import EMBERQ, Stack, alive, family_of
+from process_table import alive, family_of
+from tests.acceptance.conftest import EMBERQ, Stack
 
 
 def wait_until_gone(pids: list[int], seconds: float) -> list[int]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from process_table import alive, family_of
 from redis import Redis
 from rq import Queue, Retry
 from rq.command import send_stop_job_command
@@ -71,31 +72,6 @@ def bench(redis_url: str, tmp_path: Path) -> Iterator[Bench]:
     made = Bench(redis_url, tmp_path / "loads")
     yield made
     made.connection.close()
-
-
-def children_of(pid: int) -> list[int]:
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                fields = (entry / "stat").read_text().rsplit(")", 1)[1].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid:
-                found.append(int(entry.name))
-    return found
-
-
-def descendants_of(pid: int) -> list[int]:
-    direct = children_of(pid)
-    return direct + [below for child in direct for below in descendants_of(child)]
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_fifty_jobs_run_in_one_horse_that_loaded_once(bench: Bench) -> None:
@@ -209,14 +185,14 @@ def test_a_stop_command_ends_the_job_and_the_worker_goes_on(bench: Bench) -> Non
 def test_a_worker_takes_its_preloader_and_horse_with_it(bench: Bench, number: signal.Signals) -> None:
     worker = bench.start()
     bench.wait(bench.enqueue("where"), "finished")
-    family = descendants_of(worker.pid)
+    family = family_of(worker.pid)
     assert len(family) >= 2
     worker.send_signal(number)
     worker.communicate(timeout=20)
     deadline = time.monotonic() + 5
-    while any(is_alive(pid) for pid in family) and time.monotonic() < deadline:
+    while alive(family) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not [pid for pid in family if is_alive(pid)]
+    assert alive(family) == []
 
 
 def test_a_resource_that_fails_to_load_stops_the_worker_with_the_reason(bench: Bench) -> None:

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 
 __all__ = ["LeavingWorker"]
 
-#: Seconds after which the number of the connection to Redis is asked for again; it may have been renewed.
-_CLIENT_ID_SECONDS = 1.0
 #: Seconds between two attempts to end the wait for a job, until the worker has noticed.
 _UNBLOCK_SECONDS = 0.02
 
@@ -40,8 +38,10 @@ class LeavingWorker(FrugalWorker):
     _has_job = False
     #: Whether it leaves as soon as it is clear that it was given none, or has given it back.
     _is_leaving = False
+    #: Whether it blocks in Redis until a job comes.
+    _blocks = False
+    #: Redis's number of the connection that it blocks on.
     _client_id: int | None = None
-    _client_id_at = 0.0
 
     def dequeue_job_and_maintain_ttl(
         self, timeout: int | None, max_idle_time: int | None = None
@@ -51,12 +51,13 @@ class LeavingWorker(FrugalWorker):
         Raises:
             StopRequested: If it was.
         """
-        self._note_client_id()
+        if self._client_id is None:
+            self._note_client_id()
         self._has_job, self._is_waiting = False, True
         try:
             taken = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
         finally:
-            self._is_waiting = False
+            self._is_waiting = self._blocks = False
         if taken is None or not self._is_leaving:
             return taken
         self._is_leaving = False
@@ -68,6 +69,11 @@ class LeavingWorker(FrugalWorker):
         self._has_job = True
         super().reorder_queues(reference_queue)
 
+    def idle(self) -> None:
+        """Note that the worker will now block in Redis until a job comes."""
+        super().idle()
+        self._blocks = True
+
     def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
         """Renew the worker's lease; RQ does so in every round of its wait.
 
@@ -78,6 +84,9 @@ class LeavingWorker(FrugalWorker):
             self._is_leaving = False
             raise StopRequested
         super().heartbeat(timeout, pipeline)
+        if self._blocks:
+            # Which of its pool's connections the worker gets can change with what other threads do.
+            self._note_client_id()
 
     def _shutdown(self) -> None:
         """Stop after the job, if there is one; RQ's handler of SIGTERM and SIGINT calls this.
@@ -91,10 +100,10 @@ class LeavingWorker(FrugalWorker):
             self._stop_requested = True
         else:
             self._is_leaving = True
-            if self._client_id is None or not self._end_wait(self._client_id):
+            if not self._end_wait():
                 self._is_leaving = False
                 raise StopRequested
-            threading.Thread(target=self._end_waits, args=(self._client_id,), daemon=True).start()
+            threading.Thread(target=self._end_waits, daemon=True).start()
 
     def unsubscribe(self) -> None:
         """Stop listening for commands; the thread is told first, so that it need not be waited for."""
@@ -103,24 +112,23 @@ class LeavingWorker(FrugalWorker):
             thread.stop()
         super().unsubscribe()  # type: ignore[no-untyped-call]
 
-    def _end_waits(self, client_id: int) -> None:
+    def _end_waits(self) -> None:
         """Repeat it until the worker has noticed: it may only have been about to wait."""
-        while self._is_leaving and self._is_waiting and self._end_wait(client_id):
+        while self._is_leaving and self._is_waiting and self._end_wait():
             time.sleep(_UNBLOCK_SECONDS)
 
-    def _end_wait(self, client_id: int) -> bool:
-        """Have Redis end a blocking command of a connection; tells whether Redis could be asked."""
+    def _end_wait(self) -> bool:
+        """Have Redis end the worker's blocking command; tells whether Redis could be asked."""
+        if self._client_id is None:
+            return False
         try:
-            self.connection.client_unblock(client_id)
+            self.connection.client_unblock(self._client_id)
         except RedisError:
             return False
         return True
 
     def _note_client_id(self) -> None:
-        now = time.monotonic()
-        if self._client_id is None or now - self._client_id_at >= _CLIENT_ID_SECONDS:
-            self._client_id_at = now
-            try:
-                self._client_id = self.connection.client_id()
-            except RedisError:
-                self._client_id = None
+        try:
+            self._client_id = self.connection.client_id()
+        except RedisError:
+            self._client_id = None

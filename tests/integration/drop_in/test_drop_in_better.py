@@ -10,9 +10,11 @@ import time
 import drop_in_jobs as jobs
 import pytest
 from drop_in_yard import Yard, until
+from process_table import alive
 from rq import Worker
 from rq.job import JobStatus
 from rq.results import Result
+from rq.worker import WorkerStatus
 
 from emberq import WarmWorker
 from emberq.worker.preloader import Preloader
@@ -84,7 +86,8 @@ def test_a_preloader_that_dies_is_made_anew(warm_yard: Yard) -> None:
         assert isinstance(preloader, Preloader)
         assert horse is not None
         os.kill(preloader.pid, signal.SIGKILL)
-        until(lambda: not horse.is_alive())
+        # The horse's socket is the worker's to read, in another thread.
+        until(lambda: not alive([horse.child.pid]))
         later = [warm_yard.queue.enqueue(jobs.add, 1, 1) for _ in range(2)]
         until(lambda: all(job.get_status(refresh=True) == JobStatus.FINISHED for job in later))
         os.kill(os.getpid(), signal.SIGTERM)
@@ -92,6 +95,26 @@ def test_a_preloader_that_dies_is_made_anew(warm_yard: Yard) -> None:
     warm_yard.serve(kill, worker=worker)
     assert warm_yard.queue.finished_job_registry.count == 3
     assert logging.getLogger("rq.worker").level == logging.ERROR
+
+
+def test_sigterm_ends_the_wait_for_a_job_whichever_connection_it_waits_on(warm_yard: Yard) -> None:
+    told: list[float] = []
+
+    def stop(worker: Worker) -> None:
+        pool = worker.connection.connection_pool
+        until(lambda: worker.get_state() == WorkerStatus.IDLE)
+        held = pool.get_connection()
+        running = warm_yard.queue.enqueue(jobs.sleep, 0.3)
+        until(lambda: running.get_status(refresh=True) == JobStatus.STARTED)
+        # What another thread gives back to the pool is what the worker waits on next.
+        pool.release(held)
+        until(lambda: warm_yard.queue.finished_job_registry.count == 1)
+        time.sleep(0.1)
+        told.append(time.monotonic())
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    warm_yard.serve(stop)
+    assert time.monotonic() - told[0] < 5
 
 
 def test_a_job_costs_less_than_half_of_the_round_trips(redis_url: str) -> None:

@@ -32,7 +32,7 @@ ERRORS: dict[str, EmberqError] = {
     "bug": InternalError(),
 }
 ACTS = ("progress", "commit", "horse dies", *ERRORS)
-DONE_BY_PEOPLE = ("upload", "delete", "cancel", "retry")
+DONE_BY_PEOPLE = ("upload", "replace", "delete", "cancel", "retry")
 ENDED = {"completed", "failed", "cancelled"}
 
 

@@ -85,6 +85,8 @@ class Lives:
         """Let people do something."""
         if what == "upload":
             self.upload(FILES[number % len(FILES)], "ab"[number // len(FILES) % 2])
+        elif what == "replace":
+            self.replace(number)
         elif what == "delete" and self.files:
             self.delete(number)
         elif what == "cancel" and self.jobs:
@@ -149,6 +151,15 @@ class Lives:
             paper = self.files[tenant, name] = Paper(added.file_id, added.job_id)
         assert not added.deduplicated
         self.jobs[added.job_id] = Work(tenant, added.file_id, paper.version, content)
+
+    def replace(self, number: int) -> None:
+        """Upload a file anew while somebody works on it."""
+        at_work = [
+            file for file, paper in self.files.items() if self.jobs[paper.newest].state == "processing"
+        ]
+        if at_work:
+            file = at_work[number % len(at_work)]
+            self.upload(file, "b" if self.jobs[self.files[file].newest].content == "a" else "a")
 
     def delete(self, number: int) -> None:
         tenant, name = list(self.files)[number % len(self.files)]
