@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from documents import EMBERQ, ingest, read_until, service
+from model import TEXT
 from outcome import Figure, Outcome, slope
 from procfs import Memory, children_of, descendants_of, memory_of
 from rq import Queue
@@ -22,8 +23,6 @@ JOBS_PER_SLOT = 200
 QUICK_JOBS_PER_SLOT = 25
 #: MB one more slot may cost.
 GOAL_MB = 25.0
-#: The text of an ordinary job: about 150 tokens.
-_TEXT = "A worker that keeps its model in memory answers at once. " * 12
 #: Seconds the jobs may take.
 _JOBS_SECONDS = 1800.0
 
@@ -116,7 +115,7 @@ def _with_jobs(stage: Stage, slots: int, jobs: int) -> _Sizes:
     with stage.running(command, environment=environment, stdout=subprocess.PIPE) as supervisor:
         read_until(supervisor, "ready")
         stage.queue.enqueue_many(
-            [Queue.prepare_data("model.embed", (_TEXT,), result_ttl=0) for _ in range(jobs)]
+            [Queue.prepare_data("model.embed", (TEXT,), result_ttl=0) for _ in range(jobs)]
         )
         stage.wait_until(
             lambda: stage.queue.count == 0 and stage.queue.started_job_registry.count == 0,

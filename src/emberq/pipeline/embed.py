@@ -178,6 +178,18 @@ class Embedder:
                     progress(done, len(texts))
         return vectors
 
+    def warm_up(self, texts: Sequence[str]) -> None:
+        """Run the model on each text and forget the outcome; nothing is counted.
+
+        Before a fork it lets the children share what a model's first runs leave in memory.
+
+        Raises:
+            EmbeddingRejected: If a text is not valid Unicode.
+            EmbeddingUnavailable: If the model fails while it runs.
+        """
+        for text in texts:
+            self._run([self._token_ids(text)], give_back=True)
+
     def _token_ids(self, text: str) -> NDArray[np.int64]:
         # One call per text: encode_batch would start the threads that must not be there.
         try:

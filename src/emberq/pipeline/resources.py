@@ -13,6 +13,7 @@ from emberq.config.snapshot import Snapshot, get_worker_config
 from emberq.pipeline import extract, sandbox
 from emberq.pipeline.embed import Embedder
 from emberq.pipeline.model_files import find_model
+from emberq.pipeline.rehearsal import rehearse_document
 from emberq.store.services import get_services
 from emberq.worker.resources import resource
 
@@ -56,6 +57,13 @@ def embedding_functions() -> EmbeddingFunctions:
 def extractors() -> tuple[object, ...]:
     """Import the extraction libraries before the fork, so that no horse pays for it."""
     return (extract, sandbox)
+
+
+@resource
+def rehearsal() -> None:
+    """Let the horses share what their first documents would make each of them build for itself."""
+    rehearse_document(get_services(), embedding_functions().embed, worker_config().settings)
+    get_services().database.close()
 
 
 def get_worker_embedding_functions() -> EmbeddingFunctions:

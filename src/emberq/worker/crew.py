@@ -16,6 +16,7 @@ from emberq.worker.preloader import PreloaderClient, Role
 from emberq.worker.recipes import Configuration, HorseRole
 from emberq.worker.reclaim import Reclaimer
 from emberq.worker.redis_pools import get_redis_pool
+from emberq.worker.rehearsal import rehearse
 from emberq.worker.reload import SourceWatcher
 from emberq.worker.supervisor import Death, Supervisor
 from emberq.worker.warm import WarmWorker
@@ -73,6 +74,7 @@ def make_crew(
         worker.on_ready = lambda: ready(name)
         worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
 
+    rehearse(make_worker(f"{host_name}-rehearsal-{os.getpid()}", None))
     horse = HorseRole(lambda spec: make_worker(spec["name"], None), configuration)
     return Supervisor(
         slots=slots,
@@ -108,7 +110,7 @@ def run_crew(
         serializer: RQ's serializer, as a dotted name; RQ's default if left out.
         with_scheduler: Whether the workers also run RQ's scheduler; one of them does at a time.
         watcher: Makes a new generation whenever it tells of a change.
-        ready: Called once when all workers serve.
+        ready: Called once when all workers serve; where Redis is away, that is when it is back.
 
     Returns:
         The exit code: 0 after a stop that was asked for.
@@ -147,13 +149,15 @@ def run_crew(
         ),
     )
 
+    waiting = [ready] if ready is not None else []
+
     def on_tick() -> None:
         reclaimer.tick()
+        if waiting and supervisor.all_serve():
+            waiting.pop()()
         if watcher is not None and watcher.has_changed():
             supervisor.renew("reload")
 
     with contextlib.closing(endpoint):
         supervisor.start()
-        if ready is not None:
-            ready()
         return supervisor.run(tick=on_tick)

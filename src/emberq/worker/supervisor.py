@@ -12,6 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import NoReturn
 
+from redis.exceptions import RedisError
+
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import send
 from emberq.worker.generation import Generation, Generations, NoGeneration
@@ -128,7 +130,7 @@ class Supervisor:
         self._fill_posts()
         deadline = time.monotonic() + _READY_SECONDS
         try:
-            while not self._stop_requests and time.monotonic() < deadline and not self._all_serve():
+            while not self._stop_requests and time.monotonic() < deadline and not self.all_serve():
                 self._watch()
                 time.sleep(_TICK_SECONDS / 10)
         except CrashLoop:
@@ -139,7 +141,8 @@ class Supervisor:
             if not self._stop_requests and (post.current is None or not post.current.is_ready):
                 log.warning("process_slow", process=post.name, seconds=_READY_SECONDS)
 
-    def _all_serve(self) -> bool:
+    def all_serve(self) -> bool:
+        """Tell whether there is a serving process at every post."""
         return all(post.current is not None and post.current.is_ready for post in self._posts)
 
     def renew(self, reason: str) -> None:
@@ -240,6 +243,9 @@ class Supervisor:
             code = 0
         except SystemExit as exc:
             code = exc.code if isinstance(exc.code, int) else 0
+        except RedisError as exc:
+            # Where it was called from says nothing: Redis is away.
+            log.error("slot_failed", slot=number, error=f"{type(exc).__name__}: {exc}")
         except BaseException as exc:
             log.exception("slot_failed", slot=number, error=type(exc).__name__)
         finally:
