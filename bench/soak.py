@@ -74,6 +74,7 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
         "threads": "threads",
         "keys": "Redis keys",
     }
+    overall = slope([look.jobs / 1000 for look in warm], [look.private for look in warm])
     return Outcome(
         name=NAME,
         title=f"{total:,} jobs in one horse",
@@ -83,7 +84,8 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
             f"memory rises and falls with Python's collector (here up to "
             f"{max(look.private for look in warm):.0f} MB). The slope of memory is a straight line through "
             f"the lowest value of each {WINDOW_SHARE:.0%} of the jobs; the first {WARM_UP_SHARE:.0%} are "
-            "warm-up."
+            "warm-up. The line through all values, which depends on where the collector stood at the first "
+            "and the last of them, is shown beside it."
         ),
         columns=["", "after warm-up", "at the end", "per 1,000 jobs"],
         rows=[
@@ -97,6 +99,7 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
         ],
         figures=[
             Figure("private memory per 1,000 jobs", growth["private"], "MB", "<", 1.0),
+            Figure("by the line through all values", overall, "MB"),
             *(
                 Figure(f"{labels[name]} gained", getattr(warm[-1], name) - getattr(warm[0], name), "", "≤", 0)
                 for name in ("descriptors", "threads", "keys")

@@ -161,3 +161,12 @@ def test_nothing_is_left_when_the_worker_is_killed(bench: Bench) -> None:
     while Path(f"/proc/{horse}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{horse}").exists()
+
+
+def test_a_spawned_horse_counts_its_jobs(bench: Bench, tmp_path: Path) -> None:
+    directory = tmp_path / "metrics"
+    bench.environment["EMBERQ_METRICS_DIR"] = str(directory)
+    bench.enqueue("compute", 2)
+    bench.burst()
+    [horse] = bench.noted("engine")
+    assert b"emberq_jobs_total" in (directory / f"counter_{horse}.db").read_bytes()

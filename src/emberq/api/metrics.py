@@ -48,6 +48,7 @@ def _collect_service(services: Services) -> list[Metric]:
         _counter("emberq_jobs_total", {(state, code): n for state, code, n in outcomes if state in ended}),
         _gauge("emberq_queue_depth", {(state,): stats.jobs[state] for state in waiting}),
         _gauge("emberq_queue_oldest_seconds", {(): stats.queue_oldest_seconds}),
+        _gauge("emberq_backlog_seconds", {(): stats.backlog_seconds}),
         _gauge("emberq_workers", {(label,): number for label, number in slots.items()}),
         _gauge("emberq_config_version", {(): get_worker_config().version}),
     ]

@@ -25,6 +25,7 @@ class Stats:
         files: Number of files that are not deleted.
         chunks: Number of searchable chunks.
         queue_oldest_seconds: Age of the job that has waited longest, 0 if none waits.
+        backlog_seconds: Time until all that waits has run, on the workers that live; on one if none does.
     """
 
     jobs: dict[str, int]
@@ -32,6 +33,7 @@ class Stats:
     files: int
     chunks: int
     queue_oldest_seconds: float
+    backlog_seconds: float
 
 
 def read_stats(connection: Connection, tenant: str | None = None) -> Stats:
@@ -50,6 +52,7 @@ def read_stats(connection: Connection, tenant: str | None = None) -> Stats:
         files=count(FileRow, FileRow.deleted_at.is_(None)),
         chunks=count(ChunkRow),
         queue_oldest_seconds=queue.oldest_seconds,
+        backlog_seconds=queue.backlog_seconds,
     )
 
 

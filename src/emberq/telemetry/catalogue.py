@@ -167,6 +167,13 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "emberq_queue_oldest_seconds", "gauge", "Age of the longest waiting job.", {}, kept_by=SERVICE
     ),
+    MetricSpec(
+        "emberq_backlog_seconds",
+        "gauge",
+        "Estimated time until all that waits has run on the warm workers that live; scale on this.",
+        {},
+        kept_by=SERVICE,
+    ),
 )
 
 

@@ -21,6 +21,7 @@ from typing import NoReturn, Protocol, runtime_checkable
 from setproctitle import setproctitle
 
 from emberq.errors import ResourceFailed
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.frames import Frame, receive, send
 from emberq.worker.temporary import temporary_root, use_root
@@ -77,6 +78,7 @@ def main(descriptor: int) -> int:
     if recipe is None:
         return 0
     ensure_logs()
+    metrics.enable_from_environment()
     setproctitle("emberq: horse")
     try:
         serve = _prepare(recipe)

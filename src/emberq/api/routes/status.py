@@ -65,6 +65,7 @@ class StatsOut(BaseModel):
     files: int
     chunks: int
     queue_oldest_seconds: float
+    backlog_seconds: float
 
 
 def list_workers(services: Services) -> list[WorkerOut]:
@@ -115,4 +116,5 @@ def stats(caller: Reader, services: ServicesDep) -> StatsOut:
         files=counted.files,
         chunks=counted.chunks,
         queue_oldest_seconds=counted.queue_oldest_seconds,
+        backlog_seconds=counted.backlog_seconds,
     )
