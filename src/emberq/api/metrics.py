@@ -38,14 +38,13 @@ def _collect_service(services: Services) -> list[Metric]:
         stats = read_stats(connection)
         outcomes = count_outcomes(connection)
         hosts = list_hosts(connection)
-    ended = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
     waiting = (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING)
     slots = {
         label: sum(host["workers"] for host in hosts if host["alive"] is alive)
         for label, alive in (("alive", True), ("lost", False))
     }
     return [
-        _counter("emberq_jobs_total", {(state, code): n for state, code, n in outcomes if state in ended}),
+        _counter("emberq_jobs_total", {(state, code): n for state, code, n in outcomes}),
         _gauge("emberq_queue_depth", {(state,): stats.jobs[state] for state in waiting}),
         _gauge("emberq_queue_oldest_seconds", {(): stats.queue_oldest_seconds}),
         _gauge("emberq_backlog_seconds", {(): stats.backlog_seconds}),

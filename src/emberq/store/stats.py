@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from sqlalchemy import Connection, func, select, text
 
 from emberq.store.jobs import count_jobs
-from emberq.store.tables import ChunkRow, Collection, FileRow, Job, JobState
+from emberq.store.moves import in_state
+from emberq.store.states import ENDED_STATES
+from emberq.store.tables import ChunkRow, Collection, FileRow, Job, JobState, PastOutcome
 
 __all__ = ["QueueStats", "Stats", "count_outcomes", "read_queue", "read_stats"]
 
@@ -119,8 +121,21 @@ def read_queue(connection: Connection, tenant: str | None = None) -> QueueStats:
 
 
 def count_outcomes(connection: Connection) -> list[tuple[str, str, int]]:
-    """Return `(state, error_code, jobs)` over all jobs; the code is empty where there was no error."""
-    rows = connection.execute(
-        select(Job.state, func.coalesce(Job.error_code, ""), func.count()).group_by(Job.state, Job.error_code)
+    """Return `(state, error_code, jobs)` over all outcomes there ever were; they only grow.
+
+    The code is empty where there was no error. A job that was retried counts for each of its ends, and
+    one that was purged still counts.
+    """
+    present = select(
+        Job.state, func.coalesce(Job.error_code, "").label("error_code"), func.count().label("jobs")
     )
-    return [(state, code, number) for state, code, number in rows]
+    past = select(PastOutcome.state, PastOutcome.error_code, PastOutcome.jobs)
+    both = (
+        present.where(in_state(*ENDED_STATES)).group_by(Job.state, Job.error_code).union_all(past).subquery()
+    )
+    rows = connection.execute(
+        select(both.c.state, both.c.error_code, func.sum(both.c.jobs)).group_by(
+            both.c.state, both.c.error_code
+        )
+    )
+    return [(state, code, int(number)) for state, code, number in rows]

@@ -40,6 +40,7 @@ __all__ = [
     "IdempotencyKey",
     "Job",
     "JobState",
+    "PastOutcome",
     "Pause",
     "Setting",
     "SettingChange",
@@ -362,3 +363,13 @@ class Breaker(Base):
     failed_at: Mapped[datetime]
     #: When one job is let through to look; empty while there are too few failures to hold jobs back.
     retry_at: Mapped[datetime | None]
+
+
+class PastOutcome(Base):
+    """Outcomes that no row tells of any more: jobs that were retried or purged, counted by triggers."""
+
+    __tablename__ = "past_outcomes"
+
+    state: Mapped[str] = mapped_column(primary_key=True)
+    error_code: Mapped[str] = mapped_column(primary_key=True)
+    jobs: Mapped[int]

@@ -286,7 +286,15 @@ def upgrade() -> None:
         sa.Column("retry_at", sa.DateTime(timezone=True), nullable=True),
         sa.PrimaryKeyConstraint("tenant"),
     )
+    op.create_table(
+        "past_outcomes",
+        sa.Column("state", sa.Text(), nullable=False),
+        sa.Column("error_code", sa.Text(), nullable=False),
+        sa.Column("jobs", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("state", "error_code"),
+    )
     _guard_job_states()
+    _remember_outcomes()
     # Vectors of several lengths share the column; each length that is in use has an index of its own.
     op.execute(
         "CREATE INDEX chunks_embedding_384 ON chunks"
@@ -321,8 +329,49 @@ def _guard_job_states() -> None:
     )
 
 
+def _remember_outcomes() -> None:
+    # One row per outcome, counted in groups: thousands of jobs may be purged by one statement.
+    op.execute(
+        """
+        CREATE FUNCTION remember_outcomes() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO past_outcomes AS past (state, error_code, jobs)
+            SELECT state, coalesce(error_code, ''), count(*) FROM gone
+            WHERE state IN ('completed', 'failed', 'cancelled')
+            GROUP BY 1, 2 ORDER BY 1, 2
+            ON CONFLICT (state, error_code) DO UPDATE SET jobs = past.jobs + EXCLUDED.jobs;
+            RETURN NULL;
+        END $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER jobs_outcomes_deleted AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone
+        FOR EACH STATEMENT EXECUTE FUNCTION remember_outcomes()
+        """
+    )
+    op.execute(
+        """
+        CREATE FUNCTION remember_outcome() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO past_outcomes AS past (state, error_code, jobs)
+            VALUES (OLD.state, coalesce(OLD.error_code, ''), 1)
+            ON CONFLICT (state, error_code) DO UPDATE SET jobs = past.jobs + 1;
+            RETURN NULL;
+        END $$
+        """
+    )
+    op.execute(
+        """
+        CREATE TRIGGER jobs_outcome_retried AFTER UPDATE OF state ON jobs FOR EACH ROW
+        WHEN (OLD.state IN ('failed', 'cancelled') AND NEW.state = 'pending')
+        EXECUTE FUNCTION remember_outcome()
+        """
+    )
+
+
 def downgrade() -> None:
-    for table in ("breakers", "pauses", "turns"):
+    for table in ("past_outcomes", "breakers", "pauses", "turns"):
         op.drop_table(table)
     op.drop_index(
         "jobs_live", table_name="jobs", postgresql_where=sa.text("state IN ('queued','processing')")
@@ -333,7 +382,8 @@ def downgrade() -> None:
     for index in ("jobs_ended", "jobs_backoff", "jobs_ready"):
         op.drop_index(index, table_name="jobs")
     op.drop_table("jobs")
-    op.execute("DROP FUNCTION refuse_job_state()")
+    for function in ("refuse_job_state", "remember_outcomes", "remember_outcome"):
+        op.execute(f"DROP FUNCTION {function}()")
     op.drop_table("file_versions")
     op.drop_index("chunks_words", table_name="chunks", postgresql_using="gin")
     op.drop_index("chunks_fingerprint", table_name="chunks")
