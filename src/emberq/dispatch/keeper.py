@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
+from emberq.dispatch.collect import Collector
 from emberq.dispatch.recover import reap, sweep
 from emberq.dispatch.retire import retire
 from emberq.errors import DatabaseUnavailable, EmberqError
@@ -34,7 +35,7 @@ _ROLL_CALL_SECONDS = 2.5 * BEAT_SECONDS
 
 
 class Keeper:
-    """Admits, sweeps, reaps and retires; any number of keepers may run side by side.
+    """Admits, sweeps, reaps, retires and collects; any number of keepers may run side by side.
 
     Invariant: a duty that fails is logged and tried again at its next turn; the others go on. No lease is
     judged by a keeper that could not have seen it renewed.
@@ -48,6 +49,7 @@ class Keeper:
             ("admit", _ADMIT_SECONDS, self._admit),
             ("sweep", _SWEEP_SECONDS, self._sweep),
             ("retire", _RETIRE_SECONDS, self._retire),
+            ("collect", _COLLECT_SECONDS, Collector(services).turn),
         ]
         self._due: dict[str, float] = {}
         self._reap_from = 0.0
