@@ -36,7 +36,7 @@ class Collector:
         """
         self._services = services
         self._grace_seconds = grace_seconds
-        self._walk: Iterator[Sequence[str]] = iter(())
+        self._walk = self._batches()
 
     def turn(self) -> int:
         """Go on for a while and return how many drafts and blobs were deleted.
@@ -49,13 +49,13 @@ class Collector:
         database, store, grace = self._services.database, self._services.blobs, self._grace_seconds
         drafts = collect_drafts(store, older_than_seconds=grace)
         restored = restore_discarded(database, store, older_than_seconds=grace)
-        blobs, is_over = 0, False
-        while not is_over and time.monotonic() < deadline:
-            batch = next(self._walk, None)
-            if batch is None:
-                self._walk, is_over = self._batches(), True
-            else:
-                blobs += collect_blobs(database, store, batch, older_than_seconds=grace)
+        blobs = 0
+        for batch in self._walk:
+            blobs += collect_blobs(database, store, batch, older_than_seconds=grace)
+            if time.monotonic() > deadline:
+                break
+        else:
+            self._walk = self._batches()
         if drafts or blobs or restored:
             log.info("orphans_collected", drafts=drafts, blobs=blobs, restored=restored)
         return drafts + blobs
