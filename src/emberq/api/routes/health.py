@@ -64,7 +64,11 @@ def _check_database(services: Services) -> str:
             takes_writes = connection.execute(_TAKES_WRITES).scalar_one()
     except DatabaseUnavailable as exc:
         return exc.code
-    return "ok" if takes_writes else "read_only"
+    if not takes_writes:
+        # Sessions keep what they began with: the next look must not be on one of these.
+        services.database.close()
+        return "read_only"
+    return "ok"
 
 
 def _check_redis(services: Services) -> str:
