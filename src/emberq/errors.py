@@ -38,7 +38,8 @@
     │   ├── IdempotencyConflict          idempotency_conflict
     │   └── SettingInvalid               setting_invalid
     └── InternalError                    internal_error
-        └── ResourceFailed               internal_error
+        ├── ResourceFailed               internal_error
+        └── StorageUnavailable *         internal_error
 
 A star marks the retryable ones. The codes are part of the interface and never change meaning.
 """
@@ -81,6 +82,7 @@ __all__ = [
     "RequestError",
     "ResourceFailed",
     "SettingInvalid",
+    "StorageUnavailable",
     "Unauthorized",
     "UnavailableError",
     "UnsupportedMediaType",
@@ -395,6 +397,16 @@ class ResourceFailed(InternalError):
     """A resource could not be loaded."""
 
     default_hint = "The cause is in the message; `EMBERQ_PRELOAD` names the modules that declare resources."
+
+
+class StorageUnavailable(InternalError):
+    """The blob store cannot be read or written."""
+
+    status = 503
+    retryable = True
+    # As with any engine that is away: whoever could write this down goes on.
+    retry_pause = 0.1
+    default_hint = "Check the disk under EMBERQ_BLOB_URL: that it is mounted, writable and not full."
 
 
 def all_errors() -> dict[str, type[EmberqError]]:

@@ -108,8 +108,9 @@ def test_a_claim_whose_answer_is_lost_is_given_back_and_not_made_twice(
         with pytest.raises(DatabaseUnavailable):
             process._claim(services, job_id)
     after = job(services, job_id)
-    # It had been made: one attempt is spent, and the job waits for the next one instead of for nobody.
-    assert (after["state"], after["attempt"]) == ("pending", 1)
+    # It had been made, but nothing was tried: no attempt is spent, and the job does not wait for nobody.
+    assert (after["state"], after["attempt"]) == ("pending", 0)
+    assert [reason["code"] for reason in after["attempts"]] == ["database_unavailable"]
 
 
 def test_a_commit_whose_answer_is_lost_is_found_to_have_completed_the_job(

@@ -18,7 +18,7 @@ from emberq.config.generation import GenerationVersions, generation_key
 from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.recover import on_horse_death, take_over
+from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, release_host
@@ -82,7 +82,7 @@ def run_host(
         worker = WarmWorker(
             list(queues),
             name=name,
-            connection=services.redis(),
+            connection=services.worker_redis(),
             serializer=JSONSerializer,
             worker_ttl=_WORKER_TTL_SECONDS,
             maintenance_interval=_MAINTENANCE_SECONDS,
@@ -103,6 +103,7 @@ def run_host(
         )
         return worker
 
+    dead_workers = DeadWorkers(services, host_id)
     # Read before the fork: the preloader, and so every horse, starts with this snapshot.
     loaded = get_worker_config()
     environment = get_environment()
@@ -121,7 +122,7 @@ def run_host(
         shutdown_grace_seconds=lambda: get_worker_config().settings.shutdown_grace,
         prepare=services.database.after_fork,
         configuration=_configuration(services),
-        on_death=lambda worker: take_over(services, host_id=host_id, worker=worker),
+        on_death=dead_workers.add,
         label=lambda: generation_key(get_worker_config()),
         endpoint=endpoint,
     )
@@ -148,6 +149,7 @@ def run_host(
         keeper.hasten("beat")
 
     follower = ConfigurationFollower(services, name="host", on_change=on_config)
+    keeper.add("take_over", 0.2, dead_workers.take_over)
     keeper.add("beat", BEAT_SECONDS, send_beat)
 
     def on_tick() -> None:

@@ -10,18 +10,19 @@ from rq.job import Job as Ticket
 from sqlalchemy import Connection, RowMapping
 
 from emberq.config.snapshot import get_worker_config
-from emberq.dispatch.admit import admit
+from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.tickets import lost_tickets, ring
-from emberq.errors import Cancelled, EmberqError, JobStalled, Quarantined, WorkerLost
+from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.store.attempts import queued_jobs
 from emberq.store.failures import fail_attempt
-from emberq.store.leases import jobs_of_worker, orphaned_jobs
+from emberq.store.leases import has_jobs, jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
+from emberq.worker.retry import retry_db_operation
 from emberq.worker.watchdog import HorseDeath
 
-__all__ = ["on_horse_death", "on_stopped", "reap", "sweep", "take_over"]
+__all__ = ["DeadWorkers", "on_horse_death", "on_stopped", "reap", "sweep"]
 
 log = get_logger(__name__)
 
@@ -29,6 +30,10 @@ log = get_logger(__name__)
 _SWEEP_AFTER_SECONDS = 5.0
 #: Tickets looked at in one sweep.
 _SWEEP_LIMIT = 256
+#: Seconds a worker tries to write down how its horse ended; without PostgreSQL it could run nothing anyway.
+_GIVE_BACK_SECONDS = 60.0
+#: More than fit in.
+_GIVE_BACK_RETRIES = 100
 
 
 def sweep(services: Services, *, job_timeout_seconds: float) -> int:
@@ -65,21 +70,44 @@ def reap(services: Services, *, retry_delay_seconds: float) -> int:
         )
 
 
-def take_over(services: Services, *, host_id: uuid.UUID, worker: str) -> None:
-    """Give back the jobs of a worker of this host that died; its horse died with it."""
-    settings = get_worker_config().settings
-    try:
-        with services.database.transaction() as connection:
-            _give_all_back(
-                connection,
-                jobs_of_worker(connection, host_id, worker),
-                WorkerLost("The worker that processed the file died."),
-                cause="worker_lost",
-                retry_delay_seconds=settings.job_retry_delay,
-            )
-        admit(services, job_timeout_seconds=settings.job_timeout)
-    except EmberqError as exc:
-        log.warning("take_over_failed", worker=worker, error=exc.message)
+class DeadWorkers:
+    """The workers of this host that died, until their jobs are taken over; their horses died with them.
+
+    Invariant: one is forgotten only once that is committed. No reaper looks at the jobs of a host that
+    beats, so what PostgreSQL could not be told at the death has to be told later.
+    """
+
+    def __init__(self, services: Services, host_id: uuid.UUID) -> None:
+        """Begin with none."""
+        self._services = services
+        self._host_id = host_id
+        self._names: list[str] = []
+
+    def add(self, worker: str) -> None:
+        """Note a worker's death."""
+        self._names.append(worker)
+
+    def take_over(self) -> None:
+        """Give back the jobs of all of them.
+
+        Raises:
+            DatabaseUnavailable: If PostgreSQL does not answer.
+        """
+        if not self._names:
+            return
+        for name in tuple(self._names):
+            with self._services.database.transaction() as connection:
+                _give_all_back(
+                    connection,
+                    jobs_of_worker(connection, self._host_id, name),
+                    WorkerLost("The worker that processed the file died."),
+                    cause="worker_lost",
+                    retry_delay_seconds=get_worker_config().settings.job_retry_delay,
+                )
+                is_done = not has_jobs(connection, self._host_id, name)
+            if is_done:
+                self._names.remove(name)
+        admit_soon(self._services)
 
 
 def _give_all_back(
@@ -128,23 +156,29 @@ def _give_back(
     ticket: Ticket, error: EmberqError, *, worker: str | None = None, detail: str | None = None
 ) -> None:
     services = get_services()
-    settings = get_worker_config().settings
     try:
-        with services.database.transaction() as connection:
-            state = fail_attempt(
-                connection,
-                uuid.UUID(ticket.args[0]),
-                error,
-                ticket=ticket.id,
-                detail=detail,
-                worker=worker,
-                retry_delay_seconds=settings.job_retry_delay,
-            )
-        _count_end(state, error)
-        log.warning(
-            "attempt_lost", job=ticket.args[0], error_code=error.code, error=error.message, state=state
-        )
-        admit(services, job_timeout_seconds=settings.job_timeout)
-    except EmberqError as exc:
-        # PostgreSQL or Redis is away as well: the reaper and the sweep find the job later.
+        state = _write_end(services, ticket, error, worker=worker, detail=detail)
+    except DatabaseUnavailable as exc:
+        # Nobody else looks after a job of a host that beats. So the worker ends, and its supervisor, which
+        # waits for as long as it takes, takes the job over.
         log.warning("give_back_failed", job=ticket.args[0], error=exc.message)
+        raise
+    _count_end(state, error)
+    log.warning("attempt_lost", job=ticket.args[0], error_code=error.code, error=error.message, state=state)
+    admit_soon(services)
+
+
+@retry_db_operation(idempotent=True, max_retries=_GIVE_BACK_RETRIES, total_seconds=_GIVE_BACK_SECONDS)
+def _write_end(
+    services: Services, ticket: Ticket, error: EmberqError, *, worker: str | None, detail: str | None
+) -> str | None:
+    with services.database.transaction() as connection:
+        return fail_attempt(
+            connection,
+            uuid.UUID(ticket.args[0]),
+            error,
+            ticket=ticket.id,
+            detail=detail,
+            worker=worker,
+            retry_delay_seconds=get_worker_config().settings.job_retry_delay,
+        )

@@ -19,6 +19,8 @@ __all__ = ["QUEUE_NAME", "lost_tickets", "open_queue", "ring"]
 
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300
+#: Seconds after which ringing is not tried again: an upload waits for it, and the sweep rings again anyway.
+_RING_SECONDS = 2.5
 #: Seconds on top of job_timeout until RQ itself interferes; our own time-out comes first.
 _TIMEOUT_MARGIN_SECONDS = 5
 
@@ -28,7 +30,7 @@ def open_queue(connection: Redis, name: str = QUEUE_NAME) -> Queue:
     return Queue(name, connection=connection, serializer=JSONSerializer)
 
 
-@retry_redis_operation(idempotent=True, total_seconds=5.0)
+@retry_redis_operation(idempotent=True, total_seconds=_RING_SECONDS)
 def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_timeout_seconds: float) -> None:
     """Put tickets on the queue, in order; a ticket that is rung twice opens its job once.
 

@@ -16,9 +16,16 @@ from rq.timeouts import JobTimeoutException
 
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import get_worker_config
-from emberq.errors import DatabaseUnavailable, EmberqError, InternalError, JobTimeout, MemoryLimitExceeded
+from emberq.errors import (
+    DatabaseUnavailable,
+    EmberqError,
+    InternalError,
+    JobTimeout,
+    MemoryLimitExceeded,
+)
 from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.embed import Embedder
+from emberq.pipeline.patience import is_blameless, patiently, until_written
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
@@ -29,7 +36,6 @@ from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.progress import progress, progress_to
-from emberq.worker.retry import retry_db_operation
 from emberq.worker.scope import job_scope
 
 __all__ = ["process_file"]
@@ -84,14 +90,22 @@ def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
         raise
 
 
-@retry_db_operation(idempotent=True)
+@until_written
 def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnavailable) -> None:
     ticket = get_current_job()
     with services.database.transaction() as connection:
-        fail_attempt(connection, job_id, error, ticket=ticket.id if ticket else "", retry_delay_seconds=0.0)
+        fail_attempt(
+            connection,
+            job_id,
+            error,
+            ticket=ticket.id if ticket else "",
+            retry_delay_seconds=0.0,
+            # Nothing of the file was touched.
+            blameless=True,
+        )
 
 
-@retry_db_operation()
+@patiently(idempotent=False)
 def _claim_once(services: Services, job_id: uuid.UUID) -> Attempt | None:
     ticket = get_current_job()
     host = os.environ.get("EMBERQ_HOST_ID")
@@ -183,7 +197,7 @@ def _embed(
     ]
 
 
-@retry_db_operation(idempotent=True)
+@patiently()
 def _known(
     services: Services, attempt: Attempt, fingerprints: list[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
@@ -191,13 +205,13 @@ def _known(
         return known_vectors(connection, attempt.tenant, fingerprints)
 
 
-@retry_db_operation(idempotent=True)
+@until_written
 def _is_completed(services: Services, attempt: Attempt) -> bool:
     with services.database.transaction() as connection:
         return is_completed(connection, attempt)
 
 
-@retry_db_operation(idempotent=True)  # a second commit finds the lease over and adds nothing
+@patiently()  # a second commit finds the lease over and adds nothing
 def _commit(
     services: Services, attempt: Attempt, document: Document, values: list[ChunkValues], stages: _Stages
 ) -> None:
@@ -213,7 +227,7 @@ def _commit(
         )
 
 
-@retry_db_operation(idempotent=True)  # the fence is over after the first time
+@until_written  # the fence is over after the first time
 def _fail(
     services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
 ) -> str:
@@ -227,6 +241,7 @@ def _fail(
             retry_delay_seconds=settings.job_retry_delay,
             stage=stage,
             detail=str(detail) if detail else None,
+            blameless=is_blameless(error),
         )
     log.warning("attempt_failed", error_code=error.code, error=error.message, stage=stage, state=state)
     return state or "lease_lost"
@@ -288,7 +303,7 @@ class _Stages:
             self.timings[self.stage] = round(time.monotonic() - self._began_at, 4)
         return self.timings
 
-    @retry_db_operation(idempotent=True)
+    @patiently()
     def _write(self, done: int, total: int) -> None:
         with self._services.database.transaction() as connection:
             record_progress(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import os
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.parse import unquote, urlsplit
 
-from emberq.errors import BlobMissing, SettingInvalid
+from emberq.errors import BlobMissing, SettingInvalid, StorageUnavailable
 
-__all__ = ["BlobStore", "BlobWriter", "StoredBlob", "open_blob_store"]
+__all__ = ["BlobStore", "BlobWriter", "StoredBlob", "open_blob_store", "reached_storage"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,34 +33,76 @@ class StoredBlob:
 
 
 class BlobWriter:
-    """Receive one file piece by piece; `commit` makes it durable, else the block's end discards it."""
+    """Receive one file piece by piece; `commit` makes it durable, else the block's end discards it.
+
+    An upload seals first, and publishes in the transaction that writes the file's row: see
+    `emberq.store.orphans`.
+    """
 
     def __init__(self, store: BlobStore) -> None:
-        """Start a draft in the store's own file system, so that the rename at the end is atomic."""
+        """Start a draft in the store's own file system, so that the rename at the end is atomic.
+
+        Raises:
+            StorageUnavailable: If the store takes no new file.
+        """
         self._store = store
         self._draft = store.drafts / uuid.uuid4().hex
-        self._file: BinaryIO = self._draft.open("xb")
+        with reached_storage():
+            self._file = self._draft.open("xb", buffering=0)
+        # Held as long as this process lives: that is how its leftovers are told from its work. Where the
+        # file system knows no locks, leftovers stay.
+        with suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_SH)
         self._hash = hashlib.sha256()
         #: Bytes received so far.
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Add the next bytes."""
-        self._file.write(data)
+        """Add the next bytes.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        left = memoryview(data)
+        with reached_storage():
+            while left:
+                left = left[self._file.write(left) :]
         self._hash.update(data)
         self.size += len(data)
 
+    def seal(self) -> StoredBlob:
+        """Make the bytes durable and say what they are; nobody finds them yet.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        with reached_storage():
+            # What is younger than this is never an orphan, however slowly the bytes came.
+            os.utime(self._file.fileno())
+            os.fsync(self._file.fileno())
+        return StoredBlob(self._hash.hexdigest(), self.size)
+
+    def publish(self) -> None:
+        """Put the sealed bytes in their place, over equal ones if there are any: they are there for certain.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        target = self._store.path_of(self._hash.hexdigest())
+        with reached_storage():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._draft.replace(target)
+            for directory in (target.parent, target.parent.parent):
+                _sync_directory(directory)
+
     def commit(self) -> StoredBlob:
-        """Flush to disk, move into place, and only then say where; the same bytes are stored once."""
-        self._file.flush()
-        os.fsync(self._file.fileno())
-        self._file.close()
-        blob = StoredBlob(self._hash.hexdigest(), self.size)
-        target = self._store.path_of(blob.sha256)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        self._draft.replace(target)
-        for directory in (target.parent, target.parent.parent):
-            _sync_directory(directory)
+        """Seal and publish at once.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        blob = self.seal()
+        self.publish()
         return blob
 
     def __enter__(self) -> Self:
@@ -66,18 +111,29 @@ class BlobWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
-        self._draft.unlink(missing_ok=True)
+        # What cannot be removed now is collected later.
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
 
 
 class BlobStore:
-    """A directory of blobs: `ab/cd…`; drafts lie apart and never count as files."""
+    """A directory of blobs: `ab/cd…`; drafts and discarded blobs lie apart and never count as files."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store, making its directories when they are missing."""
+        """Open the store, making its directories when they are missing.
+
+        Raises:
+            StorageUnavailable: If they cannot be made.
+        """
         self.root = root
         self.drafts = root / "drafts"
-        self.drafts.mkdir(parents=True, exist_ok=True)
+        #: Where blobs lie that are being collected.
+        self.discarded = root / "discarded"
+        with reached_storage():
+            for directory in (self.drafts, self.discarded):
+                directory.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, sha256: str) -> Path:
         """Return where the bytes with this hash lie or would lie."""
@@ -88,15 +144,41 @@ class BlobStore:
 
         Raises:
             BlobMissing: If they are gone.
+            StorageUnavailable: If the whole store is, as when its disk is not mounted.
         """
         path = self.path_of(sha256)
-        if not path.is_file():
-            raise BlobMissing("The stored bytes of the file are gone from the blob store.")
-        return path
+        with reached_storage():
+            if path.is_file():
+                return path
+            self.drafts.stat()
+        raise BlobMissing("The stored bytes of the file are gone from the blob store.")
+
+    def check(self) -> None:
+        """Try to write.
+
+        Raises:
+            StorageUnavailable: If the store takes no new file.
+        """
+        with self.writer() as writer:
+            writer.write(b"?")
 
     def writer(self) -> BlobWriter:
         """Start receiving a new file."""
         return BlobWriter(self)
+
+
+@contextmanager
+def reached_storage() -> Iterator[None]:
+    """Name what the operating system says about the blob store.
+
+    Raises:
+        StorageUnavailable: If the block meets an error of the operating system.
+    """
+    try:
+        yield
+    except OSError as exc:
+        # Without the path: it may be told to a client.
+        raise StorageUnavailable(f"The blob store does not work: {os.strerror(exc.errno or 0)}.") from exc
 
 
 def open_blob_store(url: str | None, data_dir: Path) -> BlobStore:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import psycopg
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, ExceptionContext
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from emberq.errors import DatabaseUnavailable
@@ -21,8 +22,19 @@ _POOL_TIMEOUT_SECONDS = 10.0
 _CONNECT_TIMEOUT_SECONDS = 5
 #: Seconds an idle connection is kept; below the usual idle limits of proxies.
 _RECYCLE_SECONDS = 1800
+#: What the kernel does about a server that vanished without a word: seconds of silence until it asks, and
+#: between; how often; and milliseconds until what was sent has to be acknowledged. Unix sockets need none.
+_DEAD_PEER = {
+    "keepalives_idle": 5,
+    "keepalives_interval": 2,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 10_000,
+}
 #: What a server says that takes no writes.
 _READ_ONLY_SQLSTATE = "25006"
+#: The class of operational errors that are the statement's own fault: it goes beyond a limit of PostgreSQL
+#: (a text too long for its index, too many columns), and will do so every time.
+_LIMIT_EXCEEDED_CLASS = "54"
 
 
 class Database:
@@ -41,7 +53,11 @@ class Database:
             pool_pre_ping=True,
             pool_timeout=_POOL_TIMEOUT_SECONDS,
             pool_recycle=_RECYCLE_SECONDS,
-            connect_args={"connect_timeout": _CONNECT_TIMEOUT_SECONDS, "application_name": application_name},
+            connect_args={
+                "connect_timeout": _CONNECT_TIMEOUT_SECONDS,
+                "application_name": application_name,
+                **_DEAD_PEER,
+            },
         )
         event.listen(self.engine, "connect", _set_session)
         event.listen(self.engine, "handle_error", _leave_read_only_server)
@@ -51,17 +67,17 @@ class Database:
         """Open a transaction; it is committed at the end, or rolled back if the block raises.
 
         Raises:
-            DatabaseUnavailable: If PostgreSQL is away, or goes away before the end.
+            DatabaseUnavailable: If PostgreSQL is away, goes away before the end, or cannot do at the moment
+                what it is asked: its disk is full, it takes no writes, all connections are in use.
         """
         try:
             with self.engine.begin() as connection:
                 yield connection
-        except (OperationalError, InterfaceError, PoolTimeout) as exc:
+        # COPY speaks to the driver itself, whose errors nobody wraps.
+        except (DBAPIError, PoolTimeout, psycopg.Error) as exc:
+            if not _is_outage(exc):
+                raise
             raise DatabaseUnavailable(f"PostgreSQL did not answer: {_reason(exc)}") from exc
-        except DBAPIError as exc:
-            if exc.connection_invalidated:
-                raise DatabaseUnavailable(f"The connection to PostgreSQL broke: {_reason(exc)}") from exc
-            raise
 
     def after_fork(self) -> None:
         """Forget connections inherited from the parent; the parent goes on using its own."""
@@ -80,6 +96,19 @@ class Database:
         """Return how many connections of this process are idle and how many in use."""
         pool: Any = self.engine.pool
         return int(pool.checkedin()), int(pool.checkedout())
+
+
+def _is_outage(exc: Exception) -> bool:
+    """Tell whether an error is the server's or the connection's, not the statement's."""
+    cause = getattr(exc, "orig", None) or exc
+    sqlstate = getattr(cause, "sqlstate", None) or ""
+    if sqlstate.startswith(_LIMIT_EXCEEDED_CLASS):
+        return False
+    return (
+        isinstance(cause, PoolTimeout | psycopg.OperationalError | psycopg.InterfaceError)
+        or sqlstate == _READ_ONLY_SQLSTATE
+        or getattr(exc, "connection_invalidated", False)
+    )
 
 
 def _reason(exc: BaseException) -> str:

@@ -60,6 +60,7 @@ def fail_attempt(
     retry_delay_seconds: float,
     stage: str | None = None,
     detail: str | None = None,
+    blameless: bool = False,
 ) -> str | None:
     """End an attempt: back to `pending` if another one may help, otherwise `failed` or `cancelled`.
 
@@ -74,6 +75,8 @@ def fail_attempt(
         retry_delay_seconds: The setting job_retry_delay; the error's class makes the pause of it.
         stage: Where it happened; the last stage written if left out.
         detail: More for whoever looks into it, such as a traceback.
+        blameless: Whether the file had no part in it: PostgreSQL or the blob store was away. The attempt
+            is then not counted.
 
     Returns:
         The job's new state, or nothing if it was no longer this attempt's.
@@ -104,7 +107,7 @@ def fail_attempt(
         connection.execute(move(GIVE_BACK, ticket=job.ticket).where(Job.id == job_id))
         return JobState.PENDING.value
     probe_at = note_failure(connection, job.tenant, error)
-    end = end_of_attempt(_facts(job, error, provider_is_away=probe_at is not None))
+    end = end_of_attempt(_facts(job, error, provider_is_away=probe_at is not None, blameless=blameless))
     where = {"stage": stage or job.stage, "attempt": job.attempt, "at": job.now.isoformat()}
     shown = _describe(end, error, job)
     values: dict[str, Any] = {
@@ -123,6 +126,11 @@ def fail_attempt(
         values["not_before"] = func.now() + timedelta(seconds=pause)
     elif end is HOLD_BACK and probe_at is not None:
         values |= hold_back(error, attempt=job.attempt, probe_at=probe_at)
+    elif end is HOLD_BACK:
+        pause = retry_pause_seconds(
+            error, attempt=_times_in_a_row(job, error), retry_delay_seconds=retry_delay_seconds
+        )
+        values |= {"attempt": job.attempt - 1, "not_before": func.now() + timedelta(seconds=pause)}
     else:
         values |= {"ended_at": func.now(), "quarantined": end is QUARANTINE}
     connection.execute(move(end, fence=job.fence).where(Job.id == job_id).values(**values))
@@ -142,9 +150,17 @@ def _held(*, fence: int | None, ticket: str | None, worker: str | None) -> Colum
     return and_(Job.ticket == ticket, or_(in_state(*GIVE_BACK.sources), claimed))
 
 
-def _facts(job: Any, error: EmberqError, *, provider_is_away: bool) -> frozenset[Guard]:
+def _times_in_a_row(job: Any, error: EmberqError) -> int:
+    """Return how often the job has met the same error without another one between, this time included."""
+    codes = [reason["code"] for reason in job.attempts]
+    return 1 + next((n for n, code in enumerate(reversed(codes)) if code != error.code), len(codes))
+
+
+def _facts(job: Any, error: EmberqError, *, provider_is_away: bool, blameless: bool) -> frozenset[Guard]:
     asked = job.cancel_requested_at is not None or isinstance(error, Cancelled)
-    forgiven = provider_is_away and may_hold_back(error, attempt=job.attempt, max_attempts=job.max_attempts)
+    forgiven = blameless or (
+        provider_is_away and may_hold_back(error, attempt=job.attempt, max_attempts=job.max_attempts)
+    )
     return frozenset(
         {
             Guard.ASKED_TO_STOP if asked else Guard.NOT_ASKED_TO_STOP,

@@ -22,6 +22,7 @@ __all__ = [
     "LEASE_SECONDS",
     "HostConfig",
     "beat",
+    "has_jobs",
     "jobs_of_worker",
     "list_hosts",
     "orphaned_jobs",
@@ -105,13 +106,27 @@ def orphaned_jobs(connection: Connection) -> list[RowMapping]:
 
 
 def jobs_of_worker(connection: Connection, host_id: uuid.UUID, worker: str) -> list[RowMapping]:
-    """Return `id, fence` of the jobs that one worker of a host has in hand, locked."""
+    """Return `id, fence` of the jobs that one worker of a host has in hand, locked.
+
+    Left out are those that are locked already: the server may still be about what a dead process asked
+    of it last.
+    """
     rows = connection.execute(
         select(Job.id, Job.fence)
         .where(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
         .with_for_update(skip_locked=True)
     )
     return list(rows.mappings())
+
+
+def has_jobs(connection: Connection, host_id: uuid.UUID, worker: str) -> bool:
+    """Tell whether a worker of a host has jobs in hand, locked ones among them."""
+    found = (
+        select(Job.id)
+        .where(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
+        .limit(1)
+    )
+    return connection.execute(found).one_or_none() is not None
 
 
 def list_hosts(connection: Connection) -> list[RowMapping]:

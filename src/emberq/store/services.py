@@ -43,7 +43,11 @@ class Services:
     environment: Environment
 
     def redis(self) -> Redis:
-        """Return a Redis client on the process's shared `worker` pool."""
+        """Return a Redis client that is soon told when Redis is silent, on the process's shared pool."""
+        return Redis(connection_pool=get_redis_pool("bell", self.redis_url))
+
+    def worker_redis(self) -> Redis:
+        """Return the client of an RQ worker, which waits for jobs as long as it takes."""
         return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
 
     @retry_db_operation(idempotent=True)

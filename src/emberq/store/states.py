@@ -112,8 +112,11 @@ class Guard(Enum):
     ATTEMPTS_USED_UP = "max_attempts attempts are counted"
     WORKER_LOST = "the attempt ended its worker"
     WORKER_LIVES = "the attempt left its worker alive"
-    PROVIDER_AWAY = "the tenant's embedding provider is known to be away, and that ended the attempt"
-    PROVIDER_FINE = "the attempt did not end because the tenant's embedding provider is away"
+    PROVIDER_AWAY = (
+        "the tenant's embedding provider is known to be away, or PostgreSQL or the blob store was, and that"
+        " ended the attempt"
+    )
+    PROVIDER_FINE = "the attempt did not end because something it needs is known to be away"
     FILE_LIVE = "the file is not deleted"
     NEWEST = "its version is the file's newest"
     KEPT_LONG_ENOUGH = "it ended longer ago than job_retention"
@@ -237,7 +240,7 @@ HOLD_BACK = Transition(
     (JobState.PROCESSING,),
     JobState.PENDING,
     (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_AWAY),
-    "It waits for the provider; an attempt that could not succeed is not counted.",
+    "It waits for what was away; an attempt that could not succeed is not counted.",
 )
 FAIL = Transition(
     "fail",

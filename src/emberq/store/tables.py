@@ -141,6 +141,7 @@ class FileVersion(Base):
     """The bytes of a file as they came at one time, and the text that was found in them."""
 
     __tablename__ = "file_versions"
+    __table_args__ = (Index("file_versions_blob", "blob"),)
 
     file_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)

@@ -137,7 +137,7 @@ def run_crew(
     endpoint = MetricsEndpoint(
         host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
     )
-    reclaimer = Reclaimer(queues, connection=Redis(connection_pool=get_redis_pool("worker", url)))
+    reclaimer = Reclaimer(queues, connection=Redis(connection_pool=get_redis_pool("bell", url)))
     supervisor = make_crew(
         make_worker,
         slots=slots,

@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["ProgressSink", "feed_progress", "progress", "progress_to"]
+__all__ = ["ProgressSink", "feed_progress", "progress", "progress_to", "waiting"]
 
 #: Takes done, total and the stage's name.
 ProgressSink = Callable[[int, int, str | None], None]
@@ -38,6 +38,12 @@ def progress(done: int, total: int, *, stage: str | None = None) -> None:
     sink = _sink.get()
     if sink is not None:
         sink(done, total, stage)
+
+
+def waiting() -> None:
+    """Tell the watchdog that the job waits for an engine that is away: it has not stalled."""
+    if _feed is not None:
+        _feed(0, 0, None)
 
 
 @contextlib.contextmanager

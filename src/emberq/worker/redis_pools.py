@@ -1,4 +1,4 @@
-"""One factory for Redis connection pools, two profiles, and why they differ.
+"""One factory for Redis connection pools, three profiles, and why they differ.
 
 =========  ================================================  ==========================================
 profile    what is special                                   why
@@ -8,14 +8,18 @@ profile    what is special                                   why
 `worker`   raw bytes, no socket time-out of its own,         RQ stores compressed bytes, a blocking pop
            refuses when full, sends again after a break      may wait for minutes, and RQ's writes may be
                                                              repeated: its delivery is at least once
+`bell`     raw bytes, 2 s socket time-out, sends no          rings for jobs and looks after tickets, in
+           command twice                                     processes that have a lease to keep
 =========  ================================================  ==========================================
 
-Both are bounded, keep-alive, check idle connections, and reconnect with exponential back-off and jitter.
+All are bounded, keep-alive, check idle connections, and reconnect with exponential back-off and jitter.
 """
 
 from __future__ import annotations
 
+import math
 import os
+import socket
 import threading
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar
@@ -35,13 +39,16 @@ from emberq.worker.transient import Outcome, judge_redis_error
 
 __all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "watch_redis_pool"]
 
-Profile = Literal["client", "worker"]
+Profile = Literal["client", "worker", "bell"]
 T = TypeVar("T")
 
 #: Connections one process may hold per profile; a bound, so that a leak shows here and not in the server.
-_MAX_CONNECTIONS = {"client": 16, "worker": 10}
+_MAX_CONNECTIONS = {"client": 16, "worker": 10, "bell": 16}
 #: Seconds a client waits for an answer, or for a free connection, before it gives up.
 _CLIENT_TIMEOUT_SECONDS = 5.0
+#: Seconds to wait for an answer per profile. Several commands that meet a server gone silent have to fail
+#: within a host's lease of 8 s, as the same thread beats for it.
+_ANSWER_SECONDS = {"client": _CLIENT_TIMEOUT_SECONDS, "worker": None, "bell": 2.0}
 #: Seconds to wait for a connection to be accepted.
 _CONNECT_TIMEOUT_SECONDS = 5.0
 #: Seconds a Sentinel may take to answer; the next one is asked then.
@@ -60,7 +67,7 @@ def get_redis_pool(kind: Profile, url: str) -> ConnectionPool:
     """Return the process's one pool of this profile and server.
 
     Args:
-        kind: `client` or `worker`; see the module for the difference.
+        kind: `client`, `worker` or `bell`; see the module for the difference.
         url: `redis://`, `rediss://` (TLS; `?ssl_ca_certs=/path/ca.pem`, `ssl_certfile`, `ssl_keyfile`),
             `unix:///path?db=0`, or `redis+sentinel://host1:26379,host2:26379/mymaster/0` and
             `rediss+sentinel://`. User and password before the `@`; those of the Sentinels themselves
@@ -135,15 +142,25 @@ def _make_pool(kind: Profile, url: str) -> ConnectionPool:
         "retry": _Reconnecting(resend=kind == "worker"),
         "retry_on_error": [ReadOnlyError, ClusterDownError, TryAgainError],
         "decode_responses": kind == "client",
-        "socket_timeout": _CLIENT_TIMEOUT_SECONDS if kind == "client" else None,
+        "socket_timeout": _ANSWER_SECONDS[kind],
     }
     if not url.startswith("unix://"):
-        options |= {"socket_keepalive": True, "socket_connect_timeout": _CONNECT_TIMEOUT_SECONDS}
+        options |= {
+            "socket_keepalive": True,
+            "socket_keepalive_options": _keepalive_options(),
+            "socket_connect_timeout": min(_CONNECT_TIMEOUT_SECONDS, _ANSWER_SECONDS[kind] or math.inf),
+        }
     if "+sentinel://" in url:
         return _make_sentinel_pool(url, options)
-    if kind == "client":
-        return BlockingConnectionPool.from_url(url, timeout=_CLIENT_TIMEOUT_SECONDS, **options)
+    if kind != "worker":
+        return BlockingConnectionPool.from_url(url, timeout=_ANSWER_SECONDS[kind], **options)
     return ConnectionPool.from_url(url, **options)
+
+
+def _keepalive_options() -> dict[int, int]:
+    """Return when the kernel finds out that the other machine is gone, as far as this system can be told."""
+    wanted = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
 
 def _make_sentinel_pool(url: str, options: dict[str, Any]) -> SentinelConnectionPool:

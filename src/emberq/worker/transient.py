@@ -39,11 +39,15 @@ class Outcome(Enum):
 
 #: What SQLSTATEs say; any other is for good.
 _SQLSTATES = {
-    # Rolled back or never begun: serialization failure, deadlock, read-only replica, too many connections,
-    # not accepting connections (starting, stopping, recovering), never connected, rejected, idle too long.
+    # Rolled back or never begun: serialization failure, deadlock, lock not to be had in time, read-only
+    # replica, not accepting connections (starting, stopping, recovering), never connected, rejected, idle
+    # too long.
     **dict.fromkeys(
-        ("40001", "40P01", "25006", "53300", "57P03", "08001", "08004", "57P05"), Outcome.NOTHING_HAPPENED
+        ("40001", "40P01", "55P03", "25006", "57P03", "08001", "08004", "57P05"), Outcome.NOTHING_HAPPENED
     ),
+    # The same for want of something: disk, memory, connections, a limit of the configuration. A commit that
+    # cannot be written to the log is not reported like this: the server ends.
+    **dict.fromkeys(("53000", "53100", "53200", "53300", "53400"), Outcome.NOTHING_HAPPENED),
     # Broken off, perhaps after the commit: the server stopped or crashed, the connection broke.
     **dict.fromkeys(("57P01", "57P02", "08000", "08003", "08006", "08007"), Outcome.UNKNOWN),
 }

@@ -21,6 +21,7 @@ from emberq.store.collections import get_collection
 from emberq.store.fairness import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
 from emberq.store.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
 from emberq.store.jobs import get_job
+from emberq.store.orphans import hold_blob
 from emberq.store.services import Services
 from emberq.store.tables import JobState
 
@@ -113,8 +114,10 @@ def _store(
         raise EmptyFile(f"{received.file_name} has no bytes.")
     metadata = _metadata(received.fields.get("metadata"))
     priority = _priority(received.fields.get("priority"))
-    blob = writer.commit()
+    blob = writer.seal()
     with services.database.transaction() as connection:
+        hold_blob(connection, blob.sha256)
+        writer.publish()
         return add_file(
             connection,
             collection=collection,

@@ -11,13 +11,16 @@ from sqlalchemy import text
 
 from emberq.api.auth import ServicesDep
 from emberq.api.metrics import render_metrics
-from emberq.errors import DatabaseUnavailable, EmberqError
+from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
 from emberq.store.leases import list_hosts
 from emberq.store.services import Services
 
 __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
+
+#: A replica, and a server that somebody set to read only, would refuse every upload.
+_TAKES_WRITES = text("SELECT current_setting('transaction_read_only') = 'off'")
 
 
 class HealthOut(BaseModel):
@@ -41,10 +44,14 @@ def healthz() -> HealthOut:
 
 @router.get("/readyz")
 def readyz(services: ServicesDep, response: Response) -> ReadyOut:
-    """Tell whether emberq can do its work: 503 while the database or Redis is away."""
-    checks = {"database": _check_database(services), "redis": _check_redis(services)}
+    """Tell whether emberq can do its work: 503 while the database, Redis or the blob store is away."""
+    checks = {
+        "database": _check_database(services),
+        "redis": _check_redis(services),
+        "blobs": _check_blobs(services),
+    }
+    ready = set(checks.values()) == {"ok"}
     checks["workers"] = _check_workers(services) if checks["database"] == "ok" else "unknown"
-    ready = checks["database"] == "ok" and checks["redis"] == "ok"
     if not ready:
         response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
         response.headers["Retry-After"] = "2"
@@ -54,9 +61,13 @@ def readyz(services: ServicesDep, response: Response) -> ReadyOut:
 def _check_database(services: Services) -> str:
     try:
         with services.database.transaction() as connection:
-            connection.execute(text("SELECT 1"))
+            takes_writes = connection.execute(_TAKES_WRITES).scalar_one()
     except DatabaseUnavailable as exc:
         return exc.code
+    if not takes_writes:
+        # Sessions keep what they began with: the next look must not be on one of these.
+        services.database.close()
+        return "read_only"
     return "ok"
 
 
@@ -65,6 +76,14 @@ def _check_redis(services: Services) -> str:
         services.redis().ping()
     except (RedisError, OSError):
         return "redis_unavailable"
+    return "ok"
+
+
+def _check_blobs(services: Services) -> str:
+    try:
+        services.blobs.check()
+    except StorageUnavailable as exc:
+        return exc.message
     return "ok"
 
 

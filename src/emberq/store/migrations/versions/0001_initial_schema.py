@@ -175,6 +175,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["file_id"], ["files.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("file_id", "version"),
     )
+    op.create_index("file_versions_blob", "file_versions", ["blob"], unique=False)
     op.create_table(
         "jobs",
         sa.Column("id", sa.Uuid(), nullable=False),
