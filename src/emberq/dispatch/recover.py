@@ -36,15 +36,22 @@ _GIVE_BACK_SECONDS = 60.0
 _GIVE_BACK_RETRIES = 100
 
 
-def sweep(services: Services, *, job_timeout_seconds: float) -> int:
+def sweep(
+    services: Services, *, job_timeout_seconds: float, after_seconds: float = _SWEEP_AFTER_SECONDS
+) -> int:
     """Ring again for queued jobs whose tickets vanished from Redis and return how many there were.
+
+    Args:
+        services: Database and Redis.
+        job_timeout_seconds: How long a job may run.
+        after_seconds: How long a ticket must have been out; younger ones are just being rung or claimed.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
         RedisUnavailable: If Redis does not answer.
     """
     with services.database.transaction() as connection:
-        waiting = queued_jobs(connection, older_than_seconds=_SWEEP_AFTER_SECONDS, limit=_SWEEP_LIMIT)
+        waiting = queued_jobs(connection, older_than_seconds=after_seconds, limit=_SWEEP_LIMIT)
     lost = lost_tickets(services.redis(), waiting)
     if lost:
         log.warning("tickets_lost", jobs=len(lost))
@@ -88,13 +95,15 @@ class DeadWorkers:
         self._names.append(worker)
 
     def take_over(self) -> None:
-        """Give back the jobs of all of them.
+        """Give back the jobs of all of them, and the tickets that they popped and nobody claimed.
 
         Raises:
             DatabaseUnavailable: If PostgreSQL does not answer.
+            RedisUnavailable: If Redis does not answer; the sweep finds their tickets later.
         """
         if not self._names:
             return
+        settings = get_worker_config().settings
         for name in tuple(self._names):
             with self._services.database.transaction() as connection:
                 _give_all_back(
@@ -102,12 +111,13 @@ class DeadWorkers:
                     jobs_of_worker(connection, self._host_id, name),
                     WorkerLost("The worker that processed the file died."),
                     cause="worker_lost",
-                    retry_delay_seconds=get_worker_config().settings.job_retry_delay,
+                    retry_delay_seconds=settings.job_retry_delay,
                 )
                 is_done = not has_jobs(connection, self._host_id, name)
             if is_done:
                 self._names.remove(name)
         admit_soon(self._services)
+        sweep(self._services, job_timeout_seconds=settings.job_timeout, after_seconds=0.0)
 
 
 def _give_all_back(
