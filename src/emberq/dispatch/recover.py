@@ -14,13 +14,13 @@ from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.tickets import lost_tickets, ring
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.store.attempts import queued_jobs
-from emberq.store.failures import fail_attempt
+from emberq.store.failures import fail_attempt, release_attempt
 from emberq.store.leases import has_jobs, jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.retry import retry_db_operation
-from emberq.worker.watchdog import HorseDeath
+from emberq.worker.watchdog import GIVEN_BACK, HorseDeath
 
 __all__ = ["DeadWorkers", "on_horse_death", "on_stopped", "reap", "sweep"]
 
@@ -153,8 +153,31 @@ def on_horse_death(worker: str, ticket: Ticket, death: HorseDeath) -> None:
         ticket: What the horse worked on.
         death: How it ended.
     """
+    if death.reason == GIVEN_BACK.reason and _release(ticket, worker=worker):
+        return
     error = JobStalled(death.message) if death.reason == "stalled" else WorkerLost(death.message)
     _give_back(ticket, error, worker=worker, detail=death.stacks or None)
+
+
+def _release(ticket: Ticket, *, worker: str) -> bool:
+    """Take back what was cut off because its worker leaves; tells whether that is done."""
+    services = get_services()
+    try:
+        state = _write_release(services, ticket, worker=worker)
+    except DatabaseUnavailable as exc:
+        log.warning("release_failed", job=ticket.args[0], error=exc.message)
+        return False
+    if state is None:
+        return False
+    log.info("attempt_released", job=ticket.args[0], state=state)
+    admit_soon(services)
+    return True
+
+
+@retry_db_operation(idempotent=True)  # after the first time it is no longer this worker's
+def _write_release(services: Services, ticket: Ticket, *, worker: str) -> str | None:
+    with services.database.transaction() as connection:
+        return release_attempt(connection, uuid.UUID(ticket.args[0]), ticket=ticket.id, worker=worker)
 
 
 def on_stopped(ticket: Ticket, _connection: Any) -> None:

@@ -101,6 +101,7 @@ def claim_job(
             )
             .values(
                 attempt=Job.attempt + 1,
+                returned=0,
                 fence=fence_sequence.next_value(),
                 config_version=version,
                 worker=worker,

@@ -17,6 +17,7 @@ from emberq.store.states import (
     GIVE_BACK,
     HOLD_BACK,
     QUARANTINE,
+    RELEASE,
     STOP,
     Guard,
     JobState,
@@ -25,12 +26,18 @@ from emberq.store.states import (
 )
 from emberq.store.tables import Job
 
-__all__ = ["fail_attempt", "retry_pause_seconds"]
+__all__ = ["fail_attempt", "release_attempt", "retry_pause_seconds"]
 
 #: Longest time between two attempts, whatever the doubling says.
 _MAX_RETRY_PAUSE_SECONDS = 3600.0
 #: Pauses differ by so much of their length either way, so that what failed together does not return together.
 _JITTER = 0.2
+#: Seconds that a job waits which came back unclaimed twice in a row; doubles with every further time. Horses
+#: that die before they claim anything are no file's fault, so the job is not set aside; but without a pause
+#: it would go round and round, some thirty times a second.
+_FIRST_RETURN_PAUSE_SECONDS = 0.5
+#: Longest such pause: once the host is well again, its jobs run within a minute.
+_MAX_RETURN_PAUSE_SECONDS = 60.0
 #: Reasons kept with a job; retries by hand may add to them without limit.
 _MAX_REASONS = 100
 
@@ -96,6 +103,7 @@ def fail_attempt(
             Job.ticket,
             Job.cancel_requested_at,
             Job.attempts,
+            Job.returned,
             func.clock_timestamp().label("now"),
         )
         .where(Job.id == job_id, _held(fence=fence, ticket=ticket, worker=worker))
@@ -104,7 +112,7 @@ def fail_attempt(
     if job is None:
         return None
     if job.state == JobState.QUEUED:
-        connection.execute(move(GIVE_BACK, ticket=job.ticket).where(Job.id == job_id))
+        _give_back(connection, job_id, job, error)
         return JobState.PENDING.value
     probe_at = note_failure(connection, job.tenant, error)
     end = end_of_attempt(_facts(job, error, provider_is_away=probe_at is not None, blameless=blameless))
@@ -135,6 +143,52 @@ def fail_attempt(
         values |= {"ended_at": func.now(), "quarantined": end is QUARANTINE}
     connection.execute(move(end, fence=job.fence).where(Job.id == job_id).values(**values))
     return str(end.target)
+
+
+def release_attempt(connection: Connection, job_id: uuid.UUID, *, ticket: str, worker: str) -> str | None:
+    """Take back an attempt that was ended because its worker was told to leave; it is not counted.
+
+    Args:
+        connection: The transaction.
+        job_id: The job.
+        ticket: The ticket that the worker had.
+        worker: The worker.
+
+    Returns:
+        The job's new state, or nothing if it is not this attempt's, not claimed yet, or to be stopped:
+        `fail_attempt` knows what to do with it then.
+    """
+    fence = connection.execute(
+        select(Job.fence)
+        .where(Job.id == job_id, in_state(*RELEASE.sources), _held(fence=None, ticket=ticket, worker=worker))
+        .with_for_update()
+    ).scalar_one_or_none()
+    if fence is None:
+        return None
+    moved = connection.execute(
+        move(RELEASE, fence=fence)
+        .where(Job.id == job_id)
+        .values(attempt=Job.attempt - 1, worker=None, host_id=None, stage=None)
+    )
+    return JobState.PENDING.value if moved.rowcount else None
+
+
+def _give_back(connection: Connection, job_id: uuid.UUID, job: Any, error: EmberqError) -> None:
+    """Give back a job that nobody claimed: at once, unless that is how its last delivery ended, too."""
+    pause: Any = None
+    if job.returned:
+        doubled = _FIRST_RETURN_PAUSE_SECONDS * 2.0 ** min(job.returned - 1, 30)
+        pause = func.now() + timedelta(seconds=min(doubled, _MAX_RETURN_PAUSE_SECONDS))
+    connection.execute(
+        move(GIVE_BACK, ticket=job.ticket)
+        .where(Job.id == job_id)
+        .values(
+            returned=Job.returned + 1,
+            not_before=pause,
+            error={**error.as_dict(), "stage": None, "attempt": job.attempt, "at": job.now.isoformat()},
+            error_code=error.code,
+        )
+    )
 
 
 def _held(*, fence: int | None, ticket: str | None, worker: str | None) -> ColumnElement[bool]:

@@ -31,6 +31,7 @@ __all__ = [
     "PROOFS",
     "PURGE",
     "QUARANTINE",
+    "RELEASE",
     "REPLACE",
     "RETRY",
     "RING_AGAIN",
@@ -117,6 +118,7 @@ class Guard(Enum):
         " ended the attempt"
     )
     PROVIDER_FINE = "the attempt did not end because something it needs is known to be away"
+    WORKER_LEAVES = "its worker was told to leave, and ended the attempt for that"
     FILE_LIVE = "the file is not deleted"
     NEWEST = "its version is the file's newest"
     KEPT_LONG_ENOUGH = "it ended longer ago than job_retention"
@@ -199,7 +201,8 @@ GIVE_BACK = Transition(
     (JobState.QUEUED,),
     JobState.PENDING,
     (Guard.TICKET,),
-    "The horse died before it claimed the job: nothing was tried, nothing is counted.",
+    "The horse died before it claimed the job: nothing was tried, so no attempt is counted. From the second"
+    " time in a row on it waits, longer each time.",
 )
 CALL_BACK = Transition(
     "call back",
@@ -278,6 +281,14 @@ QUARANTINE = Transition(
     ),
     "`quarantined` is set; the reasons of all attempts are kept.",
 )
+RELEASE = Transition(
+    "release",
+    (Actor.SLOT,),
+    (JobState.PROCESSING,),
+    JobState.PENDING,
+    (Guard.NOT_ASKED_TO_STOP, Guard.WORKER_LEAVES),
+    "The attempt is not counted, and the job is admitted again at once.",
+)
 STOP = Transition(
     "stop",
     _ENDING_ACTORS,
@@ -344,6 +355,7 @@ TRANSITIONS = (
     FAIL,
     GIVE_UP,
     QUARANTINE,
+    RELEASE,
     STOP,
     CANCEL,
     ASK_TO_STOP,

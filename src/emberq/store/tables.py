@@ -200,6 +200,8 @@ class Job(Base):
     #: Counted when work is taken, so that a file that kills its process is counted too.
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     max_attempts: Mapped[int]
+    #: Deliveries in a row that ended before the job was claimed.
+    returned: Mapped[int] = mapped_column(server_default=text("0"))
     quarantined: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The fencing token of the newest claim; an older holder can change nothing.
     fence: Mapped[int | None]

@@ -115,9 +115,11 @@ def _met(guard: Guard, facts: Facts) -> bool:
 
 _MEANING: dict[Guard, Callable[[Facts], bool]] = {
     Guard.BYTES_DURABLE: lambda facts: facts.its.bytes_durable,
-    # Pauses end, leases run out, retention passes: at any moment, as far as the model knows.
+    # Pauses end, leases run out, workers are told to leave, retention passes: at any moment, as far as the
+    # model knows.
     Guard.DUE: lambda facts: True,
     Guard.LEASE_OVER: lambda facts: True,
+    Guard.WORKER_LEAVES: lambda facts: True,
     Guard.KEPT_LONG_ENOUGH: lambda facts: True,
     Guard.TICKET: lambda facts: facts.worker.has_newest_ticket,
     Guard.TICKET_VANISHED: lambda facts: not facts.its.ticket_waits,
@@ -297,6 +299,8 @@ class Model:
                 after = after._replace(cancelling=index + 1)
             case "cancel" | "ask to stop":
                 after = with_job(after, index, asked_to_stop=True, told_to_stop=True)
+            case "release":
+                after = _uncount(after, index)
             case "retry":
                 after = with_job(after, index, attempt=0, claims=0, asked_to_stop=False, told_to_stop=False)
             case name if name not in _NOTHING_ELSE:
