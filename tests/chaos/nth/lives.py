@@ -239,7 +239,7 @@ def _check_deleted(run: Run) -> None:
 def _strand(run: Run) -> None:
     """Leave a job of each kind to a keeper: one on a dead host, one whose ticket is lost, one that waits."""
     stage = run.stage
-    stage.ensure()
+    stage.wants_host = False
     stage.end_host()
     stage.forget_tickets()
     run.upload("orphan")
@@ -260,6 +260,7 @@ def _keep(run: Run) -> None:
     # One that died is started again; one that met an error has its next turn.
     for _ in range(2):
         run.stage.keep_once()
+    run.stage.wants_host = True
 
 
 def check_always(run: Run) -> None:

@@ -62,6 +62,7 @@ def play(stage: Stage, this: Round) -> Outcome:
     life = next(life for life in LIVES if life.name == this.life)
     outcome = Outcome(this)
     run = Run(stage, f"w{uuid.uuid4().hex[:10]}")
+    stage.wants_host = True
     _clear(stage)
     try:
         life.before(run)

@@ -81,6 +81,8 @@ class Stage:
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
         self._app = make_app(keep=False)
         self.api = self.host = 0
+        #: Whether there is to be a host at the moment.
+        self.wants_host = True
         self.points.install()
         after_fork(lambda: self.points.become("horse"))
         _say_when_slot(self.points)
@@ -103,7 +105,7 @@ class Stage:
         """Start whatever does not run, as an init system would."""
         if not _is_running(self.api):
             self.api = self._start(self._run_api)
-        if not _is_running(self.host):
+        if self.wants_host and not _is_running(self.host):
             self.host = self._start(self._run_host)
 
     def end_host(self) -> None:
