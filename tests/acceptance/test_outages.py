@@ -184,6 +184,42 @@ def test_a_redis_that_restarts_without_its_data_loses_no_file(wired: Wired) -> N
         all_complete(stack, client, jobs)
 
 
+@pytest.mark.parametrize("fault", ["refused", "full"])
+def test_a_job_that_runs_does_not_care_whether_redis_is_there(wired: Wired, fault: str) -> None:
+    stack = wired.stack
+    with stack.http() as client, Redis(port=wired.valkey.port) as server:
+        jobs = [stack.upload(client, "long.txt", long_text(6000)).json()["job"]["id"]]
+        stack.wait_for_event(event="stage_started", stage="embedding")
+        if fault == "refused":
+            wired.redis.cut()
+        else:
+            server.config_set("maxmemory", "1")
+        # Longer than RQ's heartbeats of a running job, which nobody can be told of, are apart.
+        time.sleep(15)
+        assert client.get(f"/api/v1/jobs/{jobs[0]}").json()["attempt"] == 1
+        wired.redis.heal()
+        server.config_set("maxmemory", "0")
+        jobs += upload_some(stack, client, first=1, count=2)
+        all_complete(stack, client, jobs)
+    assert not [one for one in stack.events() if one["event"] in ("attempt_lost", "job_reaped")]
+
+
+def test_a_long_outage_of_redis_ends_no_host(wired: Wired) -> None:
+    stack = wired.stack
+    with stack.http() as client:
+        jobs = upload_some(stack, client, count=3)
+        stack.wait_for_event(event="stage_started", stage="embedding")
+        wired.redis.cut()
+        # Each slot would by now have died and been started again ten times over.
+        time.sleep(40)
+        wired.redis.heal()
+        all_complete(stack, client, jobs)
+        deaths = [one for one in stack.events() if one["event"] == "process_died"]
+        assert len(deaths) <= 4
+        assert stack.process is not None
+        assert stack.process.poll() is None
+
+
 def test_a_redis_without_memory_loses_no_file(wired: Wired) -> None:
     stack = wired.stack
     with stack.http() as client, Redis(port=wired.valkey.port) as server:

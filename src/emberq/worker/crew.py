@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from redis import Redis
+from redis.exceptions import RedisError
 
 from emberq.config.environment import get_environment
+from emberq.telemetry.logs import get_logger
+from emberq.worker.heartbeat import beat
 from emberq.worker.metrics_endpoint import MetricsEndpoint
 from emberq.worker.policy import HorsePolicy
 from emberq.worker.preloader import PreloaderClient, Role
@@ -19,13 +23,20 @@ from emberq.worker.redis_pools import get_redis_pool
 from emberq.worker.rehearsal import rehearse
 from emberq.worker.reload import SourceWatcher
 from emberq.worker.supervisor import Death, Supervisor
+from emberq.worker.transient import Outcome, judge_redis_error
 from emberq.worker.warm import WarmWorker
 
 __all__ = ["MakeWorker", "make_crew", "run_crew"]
 
+log = get_logger(__name__)
+
 #: Seconds that running jobs get on SIGTERM where EMBERQ_SHUTDOWN_GRACE is not set; what container
 #: schedulers give by default.
 _SHUTDOWN_GRACE_SECONDS = 30.0
+
+#: Seconds between two looks whether Redis is back; doubles up to the second figure.
+_REDIS_PAUSE_SECONDS = 0.2
+_MAX_REDIS_PAUSE_SECONDS = 2.0
 
 #: Makes the worker of a slot, or its twin inside the horse: takes the name and, in a slot, the preloader.
 MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
@@ -70,7 +81,7 @@ def make_crew(
     def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
         # The process id makes the name new for every incarnation: RQ refuses a name that is still leased.
         name = f"{host_name}-{number}-{os.getpid()}"
-        worker = make_worker(name, preloader)
+        worker = _make_when_redis_is_there(make_worker, name, preloader)
         worker.on_ready = lambda: ready(name)
         worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
 
@@ -87,6 +98,28 @@ def make_crew(
         on_death=on_death,
         label=label,
     )
+
+
+def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: PreloaderClient) -> WarmWorker:
+    """Make a slot's worker once Redis takes its heartbeat, as long as that takes.
+
+    RQ's worker ends when Redis fails it at the wrong moment. Its successors would do the same, one after
+    the other, until the supervisor takes it for a crash loop and gives up.
+    """
+    pause = _REDIS_PAUSE_SECONDS
+    while True:
+        try:
+            worker = make_worker(name, preloader)
+            beat(worker.connection, name)
+        except RedisError as exc:
+            if judge_redis_error(exc) is Outcome.PERMANENT:
+                # RQ's worker can do without it, or says what is wrong.
+                return make_worker(name, preloader)
+            log.warning("redis_awaited", worker=name, error=str(exc))
+            time.sleep(pause)
+            pause = min(2 * pause, _MAX_REDIS_PAUSE_SECONDS)
+        else:
+            return worker
 
 
 def run_crew(

@@ -349,4 +349,9 @@ class _Reporter:
         if now - self._told_at < _PROGRESS_SECONDS and stage == self._stage:
             return
         self._told_at, self._stage = now, stage
-        send(self._channel, {"progress": done, "total": total, "stage": stage})
+        try:
+            send(self._channel, {"progress": done, "total": total, "stage": stage})
+        except OSError:
+            # The worker is gone, and this process is to end with it: at once, before the job takes the
+            # broken channel for a failure of its own and writes it down.
+            os._exit(os.EX_UNAVAILABLE)

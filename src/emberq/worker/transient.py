@@ -14,7 +14,9 @@ from redis.exceptions import (
     ClusterDownError,
     ExternalAuthProviderError,
     MaxConnectionsError,
+    OutOfMemoryError,
     ReadOnlyError,
+    ResponseError,
     TryAgainError,
 )
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -73,10 +75,14 @@ _REDIS_DID_NOTHING = (
     ClusterDownError,
     TryAgainError,
     MaxConnectionsError,
+    OutOfMemoryError,
     MasterNotFoundError,
     SlaveNotFoundError,
     ConnectionRefusedError,
 )
+#: How a server that takes no writes for now begins: it cannot save, or has too few replicas. redis-py takes
+#: the first word off what it knows, and does not know these.
+_REDIS_TAKES_NO_WRITES = ("MISCONF", "NOREPLICAS")
 #: Errors that redis-py derives from its connection error, though waiting changes no password.
 _REDIS_LOGIN = (AuthenticationError, AuthorizationError, ExternalAuthProviderError)
 #: Errors of the connection, redis-py's and the system's own.
@@ -108,7 +114,8 @@ def judge_redis_error(error: BaseException) -> Outcome:
     """Judge an error of redis-py, or one of ours that wraps it."""
     if isinstance(error, RedisUnavailable):
         return judge_redis_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
-    if isinstance(error, _REDIS_DID_NOTHING):
+    takes_no_writes = isinstance(error, ResponseError) and str(error).startswith(_REDIS_TAKES_NO_WRITES)
+    if takes_no_writes or isinstance(error, _REDIS_DID_NOTHING):
         return Outcome.NOTHING_HAPPENED
     is_for_good = (
         isinstance(error, _REDIS_LOGIN)

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from redis.exceptions import RedisError
 from rq.worker import Worker
 
 from emberq.telemetry import metrics
@@ -79,6 +80,13 @@ class WatchedWorker(Worker):
                 "horse_ended", worker=self.name, reason=death.reason, message=death.message, stacks=stacks
             )
             end_horse(horse.child.pid, gently=death.reason == "stalled")
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Renew what RQ keeps of a running job; its horse goes on when Redis cannot be told."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except RedisError as exc:
+            log.warning("heartbeat_failed", worker=self.name, error=str(exc))
 
     def _grace_is_over(self) -> HorseDeath | None:
         asked_at = self._shutdown_requested_date

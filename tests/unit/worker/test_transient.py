@@ -18,6 +18,15 @@ from emberq.worker.transient import Outcome, judge_db_error, judge_redis_error
         (redis_errors.ClusterDownError("CLUSTERDOWN"), Outcome.NOTHING_HAPPENED),
         (redis_errors.MasterDownError("MASTERDOWN"), Outcome.NOTHING_HAPPENED),
         (redis_errors.TryAgainError("TRYAGAIN"), Outcome.NOTHING_HAPPENED),
+        (
+            redis_errors.OutOfMemoryError("command not allowed when used memory > 'maxmemory'."),
+            Outcome.NOTHING_HAPPENED,
+        ),
+        (redis_errors.ResponseError("MISCONF Errors writing to the AOF file"), Outcome.NOTHING_HAPPENED),
+        (
+            redis_errors.ResponseError("NOREPLICAS Not enough good replicas to write."),
+            Outcome.NOTHING_HAPPENED,
+        ),
         (redis_errors.MaxConnectionsError("Too many connections"), Outcome.NOTHING_HAPPENED),
         (redis_errors.ConnectionError("max number of clients reached"), Outcome.NOTHING_HAPPENED),
         (MasterNotFoundError("No master"), Outcome.NOTHING_HAPPENED),
