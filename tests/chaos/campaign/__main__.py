@@ -5,13 +5,15 @@ from __future__ import annotations
 import argparse
 import secrets
 import shutil
+import signal
 import sys
 import tempfile
 from pathlib import Path
 
 from tests.chaos.campaign.campaign import run_campaign
 from tests.chaos.campaign.plan import FAULTS, QUICK_FAULTS, make_plan
-from tests.chaos.campaign.report import as_markdown, broken_goals, last_line
+from tests.chaos.campaign.report import as_markdown, broken_goals, last_line, survival_section
+from tests.chaos.campaign.two_hosts import lose_a_host
 
 from emberq.telemetry.logs import configure_logs
 
@@ -26,6 +28,8 @@ def main(arguments: list[str]) -> int:
         0 if all goals were met.
     """
     options = _parse(arguments)
+    # Ends in order: nothing that was started may be left.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(143))
     configure_logs(level="error")
     faults = {"all": FAULTS, "quick": QUICK_FAULTS, "none": ()}.get(options.faults)
     if faults is None:
@@ -43,8 +47,12 @@ def main(arguments: list[str]) -> int:
     )
     is_full = options.kills >= _FULL and options.faults == "all"
     broken = broken_goals(result, must_reach_rare_states=is_full)
-    command = f"make chaos CHAOS='--seed {options.seed} --kills {options.kills}'"
-    page = as_markdown(result, command=command, broken=broken)
+    page = as_markdown(result, command=_command(options), broken=broken)
+    if is_full:
+        (directory / "hosts").mkdir()
+        survival = lose_a_host(directory / "hosts")
+        page += survival_section(survival)
+        broken += [] if survival.is_complete else ["the work of a dead host was not finished"]
     sys.stdout.write(page + "\n")
     if options.report is not None:
         options.report.write_text(page, encoding="utf-8")
@@ -66,6 +74,14 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     parser.add_argument("--report", type=Path, help="where the report is written to as well")
     parser.add_argument("--keep", action="store_true", help="keep history and logs of a good run too")
     return parser.parse_args(arguments)
+
+
+def _command(options: argparse.Namespace) -> str:
+    """Return the command that does the same again."""
+    words = f"--seed {options.seed} --kills {options.kills} --every {options.every}"
+    if options.faults != "all":
+        words += f" --faults {options.faults}"
+    return f'make chaos CHAOS="{words}"'
 
 
 def _tell(what: str) -> None:

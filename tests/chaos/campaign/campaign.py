@@ -120,7 +120,7 @@ class _Director(threading.Thread):
         plan: list[Action],
         tell: Callable[[str], None],
     ) -> None:
-        super().__init__(name="director")
+        super().__init__(name="director", daemon=True)
         self._directory = directory
         self._system = system
         self._witness = witness

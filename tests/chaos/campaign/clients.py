@@ -26,7 +26,7 @@ class _Actor(threading.Thread):
     """
 
     def __init__(self, name: str, caller: Caller) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, daemon=True)
         self._caller = caller
         self.error: Exception | None = None
 

@@ -50,13 +50,17 @@ class Program:
         """
         self.name = name
         self.log = log
+        # The launcher wants an absolute path: a prefix has one too.
         self._command = [*prefix, EMBERQ, *arguments]
         kept = {
             variable: value
             for variable, value in os.environ.items()
             if not variable.startswith("EMBERQ_") or variable == "EMBERQ_MODELS_DIR"
         }
-        self._environment = {**kept, "EMBERQ_LOG_FORMAT": "json", **environment}
+        # Restarts find compiled modules, as those of an installed program would.
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        cache = {"PYTHONPYCACHEPREFIX": str(log.with_name("compiled"))}
+        self._environment = {**kept, **cache, "EMBERQ_LOG_FORMAT": "json", **environment}
         self._process: subprocess.Popen[bytes] | None = None
         self._family: list[int] = []
         self._died_at: float | None = None

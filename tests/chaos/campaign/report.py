@@ -11,8 +11,9 @@ from datetime import UTC, datetime
 from tests.chaos.campaign.campaign import Result
 from tests.chaos.campaign.killer import Outcome
 from tests.chaos.campaign.plan import FAULTS, VICTIMS
+from tests.chaos.campaign.two_hosts import Survival
 
-__all__ = ["MAX_SECONDS", "P95_SECONDS", "as_markdown", "broken_goals", "last_line"]
+__all__ = ["MAX_SECONDS", "P95_SECONDS", "as_markdown", "broken_goals", "last_line", "survival_section"]
 
 #: Bounds for the time from a kill until everything it interrupted runs again, in seconds.
 P95_SECONDS = 10.0
@@ -66,7 +67,8 @@ def as_markdown(result: Result, *, command: str, broken: Sequence[str]) -> str:
         "",
         (
             f"Run on {datetime.now(UTC):%Y-%m-%d} with `{command}`: seed `{result.seed}`,"
-            f" {len(kills)} kills and {len(faults)} other faults in {result.seconds / 60:.0f} minutes on {os.cpu_count()} processors"
+            f" {len(kills)} kills and {len(faults)} other faults in {result.seconds / 60:.0f} minutes,"
+            f" on {os.cpu_count()} processors"
             f" ({platform.machine()}), Python {platform.python_version()}. How it works and how to read it:"
             " [the kill campaign](../explanation/kill-campaign.md)."
         ),
@@ -126,6 +128,19 @@ def as_markdown(result: Result, *, command: str, broken: Sequence[str]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def survival_section(survival: Survival) -> str:
+    """Return the part of the report that tells of the host that died for good."""
+    seconds = "never" if survival.taken_over_seconds is None else f"after {survival.taken_over_seconds:.1f} s"
+    apart = "" if survival.networks == 1 else f" {survival.networks} network namespaces,"
+    return (
+        "\n## Two hosts, one of which dies for good\n\n"
+        f"Two hosts with data directories of their own,{apart} {survival.documents} documents. One host was"
+        f" killed with {survival.interrupted} jobs in hand and not started again. The other one ran them again"
+        f" {seconds}, completed {survival.taken_over} of them, and in the end {survival.whole} documents were"
+        " found, each whole and once.\n"
+    )
 
 
 def percentile(samples: Sequence[float], percent: float) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -56,8 +57,10 @@ class System:
     Call `tend` from the main thread again and again: engines end with the thread that started them.
     """
 
-    def __init__(self, directory: Path, engines: Engines, wires: list[Wires], *, slots: int) -> None:
-        """Describe the system; `run_system` makes one."""
+    def __init__(
+        self, directory: Path, engines: Engines, wires: list[Wires], *, hosts: int, slots: int
+    ) -> None:
+        """Describe the system; `run_system` makes one. Without wires hosts live in networks of their own."""
         self.directory = directory
         self.engines = engines
         self.wires = wires
@@ -68,10 +71,14 @@ class System:
         self.key = ""
         self.api = self._program("api", ["serve", "--port", str(self.port)], {})
         self.hosts = [
-            self._program(f"host{number}", ["worker", "--workers", str(slots)], self._behind(wire))
-            for number, wire in enumerate(wires, start=1)
+            self._program(
+                f"host{number}",
+                ["worker", "--workers", str(slots)],
+                self._behind(wires[number - 1]) if wires else {},
+                prefix=[] if wires else _own_network(),
+            )
+            for number in range(1, hosts + 1)
         ]
-        self.is_tended = True
         self._dead_since: float | None = None
 
     @property
@@ -143,10 +150,13 @@ class System:
             program.stop()
         self.engines.stop()
 
-    def _program(self, name: str, arguments: list[str], environment: dict[str, str]) -> Program:
+    def _program(
+        self, name: str, arguments: list[str], environment: dict[str, str], *, prefix: list[str] | None = None
+    ) -> Program:
         return Program(
             name,
             arguments,
+            prefix=prefix or [],
             log=self.directory / f"{name}.log",
             environment={
                 "EMBERQ_DATA_DIR": str(self.directory / name),
@@ -165,10 +175,17 @@ class System:
 
 
 @contextlib.contextmanager
-def run_system(directory: Path, *, hosts: int = 2, slots: int = 2) -> Iterator[System]:
+def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: bool = True) -> Iterator[System]:
     """Run a whole system in an empty directory, its blobs on a small file system where that is permitted.
 
     Programs and wires are threads' work; engines are the caller's, who has to `tend` them.
+
+    Args:
+        directory: Where everything is kept.
+        hosts: Number of worker hosts, each with a data directory of its own.
+        slots: Worker slots of each.
+        is_wired: Whether hosts reach the engines over wires that can be cut. If not, they use the engines'
+            Unix sockets, and live in network namespaces of their own where that is permitted.
     """
     # PostgreSQL runs under an account of its own where we are root, and must get there.
     directory.chmod(0o755)
@@ -182,9 +199,9 @@ def run_system(directory: Path, *, hosts: int = 2, slots: int = 2) -> Iterator[S
                 stack.enter_context(TcpProxy(redis)),
                 stack.enter_context(TcpProxy(f"{database}/.s.PGSQL.5432")),
             )
-            for _ in range(hosts)
+            for _ in range(hosts if is_wired else 0)
         ]
-        system = System(directory, engines, wires, slots=slots)
+        system = System(directory, engines, wires, hosts=hosts, slots=slots)
         stack.callback(system.stop)
         system.start()
         stop = threading.Event()
@@ -210,6 +227,17 @@ def _small_file_system(path: Path) -> Iterator[None]:
     finally:
         if mounted:
             subprocess.run(["/bin/umount", "-l", str(path)], capture_output=True, check=False)
+
+
+def _own_network() -> list[str]:
+    """Return the command that gives a program a network of its own, nothing where that is not permitted."""
+    unshare = shutil.which("unshare")
+    if (
+        unshare is None
+        or subprocess.run([unshare, "-n", "true"], capture_output=True, check=False).returncode
+    ):
+        return []
+    return [unshare, "-n"]
 
 
 def _wait(condition: Any, what: str, program: Program) -> None:

@@ -58,7 +58,7 @@ class Witness(threading.Thread):
 
     def __init__(self, system: System) -> None:
         """Follow the programs of a system."""
-        super().__init__(name="witness")
+        super().__init__(name="witness", daemon=True)
         self._offsets: dict[Path, int] = {program.log: 0 for program in system.programs}
         self._names = {program.log: program.name for program in system.programs}
         host, _ = system.sockets
