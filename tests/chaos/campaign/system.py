@@ -34,7 +34,7 @@ SETTINGS: dict[str, Any] = {
     # A minute is right for a provider that is ill; a campaign would only wait.
     "job_retry_delay": 0.5,
     # A stopped horse is to be found within the bound for recovery.
-    "stall_timeout": 5,
+    "stall_timeout": 8,
 }
 #: Bytes of the file system that holds the blobs; small, so that it can be filled.
 _BLOB_BYTES = 256 * 1024 * 1024
