@@ -140,6 +140,13 @@ def test_a_line_that_is_there_twice_is_a_duplicate(life: Life) -> None:
     assert life.kinds() == {"duplicated"}
 
 
+def test_what_a_cancelled_job_shows_is_found(life: Life) -> None:
+    life.upload(1)
+    life.step("cancel", {"edition": 1, "job_id": "job1"}, 202)
+    life.end(1, state="cancelled", shown=1)
+    assert life.kinds() == {"mixed"}
+
+
 def test_two_jobs_for_one_upload_are_a_duplicate(life: Life) -> None:
     life.upload(1)
     life.upload(1, job="job1b")

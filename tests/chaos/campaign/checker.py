@@ -141,6 +141,8 @@ def _check_end(
         asked = any(one.kind == "cancel" and one.asked["job_id"] == job["id"] for one in story.operations)
         if not asked:
             yield Finding("lost", story.file, f"edition {edition} was cancelled, and nobody asked for it")
+    if job is not None and job["state"] in ("failed", "cancelled") and str(edition) in found:
+        yield Finding("mixed", story.file, f"edition {edition} is found, and its job is {job['state']}")
     known = story.known_visible(EVER)
     if known > story.dead_perhaps(EVER) and (not found or max(map(int, found)) < known):
         yield Finding(
