@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
-from tests.chaos.campaign.caller import Caller, File
+from tests.chaos.campaign.aimed import AimedFaults
+from tests.chaos.campaign.caller import Caller
 from tests.chaos.campaign.killer import Killer, Outcome
 from tests.chaos.campaign.plan import Action
 from tests.chaos.campaign.programs import Program, send
@@ -33,8 +34,6 @@ _DELAY_SECONDS = 0.15
 _FULL_SECONDS = 3.0
 #: The list in Redis in which tickets wait.
 _TICKETS = "rq:queue:emberq"
-#: Lines of a file that is processed for a second or two, so that it can be aimed at.
-_LONG = 80
 #: Seconds a job that was aimed at may take to come up.
 _AIM_SECONDS = 30.0
 
@@ -50,13 +49,16 @@ class Faults:
         self._witness = witness
         self._recovery = recovery
         self._killer = killer
-        self._caller = caller
+        self._aimed = AimedFaults(system, witness, recovery, caller)
 
     def carry_out(self, action: Action) -> Outcome:
         """Carry out one fault."""
         verb, _, rest = action.what.partition("_")
         if verb in ("cut", "silence", "delay"):
             return self._disturb_wire(action, verb, rest)
+        if action.what in ("poison", "lose_lease_in_commit"):
+            aimed: Callable[[Action], Outcome] = getattr(self._aimed, action.what)
+            return aimed(action)
         fault: Callable[[Action], Outcome] = getattr(self, f"_{action.what}")
         return fault(action)
 
@@ -174,73 +176,6 @@ class Faults:
         return self._recovered(
             action, [self._recovery.starts_a_job(self._host(action), since=time.monotonic())]
         )
-
-    def _poison(self, action: Action) -> Outcome:
-        """Kill whoever works on one file, each time: it has to be set aside."""
-        file = File(f"poison{action.number}")
-        at = time.monotonic()
-        self._caller.upload(file, lines=_LONG)
-        fence, deaths = 0, 0
-        while (started := self._begins(file, after=fence, since=at)) is not None:
-            fence, deaths = started.fields["fence"], deaths + 1
-            send(started.fields["horse_pid"], signal.SIGKILL)
-        ended = self._caller.look(file, file.job_id, file.edition)
-        at = time.monotonic()
-        return Outcome(action, at, 0.0 if ended else None, deaths, f"{deaths} deaths")
-
-    def _begins(self, file: File, *, after: int, since: float) -> Any:
-        """Return the next beginning of a file's job, nothing once the job is over."""
-        deadline = time.monotonic() + _AIM_SECONDS
-        while time.monotonic() < deadline:
-            started = self._witness.wait_for(
-                "job_started",
-                lambda event: event.fields["job"] == file.job_id and event.fields["fence"] > after,
-                since=since,
-                seconds=0.2,
-            )
-            if started is not None:
-                return started
-            if not self._witness.not_taken_up([InHand(file.job_id, after, 0)]):
-                return None
-        return None
-
-    def _lose_lease_in_commit(self, action: Action) -> Outcome:
-        """Hold a commit up at the file's row until the reaper has taken the job away, then let it go on."""
-        file = File(f"held{action.number}")
-        since = time.monotonic()
-        self._caller.upload(file, lines=3)
-        with self._witness.connect(autocommit=False) as lock:
-            lock.execute("SELECT 1 FROM files WHERE id = %s FOR UPDATE", [file.file_id])
-            storing = self._witness.wait_for(
-                "stage_started",
-                lambda event: event.fields["job"] == file.job_id and event.fields["stage"] == "storing",
-                since=since,
-                seconds=_AIM_SECONDS,
-            )
-            if storing is None:
-                return Outcome(action, time.monotonic(), None, 0, "the commit was not caught")
-            host = next(host for host in self._system.hosts if host.name == storing.program)
-            supervisor = host.pid
-            at = time.monotonic()
-            send(supervisor, signal.SIGSTOP)
-            try:
-                with self._witness.connect() as connection:
-                    connection.execute(
-                        "UPDATE hosts SET lease_until = now() - interval '1 second' WHERE pid = %s",
-                        [supervisor],
-                    )
-                job = InHand(file.job_id, storing.fields["fence"], 0)
-                seconds = self._recovery.wait([self._recovery.takes_up([job])], since=at)
-                lock.rollback()
-                lost = self._witness.wait_for(
-                    "lease_lost",
-                    lambda event: event.fields["job"] == file.job_id,
-                    since=since,
-                    seconds=_AIM_SECONDS,
-                )
-            finally:
-                send(supervisor, signal.SIGCONT)
-        return Outcome(action, at, seconds, 1, "" if lost else "the zombie did not report")
 
     def _recovered(self, action: Action, needs: list[Need], *, interrupted: int = 0) -> Outcome:
         """Wait from now on: the disturbance is over."""

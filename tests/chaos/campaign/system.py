@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-import shutil
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +14,7 @@ from typing import Any
 
 import httpx
 from tests.chaos.campaign.programs import Program, send
+from tests.chaos.campaign.surroundings import own_network, small_file_system
 
 from emberq.embedded import Engines
 from emberq.errors import EmberqError
@@ -36,8 +34,6 @@ SETTINGS: dict[str, Any] = {
     # A stopped horse is to be found within the bound for recovery.
     "stall_timeout": 8,
 }
-#: Bytes of the file system that holds the blobs; small, so that it can be filled.
-_BLOB_BYTES = 256 * 1024 * 1024
 #: Seconds between a death and the restart of an engine or a program.
 _RESTART_SECONDS = 0.3
 _START_SECONDS = 90.0
@@ -75,7 +71,7 @@ class System:
                 f"host{number}",
                 ["worker", "--workers", str(slots)],
                 self._behind(wires[number - 1]) if wires else {},
-                prefix=[] if wires else _own_network(),
+                prefix=[] if wires else own_network(),
             )
             for number in range(1, hosts + 1)
         ]
@@ -191,7 +187,7 @@ def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: boo
     directory.chmod(0o755)
     engines = Engines(directory / "engines", database_url=None, redis_url=None)
     with contextlib.ExitStack() as stack:
-        stack.enter_context(_small_file_system(directory / "blobs"))
+        stack.enter_context(small_file_system(directory / "blobs"))
         database = re.sub(r"^.*host=", "", engines.database_url).replace("%2F", "/")
         redis = engines.redis_url.removeprefix("unix://").split("?")[0]
         wires = [
@@ -212,32 +208,6 @@ def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: boo
         finally:
             stop.set()
             keeper.join()
-
-
-@contextlib.contextmanager
-def _small_file_system(path: Path) -> Iterator[None]:
-    """Mount a small tmpfs; where that is not permitted a directory has to do, and the disk is not filled."""
-    path.mkdir()
-    mount = ["/bin/mount", "-t", "tmpfs", "-o", f"size={_BLOB_BYTES}", "emberq-campaign", str(path)]
-    mounted = (
-        sys.platform == "linux" and not subprocess.run(mount, capture_output=True, check=False).returncode
-    )
-    try:
-        yield
-    finally:
-        if mounted:
-            subprocess.run(["/bin/umount", "-l", str(path)], capture_output=True, check=False)
-
-
-def _own_network() -> list[str]:
-    """Return the command that gives a program a network of its own, nothing where that is not permitted."""
-    unshare = shutil.which("unshare")
-    if (
-        unshare is None
-        or subprocess.run([unshare, "-n", "true"], capture_output=True, check=False).returncode
-    ):
-        return []
-    return [unshare, "-n"]
 
 
 def _wait(condition: Any, what: str, program: Program) -> None:
