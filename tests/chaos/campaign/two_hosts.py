@@ -14,7 +14,7 @@ from tests.chaos.campaign.witness import InHand, Witness
 __all__ = ["Survival", "lose_a_host"]
 
 #: Documents in all; half of them wait when the host dies.
-_DOCUMENTS = 60
+_DOCUMENTS = 40
 _LINES = 6
 #: Seconds after which the survivor has to be done.
 _DONE_SECONDS = 120.0
