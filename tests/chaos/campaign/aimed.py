@@ -66,7 +66,7 @@ class AimedFaults:
         since = time.monotonic()
         self._caller.upload(file, lines=3)
         with self._witness.connect(autocommit=False) as lock:
-            lock.execute("SELECT 1 FROM files WHERE id = %s FOR UPDATE", [file.file_id])
+            lock.execute("SELECT 1 FROM files WHERE id = %s FOR NO KEY UPDATE", [file.file_id])
             storing = self._witness.wait_for(
                 "stage_started",
                 lambda event: event.fields["job"] == file.job_id and event.fields["stage"] == "storing",

@@ -168,7 +168,11 @@ def _recovery_table(outcomes: list[Outcome], order: list[str]) -> list[str]:
 def _recovery_row(what: str, outcomes: list[Outcome]) -> list[str]:
     seconds = _recoveries(outcomes, kills=outcomes[0].action.is_kill)
     figures = [percentile(seconds, 50), percentile(seconds, 95), max(seconds)]
-    again = [_seconds(outcome.taken_up_seconds) for outcome in outcomes if outcome.interrupted]
+    again = [
+        _seconds(outcome.taken_up_seconds)
+        for outcome in outcomes
+        if outcome.interrupted and outcome.action.is_kill
+    ]
     work = [percentile(again, 50), max(again)] if again else []
     return [
         what.replace("_", " "),
