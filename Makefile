@@ -36,6 +36,10 @@ PEERS ?= .venv-bench
 #: Options of bench/run.py, e.g. "--quick --only kill".
 BENCH ?=
 
+#: Options of the kill campaign, e.g. "--seed 1f --kills 200", and where its report goes.
+CHAOS ?=
+CHAOS_REPORT ?= docs/reference/kill-campaign-report.md
+
 $(PEERS)/.peers: bench/requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed; none was found." >&2; exit 1; }
 	@echo "Installing the queues to compare with into $(PEERS) (once) ..."
@@ -43,7 +47,7 @@ $(PEERS)/.peers: bench/requirements.txt
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r bench/requirements.txt
 	@touch $@
 
-.PHONY: demo up test test-quick rq-suite lint format bench size pin clean help
+.PHONY: demo up test test-quick chaos chaos-quick rq-suite lint format bench size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -56,6 +60,12 @@ test: $(VENV)/.dev $(VENV)/.model  ## all tests, with real engines, a real model
 
 test-quick: $(VENV)/.dev  ## tests without I/O
 	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
+
+chaos: $(VENV)/.dev $(VENV)/.model  ## 1,000 kills and a report; CHAOS="--seed 1f --kills 200" does it again, or less
+	@PYTHONPATH=tests/data $(PY) -m tests.chaos.campaign --kills 1000 --report $(CHAOS_REPORT) $(CHAOS)
+
+chaos-quick: $(VENV)/.dev $(VENV)/.model  ## 50 kills; the last line of output is the verdict
+	@PYTHONPATH=tests/data $(PY) -m tests.chaos.campaign --kills 50 --every 10 --phase-seconds 10 $(CHAOS)
 
 rq-suite: $(VENV)/.dev  ## RQ's own tests against WarmWorker (downloads RQ's source once more)
 	@$(PY) tests/rq_suite.py

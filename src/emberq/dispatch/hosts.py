@@ -21,7 +21,7 @@ from emberq.dispatch.keeper import Keeper
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.errors import EmberqError
-from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, release_host
+from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, connection_name, release_host
 from emberq.store.services import Services, configure_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
@@ -76,6 +76,7 @@ def run_host(
     host_id = uuid.uuid4()
     host_name = socket.gethostname()
     os.environ["EMBERQ_HOST_ID"] = str(host_id)
+    services.database.application_name = connection_name(host_id)
 
     def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
         settings = get_worker_config().settings

@@ -15,7 +15,7 @@ from emberq.dispatch.tickets import lost_tickets, ring
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.store.attempts import queued_jobs
 from emberq.store.failures import fail_attempt, release_attempt
-from emberq.store.leases import has_jobs, jobs_of_worker, orphaned_jobs
+from emberq.store.leases import cut_off_silent_hosts, has_jobs, jobs_of_worker, orphaned_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
@@ -67,6 +67,10 @@ def reap(services: Services, *, retry_delay_seconds: float) -> int:
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
     """
+    with services.database.transaction() as connection:
+        cut_off = cut_off_silent_hosts(connection)
+    if cut_off:
+        log.warning("silent_hosts_cut_off", transactions=cut_off)
     with services.database.transaction() as connection:
         return _give_all_back(
             connection,

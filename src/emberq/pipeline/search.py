@@ -7,7 +7,13 @@ from typing import Any, Literal
 from emberq.errors import InvalidRequest
 from emberq.pipeline.resources import get_embedder, get_worker_embedding_functions
 from emberq.store.collections import get_collection
-from emberq.store.search import Hit, keyword_search, reciprocal_rank_fusion, vector_search
+from emberq.store.search import (
+    Hit,
+    keyword_search,
+    reciprocal_rank_fusion,
+    see_one_moment,
+    vector_search,
+)
 from emberq.store.services import Services
 
 __all__ = ["SearchMode", "search"]
@@ -58,6 +64,7 @@ def search(
     depth = max(limit * _FUSION_DEPTH, _MIN_FUSION_HITS) if mode == "hybrid" else limit
     rankings: list[list[Hit]] = []
     with services.database.transaction() as connection:
+        see_one_moment(connection)
         if vector is not None:
             rankings.append(vector_search(connection, found["id"], vector, limit=depth, filter_=filter_))
         if mode != "vector":

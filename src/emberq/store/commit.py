@@ -75,7 +75,8 @@ def commit_file(
     file = connection.execute(
         select(FileRow.newest_version, FileRow.deleted_at)
         .where(FileRow.id == attempt.file_id)
-        .with_for_update()
+        # Not against rows that refer to it: admitting another job of the file would wait, and all with it.
+        .with_for_update(key_share=True)
     ).one_or_none()
     job = connection.execute(
         select(Job.cancel_requested_at)

@@ -59,6 +59,9 @@ class Database:
                 **_DEAD_PEER,
             },
         )
+        #: What the server calls connections that are opened from now on.
+        self.application_name = application_name
+        event.listen(self.engine, "do_connect", self._name_connection)
         event.listen(self.engine, "connect", _set_session)
         event.listen(self.engine, "handle_error", _leave_read_only_server)
 
@@ -82,6 +85,9 @@ class Database:
     def after_fork(self) -> None:
         """Forget connections inherited from the parent; the parent goes on using its own."""
         self.engine.dispose(close=False)
+
+    def _name_connection(self, _dialect: Any, _record: Any, _arguments: Any, parameters: Any) -> None:
+        parameters["application_name"] = self.application_name
 
     def close(self) -> None:
         """Close every connection."""

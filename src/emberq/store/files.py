@@ -229,7 +229,7 @@ def _lock_file(connection: Connection, collection: RowMapping, external_id: str)
             FileRow.external_id == external_id,
             FileRow.deleted_at.is_(None),
         )
-        .with_for_update()
+        .with_for_update(key_share=True)
     ).one_or_none()
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, or_, select
+from sqlalchemy import Connection, RowMapping, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.config.snapshot import Unreadable
@@ -22,6 +22,8 @@ __all__ = [
     "LEASE_SECONDS",
     "HostConfig",
     "beat",
+    "connection_name",
+    "cut_off_silent_hosts",
     "has_jobs",
     "jobs_of_worker",
     "list_hosts",
@@ -33,6 +35,15 @@ __all__ = [
 BEAT_SECONDS = 2.0
 #: Seconds a host may be silent before its jobs are taken over; four beats.
 LEASE_SECONDS = 8.0
+#: Seconds for which a transaction of a silent host has to have been open; a commit needs far less.
+_FROZEN_SECONDS = 2.0
+#: Only our own role's: others may not be ended, and are not our hosts' either.
+_CUT_OFF = text("""
+SELECT count(pg_terminate_backend(activity.pid, :patience))
+FROM pg_stat_activity AS activity JOIN hosts ON activity.application_name = concat('emberq/', hosts.id)
+WHERE hosts.lease_until < now() AND activity.usename = current_user
+  AND activity.xact_start < now() - make_interval(secs => :frozen)
+""")
 #: Seconds after which a silent host is forgotten.
 _FORGET_SECONDS = 3600.0
 
@@ -86,6 +97,21 @@ def beat(
             set_={key: statement.excluded[key] for key in values if key != "id"},
         )
     )
+
+
+def connection_name(host_id: uuid.UUID | str) -> str:
+    """Return what PostgreSQL is to call the connections of a host's processes."""
+    return f"emberq/{host_id}"
+
+
+def cut_off_silent_hosts(connection: Connection) -> int:
+    """End the transactions that silent hosts left open and return how many there were.
+
+    A host that was frozen, unplugged or cut off in the middle of a transaction keeps its locks: on the
+    job, which no reaper could take over, and on the file, on which the next attempt would wait. Its
+    attempts are over in any case.
+    """
+    return int(connection.execute(_CUT_OFF, {"frozen": _FROZEN_SECONDS, "patience": 1000}).scalar_one())
 
 
 def release_host(connection: Connection, host_id: uuid.UUID) -> None:

@@ -10,13 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import Connection, Float, Integer, Select, Text, cast, func, literal, select
+from sqlalchemy import Connection, Float, Integer, Select, Text, cast, func, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
 from sqlalchemy.sql.functions import Function
 
 from emberq.store.tables import ChunkRow, FileRow
 
-__all__ = ["RRF_K", "Hit", "keyword_search", "reciprocal_rank_fusion", "vector_search"]
+__all__ = [
+    "RRF_K",
+    "Hit",
+    "keyword_search",
+    "reciprocal_rank_fusion",
+    "see_one_moment",
+    "vector_search",
+]
 
 #: Damping of reciprocal rank fusion; Cormack, Clarke and Büttcher (SIGIR 2009) found 60 to be robust.
 RRF_K = 60
@@ -71,6 +78,15 @@ def _select_hits(score: Any, collection_id: uuid.UUID, filter_: dict[str, Any] |
     if filter_:
         statement = statement.where(FileRow.meta.op("@>")(cast(literal(filter_, JSONB), JSONB)))
     return statement
+
+
+def see_one_moment(connection: Connection) -> None:
+    """Let all searches of a transaction see the same moment; call it first.
+
+    Each statement sees its own otherwise, and a file that is replaced between two of them would be found
+    in two versions.
+    """
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
 
 def vector_search(

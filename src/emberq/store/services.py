@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from emberq.config.environment import Environment
 from emberq.config.snapshot import Snapshot, configure_worker_config
 from emberq.store.blobs import BlobStore, open_blob_store
 from emberq.store.database import Database
+from emberq.store.leases import connection_name
 from emberq.store.secrets import Sealer, load_sealer
 from emberq.store.settings import load_snapshot
 from emberq.telemetry import metrics
@@ -85,8 +87,13 @@ def configure_services(environment: Environment, *, database_url: str, redis_url
     """
     global _services  # noqa: PLW0603 - one set of services per process is the point
     secret_key = environment.secret_key
+    host_id = os.environ.get("EMBERQ_HOST_ID")
     _services = Services(
-        database=Database(database_url, pool_size=environment.db_pool_size),
+        database=Database(
+            database_url,
+            pool_size=environment.db_pool_size,
+            application_name=connection_name(host_id) if host_id else "emberq",
+        ),
         redis_url=redis_url,
         blobs=open_blob_store(environment.blob_url, environment.data_dir),
         sealer=load_sealer(secret_key.get_secret_value() if secret_key else None, environment.data_dir),

@@ -1,0 +1,134 @@
+"""The programs under attack, each kept alive as a process manager would."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from process_table import alive, family_of
+
+from emberq.embedded import launch
+
+__all__ = ["EMBERQ", "Program"]
+
+#: The command line of the environment that runs the campaign.
+EMBERQ = str(Path(sys.executable).with_name("emberq"))
+#: Seconds a program may take to leave when it is asked to.
+_STOP_SECONDS = 15.0
+
+
+class Program:
+    """One `emberq serve` or `emberq worker`, started again whenever it has died.
+
+    Invariant: after `stop` neither it nor any process below it is left.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        *,
+        log: Path,
+        environment: Mapping[str, str],
+        prefix: Sequence[str] = (),
+    ) -> None:
+        """Describe a program.
+
+        Args:
+            name: What the report calls it.
+            arguments: What follows `emberq` on its command line.
+            log: Where its records go; what it prints goes beside it, to `.out`.
+            environment: Its variables besides our own.
+            prefix: A command that runs it, such as `unshare`, by its absolute path.
+        """
+        self.name = name
+        self.log = log
+        # The launcher wants an absolute path: a prefix has one too.
+        self._command = [*prefix, EMBERQ, *arguments]
+        kept = {
+            variable: value
+            for variable, value in os.environ.items()
+            if not variable.startswith("EMBERQ_") or variable == "EMBERQ_MODELS_DIR"
+        }
+        # Restarts find compiled modules, as those of an installed program would.
+        kept.pop("PYTHONDONTWRITEBYTECODE", None)
+        cache = {"PYTHONPYCACHEPREFIX": str(log.with_name("compiled"))}
+        self._environment = {**kept, **cache, "EMBERQ_LOG_FORMAT": "json", **environment}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._family: list[int] = []
+        self._died_at: float | None = None
+        #: How often it was started.
+        self.starts = 0
+        #: Whether it is left alone when it dies.
+        self.is_gone_for_good = False
+
+    @property
+    def pid(self) -> int:
+        """The main process, 0 while there is none."""
+        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+
+    def processes(self) -> list[int]:
+        """Return the main process and everything below it."""
+        return [self.pid, *family_of(self.pid)] if self.pid else []
+
+    def start(self) -> None:
+        """Start it; it ends with the thread that calls this."""
+        plan: launch.LaunchPlan = {
+            "parent": os.getpid(),
+            "death_signal": signal.SIGKILL,
+            "pid_file": "",
+            "account": None,
+            "needs": [],
+        }
+        launcher = [sys.executable, "-I", "-S", launch.__file__, json.dumps(plan)]
+        with self.log.open("ab") as log, self.log.with_suffix(".out").open("ab") as printed:
+            self._process = subprocess.Popen(
+                [*launcher, *self._command],
+                stdin=subprocess.DEVNULL,
+                stdout=printed,
+                stderr=log,
+                env=self._environment,
+                start_new_session=True,
+            )
+        self._died_at = None
+        self.starts += 1
+
+    def tend(self, *, pause_seconds: float) -> None:
+        """Start it again if it has been dead for so long."""
+        if self.pid:
+            self._family = self.processes()
+            return
+        if self.is_gone_for_good:
+            return
+        if self._died_at is None:
+            self._died_at = time.monotonic()
+        if time.monotonic() - self._died_at >= pause_seconds:
+            self.start()
+
+    def stop(self) -> None:
+        """Ask it to leave, and end whatever is left."""
+        if self._process is None:
+            return
+        family = self.processes() or self._family
+        for pid in family:
+            send(pid, signal.SIGCONT)
+        if self.pid:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_SECONDS)
+        for pid in alive(family):
+            send(pid, signal.SIGKILL)
+        self._process.wait(_STOP_SECONDS)
+
+
+def send(pid: int, number: signal.Signals) -> None:
+    """Send a signal to a process that may be gone."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
