@@ -71,7 +71,7 @@ def test_a_horse_killed_in_a_stage_is_replaced_and_the_file_completes_once(stack
         assert time.monotonic() - killed_at < 5
         job = stack.wait(client, uploaded["job"]["id"])
         assert (job["state"], job["attempt"]) == ("completed", 2)
-        assert sum(record["event"] == "resource_loaded" for record in stack.events()) == 3
+        assert sum(record["event"] == "resource_loaded" for record in stack.events()) == 4
         chunks_cover_the_text_once(client, uploaded["file"]["id"], sentences)
 
 
