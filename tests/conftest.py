@@ -130,6 +130,8 @@ def _drop(engines: Engines, name: str) -> None:
 
 def _admin(engines: Engines, statement: str) -> None:
     engine = create_engine(_url(engines, "postgres"), isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(statement))
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            connection.execute(text(statement))
+    finally:
+        engine.dispose()

@@ -45,8 +45,10 @@ def test_a_rehearsal_runs_jobs_and_leaves_nothing(redis_url: str) -> None:
     title, open_before = getproctitle(), len(psutil.Process().net_connections("all"))
     worker = make_worker(redis_url)
     with Redis.from_url(redis_url) as connection:
-        before = calls(connection, "hincrby")
+        before, keys_set = calls(connection, "hincrby"), calls(connection, "set")
         rehearse(worker)
+        # Who looks for a worker's heartbeat finds none.
+        assert calls(connection, "set") == keys_set
         # RQ counts every job that a worker has done.
         assert calls(connection, "hincrby") - before >= 10
         assert connection.keys("*") == []

@@ -44,6 +44,8 @@ class FrugalWorker(Worker):
         self._renewed_at = -_RENEWAL_SECONDS
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self._written_state: str | None = None
+        #: Whether it only rehearses: nobody is to see a heartbeat of it.
+        self.is_rehearsing = False
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Begin with nothing written."""
@@ -77,7 +79,7 @@ class FrugalWorker(Worker):
             with self.connection.pipeline(transaction=False) as own:
                 self._write(timeout, own, renew=True)
                 own.execute()
-        if not self._is_horse:
+        if not (self._is_horse or self.is_rehearsing):
             self.beat_if_due()
 
     def _write(self, timeout: int | None, pipeline: Pipeline, *, renew: bool) -> None:

@@ -16,7 +16,6 @@ from rq.worker import WorkerStatus
 from setproctitle import getproctitle, setproctitle
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.heartbeat import heartbeat_key
 from emberq.worker.limits import limited
 from emberq.worker.scope import job_scope
 
@@ -45,6 +44,7 @@ def rehearse(worker: WarmWorker) -> None:
         worker: A worker made for this, under a name that nobody else has.
     """
     title = getproctitle()
+    worker.is_rehearsing = True
     queue = worker.queue_class(worker.name, connection=worker.connection, serializer=worker.serializer)
     try:
         for _ in range(_TURNS):
@@ -82,4 +82,4 @@ def _clean_up(worker: WarmWorker, queue: Queue) -> None:
         queue.delete()
     registries = (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry)
     keys = [registry(queue.name, connection=worker.connection).key for registry in registries]
-    worker.connection.delete(worker.key, heartbeat_key(worker.name), queue.intermediate_queue_key, *keys)
+    worker.connection.delete(worker.key, queue.intermediate_queue_key, *keys)
