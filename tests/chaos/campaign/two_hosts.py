@@ -13,7 +13,7 @@ from tests.chaos.campaign.witness import InHand, Witness
 
 __all__ = ["Survival", "lose_a_host"]
 
-#: Documents in all; half of them wait when the host dies.
+#: Documents in all; most of them wait when the host dies.
 _DOCUMENTS = 40
 _LINES = 6
 #: Seconds after which the survivor has to be done.
@@ -49,7 +49,10 @@ class Survival:
 def lose_a_host(directory: Path) -> Survival:
     """Run two hosts, kill one while both are at work, and look at what the other makes of it."""
     with run_system(directory, is_wired=False) as system, Witness(system) as witness:
+        pause = {"scope": "collection", "name": COLLECTION}
         with system.client(seconds=30.0) as client:
+            # So that all of them wait when the hosts begin, however quick these are.
+            client.post("/pauses", json=pause).raise_for_status()
             for number in range(_DOCUMENTS):
                 content = write_document(f"n{number}", 1, lines=_LINES, seed="hosts")
                 client.post(
@@ -57,6 +60,7 @@ def lose_a_host(directory: Path) -> Survival:
                     files={"file": (f"n{number}.txt", content)},
                     data={"external_id": f"n{number}"},
                 ).raise_for_status()
+            client.request("DELETE", "/pauses", params=pause).raise_for_status()
         dead = system.hosts[0]
         networks = _networks(system)
         deadline = time.monotonic() + _DONE_SECONDS
