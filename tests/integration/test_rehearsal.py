@@ -82,7 +82,7 @@ def embedder() -> Embedder:
 def test_a_rehearsed_document_changes_nothing(
     services: Services, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "_TURNS", 2)
+    monkeypatch.setattr(documents, "TURNS", 2)
     tokens = embedder.tokens_embedded
     rehearse_document(services, embedder, RuntimeSettings())
     with services.database.transaction() as connection:

@@ -18,11 +18,10 @@ from emberq.pipeline.split import embedding_text, split
 from emberq.store.attempts import Attempt, LeaseLost, claim_job, record_progress
 from emberq.store.commit import commit_file, known_vectors
 from emberq.store.services import Services
+from emberq.worker.rehearsal import TURNS
 
 __all__ = ["rehearse_document"]
 
-#: The interpreter rewrites a function after some eight runs, and what that one calls a few runs later.
-_TURNS = 12
 #: A few short paragraphs, so that there is something to split.
 _TEXT = "\n\n".join(f"# Part {number}\n\nA worker that is warm answers at once." for number in range(4))
 _NOBODY = uuid.UUID(int=0)
@@ -59,7 +58,7 @@ def rehearse_document(services: Services, embedder: Embedder, settings: RuntimeS
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "rehearsal.md"
         path.write_text(_TEXT, encoding="utf-8")
-        for _ in range(_TURNS):
+        for _ in range(TURNS):
             _take_turn(services, embedder, settings, path)
 
 

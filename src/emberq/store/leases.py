@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, or_, select, text
+from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select, text
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.config.snapshot import Unreadable
@@ -40,7 +40,8 @@ _FROZEN_SECONDS = 2.0
 #: Only our own role's: others may not be ended, and are not our hosts' either.
 _CUT_OFF = text("""
 SELECT count(pg_terminate_backend(activity.pid, :patience))
-FROM pg_stat_activity AS activity JOIN hosts ON activity.application_name = concat('emberq/', hosts.id)
+FROM pg_stat_activity AS activity
+JOIN hosts ON activity.application_name = concat(CAST(:prefix AS text), hosts.id)
 WHERE hosts.lease_until < now() AND activity.usename = current_user
   AND activity.xact_start < now() - make_interval(secs => :frozen)
 """)
@@ -111,7 +112,8 @@ def cut_off_silent_hosts(connection: Connection) -> int:
     job, which no reaper could take over, and on the file, on which the next attempt would wait. Its
     attempts are over in any case.
     """
-    return int(connection.execute(_CUT_OFF, {"frozen": _FROZEN_SECONDS, "patience": 1000}).scalar_one())
+    parameters = {"prefix": connection_name(""), "frozen": _FROZEN_SECONDS, "patience": 1000}
+    return int(connection.execute(_CUT_OFF, parameters).scalar_one())
 
 
 def release_host(connection: Connection, host_id: uuid.UUID) -> None:
@@ -138,21 +140,19 @@ def jobs_of_worker(connection: Connection, host_id: uuid.UUID, worker: str) -> l
     of it last.
     """
     rows = connection.execute(
-        select(Job.id, Job.fence)
-        .where(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
-        .with_for_update(skip_locked=True)
+        select(Job.id, Job.fence).where(_in_hand(host_id, worker)).with_for_update(skip_locked=True)
     )
     return list(rows.mappings())
 
 
 def has_jobs(connection: Connection, host_id: uuid.UUID, worker: str) -> bool:
     """Tell whether a worker of a host has jobs in hand, locked ones among them."""
-    found = (
-        select(Job.id)
-        .where(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
-        .limit(1)
-    )
+    found = select(Job.id).where(_in_hand(host_id, worker)).limit(1)
     return connection.execute(found).one_or_none() is not None
+
+
+def _in_hand(host_id: uuid.UUID, worker: str) -> ColumnElement[bool]:
+    return and_(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
 
 
 def list_hosts(connection: Connection) -> list[RowMapping]:

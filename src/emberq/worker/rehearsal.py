@@ -24,12 +24,13 @@ if TYPE_CHECKING:
 
     from emberq.worker.warm import WarmWorker
 
-__all__ = ["rehearse"]
+__all__ = ["TURNS", "rehearse"]
 
 log = get_logger(__name__)
 
-#: The interpreter rewrites a function after some eight runs, and what that one calls a few runs later.
-_TURNS = 12
+#: Runs of a rehearsal: the interpreter rewrites a function after some eight, and what that one calls a few
+#: runs later.
+TURNS = 12
 #: Seconds after which Redis forgets a rehearsal whose process died in the middle of it.
 _KEPT_SECONDS = 60
 
@@ -47,7 +48,7 @@ def rehearse(worker: WarmWorker) -> None:
     worker.is_rehearsing = True
     queue = worker.queue_class(worker.name, connection=worker.connection, serializer=worker.serializer)
     try:
-        for _ in range(_TURNS):
+        for _ in range(TURNS):
             with job_scope():
                 _take_turn(worker, queue)
         _clean_up(worker, queue)
