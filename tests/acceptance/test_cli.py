@@ -102,6 +102,16 @@ def test_keys_are_made_listed_and_revoked(stack: Stack) -> None:
     stack.cli("keys", "revoke", row["prefix"])
 
 
+def test_a_tenants_key_opens_only_its_own_documents_and_no_settings(stack: Stack) -> None:
+    key = stack.cli("keys", "create", "theirs", "--tenant", "acme").stdout.strip()
+    stack.cli("collections", "create", "shelf-of-acme", key=key)
+    assert "shelf-of-acme" not in stack.cli("collections", "list").stdout
+    assert "forbidden" in stack.cli("config", "list", key=key, expect=1).stderr
+    row = as_json(stack, "keys", "list", "--tenant", "acme")[0]
+    assert (row["name"], row["scopes"]) == ("theirs", ["read", "write"])
+    stack.cli("keys", "revoke", row["prefix"], "--tenant", "acme")
+
+
 def test_status_models_and_doctor_report(stack: Stack) -> None:
     assert as_json(stack, "status")["ready"]["checks"]["database"] == "ok"
     assert "workers: 2 alive" in stack.cli("status").stdout

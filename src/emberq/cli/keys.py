@@ -12,14 +12,22 @@ __all__ = ["app"]
 
 app = typer.Typer(no_args_is_help=True, help="Make, list and revoke API keys.")
 
+Tenant = Annotated[
+    str | None, typer.Option(help="Whose documents the key opens; your key's if left out.", metavar="NAME")
+]
+
 
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
     scopes: Annotated[
         list[str] | None,
-        typer.Option("--scope", help="read, write or admin; may be repeated."),
+        typer.Option(
+            "--scope",
+            help="read, write or admin; may be repeated. [default: all; of a tenant, read and write]",
+        ),
     ] = None,
+    tenant: Tenant = None,
     json_output: AsJson = False,
 ) -> None:
     """Make a key and print it, this once. Without EMBERQ_API_KEY it is made directly in the database."""
@@ -28,11 +36,11 @@ def create(
     if get_environment().api_key is None:
         from emberq.cli import processes
 
-        key = processes.create_key(name=name, scopes=scopes or [])
+        key = processes.create_key(name=name, scopes=scopes, tenant=tenant)
     else:
         from emberq.cli.client import connect
 
-        body = {"name": name} | ({"scopes": scopes} if scopes else {})
+        body = {"name": name, "scopes": scopes, "tenant": tenant}
         with connect() as client:
             key = str(client.request("POST", "/keys", json=body).json()["key"])
     if json_output:
@@ -42,12 +50,12 @@ def create(
 
 
 @app.command("list")
-def list_keys(json_output: AsJson = False) -> None:
+def list_keys(tenant: Tenant = None, json_output: AsJson = False) -> None:
     """List the keys; never the keys themselves."""
     from emberq.cli.client import connect
 
     with connect() as client:
-        items = client.get("/keys")["items"]
+        items = client.get("/keys", tenant=tenant)["items"]
     if json_output:
         print_json(items)
         return
@@ -61,13 +69,14 @@ def list_keys(json_output: AsJson = False) -> None:
 @app.command()
 def revoke(
     prefix: Annotated[str, typer.Argument(help="The key's prefix, as `keys list` shows it, or its id.")],
+    tenant: Tenant = None,
     json_output: AsJson = False,
 ) -> None:
     """Revoke a key."""
     from emberq.cli.client import connect
 
     with connect() as client:
-        client.request("DELETE", f"/keys/{prefix}")
+        client.request("DELETE", f"/keys/{prefix}", params={"tenant": tenant} if tenant else None)
     if json_output:
         print_json({"revoked": prefix})
     else:

@@ -19,6 +19,7 @@ from emberq.store.keys import create_key as store_key
 from emberq.store.keys import ensure_first_key
 from emberq.store.migrate import migrate as run_migrations
 from emberq.store.services import Services, configure_services, get_services
+from emberq.store.tables import DEFAULT_TENANT
 from emberq.telemetry.logs import configure_logs
 
 __all__ = ["create_key", "migrate", "serve", "up", "worker"]
@@ -184,10 +185,10 @@ def migrate(*, json_output: bool = False) -> int:
     return 0
 
 
-def create_key(*, name: str, scopes: Sequence[str]) -> str:
+def create_key(*, name: str, scopes: Sequence[str] | None, tenant: str | None) -> str:
     """Make an API key directly in the database and return it."""
     with _connected(_environment()) as services, services.database.transaction() as connection:
-        return store_key(connection, name=name, scopes=scopes)
+        return store_key(connection, name=name, scopes=scopes, tenant=tenant or DEFAULT_TENANT)
 
 
 def _environment(**given: object) -> Environment:

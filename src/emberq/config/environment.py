@@ -22,7 +22,9 @@ def default_data_dir() -> Path:
 class Environment(BaseSettings):
     """Process settings; every field is read from `EMBERQ_` plus its name in upper case."""
 
-    model_config = SettingsConfigDict(env_prefix="EMBERQ_", env_file=".env", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix="EMBERQ_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
+    )
 
     data_dir: Path = Field(default_factory=default_data_dir, description="Where files and engines keep data.")
     redis_url: str | None = Field(None, description="Redis or Valkey to use; embedded Valkey if unset.")

@@ -16,6 +16,7 @@ __all__ = ["ALL_SCOPES", "authenticate", "create_key", "ensure_first_key", "list
 
 #: What keys may allow: reading, changing documents, and changing settings and keys.
 ALL_SCOPES = ("read", "write", "admin")
+_DOCUMENT_SCOPES = ("read", "write")
 
 _columns = (
     ApiKey.id,
@@ -29,13 +30,21 @@ _columns = (
 
 
 def create_key(
-    connection: Connection, *, name: str, tenant: str = DEFAULT_TENANT, scopes: Sequence[str] = ALL_SCOPES
+    connection: Connection, *, name: str, tenant: str = DEFAULT_TENANT, scopes: Sequence[str] | None = None
 ) -> str:
     """Make an API key and return it; it cannot be shown again.
+
+    Args:
+        connection: The transaction.
+        name: What the key is for.
+        tenant: Whose documents it opens.
+        scopes: What it allows. Left out or empty, all for the first tenant and `read` and `write` for others:
+            an administrator is one for all tenants, and nobody should become one by the way.
 
     Raises:
         Forbidden: If a scope is not one of `ALL_SCOPES`.
     """
+    scopes = scopes or (ALL_SCOPES if tenant == DEFAULT_TENANT else _DOCUMENT_SCOPES)
     unknown = set(scopes) - set(ALL_SCOPES)
     if unknown:
         raise Forbidden(

@@ -1,27 +1,38 @@
-"""`/keys`: API keys of the caller's tenant."""
+"""`/keys`: API keys; an administrator makes them for any tenant."""
 
 from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from emberq.api.auth import Admin, ServicesDep
 from emberq.errors import InvalidRequest
-from emberq.store.keys import ALL_SCOPES, create_key, list_keys, revoke_key
+from emberq.store.keys import create_key, list_keys, revoke_key
 
 __all__ = ["router"]
 
 router = APIRouter(prefix="/keys", tags=["keys"])
+
+Tenant = Annotated[
+    str | None, Query(min_length=1, max_length=200, description="Whose keys; the caller's if left out.")
+]
 
 
 class KeyIn(BaseModel):
     """A key to make."""
 
     name: str = Field(min_length=1, max_length=100)
-    scopes: list[str] = Field(default_factory=lambda: list(ALL_SCOPES))
+    scopes: list[str] | None = Field(
+        None,
+        description="read, write, admin. All if left out; read and write for a tenant that is not the first.",
+    )
+    tenant: str | None = Field(
+        None, min_length=1, max_length=200, description="Whose documents it opens; the caller's if left out."
+    )
 
 
 class KeyOut(BaseModel):
@@ -51,19 +62,20 @@ class KeysOut(BaseModel):
 def create(body: KeyIn, caller: Admin, services: ServicesDep) -> KeyOut:
     """Make a key."""
     with services.database.transaction() as connection:
-        return KeyOut(key=create_key(connection, name=body.name, tenant=caller.tenant, scopes=body.scopes))
+        tenant = body.tenant or caller.tenant
+        return KeyOut(key=create_key(connection, name=body.name, tenant=tenant, scopes=body.scopes))
 
 
 @router.get("")
-def list_all(caller: Admin, services: ServicesDep) -> KeysOut:
+def list_all(caller: Admin, services: ServicesDep, tenant: Tenant = None) -> KeysOut:
     """List the keys."""
     with services.database.transaction() as connection:
-        return KeysOut(items=[KeyInfo(**row) for row in list_keys(connection, caller.tenant)])
+        return KeysOut(items=[KeyInfo(**row) for row in list_keys(connection, tenant or caller.tenant)])
 
 
 @router.delete("/{prefix_or_id}", status_code=204)
-def revoke(prefix_or_id: str, caller: Admin, services: ServicesDep) -> None:
+def revoke(prefix_or_id: str, caller: Admin, services: ServicesDep, tenant: Tenant = None) -> None:
     """Revoke a key by its id or the prefix that listings show."""
     with services.database.transaction() as connection:
-        if not revoke_key(connection, caller.tenant, prefix_or_id):
+        if not revoke_key(connection, tenant or caller.tenant, prefix_or_id):
             raise InvalidRequest(f"There is no valid key {prefix_or_id!r}.")
