@@ -302,6 +302,17 @@ def test_a_sentinel_url_without_a_service_is_refused() -> None:
         get_redis_pool("worker", "redis+sentinel://127.0.0.1:26379/")
 
 
+def test_a_new_connection_does_not_read_the_metadata_of_redis_py_again(
+    server: ValkeyServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    get_redis_pool("worker", server.url)
+    monkeypatch.setattr(
+        "importlib.metadata.version", lambda name: pytest.fail(f"read the metadata of {name}")
+    )
+    client = Redis(connection_pool=get_redis_pool("worker", server.url))
+    assert client.client_info()["lib-name"] == "redis-py"
+
+
 def test_a_pool_is_bounded_and_says_so(server: ValkeyServer) -> None:
     client = get_redis_pool("client", server.url)
     worker_pool = get_redis_pool("worker", server.url)
