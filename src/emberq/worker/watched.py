@@ -103,10 +103,23 @@ class WatchedWorker(Worker):
             self._death = HorseDeath.of_status(status)
         return self._death
 
-    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
-        """Tell why the horse ended, to whoever wants to know, before RQ's own handler."""
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Watch over the job as RQ does, and tell of the horse's death also where RQ asks no further.
+
+        RQ takes a job that is gone from Redis, or over, for done. It may have been flushed, or run to its end
+        elsewhere from a second delivery, while this horse was in the middle of it.
+        """
+        super().monitor_work_horse(job, queue, execution)
+        self._tell_of_death(job)
+        self._death = None
+
+    def _tell_of_death(self, job: Job) -> None:
         if self._death is not None and self.on_horse_death is not None:
             self.on_horse_death(job, self._death)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Tell why the horse ended, to whoever wants to know, before RQ's own handler."""
+        self._tell_of_death(job)
         super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
 
     def handle_job_failure(
