@@ -18,8 +18,10 @@ from emberq.config.generation import GenerationVersions, generation_key
 from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.keeper import Keeper
+from emberq.dispatch.machine import machine_identity
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.dispatch.tickets import QUEUE_NAME
+from emberq.embedded.launch import process_identity
 from emberq.errors import EmberqError
 from emberq.store.leases import BEAT_SECONDS, HostConfig, beat, connection_name, release_host
 from emberq.store.services import Services, configure_services
@@ -75,6 +77,13 @@ def run_host(
     """
     host_id = uuid.uuid4()
     host_name = socket.gethostname()
+    described: dict[str, Any] = {
+        "name": host_name,
+        "pid": os.getpid(),
+        "machine": machine_identity(),
+        "process": process_identity(os.getpid()) or "",
+        "workers": slots,
+    }
     os.environ["EMBERQ_HOST_ID"] = str(host_id)
     services.database.application_name = connection_name(host_id)
 
@@ -140,7 +149,7 @@ def run_host(
             get_config_cache().unreadable,
         )
         with services.database.transaction() as connection:
-            beat(connection, host_id, name=host_name, pid=os.getpid(), workers=slots, config=config)
+            beat(connection, host_id, config=config, **described)
         metrics.config_applied(config.version)
         metrics.sample()
 

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.collect import Collector
-from emberq.dispatch.recover import reap, sweep
+from emberq.dispatch.machine import machine_identity
+from emberq.dispatch.recover import reap, sweep, take_over_neighbours
 from emberq.dispatch.retire import retire
 from emberq.errors import DatabaseUnavailable, EmberqError
 from emberq.store.leases import BEAT_SECONDS, LEASE_SECONDS
@@ -21,6 +22,8 @@ __all__ = ["Keeper"]
 
 log = get_logger(__name__)
 
+#: Seconds between two looks whether another host on this machine died.
+_NEIGHBOUR_SECONDS = 1.0
 #: Seconds between two looks for jobs that may start; uploads and ends of jobs admit at once anyway.
 _ADMIT_SECONDS = 1.0
 #: Seconds between two sweeps for vanished tickets.
@@ -45,6 +48,7 @@ class Keeper:
         """Keep the jobs of these services moving."""
         self._services = services
         self._duties: list[tuple[str, float, Callable[[], object]]] = [
+            ("neighbours", _NEIGHBOUR_SECONDS, self._take_over_neighbours),
             ("reap", BEAT_SECONDS, self._reap),
             ("admit", _ADMIT_SECONDS, self._admit),
             ("sweep", _SWEEP_SECONDS, self._sweep),
@@ -93,6 +97,9 @@ class Keeper:
 
     def _sweep(self) -> None:
         sweep(self._services, job_timeout_seconds=get_worker_config().settings.job_timeout)
+
+    def _take_over_neighbours(self) -> None:
+        take_over_neighbours(self._services, machine_identity())
 
     def _call_the_roll(self) -> None:
         self._reap_from = time.monotonic() + _ROLL_CALL_SECONDS

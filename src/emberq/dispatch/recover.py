@@ -12,17 +12,25 @@ from sqlalchemy import Connection, RowMapping
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.tickets import lost_tickets, ring
+from emberq.embedded.launch import process_identity
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.store.attempts import queued_jobs
 from emberq.store.failures import fail_attempt, release_attempt
-from emberq.store.leases import cut_off_silent_hosts, has_jobs, jobs_of_worker, orphaned_jobs
+from emberq.store.leases import (
+    cut_off_silent_hosts,
+    has_jobs,
+    hosts_of_machine,
+    jobs_in_hand,
+    orphaned_jobs,
+    release_host,
+)
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.retry import retry_db_operation
 from emberq.worker.watchdog import GIVEN_BACK, HorseDeath
 
-__all__ = ["DeadWorkers", "on_horse_death", "on_stopped", "reap", "sweep"]
+__all__ = ["DeadWorkers", "on_horse_death", "on_stopped", "reap", "sweep", "take_over_neighbours"]
 
 log = get_logger(__name__)
 
@@ -81,6 +89,45 @@ def reap(services: Services, *, retry_delay_seconds: float) -> int:
         )
 
 
+def take_over_neighbours(services: Services, machine: str) -> int:
+    """Take over the jobs of hosts that died on this machine, and return how many hosts there were.
+
+    Their leases need not be waited for: their main processes are seen to be gone, and their workers end
+    with them.
+
+    Args:
+        services: Database and Redis.
+        machine: Where this process runs; see `emberq.dispatch.machine`.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+        RedisUnavailable: If Redis does not answer; the sweep finds their tickets later.
+    """
+    if not machine:
+        return 0
+    with services.database.transaction() as connection:
+        hosts = hosts_of_machine(connection, machine)
+    dead = [host["id"] for host in hosts if process_identity(host["pid"]) != host["process"]]
+    settings = get_worker_config().settings
+    for host_id in dead:
+        with services.database.transaction() as connection:
+            _give_all_back(
+                connection,
+                jobs_in_hand(connection, host_id),
+                WorkerLost("The host that processed the file died."),
+                cause="host_lost",
+                retry_delay_seconds=settings.job_retry_delay,
+            )
+            # Kept while the server is still about what one of its processes asked last.
+            if not has_jobs(connection, host_id):
+                release_host(connection, host_id)
+                log.warning("host_died", host=str(host_id))
+    if dead:
+        admit_soon(services)
+        sweep(services, job_timeout_seconds=settings.job_timeout, after_seconds=0.0)
+    return len(dead)
+
+
 class DeadWorkers:
     """The workers of this host that died, until their jobs are taken over; their horses died with them.
 
@@ -112,7 +159,7 @@ class DeadWorkers:
             with self._services.database.transaction() as connection:
                 _give_all_back(
                     connection,
-                    jobs_of_worker(connection, self._host_id, name),
+                    jobs_in_hand(connection, self._host_id, name),
                     WorkerLost("The worker that processed the file died."),
                     cause="worker_lost",
                     retry_delay_seconds=settings.job_retry_delay,

@@ -25,7 +25,8 @@ __all__ = [
     "connection_name",
     "cut_off_silent_hosts",
     "has_jobs",
-    "jobs_of_worker",
+    "hosts_of_machine",
+    "jobs_in_hand",
     "list_hosts",
     "orphaned_jobs",
     "release_host",
@@ -73,9 +74,22 @@ def beat(
     name: str,
     pid: int,
     workers: int,
+    machine: str = "",
+    process: str = "",
     config: HostConfig | None = None,
 ) -> None:
-    """Renew the host's lease, and make its row the first time."""
+    """Renew the host's lease, and make its row the first time.
+
+    Args:
+        connection: The transaction.
+        host_id: The host.
+        name: Its name, for people.
+        pid: The process id of its main process.
+        workers: Its worker slots.
+        machine: What processes that see each other share, if it can be told.
+        process: The identity of its main process on that machine.
+        config: What it says about its configuration.
+    """
     now: Any = func.now()
     config = config or HostConfig()
     unreadable = [dataclasses.asdict(one) for one in config.unreadable]
@@ -83,6 +97,8 @@ def beat(
         "id": host_id,
         "name": name,
         "pid": pid,
+        "machine": machine,
+        "process": process,
         "workers": workers,
         "config_version": config.version,
         "applied_versions": list(config.applied_versions),
@@ -133,8 +149,8 @@ def orphaned_jobs(connection: Connection) -> list[RowMapping]:
     return list(rows.mappings())
 
 
-def jobs_of_worker(connection: Connection, host_id: uuid.UUID, worker: str) -> list[RowMapping]:
-    """Return `id, fence` of the jobs that one worker of a host has in hand, locked.
+def jobs_in_hand(connection: Connection, host_id: uuid.UUID, worker: str | None = None) -> list[RowMapping]:
+    """Return `id, fence` of the jobs that a host, or one worker of it, has in hand, locked.
 
     Left out are those that are locked already: the server may still be about what a dead process asked
     of it last.
@@ -145,14 +161,21 @@ def jobs_of_worker(connection: Connection, host_id: uuid.UUID, worker: str) -> l
     return list(rows.mappings())
 
 
-def has_jobs(connection: Connection, host_id: uuid.UUID, worker: str) -> bool:
-    """Tell whether a worker of a host has jobs in hand, locked ones among them."""
+def has_jobs(connection: Connection, host_id: uuid.UUID, worker: str | None = None) -> bool:
+    """Tell whether a host, or one worker of it, has jobs in hand, locked ones among them."""
     found = select(Job.id).where(_in_hand(host_id, worker)).limit(1)
     return connection.execute(found).one_or_none() is not None
 
 
-def _in_hand(host_id: uuid.UUID, worker: str) -> ColumnElement[bool]:
-    return and_(Job.state == JobState.PROCESSING, Job.host_id == host_id, Job.worker == worker)
+def _in_hand(host_id: uuid.UUID, worker: str | None) -> ColumnElement[bool]:
+    of_host = and_(Job.state == JobState.PROCESSING, Job.host_id == host_id)
+    return of_host if worker is None else and_(of_host, Job.worker == worker)
+
+
+def hosts_of_machine(connection: Connection, machine: str) -> list[RowMapping]:
+    """Return `id, pid, process` of the hosts on a machine."""
+    rows = connection.execute(select(Host.id, Host.pid, Host.process).where(Host.machine == machine))
+    return list(rows.mappings())
 
 
 def list_hosts(connection: Connection) -> list[RowMapping]:

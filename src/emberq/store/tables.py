@@ -281,6 +281,10 @@ class Host(Base):
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     name: Mapped[str]
     pid: Mapped[int]
+    #: What processes that see each other share, and the identity of the main one; empty where it cannot be
+    #: told. Whoever runs on the same machine sees a death and need not wait for the lease.
+    machine: Mapped[str] = mapped_column(server_default=text("''"))
+    process: Mapped[str] = mapped_column(server_default=text("''"))
     workers: Mapped[int]
     started_at: Mapped[datetime] = mapped_column(server_default=_now)
     beat_at: Mapped[datetime] = mapped_column(server_default=_now)

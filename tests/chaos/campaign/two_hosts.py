@@ -1,13 +1,15 @@
-"""Two hosts, one of which dies for good: the other finishes everything."""
+"""Two hosts, one of which is lost for good: the other finishes everything."""
 
 from __future__ import annotations
 
+import signal
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos.campaign.documents import read_lines, write_document
 from tests.chaos.campaign.end_state import wait_until_quiet
+from tests.chaos.campaign.programs import send
 from tests.chaos.campaign.system import COLLECTION, System, run_system
 from tests.chaos.campaign.witness import InHand, Witness
 
@@ -47,7 +49,11 @@ class Survival:
 
 
 def lose_a_host(directory: Path) -> Survival:
-    """Run two hosts, kill one while both are at work, and look at what the other makes of it."""
+    """Run two hosts, lose one while both are at work, and look at what the other makes of it.
+
+    It is stopped rather than killed: of a host elsewhere that lost its power nobody sees that its processes
+    are gone, so that only its lease tells.
+    """
     with run_system(directory, is_wired=False) as system, Witness(system) as witness:
         pause = {"scope": "collection", "name": COLLECTION}
         with system.client(seconds=30.0) as client:
@@ -68,13 +74,16 @@ def lose_a_host(directory: Path) -> Survival:
             time.sleep(0.005)
         dead.is_gone_for_good = True
         died_at = time.monotonic()
-        system.kill(dead.processes())
+        lost = dead.processes()
+        for pid in lost:
+            send(pid, signal.SIGSTOP)
         seconds = None
         while witness.not_taken_up(interrupted) and time.monotonic() < deadline:
             time.sleep(0.02)
         if not witness.not_taken_up(interrupted):
             seconds = time.monotonic() - died_at
         wait_until_quiet(witness, seconds=_DONE_SECONDS)
+        system.kill(lost)
         return Survival(
             documents=_DOCUMENTS,
             whole=sum(_is_whole(system, f"n{number}") for number in range(_DOCUMENTS)),

@@ -50,6 +50,8 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("pid", sa.BigInteger(), nullable=False),
+        sa.Column("machine", sa.Text(), server_default=sa.text("''"), nullable=False),
+        sa.Column("process", sa.Text(), server_default=sa.text("''"), nullable=False),
         sa.Column("workers", sa.BigInteger(), nullable=False),
         sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.Column("beat_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
