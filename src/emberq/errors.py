@@ -39,6 +39,7 @@
     │   └── SettingInvalid               setting_invalid
     └── InternalError                    internal_error
         ├── ResourceFailed               internal_error
+        ├── ServiceStopping *            internal_error
         └── StorageUnavailable *         internal_error
 
 A star marks the retryable ones. The codes are part of the interface and never change meaning.
@@ -81,6 +82,7 @@ __all__ = [
     "RedisUnavailable",
     "RequestError",
     "ResourceFailed",
+    "ServiceStopping",
     "SettingInvalid",
     "StorageUnavailable",
     "Unauthorized",
@@ -397,6 +399,16 @@ class ResourceFailed(InternalError):
     """A resource could not be loaded."""
 
     default_hint = "The cause is in the message; `EMBERQ_PRELOAD` names the modules that declare resources."
+
+
+class ServiceStopping(InternalError):
+    """This process stops, and answers no request that has to wait."""
+
+    status = 503
+    retryable = True
+    # Another process is there already, or the next one soon.
+    retry_pause = 0.1
+    default_hint = "Send the request again: what was stored goes on meanwhile."
 
 
 class StorageUnavailable(InternalError):

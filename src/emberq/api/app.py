@@ -6,7 +6,7 @@ import contextlib
 import socket
 import threading
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from importlib.metadata import version
 
 import uvicorn
@@ -14,8 +14,21 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import RedirectResponse
 
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from emberq.api.routes import collections, events, files, health, jobs, keys, pauses, settings, status
+from emberq.api.routes import (
+    collections,
+    docling,
+    events,
+    files,
+    health,
+    jobs,
+    keys,
+    pauses,
+    settings,
+    status,
+    tika,
+)
 from emberq.dispatch.configuration import ConfigurationFollower
+from emberq.dispatch.conversion import JobEnds
 from emberq.dispatch.keeper import Keeper
 from emberq.errors import InvalidRequest
 from emberq.store.services import get_services
@@ -27,12 +40,15 @@ __all__ = ["make_app", "open_listener", "serve"]
 _SHUTDOWN_SECONDS = 5
 
 
-def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> FastAPI:
+def make_app(
+    *, keep: bool = True, ready: Callable[[], None] = lambda: None, routers: Sequence[APIRouter] = ()
+) -> FastAPI:
     """Build the application on the services of this process.
 
     Args:
         keep: Whether this process also admits, sweeps and reaps jobs in the background.
         ready: Called once when requests are answered.
+        routers: Further routes, outside of `/api/v1`.
     """
 
     @contextlib.asynccontextmanager
@@ -67,7 +83,9 @@ def make_app(*, keep: bool = True, ready: Callable[[], None] = lambda: None) -> 
     for module in (collections, files, events, jobs, pauses, settings, keys, status):
         api.include_router(module.router)
     app.include_router(api)
-    app.include_router(health.router)
+    for router in (health.router, docling.router, tika.router, *routers):
+        app.include_router(router)
+    app.state.job_ends = JobEnds(get_services)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
@@ -110,9 +128,30 @@ def open_listener(host: str, port: int) -> socket.socket:
     return listener
 
 
-def serve(listener: socket.socket, *, ready: Callable[[], None] = lambda: None) -> None:
-    """Serve the API on a listening socket until SIGTERM or SIGINT; calls `ready` once it does."""
+def serve(
+    listener: socket.socket, *, ready: Callable[[], None] = lambda: None, routers: Sequence[APIRouter] = ()
+) -> None:
+    """Serve the API on a listening socket until SIGTERM or SIGINT.
+
+    Args:
+        listener: The socket.
+        ready: Called once when requests are answered.
+        routers: Further routes, outside of `/api/v1`.
+    """
+    app = make_app(ready=ready, routers=routers)
     config = uvicorn.Config(
-        make_app(ready=ready), log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+        app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
     )
-    uvicorn.Server(config).run(sockets=[listener])
+    _Server(config, app.state.job_ends).run(sockets=[listener])
+
+
+class _Server(uvicorn.Server):
+    """Answers requests that wait for a job before it lets go of them: nobody can say how long they would."""
+
+    def __init__(self, config: uvicorn.Config, ends: JobEnds) -> None:
+        super().__init__(config)
+        self._ends = ends
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._ends.leave()
+        await super().shutdown(sockets)

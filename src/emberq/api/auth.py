@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +17,7 @@ from emberq.store.keys import authenticate
 from emberq.store.secrets import hash_api_key
 from emberq.store.services import Services, get_services
 
-__all__ = ["Admin", "Caller", "Reader", "ServicesDep", "Writer"]
+__all__ = ["Admin", "Caller", "Reader", "ServicesDep", "Writer", "identify", "sent_key"]
 
 #: Seconds a key that was found good is not looked up again; a revoked key works no longer than this.
 _TRUST_SECONDS = 2.0
@@ -37,20 +39,52 @@ class Caller:
     tenant: str
     scopes: frozenset[str]
 
+    def require(self, scope: str, request: Request) -> None:
+        """Refuse a request that the key is not for.
+
+        Raises:
+            Forbidden: Says which scope it lacks.
+        """
+        if scope not in self.scopes and "admin" not in self.scopes:
+            raise Forbidden(
+                f"This key lacks the scope {scope!r} that {request.method} {request.url.path} needs."
+            )
+
 
 _known: dict[bytes, tuple[float, Caller]] = {}
 
 
-def _caller(credentials: HTTPAuthorizationCredentials | None) -> Caller:
-    if credentials is None or not credentials.credentials:
+def sent_key(request: Request) -> str | None:
+    """Return the key that a request carries in one of the ways that other programs can be told to send it.
+
+    `Authorization: Bearer KEY`; `X-Api-Key: KEY`; or the password of `Authorization: Basic`, which most
+    clients make of `http://any:KEY@host`.
+    """
+    scheme, _, value = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() == "bearer":
+        return value.strip()
+    if scheme.lower() == "basic":
+        with contextlib.suppress(ValueError):
+            return base64.b64decode(value, validate=True).decode().partition(":")[2]
+    return request.headers.get("x-api-key")
+
+
+def identify(key: str | None) -> Caller:
+    """Return who sent a key.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+        Unauthorized: If there is no such key.
+    """
+    if not key:
         raise Unauthorized
-    digest = hash_api_key(credentials.credentials)
+    digest = hash_api_key(key)
     now = time.monotonic()
     known = _known.get(digest)
     if known is not None and known[0] > now:
         return known[1]
     with get_services().database.transaction() as connection:
-        tenant, scopes = authenticate(connection, credentials.credentials)
+        tenant, scopes = authenticate(connection, key)
     if len(_known) >= _REMEMBERED:
         _known.clear()
     caller = Caller(tenant, scopes)
@@ -62,11 +96,8 @@ def _require(scope: str) -> Callable[..., Caller]:
     def dependency(
         request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
     ) -> Caller:
-        caller = _caller(credentials)
-        if scope not in caller.scopes and "admin" not in caller.scopes:
-            raise Forbidden(
-                f"This key lacks the scope {scope!r} that {request.method} {request.url.path} needs."
-            )
+        caller = identify(credentials.credentials if credentials is not None else None)
+        caller.require(scope, request)
         return caller
 
     return dependency

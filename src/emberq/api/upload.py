@@ -22,16 +22,19 @@ class Upload:
     """What a multipart request carried.
 
     Attributes:
-        fields: The form's text fields.
-        file_name: The name of the part `file`, nothing if there was none.
+        fields: The form's text fields; of one that is repeated, the last.
+        lists: All values of each text field.
+        file_name: The name of the file's part, nothing if there was none.
     """
 
-    def __init__(self, writer: BlobWriter, max_bytes: int) -> None:
-        """Collect into a blob writer, up to `max_bytes`."""
+    def __init__(self, writer: BlobWriter, max_bytes: int, part: str) -> None:
+        """Collect the part of that name into a blob writer, up to `max_bytes`."""
         self.fields: dict[str, str] = {}
+        self.lists: dict[str, list[str]] = {}
         self.file_name: str | None = None
         self._writer = writer
         self._max_bytes = max_bytes
+        self._part = part
         self._headers: dict[bytes, bytes] = {}
         self._header = (bytearray(), bytearray())
         self._field: str | None = None
@@ -66,7 +69,7 @@ class Upload:
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
         self._field = options.get(b"name", b"").decode("utf-8", "replace")
-        self._is_file = self._field == "file" and b"filename" in options
+        self._is_file = self._field == self._part and b"filename" in options
         if self._is_file:
             if self.file_name is not None:
                 raise InvalidRequest("A request uploads one file.", hint="Send one request for each file.")
@@ -87,35 +90,40 @@ class Upload:
 
     def _end(self) -> None:
         if not self._is_file and self._field:
-            self.fields[self._field] = self._value.decode("utf-8", "replace")
+            value = self._value.decode("utf-8", "replace")
+            self.fields[self._field] = value
+            self.lists.setdefault(self._field, []).append(value)
 
     def _finish(self) -> None:
         self.is_complete = True
 
 
-async def receive_upload(request: Request, writer: BlobWriter, *, max_bytes: int) -> Upload:
+async def receive_upload(
+    request: Request, writer: BlobWriter, *, max_bytes: int, part: str = "file"
+) -> Upload:
     """Read a multipart request into a blob writer, as fast as the disk takes it.
 
     Args:
-        request: A request with the part `file` and perhaps text fields.
+        request: A request with one file and perhaps text fields.
         writer: Where the file's bytes go; not committed here.
         max_bytes: Longest file.
+        part: The name of the file's part.
 
     Returns:
         The name and the fields; the bytes are in the writer.
 
     Raises:
         FileTooLarge: As soon as the file passes `max_bytes`.
-        InvalidRequest: If the body is not multipart, cut short, or has no part `file`.
+        InvalidRequest: If the body is not multipart, cut short, or has no such part.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
-        raise InvalidRequest("The body must be multipart/form-data with a part named file.")
+        raise InvalidRequest(f"The body must be multipart/form-data with a part named {part}.")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes + 10 * _MAX_FIELD_BYTES:
         raise FileTooLarge(f"The request is larger than {max_bytes} bytes (max_file_size).")
-    upload = Upload(writer, max_bytes)
+    upload = Upload(writer, max_bytes, part)
     parser: Any = MultipartParser(boundary, upload.callbacks())
     try:
         async for data in request.stream():
@@ -128,5 +136,5 @@ async def receive_upload(request: Request, writer: BlobWriter, *, max_bytes: int
     if not upload.is_complete:
         raise InvalidRequest("The upload was cut short.", hint="Send it again; nothing was kept.")
     if upload.file_name is None:
-        raise InvalidRequest("The form has no part named file.")
+        raise InvalidRequest(f"The form has no part named {part}.")
     return upload

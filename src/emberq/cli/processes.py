@@ -9,6 +9,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 
@@ -21,6 +22,9 @@ from emberq.store.migrate import migrate as run_migrations
 from emberq.store.services import Services, configure_services, get_services
 from emberq.store.tables import DEFAULT_TENANT
 from emberq.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
 
 __all__ = ["create_key", "migrate", "serve", "up", "worker"]
 
@@ -65,7 +69,7 @@ def _run_everything(
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         services.database.after_fork()
-        serve_api(listener, ready=lambda: send(channel, {"ready": ""}))
+        serve_api(listener, ready=lambda: send(channel, {"ready": ""}), routers=_routers())
 
     def announce() -> None:
         address, port = listener.getsockname()[:2]
@@ -83,6 +87,13 @@ def _run_everything(
         tick=lambda: _ensure_engines(engines),
         ready=announce,
     )
+
+
+def _routers() -> list[APIRouter]:
+    """Return what the API serves besides emberq's own routes."""
+    from emberq.openwebui import loader
+
+    return [loader.router]
 
 
 def _ensure_engines(engines: Engines) -> None:
@@ -107,7 +118,7 @@ def serve(*, host: str | None, port: int | None) -> int:
         console.print(f"The emberq API is at http://{address}:{bound}")
         if first_key is not None:
             console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
-        serve_api(listener)
+        serve_api(listener, routers=_routers())
     return 0
 
 

@@ -59,6 +59,11 @@ class Environment(BaseSettings):
     url: str = Field("http://127.0.0.1:8040", description="Where the command line finds the API.")
     api_key: SecretStr | None = Field(None, description="Key the command line sends.")
     preload: str | None = Field(None, description="Modules with resources that workers load before forking.")
+    openwebui_jwt_secret: SecretStr | None = Field(
+        None,
+        description="Secret that Open WebUI signs who its users are with"
+        " (its FORWARD_USER_INFO_HEADER_JWT_SECRET); a wrong signature is then refused.",
+    )
     db_pool_size: int = Field(4, ge=1, le=64, description="Connections kept open by one process.")
 
     @field_validator("database_url", mode="before")

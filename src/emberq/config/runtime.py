@@ -95,6 +95,14 @@ class RuntimeSettings(BaseModel):
         ge=0,
         le=100 * 365 * 86400,
     )
+    extraction_ttl: float = _setting(
+        86400.0,
+        "Seconds that what was read for `/process` and the like is kept after it was last asked for.",
+        applies=Applies.NOW,
+        host_wide=True,
+        ge=60,
+        le=365 * 86400,
+    )
     stall_timeout: float = _setting(
         300.0,
         "Seconds without progress before a job is ended.",

@@ -12,7 +12,7 @@ from emberq.dispatch.admit import admit
 from emberq.dispatch.collect import Collector
 from emberq.dispatch.machine import machine_identity
 from emberq.dispatch.recover import reap, sweep, take_over_neighbours
-from emberq.dispatch.retire import retire
+from emberq.dispatch.retire import retire, retire_extractions
 from emberq.errors import DatabaseUnavailable, EmberqError
 from emberq.store.leases import BEAT_SECONDS, LEASE_SECONDS
 from emberq.store.services import Services
@@ -110,4 +110,6 @@ class Keeper:
         reap(self._services, retry_delay_seconds=get_worker_config().settings.job_retry_delay)
 
     def _retire(self) -> None:
-        retire(self._services, retention_seconds=get_worker_config().settings.job_retention)
+        settings = get_worker_config().settings
+        retire(self._services, retention_seconds=settings.job_retention)
+        retire_extractions(self._services, ttl_seconds=settings.extraction_ttl)

@@ -1,14 +1,15 @@
-"""Retiring: what ended longer ago than the setting job_retention is deleted, a little at a time."""
+"""Retiring: what ended longer ago than job_retention or extraction_ttl is deleted, a little at a time."""
 
 from __future__ import annotations
 
 import time
 
+from emberq.store.extractions import purge_extractions
 from emberq.store.retention import purge
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["retire"]
+__all__ = ["retire", "retire_extractions"]
 
 log = get_logger(__name__)
 
@@ -35,3 +36,24 @@ def retire(services: Services, *, retention_seconds: float) -> int:
     if jobs or files or keys:
         log.info("records_retired", jobs=jobs, files=files, idempotency_keys=keys)
     return jobs + files + keys
+
+
+def retire_extractions(services: Services, *, ttl_seconds: float) -> int:
+    """Delete the extractions that nobody asked for any more and return how many.
+
+    Their bytes are collected later, like those of any deleted file.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer; the batches before are gone.
+    """
+    deadline = time.monotonic() + _TURN_SECONDS
+    files = 0
+    while True:
+        with services.database.transaction() as connection:
+            gone = purge_extractions(connection, older_than_seconds=ttl_seconds)
+        files += gone
+        if not gone or time.monotonic() > deadline:
+            break
+    if files:
+        log.info("extractions_retired", files=files)
+    return files

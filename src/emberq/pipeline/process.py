@@ -1,4 +1,4 @@
-"""The job: a ticket comes in, a file's searchable chunks go out, in one commit."""
+"""The job: a ticket comes in; a file's searchable chunks, or its pages, go out, in one commit."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import os
 import time
 import traceback
 import uuid
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import structlog
@@ -25,14 +27,17 @@ from emberq.errors import (
 )
 from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.embed import Embedder
+from emberq.pipeline.pages import to_markdown
 from emberq.pipeline.patience import is_blameless, patiently, until_written
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
 from emberq.store.attempts import Attempt, LeaseLost, claim_job, is_completed, record_progress
 from emberq.store.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.extractions import PageRange
 from emberq.store.failures import fail_attempt
 from emberq.store.services import Services, get_services
+from emberq.store.tables import CollectionKind
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.progress import progress, progress_to
@@ -159,6 +164,11 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
         memory_bytes=_EXTRACTION_MEMORY_BYTES,
         progress=progress,
     )
+    if attempt.kind == CollectionKind.EXTRACTION:
+        progress(0, 1, stage="storing")
+        markdown, pages = to_markdown(document)
+        _commit(services, attempt, replace(document, text=markdown, segments=()), [], stages, pages=pages)
+        return
     progress(0, 1, stage="splitting")
     embedder = get_embedder(attempt.embedding_model)
     chunks = split(
@@ -213,7 +223,13 @@ def _is_completed(services: Services, attempt: Attempt) -> bool:
 
 @patiently()  # a second commit finds the lease over and adds nothing
 def _commit(
-    services: Services, attempt: Attempt, document: Document, values: list[ChunkValues], stages: _Stages
+    services: Services,
+    attempt: Attempt,
+    document: Document,
+    values: list[ChunkValues],
+    stages: _Stages,
+    *,
+    pages: Sequence[PageRange] | None = None,
 ) -> None:
     with services.database.transaction() as connection:
         commit_file(
@@ -224,6 +240,7 @@ def _commit(
             page_count=document.page_count,
             chunks=values,
             timings=stages.measure(),
+            pages=pages,
         )
 
 

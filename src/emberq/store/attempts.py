@@ -11,7 +11,15 @@ from sqlalchemy import Connection, func, select
 from emberq.errors import Cancelled, EmberqError
 from emberq.store.moves import in_state, move
 from emberq.store.states import CLAIM, PROGRESS, RING_AGAIN, JobState
-from emberq.store.tables import Collection, FileRow, FileVersion, Job, SettingChange, fence_sequence
+from emberq.store.tables import (
+    Collection,
+    CollectionKind,
+    FileRow,
+    FileVersion,
+    Job,
+    SettingChange,
+    fence_sequence,
+)
 
 __all__ = [
     "Attempt",
@@ -46,6 +54,7 @@ class Attempt:
         fence: The fencing token of this claim.
         config_version: The configuration the attempt is pinned to.
         traceparent: W3C trace context of the upload, if it had one.
+        kind: What becomes of the collection's files, a `CollectionKind`.
     """
 
     job_id: uuid.UUID
@@ -62,6 +71,7 @@ class Attempt:
     fence: int
     config_version: int
     traceparent: str | None = None
+    kind: str = CollectionKind.DOCUMENTS.value
 
 
 def queued_jobs(
@@ -128,6 +138,7 @@ def claim_job(
                 Job.fence,
                 Job.config_version,
                 Job.traceparent,
+                Collection.kind,
             )
         )
         .mappings()

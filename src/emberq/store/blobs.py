@@ -54,6 +54,7 @@ class BlobWriter:
         with suppress(OSError):
             fcntl.flock(self._file, fcntl.LOCK_SH)
         self._hash = hashlib.sha256()
+        self._is_published = False
         #: Bytes received so far.
         self.size = 0
 
@@ -85,13 +86,22 @@ class BlobWriter:
     def publish(self) -> None:
         """Put the sealed bytes in their place, over equal ones if there are any: they are there for certain.
 
+        A transaction that failed after it may be tried again: the bytes are then kept as if they were new.
+
         Raises:
+            BlobMissing: If it is tried again after so long that they have been collected.
             StorageUnavailable: If the disk is full, or the store is gone.
         """
         target = self._store.path_of(self._hash.hexdigest())
+        if self._is_published:
+            path = self._store.existing(self._hash.hexdigest())
+            with reached_storage():
+                os.utime(path)
+            return
         with reached_storage():
             target.parent.mkdir(parents=True, exist_ok=True)
             self._draft.replace(target)
+            self._is_published = True
             for directory in (target.parent, target.parent.parent):
                 _sync_directory(directory)
 

@@ -1,4 +1,7 @@
-"""Collections: named sets of files that are searched together."""
+"""Collections: named sets of files that are searched together.
+
+The collection of a tenant's extractions is none of them: see `emberq.store.extractions`.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +12,11 @@ from sqlalchemy import Connection, RowMapping, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.errors import CollectionNotFound, InvalidRequest
-from emberq.store.tables import Collection, FileRow
+from emberq.store.tables import Collection, CollectionKind, FileRow
 
 __all__ = ["create_collection", "delete_collection", "get_collection", "list_collections"]
+
+_is_searched = Collection.kind == CollectionKind.DOCUMENTS
 
 
 def create_collection(
@@ -59,7 +64,9 @@ def get_collection(connection: Connection, tenant: str, name: str) -> RowMapping
     """
     found = (
         connection.execute(
-            select(*Collection.__table__.c).where(Collection.tenant == tenant, Collection.name == name)
+            select(*Collection.__table__.c).where(
+                Collection.tenant == tenant, Collection.name == name, _is_searched
+            )
         )
         .mappings()
         .one_or_none()
@@ -79,7 +86,7 @@ def list_collections(connection: Connection, tenant: str) -> list[RowMapping]:
     )
     rows = connection.execute(
         select(*Collection.__table__.c, files.label("files"))
-        .where(Collection.tenant == tenant)
+        .where(Collection.tenant == tenant, _is_searched)
         .order_by(Collection.name)
     )
     return list(rows.mappings())

@@ -8,12 +8,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import Connection, delete, func, select, update
+from sqlalchemy import Connection, delete, func, null, select, update
 from sqlalchemy.dialects.postgresql import distinct_on
 
 from emberq.errors import Cancelled
 from emberq.store.attempts import Attempt, LeaseLost
 from emberq.store.breaker import close_breaker
+from emberq.store.extractions import PageRange
 from emberq.store.moves import in_state, move
 from emberq.store.states import COMMIT
 from emberq.store.tables import ChunkRow, Collection, FileRow, FileVersion, Job
@@ -55,11 +56,22 @@ def commit_file(
     page_count: int | None,
     chunks: Iterable[ChunkValues],
     timings: dict[str, float],
+    pages: Sequence[PageRange] | None = None,
 ) -> None:
     """Make the attempt's result visible and its job completed, in the caller's transaction.
 
     Readers see the old version until this transaction commits and the new one afterwards, never a
     mixture.
+
+    Args:
+        connection: The transaction.
+        attempt: Whose result it is.
+        text: The text of the file, as Markdown if it is an extraction.
+        media_type: What the bytes are.
+        page_count: Number of pages, if the format has such.
+        chunks: What is searched; an extraction has none.
+        timings: Seconds each stage took.
+        pages: The pages or sections of an extraction.
 
     Raises:
         LeaseLost: If the job is no longer this attempt's, or is gone with its collection.
@@ -89,9 +101,11 @@ def commit_file(
         raise Cancelled
     if file.newest_version > attempt.version:
         raise Cancelled("A newer version of the file was uploaded.")
-    _replace_chunks(connection, attempt, text=text, media_type=media_type, page_count=page_count)
-    _copy_chunks(connection, attempt, chunks)
-    close_breaker(connection, attempt.tenant)
+    _replace_chunks(connection, attempt, text=text, pages=pages, media_type=media_type, page_count=page_count)
+    if pages is None:
+        _copy_chunks(connection, attempt, chunks)
+        # An extraction asked nothing of the provider, so it does not know whether that is well.
+        close_breaker(connection, attempt.tenant)
     connection.execute(
         move(COMMIT, fence=attempt.fence)
         .where(Job.id == attempt.job_id)
@@ -106,19 +120,30 @@ def commit_file(
 
 
 def _replace_chunks(
-    connection: Connection, attempt: Attempt, *, text: str, media_type: str, page_count: int | None
+    connection: Connection,
+    attempt: Attempt,
+    *,
+    text: str,
+    pages: Sequence[PageRange] | None,
+    media_type: str,
+    page_count: int | None,
 ) -> None:
     """Take the old version out, and put in what the new one has besides its chunks."""
     connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
     connection.execute(
         update(FileVersion)
         .where(FileVersion.file_id == attempt.file_id, FileVersion.version == attempt.version)
-        .values(text=text, media_type=media_type, page_count=page_count)
+        .values(
+            text=text,
+            pages=null() if pages is None else [page._asdict() for page in pages],
+            media_type=media_type,
+            page_count=page_count,
+        )
     )
     connection.execute(
         update(FileVersion)
         .where(FileVersion.file_id == attempt.file_id, FileVersion.version < attempt.version)
-        .values(text=None)
+        .values(text=None, pages=null())
     )
     connection.execute(
         update(FileRow).where(FileRow.id == attempt.file_id).values(visible_version=attempt.version)

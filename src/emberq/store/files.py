@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select, tuple_, update
+from sqlalchemy import Connection, RowMapping, delete, func, insert, null, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 from sqlalchemy.orm import aliased
 
@@ -334,5 +334,7 @@ def delete_file(connection: Connection, tenant: str, file_id: uuid.UUID) -> None
     if not gone:
         raise FileNotFound(f"There is no file {file_id}.")
     connection.execute(delete(ChunkRow).where(ChunkRow.file_id == file_id))
-    connection.execute(update(FileVersion).where(FileVersion.file_id == file_id).values(text=None))
+    connection.execute(
+        update(FileVersion).where(FileVersion.file_id == file_id).values(text=None, pages=null())
+    )
     cancel_waiting_jobs(connection, file_id, reason="The file was deleted.")

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, func, select, text
 from emberq.store.jobs import count_jobs
 from emberq.store.moves import in_state
 from emberq.store.states import ENDED_STATES
-from emberq.store.tables import ChunkRow, Collection, FileRow, Job, JobState, PastOutcome
+from emberq.store.tables import ChunkRow, Collection, CollectionKind, FileRow, Job, JobState, PastOutcome
 
 __all__ = ["QueueStats", "Stats", "count_outcomes", "read_queue", "read_stats"]
 
@@ -23,8 +23,8 @@ class Stats:
 
     Attributes:
         jobs: Jobs by state.
-        collections: Number of collections.
-        files: Number of files that are not deleted.
+        collections: Number of collections, without those of extractions.
+        files: Number of files in them that are not deleted.
         chunks: Number of searchable chunks.
         queue_oldest_seconds: Age of the job that has waited longest, 0 if none waits.
         backlog_seconds: Time until all that waits has run, on the workers that live; on one if none does.
@@ -50,8 +50,8 @@ def read_stats(connection: Connection, tenant: str | None = None) -> Stats:
     queue = read_queue(connection, tenant)
     return Stats(
         jobs=count_jobs(connection, tenant),
-        collections=count(Collection),
-        files=count(FileRow, FileRow.deleted_at.is_(None)),
+        collections=count(Collection, Collection.kind == CollectionKind.DOCUMENTS),
+        files=count(FileRow, FileRow.deleted_at.is_(None), FileRow.used_at.is_(None)),
         chunks=count(ChunkRow),
         queue_oldest_seconds=queue.oldest_seconds,
         backlog_seconds=queue.backlog_seconds,

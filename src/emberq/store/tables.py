@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from datetime import datetime
+from enum import StrEnum
 from typing import Any
 
 from pgvector.sqlalchemy import HALFVEC
@@ -34,6 +35,7 @@ __all__ = [
     "Breaker",
     "ChunkRow",
     "Collection",
+    "CollectionKind",
     "FileRow",
     "FileVersion",
     "Host",
@@ -91,15 +93,32 @@ class ApiKey(Base):
     revoked_at: Mapped[datetime | None]
 
 
+class CollectionKind(StrEnum):
+    """What becomes of a collection's files.
+
+    `documents` are split, embedded and searched. `extraction`: they are read, and what was read is kept
+    for a while for whoever asked for it; each tenant has at most one such, which no listing shows.
+    """
+
+    DOCUMENTS = "documents"
+    EXTRACTION = "extraction"
+
+
 class Collection(Base):
     """A named set of files that are searched together, embedded by one model."""
 
     __tablename__ = "collections"
-    __table_args__ = (UniqueConstraint("tenant", "name"),)
+    __table_args__ = (
+        UniqueConstraint("tenant", "name"),
+        CheckConstraint("kind IN ('documents','extraction')", name="collections_kind"),
+    )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
     tenant: Mapped[str]
     name: Mapped[str]
+    #: A `CollectionKind`.
+    kind: Mapped[str] = mapped_column(server_default=text("'documents'"))
+    #: Empty for an extraction collection, which needs none.
     embedding_model: Mapped[str]
     #: The index generation searches read; a reindex under another model fills the next one.
     generation: Mapped[int] = mapped_column(server_default=text("1"))
@@ -121,6 +140,7 @@ class FileRow(Base):
         ),
         Index("files_listing", "collection_id", "created_at", "id"),
         Index("files_deleted", "deleted_at", postgresql_where=text("deleted_at IS NOT NULL")),
+        Index("files_used", "used_at", postgresql_where=text("used_at IS NOT NULL")),
     )
 
     id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
@@ -133,6 +153,8 @@ class FileRow(Base):
     visible_version: Mapped[int | None]
     newest_version: Mapped[int] = mapped_column(server_default=text("1"))
     created_at: Mapped[datetime] = mapped_column(server_default=_now)
+    #: When an extraction was last asked for; it is kept for `extraction_ttl` after that.
+    used_at: Mapped[datetime | None]
     #: A tombstone: the row stays so that a late commit cannot bring the file back.
     deleted_at: Mapped[datetime | None]
 
@@ -150,6 +172,8 @@ class FileVersion(Base):
     blob: Mapped[str]
     media_type: Mapped[str | None]
     text: Mapped[str | None]
+    #: The pages or sections of an extraction, `{start, end, page, heading}`; see `emberq.store.extractions`.
+    pages: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)
     page_count: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(server_default=_now)
 

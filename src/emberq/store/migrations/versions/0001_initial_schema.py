@@ -33,6 +33,7 @@ def upgrade() -> None:
         sa.Column("id", sa.Uuid(), nullable=False),
         sa.Column("tenant", sa.Text(), nullable=False),
         sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("kind", sa.Text(), server_default=sa.text("'documents'"), nullable=False),
         sa.Column("embedding_model", sa.Text(), nullable=False),
         sa.Column("generation", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column(
@@ -42,6 +43,7 @@ def upgrade() -> None:
             nullable=False,
         ),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.CheckConstraint("kind IN ('documents','extraction')", name="collections_kind"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("tenant", "name"),
     )
@@ -114,6 +116,7 @@ def upgrade() -> None:
         sa.Column("visible_version", sa.BigInteger(), nullable=True),
         sa.Column("newest_version", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("deleted_at", sa.DateTime(timezone=True), nullable=True),
         sa.ForeignKeyConstraint(["collection_id"], ["collections.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
@@ -132,6 +135,13 @@ def upgrade() -> None:
         ["deleted_at"],
         unique=False,
         postgresql_where=sa.text("deleted_at IS NOT NULL"),
+    )
+    op.create_index(
+        "files_used",
+        "files",
+        ["used_at"],
+        unique=False,
+        postgresql_where=sa.text("used_at IS NOT NULL"),
     )
     op.create_table(
         "chunks",
@@ -172,6 +182,7 @@ def upgrade() -> None:
         sa.Column("blob", sa.Text(), nullable=False),
         sa.Column("media_type", sa.Text(), nullable=True),
         sa.Column("text", sa.Text(), nullable=True),
+        sa.Column("pages", postgresql.JSONB(astext_type=sa.Text()), nullable=True),
         sa.Column("page_count", sa.BigInteger(), nullable=True),
         sa.Column("created_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
         sa.ForeignKeyConstraint(["file_id"], ["files.id"], ondelete="CASCADE"),

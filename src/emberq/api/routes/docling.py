@@ -1,0 +1,182 @@
+"""`POST /v1/convert/file`: emberq in the place of a docling-serve, for programs that know that one."""
+
+from __future__ import annotations
+
+import time
+from pathlib import PurePath
+from typing import Annotated, Any, Final
+
+import anyio.to_thread
+from fastapi import APIRouter, Request, Response, Security
+from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
+from pydantic import BaseModel
+
+from emberq.api.conversions import accept, clean_name, convert
+from emberq.api.sentences import sentence
+from emberq.api.upload import receive_upload
+from emberq.errors import FileError, InvalidRequest, ProcessingError
+from emberq.store.extractions import Extraction
+from emberq.store.services import get_services
+
+__all__ = ["router"]
+
+router = APIRouter(tags=["docling"])
+
+
+#: Formats that are made; of others that were asked for the answer tells that they are not.
+_MADE: Final = frozenset({"md", "json", "text"})
+_MODULE: Final = "emberq"
+_NOWHERE: Final = {"l": 0.0, "t": 0.0, "r": 0.0, "b": 0.0, "coord_origin": "BOTTOMLEFT"}
+_FORM: Final = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["files"],
+                    "properties": {
+                        "files": {"type": "string", "format": "binary", "description": "One file."},
+                        "to_formats": {
+                            "type": "array",
+                            "items": {"type": "string"},
+                            "description": "md (the default), json, text.",
+                        },
+                        "md_page_break_placeholder": {
+                            "type": "string",
+                            "description": "Put between two pages of the Markdown.",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
+
+
+class ErrorItem(BaseModel):
+    """What went wrong."""
+
+    component_type: str
+    module_name: str
+    error_message: str
+
+
+class DocumentOut(BaseModel):
+    """What was read."""
+
+    filename: str
+    md_content: str | None = None
+    json_content: dict[str, Any] | None = None
+    text_content: str | None = None
+    html_content: str | None = None
+    doctags_content: str | None = None
+
+
+class ConversionOut(BaseModel):
+    """The answer; `status` is success, partial_success or failure."""
+
+    document: DocumentOut
+    status: str
+    errors: list[ErrorItem]
+    processing_time: float
+    timings: dict[str, Any]
+
+
+@router.post("/v1/convert/file", response_model=ConversionOut, openapi_extra=_FORM)
+async def convert_file(
+    request: Request,
+    _key: Annotated[str | None, Security(APIKeyHeader(name="X-Api-Key", auto_error=False))],
+    _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
+) -> Response:
+    """Read one file; a file that cannot be read is told of in `status` and `errors`."""
+    started = time.perf_counter()
+    caller, settings = await accept(request)
+    with get_services().blobs.writer() as writer:
+        form = await receive_upload(request, writer, max_bytes=settings.max_file_size, part="files")
+        name = clean_name(form.file_name or "") or "document"
+        wanted = form.lists.get("to_formats") or ["md"]
+        formats = {part.strip().lower() for value in wanted for part in value.split(",")} - {""}
+        if not formats & _MADE:
+            raise InvalidRequest(
+                "None of the formats in to_formats can be made.", hint="Ask for md, json or text."
+            )
+        answer = ConversionOut(
+            document=DocumentOut(filename=name),
+            status="success",
+            errors=[_error(f"The format {one} is not made.") for one in sorted(formats - _MADE)],
+            processing_time=0.0,
+            timings={},
+        )
+        try:
+            extraction = await convert(request, writer, tenant=caller.tenant, name=name)
+        except (FileError, ProcessingError) as exc:
+            answer.status = "failure"
+            answer.errors = [_error(sentence(exc, name))]
+            extraction = None
+
+    def write() -> bytes:
+        if extraction is not None:
+            answer.status = "partial_success" if answer.errors else "success"
+            _fill(answer.document, extraction, formats, form.fields.get("md_page_break_placeholder", ""))
+        answer.processing_time = round(time.perf_counter() - started, 3)
+        return answer.model_dump_json().encode()
+
+    return Response(await anyio.to_thread.run_sync(write), media_type="application/json")
+
+
+def _error(message: str) -> ErrorItem:
+    return ErrorItem(component_type="document_backend", module_name=_MODULE, error_message=message)
+
+
+def _fill(document: DocumentOut, extraction: Extraction, formats: set[str], page_break: str) -> None:
+    if "md" in formats:
+        # Sections are no pages: nothing stands between them.
+        gap = f"\n\n{page_break}\n\n" if page_break and extraction.page_count is not None else "\n\n"
+        document.md_content = gap.join(page.text for page in extraction.pages())
+    if "text" in formats:
+        document.text_content = extraction.text
+    if "json" in formats:
+        document.json_content = _docling_document(document.filename, extraction)
+
+
+def _docling_document(name: str, extraction: Extraction) -> dict[str, Any]:
+    """Return the least of a `DoclingDocument`: a text for each page, with the number of the page."""
+    pages = list(extraction.pages())
+    texts = [
+        {
+            "self_ref": f"#/texts/{number}",
+            "parent": {"$ref": "#/body"},
+            "children": [],
+            "content_layer": "body",
+            "label": "text",
+            "prov": [] if page is None else [{"page_no": page, "bbox": _NOWHERE, "charspan": [0, len(text)]}],
+            "orig": text,
+            "text": text,
+        }
+        for number, (text, page, _heading) in enumerate(pages)
+    ]
+    body = {"self_ref": "#/body", "content_layer": "body", "name": "_root_", "label": "unspecified"}
+    return {
+        "schema_name": "DoclingDocument",
+        "version": "1.0.0",
+        "name": PurePath(name).stem,
+        "origin": {
+            "mimetype": extraction.media_type,
+            "binary_hash": int(extraction.sha256[:16], 16),
+            "filename": name,
+        },
+        "furniture": {**body, "self_ref": "#/furniture", "content_layer": "furniture", "children": []},
+        "body": {**body, "children": [{"$ref": text["self_ref"]} for text in texts]},
+        "groups": [],
+        "texts": texts,
+        "pictures": [],
+        "tables": [],
+        "key_value_items": [],
+        "form_items": [],
+        "pages": {
+            str(page.page): {"size": {"width": 0.0, "height": 0.0}, "page_no": page.page}
+            for page in pages
+            if page.page is not None
+        },
+    }
