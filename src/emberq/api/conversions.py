@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final
 
@@ -24,8 +25,6 @@ __all__ = ["accept", "clean_name", "convert", "receive_body"]
 
 log = get_logger(__name__)
 
-#: Seconds between two looks whether the client is still there.
-_LOOK_SECONDS: Final = 2.0
 #: Bytes of a body read on, and thrown away, before its sender is refused. Many clients listen only after
 #: they have sent all of it, and would report a broken connection in place of the reason.
 _REFUSED_BYTES: Final = 64 * 1024 * 1024
@@ -110,19 +109,31 @@ async def convert(
             traceparent=request.headers.get("traceparent", "")[:100] or None,
         )
     )
-    ended = asyncio.ensure_future(ends.wait(job_id))
-    try:
-        while not (await asyncio.wait({ended}, timeout=_LOOK_SECONDS))[0]:
-            if await request.is_disconnected():
-                log.info("client_left", job=str(job_id))
-                raise InvalidRequest("The client left; the job goes on.")
-        ended.result()
-    finally:
-        ended.cancel()
+    if not await _stays_until(request, ends.wait(job_id)):
+        log.info("client_left", job=str(job_id))
+        raise InvalidRequest("The client left; the job goes on.")
     end = await ends.persist(partial(result, services, tenant, job_id))
     if end.extraction is None:
         raise job_error(end.error or {})
     return end.extraction
+
+
+async def _stays_until(request: Request, end: Coroutine[Any, Any, None]) -> bool:
+    """Wait for an end and tell whether the client did so too; raises what the wait does."""
+    ended = asyncio.ensure_future(end)
+    # Its body has been read, so all that can still come is that it leaves. `is_disconnected` looks too
+    # briefly to hear of it behind a middleware.
+    left = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not ended.done():
+            return False
+        ended.result()
+        return True
+    finally:
+        for one in (ended, left):
+            one.cancel()
+        await asyncio.gather(ended, left, return_exceptions=True)
 
 
 def clean_name(name: str) -> str:
