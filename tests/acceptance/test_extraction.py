@@ -297,7 +297,7 @@ def test_a_signed_user_is_believed_and_a_forged_one_refused(own_stack: Callable[
         assert kept == {"id": "u-2", "name": "A", "email": "a@b", "role": "admin"}
         forged = process(client, "forged.txt", b"Forged.", **{"X-OpenWebUI-User-Jwt": signed("guessed")})
         assert forged.status_code == 401
-        assert forged.text.startswith("forged.txt was not read")
+        assert forged.text.startswith("forged.txt was not read: who the user is was not signed")
         assert jobs(client, "forged.txt") == []
         # Without a signature nobody is believed to be anybody.
         assert process(client, "plain.txt", b"Plain.", **{"X-OpenWebUI-User-Id": "x"}).status_code == 200

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
-from emberq.errors import EmberqError, InternalError, ServiceStopping
+from emberq.errors import EmberqError, InternalError, ServiceStopping, Unauthorized
 
 __all__ = ["sentence"]
 
@@ -44,6 +45,8 @@ _INTERNAL: Final = (
     " and tell the administrator."
 )
 _STOPPING: Final = "{name} is not read yet, the document service is restarting: upload it again in a moment."
+#: An id that some programs put before the names of uploaded files.
+_ID: Final = re.compile(r"(?i)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}_(?=.)")
 #: Longest name shown in full.
 _NAME_CHARS: Final = 100
 
@@ -55,7 +58,7 @@ def sentence(error: EmberqError, name: str | None = None) -> str:
         error: Why it was not read.
         name: What its owner calls it.
     """
-    shown = " ".join((name or "The file").split())
+    shown = _ID.sub("", " ".join((name or "The file").split()))
     if len(shown) > _NAME_CHARS:
         shown = shown[:_NAME_CHARS] + "…"
     if isinstance(error, ServiceStopping):
@@ -63,6 +66,9 @@ def sentence(error: EmberqError, name: str | None = None) -> str:
     if error.code == InternalError.code:
         return _INTERNAL.format(name=shown)
     known = _SENTENCES.get(error.code)
+    if isinstance(error, Unauthorized) and error.message != Unauthorized().message:
+        # It is not the key.
+        known = None
     if known is not None:
         return known.format(name=shown, message=_within(error.message.rstrip(".")))
     # What the file turned out to be only the error knows.
