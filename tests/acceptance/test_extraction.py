@@ -165,6 +165,8 @@ def test_whoever_may_not_send_or_sends_too_much_is_told_in_a_sentence(
         answer = process(client, "big.bin", big)
         assert answer.status_code == 413
         assert answer.text.startswith("big.bin was not read, it is larger than")
+        answer = client.post("/v1/convert/file", files={"files": ("big.bin", big)})
+        assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
     finally:
         client.delete("/api/v1/settings/max_file_size").raise_for_status()
     empty = process(client, "none.txt", b"")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -21,13 +22,13 @@ from emberq.store.extractions import Extraction
 from emberq.store.services import get_services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["accept", "clean_name", "convert", "receive_body"]
+__all__ = ["accept", "clean_name", "convert", "discard", "receive_body"]
 
 log = get_logger(__name__)
 
 #: Bytes of a body read on, and thrown away, before its sender is refused. Many clients listen only after
 #: they have sent all of it, and would report a broken connection in place of the reason.
-_REFUSED_BYTES: Final = 64 * 1024 * 1024
+_REFUSED_BYTES: Final = 256 * 1024 * 1024
 #: Longest file name, in characters.
 _NAME_CHARS: Final = 255
 
@@ -49,7 +50,7 @@ async def accept(request: Request) -> tuple[Caller, RuntimeSettings]:
     try:
         return await ends.persist(look)
     except EmberqError:
-        await _discard(request, _REFUSED_BYTES)
+        await discard(request)
         raise
 
 
@@ -65,13 +66,14 @@ async def receive_body(request: Request, writer: BlobWriter, *, max_bytes: int) 
     try:
         async for data in request.stream():
             received += len(data)
-            if received > 2 * max_bytes + _REFUSED_BYTES:
+            if received > max_bytes:
                 break
-            if data and received <= max_bytes:
+            if data:
                 await anyio.to_thread.run_sync(writer.write, data)
     except ClientDisconnect as exc:
         raise InvalidRequest("The upload was cut short.", hint="Send it again; nothing was kept.") from exc
     if received > max_bytes:
+        await discard(request)
         raise FileTooLarge(f"It is larger than the {max_bytes} bytes that max_file_size allows.")
 
 
@@ -146,12 +148,12 @@ def clean_name(name: str) -> str:
     return shown
 
 
-async def _discard(request: Request, most: int) -> None:
+async def discard(request: Request) -> None:
+    """Take what is left of the body of a request that is about to be refused."""
     received = 0
-    try:
+    # A runtime error is Starlette's word for a body that has been read to its end.
+    with suppress(ClientDisconnect, RuntimeError):
         async for data in request.stream():
             received += len(data)
-            if received > most:
+            if received > _REFUSED_BYTES:
                 return
-    except ClientDisconnect:
-        return

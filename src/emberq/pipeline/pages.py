@@ -88,10 +88,7 @@ def _pieces(document: Document, segments: list[Segment]) -> Iterator[str]:
     for segment in segments:
         is_heading = segment.kind is SegmentKind.HEADING
         if last is not None:
-            gap = document.text[last.end : segment.start]
-            # A heading has its line for itself.
-            is_apart = "\n" in gap or not (is_heading or last.kind is SegmentKind.HEADING)
-            yield gap if is_apart else _PAGE_GAP
+            yield document.text[last.end : segment.start]
         text = document.text[segment.start : segment.end]
         # Underlined headings have two lines.
         if is_heading and "\n" not in text and not _MARKS.match(text):
