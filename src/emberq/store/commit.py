@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import Connection, delete, func, null, select, update
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import Connection, LargeBinary, bindparam, column, delete, func, null, select, true, update
+from sqlalchemy.dialects.postgresql import ARRAY
 
 from emberq.errors import Cancelled
 from emberq.store.attempts import Attempt, LeaseLost
@@ -39,10 +39,18 @@ def known_vectors(
     connection: Connection, tenant: str, fingerprints: Sequence[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
     """Return the vectors the tenant already has for these fingerprints, so that no text is embedded twice."""
+    # One row each, however many chunks share the text. Not DISTINCT ON, which SQLAlchemy 2.0 and 2.1 write
+    # in ways that exclude each other.
+    marks = bindparam("marks", list(fingerprints), ARRAY(LargeBinary))
+    wanted = func.unnest(marks).table_valued(column("mark", LargeBinary)).render_derived("wanted")
+    one = (
+        select(ChunkRow.embedding)
+        .where(ChunkRow.tenant == tenant, ChunkRow.fingerprint == wanted.c.mark)
+        .limit(1)
+        .lateral("one")
+    )
     rows = connection.execute(
-        select(ChunkRow.fingerprint, ChunkRow.embedding)
-        .ext(distinct_on(ChunkRow.fingerprint))
-        .where(ChunkRow.tenant == tenant, ChunkRow.fingerprint == func.any(list(fingerprints)))
+        select(wanted.c.mark.label("fingerprint"), one.c.embedding).select_from(wanted.join(one, true()))
     )
     return {bytes(row.fingerprint): np.asarray(row.embedding, dtype=np.float32) for row in rows}
 

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pydantic import SecretStr
-from sqlalchemy import Connection, RowMapping, func, select, true
-from sqlalchemy.dialects.postgresql import distinct_on
+from sqlalchemy import Connection, RowMapping, and_, func, select, true
 
 from emberq.config.assembly import assemble
 from emberq.config.runtime import RuntimeSettings
@@ -109,11 +108,21 @@ def read_stored_at(connection: Connection, version: int) -> Stored:
             f"There is no configuration version {version}; the newest is {newest}.",
             hint="`emberq config history` lists the versions; 0 stands for all defaults.",
         )
-    rows = connection.execute(
-        select(SettingChange.tenant, SettingChange.key, SettingChange.new)
-        .ext(distinct_on(SettingChange.tenant, SettingChange.key))
+    last = (
+        select(SettingChange.tenant, SettingChange.key, func.max(SettingChange.version).label("version"))
         .where(SettingChange.version <= version)
-        .order_by(SettingChange.tenant, SettingChange.key, SettingChange.version.desc())
+        .group_by(SettingChange.tenant, SettingChange.key)
+        .subquery()
+    )
+    rows = connection.execute(
+        select(SettingChange.tenant, SettingChange.key, SettingChange.new).join(
+            last,
+            and_(
+                SettingChange.tenant == last.c.tenant,
+                SettingChange.key == last.c.key,
+                SettingChange.version == last.c.version,
+            ),
+        )
     )
     return {(row.tenant, row.key): row.new for row in rows if row.new is not None}
 
