@@ -35,6 +35,8 @@
     │   ├── Forbidden                    forbidden
     │   ├── RateLimited *                rate_limited
     │   ├── InvalidRequest               invalid_request
+    │   │   ├── ModelNotFound            invalid_request
+    │   │   └── RequestTooLarge          invalid_request
     │   ├── IdempotencyConflict          idempotency_conflict
     │   └── SettingInvalid               setting_invalid
     └── InternalError                    internal_error
@@ -75,12 +77,14 @@ __all__ = [
     "JobStalled",
     "JobTimeout",
     "MemoryLimitExceeded",
+    "ModelNotFound",
     "NoTextFound",
     "ProcessingError",
     "Quarantined",
     "RateLimited",
     "RedisUnavailable",
     "RequestError",
+    "RequestTooLarge",
     "ResourceFailed",
     "ServiceStopping",
     "SettingInvalid",
@@ -370,6 +374,20 @@ class InvalidRequest(RequestError):
     code = "invalid_request"
     status = 422
     default_hint = "See /openapi.json for the request's form."
+
+
+class ModelNotFound(InvalidRequest):
+    """There is no model of that name on this machine."""
+
+    status = 404
+    default_hint = "`emberq models list` shows the models; `emberq models pull` fetches one."
+
+
+class RequestTooLarge(InvalidRequest):
+    """The request is larger than this call takes."""
+
+    status = 413
+    default_hint = "Send it in several parts."
 
 
 class IdempotencyConflict(RequestError):

@@ -74,6 +74,11 @@ class SnapshotCache:
             return self._refresh(known)
 
     @property
+    def known(self) -> Snapshot | None:
+        """The snapshot as it lies here, however old, without waiting; nothing before the first load."""
+        return self._snapshot
+
+    @property
     def applied_version(self) -> int:
         """The version that is really in use; 0 if there is none, or a stored value cannot be read."""
         known = self._snapshot

@@ -64,6 +64,13 @@ class Environment(BaseSettings):
         description="Secret that Open WebUI signs who its users are with"
         " (its FORWARD_USER_INFO_HEADER_JWT_SECRET); a wrong signature is then refused.",
     )
+    embedding_threads: int = Field(
+        0,
+        ge=0,
+        le=256,
+        description="Threads of the API that embed texts for `/v1/embeddings`; half of the processors if 0."
+        " Queries have one more of their own.",
+    )
     db_pool_size: int = Field(4, ge=1, le=64, description="Connections kept open by one process.")
 
     @field_validator("database_url", mode="before")

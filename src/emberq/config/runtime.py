@@ -76,7 +76,11 @@ class RuntimeSettings(BaseModel):
     rag_embedding_api_key: SecretStr = _setting(SecretStr(""), "Key of that API.")
     rag_embedding_batch_size: int = _setting(32, "Most texts embedded in one batch.", ge=1, le=2048)
     rag_reranking_model: str = _setting(
-        "", "Cross-encoder that reorders search results; none if empty.", applies=Applies.NEW_GENERATION
+        "",
+        "Cross-encoder that scores texts for `/v1/rerank` and reorders search results: a folder with"
+        " `model.onnx` and `tokenizer.json`, by path or by name in the models' folder; none if empty.",
+        applies=Applies.NEW_GENERATION,
+        max_length=300,
     )
     rag_chunk_size: int = _setting(200, "Longest chunk, in tokens of the embedding model.", ge=16, le=8192)
     rag_chunk_overlap: int = _setting(30, "Tokens a chunk shares with the one before it.", ge=0, le=4096)
@@ -102,6 +106,22 @@ class RuntimeSettings(BaseModel):
         host_wide=True,
         ge=60,
         le=365 * 86400,
+    )
+    embedding_cache_ttl: float = _setting(
+        30 * 86400.0,
+        "Seconds that the vector of a text sent to `/v1/embeddings` is kept after it was last asked for.",
+        applies=Applies.NOW,
+        host_wide=True,
+        ge=60,
+        le=100 * 365 * 86400,
+    )
+    embedding_cache_rows: int = _setting(
+        200_000,
+        "Most such vectors that are kept, of all tenants together; 0 keeps none.",
+        applies=Applies.NOW,
+        host_wide=True,
+        ge=0,
+        le=1_000_000_000,
     )
     stall_timeout: float = _setting(
         300.0,

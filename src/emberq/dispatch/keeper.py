@@ -12,7 +12,7 @@ from emberq.dispatch.admit import admit
 from emberq.dispatch.collect import Collector
 from emberq.dispatch.machine import machine_identity
 from emberq.dispatch.recover import reap, sweep, take_over_neighbours
-from emberq.dispatch.retire import retire, retire_extractions
+from emberq.dispatch.retire import retire, retire_extractions, retire_vectors
 from emberq.errors import DatabaseUnavailable, EmberqError
 from emberq.store.leases import BEAT_SECONDS, LEASE_SECONDS
 from emberq.store.services import Services
@@ -113,3 +113,6 @@ class Keeper:
         settings = get_worker_config().settings
         retire(self._services, retention_seconds=settings.job_retention)
         retire_extractions(self._services, ttl_seconds=settings.extraction_ttl)
+        retire_vectors(
+            self._services, ttl_seconds=settings.embedding_cache_ttl, max_rows=settings.embedding_cache_rows
+        )

@@ -1,15 +1,20 @@
-"""Retiring: what ended longer ago than job_retention or extraction_ttl is deleted, a little at a time."""
+"""Retiring: what ended, or was asked for, longer ago than the settings say is deleted, a little at a time."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
+from sqlalchemy import Connection
+
+from emberq.store.embedding_cache import sweep_vectors
 from emberq.store.extractions import purge_extractions
 from emberq.store.retention import purge
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["retire", "retire_extractions"]
+__all__ = ["retire", "retire_extractions", "retire_vectors"]
 
 log = get_logger(__name__)
 
@@ -46,14 +51,32 @@ def retire_extractions(services: Services, *, ttl_seconds: float) -> int:
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer; the batches before are gone.
     """
-    deadline = time.monotonic() + _TURN_SECONDS
-    files = 0
-    while True:
-        with services.database.transaction() as connection:
-            gone = purge_extractions(connection, older_than_seconds=ttl_seconds)
-        files += gone
-        if not gone or time.monotonic() > deadline:
-            break
+    files = _repeat(services, partial(purge_extractions, older_than_seconds=ttl_seconds))
     if files:
         log.info("extractions_retired", files=files)
     return files
+
+
+def retire_vectors(services: Services, *, ttl_seconds: float, max_rows: int) -> int:
+    """Delete the vectors that nobody asks for any more, or that are too many, and return how many.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer; the batches before are gone.
+    """
+    sweep = partial(sweep_vectors, older_than_seconds=ttl_seconds, max_rows=max_rows)
+    vectors = _repeat(services, sweep)
+    if vectors:
+        log.info("vectors_retired", vectors=vectors)
+    return vectors
+
+
+def _repeat(services: Services, purge_batch: Callable[[Connection], int]) -> int:
+    """Delete batch after batch until nothing is left or the turn is over, and return how many rows went."""
+    deadline = time.monotonic() + _TURN_SECONDS
+    rows = 0
+    while True:
+        with services.database.transaction() as connection:
+            gone = purge_batch(connection)
+        rows += gone
+        if not gone or time.monotonic() > deadline:
+            return rows

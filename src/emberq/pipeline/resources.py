@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,17 +12,26 @@ from numpy.typing import NDArray
 from emberq.config.snapshot import Snapshot, get_worker_config
 from emberq.pipeline import extract, sandbox
 from emberq.pipeline.embed import Embedder
+from emberq.pipeline.lanes import Model, ModelKey
 from emberq.pipeline.model_files import find_model
 from emberq.pipeline.rehearsal import rehearse_document
+from emberq.pipeline.rerank import CrossEncoder, find_reranker
 from emberq.store.services import get_services
 from emberq.worker.resources import resource
 
-__all__ = ["EmbeddingFunctions", "get_embedder", "get_worker_embedding_functions"]
+__all__ = [
+    "EmbeddingFunctions",
+    "get_embedder",
+    "get_model",
+    "get_reranker",
+    "get_worker_embedding_functions",
+]
 
 #: Takes a query and texts, gives one relevance per text.
 Reranker = Callable[[str, Sequence[str]], NDArray[np.float32]]
 
 _embedders: dict[str, Embedder] = {}
+_rerankers: dict[str, CrossEncoder] = {}
 _lock = threading.Lock()
 
 
@@ -50,7 +59,10 @@ def worker_config() -> Snapshot:
 def embedding_functions() -> EmbeddingFunctions:
     """Load the models of the configuration."""
     settings = worker_config().settings
-    return EmbeddingFunctions(embed=get_embedder(settings.rag_embedding_model), rerank=None)
+    name = settings.rag_reranking_model
+    return EmbeddingFunctions(
+        embed=get_embedder(settings.rag_embedding_model), rerank=get_reranker(name).rerank if name else None
+    )
 
 
 @resource
@@ -85,3 +97,25 @@ def get_embedder(model: str) -> Embedder:
         if model not in _embedders:
             _embedders[model] = Embedder.load(find_model(model))
         return _embedders[model]
+
+
+def get_reranker(model: str) -> CrossEncoder:
+    """Return a reranking model, loading it if this process has not yet.
+
+    Raises:
+        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+    """
+    with _lock:
+        if model not in _rerankers:
+            _rerankers[model] = CrossEncoder.load(model, find_reranker(model))
+        return _rerankers[model]
+
+
+def get_model(key: ModelKey) -> Model:
+    """Return the model that a lane asks for, loading it if this process has not yet.
+
+    Raises:
+        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+    """
+    model = get_embedder(key.name) if key.kind == "embedding" else get_reranker(key.name)
+    return cast("Model", model)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal
 
+from emberq.config.snapshot import get_worker_config
 from emberq.errors import InvalidRequest
-from emberq.pipeline.resources import get_embedder, get_worker_embedding_functions
+from emberq.pipeline.resources import get_embedder, get_reranker
 from emberq.store.collections import get_collection
 from emberq.store.search import (
     Hit,
@@ -24,6 +26,8 @@ SearchMode = Literal["vector", "keyword", "hybrid"]
 _FUSION_DEPTH = 4
 #: Least hits each ranking gives to the fusion.
 _MIN_FUSION_HITS = 50
+#: Hits that the reranking model reads for every result wanted, and in all unless more are wanted.
+_RERANK_DEPTH, _MOST_RERANKED = 4, 50
 
 
 def search(
@@ -51,13 +55,38 @@ def search(
 
     Raises:
         CollectionNotFound: If there is no such collection.
-        EmbeddingUnavailable: If the collection's model cannot be loaded.
+        EmbeddingUnavailable: If the collection's model, or the reranking model, cannot be loaded.
         InvalidRequest: If `rerank` is asked for and no reranking model is set.
     """
-    if rerank and get_worker_embedding_functions().rerank is None:
-        raise InvalidRequest(
-            "There is no reranking model.", hint="Set rag_reranking_model, or search without rerank."
-        )
+    reranker = None
+    if rerank:
+        name = get_worker_config().for_tenant(tenant).rag_reranking_model
+        if not name:
+            raise InvalidRequest(
+                "There is no reranking model.", hint="Set rag_reranking_model, or search without rerank."
+            )
+        reranker = get_reranker(name)
+    wanted = max(limit, min(limit * _RERANK_DEPTH, _MOST_RERANKED)) if reranker is not None else limit
+    hits = _find(
+        services, tenant=tenant, collection=collection, query=query, limit=wanted, mode=mode, filter_=filter_
+    )
+    if reranker is None or not hits:
+        return hits
+    scores = reranker.rerank(query, [hit.text for hit in hits])
+    scored = [replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
+    return sorted(scored, key=lambda hit: -hit.score)[:limit]
+
+
+def _find(
+    services: Services,
+    *,
+    tenant: str,
+    collection: str,
+    query: str,
+    limit: int,
+    mode: SearchMode,
+    filter_: dict[str, Any] | None,
+) -> list[Hit]:
     with services.database.transaction() as connection:
         found = get_collection(connection, tenant, collection)
     vector = get_embedder(found["embedding_model"]).embed([query])[0] if mode != "keyword" else None

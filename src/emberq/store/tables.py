@@ -36,6 +36,7 @@ __all__ = [
     "ChunkRow",
     "Collection",
     "CollectionKind",
+    "EmbeddingCacheRow",
     "FileRow",
     "FileVersion",
     "Host",
@@ -280,6 +281,23 @@ class ChunkRow(Base):
     words: Mapped[Any] = mapped_column(
         TSVECTOR, Computed("to_tsvector('english', coalesce(heading, '') || ' ' || text)", persisted=True)
     )
+
+
+class EmbeddingCacheRow(Base):
+    """The vector of a text that some other program asked for, kept for whoever of the tenant asks again."""
+
+    __tablename__ = "embedding_cache"
+    __table_args__ = (Index("embedding_cache_used", "used_at"),)
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    #: As in `chunks`: sha256 over the model's fingerprint and the text.
+    fingerprint: Mapped[bytes] = mapped_column(primary_key=True)
+    #: Little-endian float32, not rounded: the second answer is the first one to the last bit.
+    vector: Mapped[bytes]
+    #: Tokens of the text, for the answer's `usage`.
+    tokens: Mapped[int]
+    #: When it was last asked for, to within an hour.
+    used_at: Mapped[datetime] = mapped_column(server_default=_now)
 
 
 class IdempotencyKey(Base):

@@ -147,8 +147,14 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "emberq_embedding_cache_total",
         "counter",
-        "Chunks that needed a vector: `hit` had one already, `miss` was embedded.",
+        "Texts that needed a vector: `hit` had one already, `miss` was embedded.",
         {"result": "`hit`, `miss`"},
+    ),
+    MetricSpec(
+        "emberq_embedding_queue_depth",
+        "gauge",
+        "Texts that wait for the model in the API.",
+        {"lane": "`query`, `rerank`, `bulk`"},
     ),
     MetricSpec(
         "emberq_http_request_duration_seconds",

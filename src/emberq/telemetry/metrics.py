@@ -40,6 +40,7 @@ __all__ = [
     "sampled",
     "stage_finished",
     "texts_embedded",
+    "texts_wait",
     "vectors_looked_up",
     "worker_is",
 ]
@@ -218,8 +219,13 @@ def texts_embedded(*, tokens: int) -> None:
     _count("emberq_embedding_tokens_total", tokens)
 
 
+def texts_wait(lane: str, *, number: int) -> None:
+    """Write down how many texts wait for the model in a lane of this process."""
+    _set("emberq_embedding_queue_depth", number, lane)
+
+
 def vectors_looked_up(*, hits: int, misses: int) -> None:
-    """Count chunks that had a vector already and those that were embedded."""
+    """Count texts that had a vector already and those that were embedded."""
     _count("emberq_embedding_cache_total", hits, "hit")
     _count("emberq_embedding_cache_total", misses, "miss")
 

@@ -308,6 +308,16 @@ def upgrade() -> None:
         sa.Column("jobs", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("state", "error_code"),
     )
+    op.create_table(
+        "embedding_cache",
+        sa.Column("tenant", sa.Text(), nullable=False),
+        sa.Column("fingerprint", sa.LargeBinary(), nullable=False),
+        sa.Column("vector", sa.LargeBinary(), nullable=False),
+        sa.Column("tokens", sa.BigInteger(), nullable=False),
+        sa.Column("used_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False),
+        sa.PrimaryKeyConstraint("tenant", "fingerprint"),
+    )
+    op.create_index("embedding_cache_used", "embedding_cache", ["used_at"], unique=False)
     _guard_job_states()
     _remember_outcomes()
     # Vectors of several lengths share the column; each length that is in use has an index of its own.
@@ -386,7 +396,7 @@ def _remember_outcomes() -> None:
 
 
 def downgrade() -> None:
-    for table in ("past_outcomes", "breakers", "pauses", "turns"):
+    for table in ("embedding_cache", "past_outcomes", "breakers", "pauses", "turns"):
         op.drop_table(table)
     op.drop_index(
         "jobs_live", table_name="jobs", postgresql_where=sa.text("state IN ('queued','processing')")
