@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import contextlib
+import resource
 import socket
 import threading
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from importlib.metadata import version
 
 import uvicorn
-from fastapi import APIRouter, FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 
+from emberq.api.measure import MeasureRequests
+from emberq.api.openai import OPENAI_PATHS, openai_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from emberq.api.routes import (
     collections,
     docling,
+    embeddings,
     events,
     files,
     health,
     jobs,
     keys,
     pauses,
+    rerank,
     settings,
     status,
     tika,
@@ -31,13 +35,21 @@ from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.conversion import JobEnds
 from emberq.dispatch.keeper import Keeper
 from emberq.errors import InvalidRequest
+from emberq.pipeline.batcher import Batcher, lane_specs
+from emberq.pipeline.resources import get_model
+from emberq.pipeline.vector_cache import StoredVectors
 from emberq.store.services import get_services
 from emberq.telemetry import metrics
 
-__all__ = ["make_app", "open_listener", "serve"]
+__all__ = ["make_app", "make_server", "open_listener", "serve"]
 
 #: Seconds open requests get to finish when the API stops.
 _SHUTDOWN_SECONDS = 5
+#: Connections that wait to be accepted: clients come with one for each text of a file, all at once. The
+#: kernel allows fewer where net.core.somaxconn is lower.
+_BACKLOG = 4096
+#: Open files that are asked for; each connection is one.
+_OPEN_FILES = 65536
 
 
 def make_app(
@@ -63,8 +75,10 @@ def make_app(
         ]
         for thread in threads:
             thread.start()
+        batcher.start()
         ready()
         yield
+        batcher.close()
         stop.set()
         for thread in threads:
             thread.join(timeout=_SHUTDOWN_SECONDS)
@@ -78,31 +92,28 @@ def make_app(
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
     )
-    install_problem_handlers(app)
+    batcher = Batcher(
+        lane_specs(bulk_threads=get_services().environment.embedding_threads),
+        load=get_model,
+        stored=StoredVectors(get_services),
+    )
+    app.state.batcher = batcher
+    app.state.job_ends = JobEnds(get_services)
+    install_problem_handlers(app, shapes=dict.fromkeys(OPENAI_PATHS, openai_error))
+    app.add_middleware(MeasureRequests)
+    # First, because routes are tried in this order, and these are asked for by the thousand.
+    for router in (embeddings.router, rerank.router):
+        app.include_router(router)
     api = APIRouter(prefix="/api/v1")
     for module in (collections, files, events, jobs, pauses, settings, keys, status):
         api.include_router(module.router)
     app.include_router(api)
     for router in (health.router, docling.router, tika.router, *routers):
         app.include_router(router)
-    app.state.job_ends = JobEnds(get_services)
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
         return RedirectResponse("/docs")
-
-    @app.middleware("http")
-    async def measure(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
-        started = time.perf_counter()
-        response = await call_next(request)
-        route = getattr(request.scope.get("route"), "path", "unknown")
-        metrics.request_answered(
-            route=route,
-            method=request.method,
-            status=response.status_code,
-            seconds=time.perf_counter() - started,
-        )
-        return response
 
     return app
 
@@ -124,7 +135,7 @@ def open_listener(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host}:{port}: {exc.strerror or exc}.",
             hint="Stop what uses the port, or choose another one with --port.",
         ) from exc
-    listener.listen(2048)
+    listener.listen(_BACKLOG)
     return listener
 
 
@@ -138,20 +149,39 @@ def serve(
         ready: Called once when requests are answered.
         routers: Further routes, outside of `/api/v1`.
     """
-    app = make_app(ready=ready, routers=routers)
+    _allow_connections()
+    make_server(make_app(ready=ready, routers=routers)).run(sockets=[listener])
+
+
+def make_server(app: FastAPI) -> uvicorn.Server:
+    """Return a server for the application; it can be run once."""
     config = uvicorn.Config(
-        app, log_config=None, access_log=False, timeout_graceful_shutdown=_SHUTDOWN_SECONDS
+        app,
+        log_config=None,
+        access_log=False,
+        backlog=_BACKLOG,
+        timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    _Server(config, app.state.job_ends).run(sockets=[listener])
+    return _Server(config, leave=(app.state.batcher.leave, app.state.job_ends.leave))
 
 
 class _Server(uvicorn.Server):
-    """Answers requests that wait for a job before it lets go of them: nobody can say how long they would."""
+    """Answers requests that wait before it lets go of them: nobody can say how long they would."""
 
-    def __init__(self, config: uvicorn.Config, ends: JobEnds) -> None:
+    def __init__(self, config: uvicorn.Config, *, leave: Sequence[Callable[[], None]]) -> None:
         super().__init__(config)
-        self._ends = ends
+        self._leave = leave
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._ends.leave()
+        for leave in self._leave:
+            leave()
         await super().shutdown(sockets)
+
+
+def _allow_connections() -> None:
+    """Raise the limit of open files as far as it may be raised."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

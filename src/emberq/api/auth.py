@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import contextlib
 import time
@@ -10,17 +11,20 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from emberq.errors import Forbidden, Unauthorized
+from emberq.errors import DatabaseUnavailable, Forbidden, Unauthorized
 from emberq.store.keys import authenticate
 from emberq.store.secrets import hash_api_key
 from emberq.store.services import Services, get_services
 
-__all__ = ["Admin", "Caller", "Reader", "ServicesDep", "Writer", "identify", "sent_key"]
+__all__ = ["Admin", "Caller", "Reader", "ServicesDep", "Writer", "identify", "reader", "sent_key"]
 
 #: Seconds a key that was found good is not looked up again; a revoked key works no longer than this.
 _TRUST_SECONDS = 2.0
+#: Seconds a key that was found good is still trusted while PostgreSQL does not answer.
+_TRUST_IN_OUTAGE_SECONDS = 300.0
 #: Keys remembered at once.
 _REMEMBERED = 1024
 
@@ -51,7 +55,16 @@ class Caller:
             )
 
 
-_known: dict[bytes, tuple[float, Caller]] = {}
+@dataclass(frozen=True, slots=True)
+class _Known:
+    caller: Caller
+    #: When the database said so, and until when it is not asked again.
+    found_at: float
+    trusted_until: float
+
+
+_known: dict[bytes, _Known] = {}
+_lookups: dict[tuple[asyncio.AbstractEventLoop, bytes], asyncio.Future[Caller]] = {}
 
 
 def sent_key(request: Request) -> str | None:
@@ -73,7 +86,7 @@ def identify(key: str | None) -> Caller:
     """Return who sent a key.
 
     Raises:
-        DatabaseUnavailable: If PostgreSQL does not answer.
+        DatabaseUnavailable: If PostgreSQL does not answer, and the key was not found good lately.
         Unauthorized: If there is no such key.
     """
     if not key:
@@ -81,15 +94,54 @@ def identify(key: str | None) -> Caller:
     digest = hash_api_key(key)
     now = time.monotonic()
     known = _known.get(digest)
-    if known is not None and known[0] > now:
-        return known[1]
-    with get_services().database.transaction() as connection:
-        tenant, scopes = authenticate(connection, key)
+    if known is not None and known.trusted_until > now:
+        return known.caller
+    try:
+        with get_services().database.transaction() as connection:
+            caller, found_at = Caller(*authenticate(connection, key)), now
+    except DatabaseUnavailable:
+        if known is None or known.found_at + _TRUST_IN_OUTAGE_SECONDS < now:
+            raise
+        caller, found_at = known.caller, known.found_at
+    except Unauthorized:
+        _known.pop(digest, None)
+        raise
     if len(_known) >= _REMEMBERED:
         _known.clear()
-    caller = Caller(tenant, scopes)
-    _known[digest] = (now + _TRUST_SECONDS, caller)
+    _known[digest] = _Known(caller, found_at, time.monotonic() + _TRUST_SECONDS)
     return caller
+
+
+async def reader(
+    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Caller:
+    """Return who may read, without a thread where the key is known: for calls that come in thousands.
+
+    Raises:
+        DatabaseUnavailable: As `identify`.
+        Forbidden: If the key is not for reading.
+        Unauthorized: As `identify`.
+    """
+    key = credentials.credentials if credentials is not None else ""
+    digest = hash_api_key(key)
+    known = _known.get(digest)
+    if known is not None and known.trusted_until > time.monotonic():
+        caller = known.caller
+    else:
+        caller = await _identify_once(key, digest)
+    caller.require("read", request)
+    return caller
+
+
+async def _identify_once(key: str, digest: bytes) -> Caller:
+    """Look a key up once for all who send it at the same moment."""
+    place = asyncio.get_running_loop(), digest
+    lookup = _lookups.get(place)
+    if lookup is None:
+        lookup = _lookups[place] = asyncio.ensure_future(run_in_threadpool(identify, key))
+        lookup.add_done_callback(lambda _: _lookups.pop(place, None))
+    # One who hangs up does not take the others along.
+    return await asyncio.shield(lookup)
 
 
 def _require(scope: str) -> Callable[..., Caller]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeAlias
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -13,7 +14,10 @@ from starlette.exceptions import HTTPException
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["PROBLEM_RESPONSES", "install_problem_handlers", "problem_response"]
+__all__ = ["PROBLEM_RESPONSES", "ErrorShape", "install_problem_handlers", "problem_response"]
+
+#: Makes the answer to an error, with this status.
+ErrorShape: TypeAlias = Callable[[EmberqError, int], JSONResponse]
 
 log = get_logger(__name__)
 
@@ -64,14 +68,20 @@ def problem_response(error: EmberqError, *, instance: str, status: int | None = 
     return JSONResponse(body, status_code=code, headers=headers, media_type="application/problem+json")
 
 
-def install_problem_handlers(app: FastAPI) -> None:
-    """Make every failure of the application a problem answer."""
+def install_problem_handlers(app: FastAPI, *, shapes: Mapping[str, ErrorShape]) -> None:
+    """Make every failure of the application a problem answer.
+
+    Args:
+        app: The application.
+        shapes: Paths whose clients expect another shape.
+    """
+    app.state.error_shapes = shapes
 
     async def on_emberq_error(request: Request, error: Exception) -> JSONResponse:
         known = error if isinstance(error, EmberqError) else InternalError()
         if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             log.warning("request_failed", path=request.url.path, error_code=known.code, error=known.message)
-        return problem_response(known, instance=request.url.path)
+        return _answer(request, known)
 
     async def on_invalid(request: Request, error: Exception) -> JSONResponse:
         reasons = []
@@ -79,7 +89,7 @@ def install_problem_handlers(app: FastAPI) -> None:
             for item in error.errors():
                 place = ".".join(str(part) for part in item["loc"] if part != "body")
                 reasons.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
-        return problem_response(InvalidRequest("; ".join(reasons) or None), instance=request.url.path)
+        return _answer(request, InvalidRequest("; ".join(reasons) or None))
 
     async def on_http_error(request: Request, error: Exception) -> JSONResponse:
         status = error.status_code if isinstance(error, HTTPException) else 500
@@ -91,15 +101,28 @@ def install_problem_handlers(app: FastAPI) -> None:
             problem = InvalidRequest(f"{request.method} is not allowed at {request.url.path}.")
         else:
             problem = InvalidRequest(str(getattr(error, "detail", "")) or None)
-        answer = problem_response(problem, instance=request.url.path, status=status)
-        answer.headers.update(getattr(error, "headers", None) or {})
-        return answer
+        response = _answer(request, problem, status=status)
+        response.headers.update(getattr(error, "headers", None) or {})
+        return response
 
     async def on_unknown(request: Request, error: Exception) -> JSONResponse:
         log.error("request_crashed", path=request.url.path, error=type(error).__name__, exc_info=error)
-        return problem_response(InternalError(), instance=request.url.path)
+        return _answer(request, InternalError())
 
     app.add_exception_handler(EmberqError, on_emberq_error)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(HTTPException, on_http_error)
     app.add_exception_handler(Exception, on_unknown)
+
+
+def _answer(request: Request, error: EmberqError, *, status: int | None = None) -> JSONResponse:
+    """Return the answer in the shape that the path's clients expect."""
+    problem = problem_response(error, instance=request.url.path, status=status)
+    shape: ErrorShape | None = request.app.state.error_shapes.get(request.url.path)
+    if shape is None:
+        return problem
+    shaped = shape(error, problem.status_code)
+    for name in ("Retry-After", "WWW-Authenticate"):
+        if name in problem.headers:
+            shaped.headers[name] = problem.headers[name]
+    return shaped

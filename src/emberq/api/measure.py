@@ -1,0 +1,38 @@
+"""Every request measured: time to the first byte of its answer, by route template."""
+
+from __future__ import annotations
+
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from emberq.telemetry import metrics
+
+__all__ = ["MeasureRequests"]
+
+
+class MeasureRequests:
+    """ASGI middleware; unlike Starlette's `BaseHTTPMiddleware` it starts no task for each request."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Measure the requests to this application."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+
+        async def measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                metrics.request_answered(
+                    route=getattr(scope.get("route"), "path", "unknown"),
+                    method=scope["method"],
+                    status=message["status"],
+                    seconds=time.perf_counter() - started,
+                )
+            await send(message)
+
+        await self._app(scope, receive, measured)
