@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Protocol
 
+import embeddings
 import kill
 import memory
 import page
@@ -41,7 +42,16 @@ class Measurement(Protocol):
 
 
 #: In the order in which they are run.
-MEASUREMENTS: tuple[Measurement, ...] = (throughput, roundtrips, kill, recycle, pickup, memory, soak)
+MEASUREMENTS: tuple[Measurement, ...] = (
+    throughput,
+    roundtrips,
+    kill,
+    recycle,
+    pickup,
+    memory,
+    soak,
+    embeddings,
+)
 #: They compare with the peers, which `make bench` installs.
 NEED_PEERS = {throughput.NAME, roundtrips.NAME}
 

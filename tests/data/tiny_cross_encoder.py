@@ -25,7 +25,7 @@ def make_cross_encoder(home: Path, *, classes: int = 1) -> Path:
 
     Args:
         home: The folder; made if it is not there.
-        classes: 1 for one score per pair, 2 for a score of "no" beside it.
+        classes: 1 for one score per pair, 2 for the opposite score of "no" beside it.
     """
     home.mkdir(parents=True, exist_ok=True)
     _tokenizer().save(str(home / "tokenizer.json"))
@@ -70,10 +70,9 @@ def _graph(classes: int) -> onnx.ModelProto:
         node("ReduceSum", ["shared", "both"], ["count"], keepdims=0),
         node("Unsqueeze", ["count", "one"], ["column"]),
         node("Add", ["column", "bias"], ["score"]),
-        node("Concat", ["zero_column", "score"] if classes == 2 else ["score"], ["logits"], axis=1),
+        node("Neg", ["score"], ["irrelevant"]),
+        node("Concat", ["irrelevant", "score"] if classes == 2 else ["score"], ["logits"], axis=1),
     ]
-    if classes == 2:
-        nodes.insert(-1, node("Mul", ["score", "zero"], ["zero_column"]))
     inputs = [
         helper.make_tensor_value_info(name, TensorProto.INT64, ["batch", "tokens"])
         for name in ("input_ids", "attention_mask", "token_type_ids")
@@ -85,7 +84,6 @@ def _graph(classes: int) -> onnx.ModelProto:
         constant("both", [1, 2]),
         constant("separator", _WORDS.index("[SEP]")),
         constant("bias", _BIAS, np.float32),
-        constant("zero", 0.0, np.float32),
     ]
     graph = helper.make_graph(nodes, "shared_words", inputs, [output], constants)
     return helper.make_model(graph, ir_version=9, opset_imports=[helper.make_opsetid("", 17)])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -212,11 +213,16 @@ def test_a_text_alone_goes_when_the_window_is_over(make: Make) -> None:
     assert values(batcher.submit(BULK, ["alone"], tenant="a", model=ONE)) == [number("alone")]
 
 
-def test_idle_threads_help_with_what_is_left(make: Make) -> None:
-    batcher, model = make(LaneSpec(BULK, threads=2, most_inputs=2))
-    hold(batcher, model)
-    rest = batcher.submit(BULK, [f"text {n}" for n in range(7)], tenant="a", model=ONE)
-    assert values(rest) == [number(f"text {n}") for n in range(7)]
+def test_idle_threads_take_what_a_long_turn_leaves(make: Make) -> None:
+    batcher, model = make(LaneSpec(BULK, threads=2, most_characters=1))
+    both = batcher.submit(BULK, ["hold this", "free"], tenant="a", model=ONE)
+    deadline = time.monotonic() + 30
+    while "free" not in model.computed:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert not both.done()
+    model.goes_on.set()
+    assert values(both) == [number("hold this"), number("free")]
 
 
 def test_who_waits_when_the_process_stops_is_told_so(make: Make) -> None:
