@@ -197,8 +197,8 @@ class JobEnds:
             asked = list(self._waiting)[:_MOST_ASKED]
             try:
                 ended = await anyio.to_thread.run_sync(self._look, asked)
-            except EmberqError as exc:
-                log.warning("ends_not_known", error_code=exc.code, error=exc.message, jobs=len(asked))
+            except Exception as exc:  # noqa: BLE001 - whatever it is, others wait for the next answer
+                log.warning("ends_not_known", error=f"{type(exc).__name__}: {exc}", jobs=len(asked))
                 await asyncio.sleep(_AWAY_SECONDS)
                 continue
             for job_id in ended:
