@@ -301,6 +301,16 @@ def test_a_file_deleted_meanwhile_leaves_nothing(stage: Stage) -> None:
     assert "deleted while it was processed" in str(result.exc_string)
 
 
+def test_a_file_deleted_late_leaves_nothing_of_what_was_stored(stage: Stage) -> None:
+    stage.embeddings.delay_seconds = 1.0
+    file_id, knowledge_id = stage.upload(paragraphs=2), stage.peer.base(stage.user)
+    job = enqueue_file(stage.queue, file_id, knowledge_id=knowledge_id)
+    stage.until(lambda: stage.chunks(f"file-{file_id}"))
+    stage.peer.delete(file_id)
+    assert stage.wait(job).is_failed
+    assert stage.chunks(f"file-{file_id}") == stage.chunks(knowledge_id) == 0
+
+
 def test_the_same_file_waits_once(stage: Stage) -> None:
     stage.embeddings.delay_seconds = 1.0
     file_id = stage.upload(paragraphs=1)
@@ -358,3 +368,12 @@ def test_a_tenant_without_a_key_sends_nothing(stage: Stage) -> None:
     assert stage.run(file_id, tenant="nobody").is_failed
     assert stage.embeddings.requests == []
     assert stage.data(file_id)["error"].startswith("The tenant 'nobody' has no embedding key of its own")
+
+
+def test_a_worker_with_local_chroma_is_refused_with_the_reason(stage: Stage, tmp_path: Path) -> None:
+    log, environment = tmp_path / "refused.log", {**stage.environment, "VECTOR_DB": "chroma"}
+    with (
+        pytest.raises(AssertionError, match="its searches would silently miss it"),
+        crew(stage.python, environment, redis_url=stage.redis_url, queue="none", slots=1, log=log),
+    ):
+        pass
