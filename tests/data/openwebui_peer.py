@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,52 @@ class Peer:
     async def linked(self, knowledge_id: str) -> list[str]:
         """Return the files of a knowledge base."""
         return [one.id for one in await self.knowledge.Knowledges.get_files_by_id(knowledge_id)]
+
+    async def bare(self, file_id: str) -> float:
+        """Process a file in this process, as the server does; returns the seconds it took."""
+        from types import SimpleNamespace
+
+        from open_webui.routers import retrieval
+
+        state = SimpleNamespace(main_loop=asyncio.get_running_loop(), ef=None, rf=None, redis=None)
+        request = SimpleNamespace(app=SimpleNamespace(state=state), state=SimpleNamespace(), headers={})
+        began_at = time.perf_counter()
+        file = await self.files.Files.get_file_by_id(file_id)
+        user = await self.users.Users.get_user_by_id(file.user_id)
+        async with self.db.get_async_db_context() as session:
+            await self.files.Files.update_file_data_by_id(file_id, {"status": "processing"}, db=session)
+            await retrieval.index_file(request, retrieval.ProcessFileForm(file_id=file_id), user, session)
+            done = {"status": "completed", "error": None}
+            await self.files.Files.update_file_data_by_id(file_id, done, db=session)
+        return time.perf_counter() - began_at
+
+    async def pid(self) -> int:
+        """Return the process's id."""
+        return os.getpid()
+
+    async def local_model(self, directory: str) -> None:
+        """Make a small SentenceTransformer with weights by chance."""
+        from sentence_transformers import SentenceTransformer, models
+        from tokenizers import Tokenizer, pre_tokenizers
+        from tokenizers.models import WordLevel
+        from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+        words = {word: at for at, word in enumerate(("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "word"))}
+        tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        base = f"{directory}-base"
+        sizes = {
+            "hidden_size": 64,
+            "num_hidden_layers": 2,
+            "num_attention_heads": 2,
+            "intermediate_size": 128,
+        }
+        BertModel(BertConfig(vocab_size=len(words), **sizes)).save_pretrained(base)
+        names = {"unk_token": "[UNK]", "pad_token": "[PAD]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=128, **names).save_pretrained(
+            base
+        )
+        SentenceTransformer(modules=[models.Transformer(base), models.Pooling(64)]).save(directory)
 
 
 async def main() -> None:

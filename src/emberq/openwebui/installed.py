@@ -16,7 +16,10 @@ TESTED_VERSIONS = ("0.12.4",)
 #: What the import needs in a process that is not its server: its files are found in the package, the
 #: schema is left to the server, and no library starts threads that a fork would lose.
 _BEFORE_IMPORT = {"FROM_INIT_PY": "true", "ENABLE_DB_MIGRATIONS": "false"}
-_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+_ONE_THREAD = {
+    **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+    "TOKENIZERS_PARALLELISM": "false",
+}
 
 
 def require_tested_version() -> str:

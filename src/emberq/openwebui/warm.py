@@ -237,10 +237,13 @@ def _local_model(pinned: PinnedConfiguration, models: dict[str, Any]) -> Any:
         return None
     if name not in models:
         torch = importlib.import_module("torch")
-        # Before its first computation: the threads it would start then are not there in a forked horse,
-        # which would wait for them for ever. As many horses as processors use these no worse.
+        # The threads of a second one, started by the first computation, are missing in a forked horse, which
+        # waits for them for ever (docs/decisions/0018-local-models-and-forks.md).
         torch.set_num_threads(1)
         models.clear()
         models[name] = open_webui().retrieval.get_ef("", name)
-        log.info("openwebui_model_loaded", model=name)
+        if models[name] is not None:
+            # What its first computation makes is shared by all horses.
+            models[name].encode(["A text."], batch_size=1)
+        log.info("openwebui_model_loaded", model=name, found=models[name] is not None)
     return models[name]

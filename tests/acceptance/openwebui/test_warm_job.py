@@ -377,3 +377,25 @@ def test_a_worker_with_local_chroma_is_refused_with_the_reason(stage: Stage, tmp
         crew(stage.python, environment, redis_url=stage.redis_url, queue="none", slots=1, log=log),
     ):
         pass
+
+
+def test_a_model_in_the_process_is_loaded_once_and_works_after_the_fork(stage: Stage, tmp_path: Path) -> None:
+    model = str(tmp_path / "model")
+    stage.peer.local_model(model)
+    local = {"rag__embedding_engine": "", "rag__embedding_model": model}
+    common = {"rag__embedding_engine": "openai", "rag__embedding_model": "the-common-model"}
+    stage.peer.configure(**local)
+    queue, log = Queue(f"{stage.queue.name}-local", connection=stage.queue.connection), tmp_path / "local.log"
+    try:
+        with crew(
+            stage.python, stage.environment, redis_url=stage.redis_url, queue=queue.name, slots=2, log=log
+        ):
+            files = [stage.upload(paragraphs=4) for _ in range(4)]
+            for job in [enqueue_file(queue, file_id) for file_id in files]:
+                assert stage.wait(job).is_finished
+    finally:
+        stage.peer.configure(**common)
+        time.sleep(1.2)
+    assert log.read_text().count("openwebui_model_loaded") == 1
+    assert stage.embeddings.requests == []
+    assert all(stage.chunks(f"file-{file_id}") for file_id in files)

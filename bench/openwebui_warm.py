@@ -1,0 +1,184 @@
+"""The warm worker for Open WebUI's own pipeline beside the same calls in one warm process.
+
+Run by hand: `EMBERQ_OPENWEBUI_PYTHON=.venv-openwebui/bin/python python bench/openwebui_warm.py [--quick]`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import statistics
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from machine import describe_machine
+from procfs import Memory, children_of, descendants_of, memory_of
+from redis import Redis
+from rq.job import Job
+from rq.queue import Queue
+from sqlalchemy import create_engine, text
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
+
+from openwebui_stage import EmbeddingServer, Peer, crew, find_python, worker_environment
+
+from emberq.embedded import Engines
+from emberq.openwebui.enqueue import enqueue_file
+
+#: Chunks of each file; one request of the embedding server each, as in a stock set-up.
+PARAGRAPHS = 20
+#: What the warm job may take of the bare call, and MB a slot may cost on top of one import.
+GOAL_RATIO, GOAL_MB = 1.1, 40.0
+
+
+@dataclass(slots=True)
+class Scene:
+    """Engines, a peer and an embedding server."""
+
+    python: str
+    environment: dict[str, str]
+    peer: Peer
+    redis: Redis
+    redis_url: str
+    folder: Path
+    user: str
+
+    def upload(self) -> str:
+        body = "\n\n".join(f"Paragraph {n} of {uuid.uuid4()}. " + "word " * 180 for n in range(PARAGRAPHS))
+        return str(self.peer.upload(self.user, "report.txt", body))
+
+    @contextlib.contextmanager
+    def crew(self, slots: int) -> Iterator[tuple[Queue, int, Path]]:
+        name = f"files-{uuid.uuid4().hex[:6]}"
+        log = self.folder / f"{name}.log"
+        with crew(
+            self.python, self.environment, redis_url=self.redis_url, queue=name, slots=slots, log=log
+        ) as process:
+            yield Queue(name, connection=self.redis), process.pid, log
+
+
+def run(queue: Queue, file_id: str) -> float:
+    """Process a file; returns the seconds its job took, waiting not counted."""
+    return finish(enqueue_file(queue, file_id))
+
+
+def finish(job: Job) -> float:
+    while not (job.is_finished or job.is_failed):
+        time.sleep(0.005)
+    assert job.is_finished, job.latest_result().exc_string
+    return float(job.return_value()["seconds"])
+
+
+def measure_time(scene: Scene, rounds: int) -> list[tuple[str, str]]:
+    """Compare the two in turns, so that whatever else the machine does falls on both."""
+    firsts, jobs, bare = [], [], []
+    scene.peer.bare(scene.upload())
+    for _ in range(3):
+        with scene.crew(1) as (queue, _, _):
+            firsts.append(run(queue, scene.upload()))
+            for _ in range(rounds):
+                bare.append(scene.peer.bare(scene.upload()))
+                jobs.append(run(queue, scene.upload()))
+    middle = statistics.median(bare)
+    return [
+        ("bare call, median", f"{middle * 1000:.0f} ms"),
+        ("warm job, median", f"{statistics.median(jobs) * 1000:.0f} ms"),
+        ("warm job / bare call", f"{statistics.median(jobs) / middle:.2f} (goal {GOAL_RATIO})"),
+        ("first job of a horse, median of 3", f"{statistics.median(firsts) * 1000:.0f} ms"),
+        ("first job / bare call", f"{statistics.median(firsts) / middle:.2f} (goal {GOAL_RATIO})"),
+    ]
+
+
+def _horses(log: Path) -> set[int]:
+    lines = [line for line in log.read_text().splitlines() if "openwebui_file_begun" in line]
+    return {int(json.loads(line)["horse_pid"]) for line in lines}
+
+
+def measure_memory(scene: Scene, jobs_per_slot: int, slots: int = 4) -> list[tuple[str, str]]:
+    """Compare all processes of a host with one process that has imported Open WebUI and run a file."""
+    alone = memory_of(scene.peer.pid())
+    with scene.crew(slots) as (queue, pid, log):
+        for job in [enqueue_file(queue, scene.upload()) for _ in range(jobs_per_slot * slots)]:
+            finish(job)
+        everything = sum((memory_of(one) for one in [pid, *descendants_of(pid)]), start=Memory(0, 0))
+        horses = [memory_of(one) for one in _horses(log) if one in descendants_of(pid)]
+        children = children_of(pid)
+    goal = alone.private + slots * GOAL_MB
+    return [
+        ("one process with Open WebUI imported (USS)", f"{alone.private:.0f} MB"),
+        (
+            f"host with {slots} slots, all {len(children)} children and theirs (PSS)",
+            f"{everything.proportional:.0f} MB",
+        ),
+        ("goal: one import + 4 x 40 MB", f"{goal:.0f} MB"),
+        ("a horse (USS), median", f"{statistics.median(one.private for one in horses):.1f} MB"),
+    ]
+
+
+def measure_growth(scene: Scene, jobs: int) -> list[tuple[str, str]]:
+    """Tell whether a horse grows over many jobs."""
+    with scene.crew(1) as (queue, _, log):
+        sizes = []
+        for number in range(jobs):
+            run(queue, scene.upload())
+            if number + 1 in (jobs // 10, jobs // 2, jobs):
+                (horse,) = _horses(log)
+                sizes.append((number + 1, memory_of(horse).private))
+        seen = len(_horses(log))
+    return [(f"horse (USS) after {number} jobs", f"{size:.1f} MB") for number, size in sizes] + [
+        ("horses used", str(seen))
+    ]
+
+
+@contextlib.contextmanager
+def scene() -> Iterator[Scene]:
+    python = find_python()
+    if python is None:
+        sys.exit("Set EMBERQ_OPENWEBUI_PYTHON to the Python of an environment with Open WebUI.")
+    folder = Path(tempfile.mkdtemp(prefix="emberq-openwebui-"))
+    embeddings = EmbeddingServer()
+    with Engines(folder / "engines", database_url=None, redis_url=None) as engines:
+        admin = create_engine(engines.database_url, isolation_level="AUTOCOMMIT")
+        with admin.connect() as connection:
+            connection.execute(text("CREATE DATABASE webui"))
+        admin.dispose()
+        url = engines.database_url.replace("/emberq?", "/webui?").replace("postgresql+psycopg", "postgresql")
+        environment = worker_environment(
+            folder, database_url=url, vectors_url=url, embedding_url=embeddings.url
+        )
+        peer = Peer(python, environment)
+        peer.seed()
+        with Redis.from_url(engines.redis_url) as redis:
+            yield Scene(python, environment, peer, redis, engines.redis_url, folder, peer.user())
+        peer.close()
+    embeddings.close()
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--quick", action="store_true", help="fewer rounds")
+    options.add_argument("--only", choices=("time", "memory", "growth"))
+    asked = options.parse_args()
+    for name, value in describe_machine().items():
+        print(f"{name}: {value}")
+    with scene() as stage:
+        parts = {
+            "time": lambda: measure_time(stage, 5 if asked.quick else 20),
+            "memory": lambda: measure_memory(stage, 5 if asked.quick else 25),
+            "growth": lambda: measure_growth(stage, 50 if asked.quick else 500),
+        }
+        for name, measure in parts.items():
+            if asked.only in (None, name):
+                print(f"\n## {name}")
+                for what, value in measure():
+                    print(f"| {what} | {value} |")
+
+
+if __name__ == "__main__":
+    main()
