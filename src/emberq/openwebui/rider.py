@@ -8,12 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from emberq.openwebui.configuration import OpenWebUIConfiguration
+from emberq.openwebui.rehearsal import rehearse
 from emberq.openwebui.rows import FileRows
 from emberq.openwebui.upstream import OpenWebUI
 from emberq.telemetry.logs import get_logger
@@ -28,6 +30,8 @@ log = get_logger(__name__)
 _MAX_THREADS = 8
 #: How the names of threads begin that stay between jobs: ours, and those of `run_in_threadpool`.
 _OUR_THREADS = ("openwebui", "AnyIO worker thread")
+#: Connections that one job uses at a time, and threads of the loop's own.
+_WARM_CONNECTIONS, _WARM_THREADS = 3, 4
 #: Seconds that what is still under way gets to end, after a job and at the horse's end.
 _END_SECONDS = 10.0
 
@@ -62,20 +66,26 @@ class Rider:
         self._app = SimpleNamespace(state=SimpleNamespace(**self._state))
 
     def warm_up(self) -> None:
-        """Open one connection of each kind, so that the first job finds them open."""
+        """Open the connections and start the threads that a job needs, so that the first one finds them."""
         for engine in self.open_webui.engines():
-            with engine.connect() as connection:
-                connection.exec_driver_sql("SELECT 1")
-        self.run(self._look_up_nothing())
-        self.configuration.get()
+            with engine.connect() as one, engine.connect() as another:
+                for connection in (one, another):
+                    connection.exec_driver_sql("SELECT 1")
+        self.run(self._open_at_once())
+        # Pages that the first file would write to are this process's own after it.
+        self.run(rehearse(self.open_webui, self.configuration.get()))
 
-    async def _look_up_nothing(self) -> None:
-        await self.open_webui.Files.get_file_by_id("")
-        await asyncio.to_thread(int)
-        # The pool of threads that Open WebUI's own run_in_threadpool uses.
+    async def _open_at_once(self) -> None:
         from anyio.to_thread import run_sync
 
-        await run_sync(int)
+        meet = threading.Barrier(_WARM_THREADS)
+        find = self.open_webui.Files.get_file_by_id
+        await asyncio.gather(
+            *(find("") for _ in range(_WARM_CONNECTIONS)),
+            *(asyncio.to_thread(meet.wait, _END_SECONDS) for _ in range(_WARM_THREADS)),
+            # The threads of Open WebUI's own run_in_threadpool.
+            *(run_sync(time.sleep, 0.001) for _ in range(2)),
+        )
 
     @contextlib.contextmanager
     def request(self, *, embedder: Any) -> Iterator[Any]:

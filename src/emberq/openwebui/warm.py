@@ -20,6 +20,7 @@ from emberq.openwebui.enqueue import enqueue_file
 from emberq.openwebui.failures import clean, name_failure
 from emberq.openwebui.installed import uses_accelerator
 from emberq.openwebui.processing import FileTask, process, remove_chunks
+from emberq.openwebui.rehearsal import rehearse_file
 from emberq.openwebui.rider import Rider
 from emberq.openwebui.seams import Attempt, cover_seams, running
 from emberq.openwebui.tenants import configure_tenants, confirm_settings, read_tenant
@@ -66,6 +67,13 @@ def local_models() -> dict[str, Any]:
     _local_model(configuration().get(), models)
     close_connections(open_webui())
     return models
+
+
+@resource(main_thread=True, fork_safe=_FORKS)
+def rehearsal() -> None:
+    """Let the horses share what their first file would make each of them do for itself."""
+    rehearse_file(open_webui(), configuration().get())
+    close_connections(open_webui())
 
 
 @connection
