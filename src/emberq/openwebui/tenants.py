@@ -75,7 +75,7 @@ def tenant_values(tenant: str, snapshot: Snapshot) -> dict[str, Any]:
     if not key:
         raise SettingInvalid(
             f"The tenant {tenant!r} has no embedding key of its own; nothing was sent.",
-            hint=f"emberq config set {_KEY} KEY --tenant {tenant}",
+            hint=f"Set one: emberq config set {_KEY} --tenant {tenant}",
         )
     settings = snapshot.for_tenant(tenant)
     if settings.rag_embedding_engine != "openai":
