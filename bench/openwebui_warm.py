@@ -141,9 +141,12 @@ def scene() -> Iterator[Scene]:
     python = find_python()
     if python is None:
         sys.exit("Set EMBERQ_OPENWEBUI_PYTHON to the Python of an environment with Open WebUI.")
-    folder = Path(tempfile.mkdtemp(prefix="emberq-openwebui-"))
     embeddings = EmbeddingServer()
-    with Engines(folder / "engines", database_url=None, redis_url=None) as engines:
+    with (
+        tempfile.TemporaryDirectory(prefix="emberq-openwebui-") as name,
+        Engines(Path(name) / "engines", database_url=None, redis_url=None) as engines,
+    ):
+        folder = Path(name)
         admin = create_engine(engines.database_url, isolation_level="AUTOCOMMIT")
         with admin.connect() as connection:
             connection.execute(text("CREATE DATABASE webui"))

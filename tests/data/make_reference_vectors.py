@@ -70,7 +70,7 @@ TEXTS = [
 
 
 def main(folder: str) -> None:
-    from sentence_transformers import SentenceTransformer  # type: ignore[import-not-found]
+    from sentence_transformers import SentenceTransformer
 
     model = SentenceTransformer(folder, device="cpu")
     assert model.max_seq_length == 256, model.max_seq_length

@@ -19,6 +19,8 @@ __all__ = ["EmbeddingServer", "Peer", "crew", "find_python", "worker_environment
 
 #: Length of the vectors that the embedding server makes.
 _DIMENSION = 384
+#: Seconds that importing Open WebUI may take on a busy machine.
+_START_SECONDS = 400
 _ROOT = Path(__file__).parents[2]
 
 
@@ -169,7 +171,7 @@ def crew(
             cwd=log.parent,
         )
         try:
-            deadline = time.monotonic() + 150
+            deadline = time.monotonic() + _START_SECONDS
             while b"workers are ready" not in log.read_bytes():
                 assert process.poll() is None, log.read_text()[-3000:]
                 assert time.monotonic() < deadline, log.read_text()[-3000:]

@@ -64,6 +64,7 @@ class OpenWebUIConfiguration:
         self._open_webui = open_webui
         self._defaults = dict(open_webui.Config.DEFAULTS)
         self._is_persistent = bool(open_webui.Config.PERSISTENT_ENABLED)
+        self._is_oauth_persistent = bool(open_webui.Config.OAUTH_PERSISTENT_ENABLED)
         self._pinned: PinnedConfiguration | None = None
         self._read_at = 0.0
         #: How often a changed configuration was taken over.
@@ -95,7 +96,11 @@ class OpenWebUIConfiguration:
         try:
             yield
         finally:
-            config.configure(defaults=self._defaults, enable_persistent=self._is_persistent)
+            config.configure(
+                defaults=self._defaults,
+                enable_persistent=self._is_persistent,
+                enable_oauth_persistent=self._is_oauth_persistent,
+            )
 
     def _stored(self) -> dict[str, Any]:
         if not self._is_persistent:

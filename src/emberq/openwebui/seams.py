@@ -42,6 +42,7 @@ class Attempt:
         file_id: The file.
         stage: What it is doing: `extracting`, `embedding` or `storing`.
         chunks: Chunks stored so far.
+        has_begun: Whether it has signed for its file.
         failure: The first error of ours on the way, before Open WebUI made a text of it.
     """
 
@@ -52,6 +53,7 @@ class Attempt:
         self.rows = rows
         self.stage = "extracting"
         self.chunks = 0
+        self.has_begun = False
         self.failure: EmberqError | None = None
         self._is_cancelled = False
         self._looked_at = 0.0

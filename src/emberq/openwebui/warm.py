@@ -164,6 +164,7 @@ def _run(mine: Rider, task: FileTask, attempt: Attempt, tenant: str | None, secr
     """Make one attempt, from the signature on the file's row to its end."""
     file = mine.rows.get(task.file_id)
     mine.rows.begin(task.file_id, attempt.id)
+    attempt.has_begun = True
     log.info("openwebui_file_begun", horse_pid=os.getpid())
     attempt.report(0, 0, "extracting")
     pinned = mine.configuration.get()
@@ -205,7 +206,9 @@ def _end_badly(
     )
     try:
         if not mine.rows.exists(task.file_id):
-            remove_chunks(mine.open_webui, task)
+            # Not for a file that never was there: the worker may only look into the wrong database.
+            if attempt.has_begun:
+                remove_chunks(mine.open_webui, task)
         elif goes_on:
             mine.rows.end(task.file_id, attempt.id, status="pending", error=None)
         else:

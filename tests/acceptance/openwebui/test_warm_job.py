@@ -33,7 +33,7 @@ PYTHON = find_python()
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(600),
+    pytest.mark.timeout(1200),
     pytest.mark.skipif(PYTHON is None, reason="no environment with Open WebUI: `make test-openwebui`"),
 ]
 
