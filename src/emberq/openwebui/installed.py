@@ -19,6 +19,8 @@ _BEFORE_IMPORT = {"FROM_INIT_PY": "true", "ENABLE_DB_MIGRATIONS": "false"}
 _ONE_THREAD = {
     **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
     "TOKENIZERS_PARALLELISM": "false",
+    # pyarrow's allocator keeps one for tidying up.
+    "JE_ARROW_MALLOC_CONF": "background_thread:false",
 }
 
 

@@ -181,6 +181,12 @@ def test_a_horse_stays_for_the_next_file(stage: Stage) -> None:
     assert "job_leaked" not in stage.log.read_text()
 
 
+def test_nothing_is_lost_by_the_fork(stage: Stage) -> None:
+    assert "preloader_has_threads" not in stage.log.read_text()
+    assert "openwebui_not_warmed_up" not in stage.log.read_text()
+    assert "openwebui_rehearsal_failed" not in stage.log.read_text()
+
+
 def test_running_it_again_leaves_one_set_of_chunks(stage: Stage) -> None:
     file_id = stage.upload()
     count = stage.chunks_made(file_id)
