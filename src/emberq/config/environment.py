@@ -58,6 +58,14 @@ class Environment(BaseSettings):
     )
     url: str = Field("http://127.0.0.1:8040", description="Where the command line finds the API.")
     api_key: SecretStr | None = Field(None, description="Key the command line sends.")
+    openwebui_url: str = Field(
+        "http://127.0.0.1:8080", description="Where `emberq openwebui` finds Open WebUI."
+    )
+    openwebui_api_key: SecretStr | None = Field(
+        None, description="Open WebUI's API key, or a session's token, that `emberq openwebui` sends."
+    )
+    openwebui_email: str | None = Field(None, description="Account to sign in with in place of a key.")
+    openwebui_password: SecretStr | None = Field(None, description="That account's password.")
     preload: str | None = Field(None, description="Modules with resources that workers load before forking.")
     openwebui_jwt_secret: SecretStr | None = Field(
         None,
