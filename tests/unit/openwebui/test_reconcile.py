@@ -1,0 +1,117 @@
+"""Each content of a folder ends up in the knowledge base once, whatever an earlier import left behind."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emberq.openwebui.reconcile import LocalFile, make_plan
+from emberq.openwebui.records import IMPORT_MARK, Status, StoredFile
+
+KNOWLEDGE = "k"
+
+
+def uploaded(
+    file_id: str, path: str, sha256: str, status: Status = "completed", *, knowledge_id: str = KNOWLEDGE
+) -> StoredFile:
+    client = {"knowledge_id": knowledge_id, IMPORT_MARK: {"path": path, "sha256": sha256}}
+    name = path.rsplit("/", 1)[-1]
+    return StoredFile(file_id, "u", name, status, bytes_hash=sha256, client=client)
+
+
+def acts(folder: list[LocalFile], mine: list[StoredFile], linked: list[StoredFile]) -> list[str]:
+    return [step.act for step in make_plan(folder, mine, linked, KNOWLEDGE).steps]
+
+
+def test_an_empty_server_gets_everything_once() -> None:
+    folder = [LocalFile("a", "1"), LocalFile("b", "2"), LocalFile("sub/a", "1")]
+    plan = make_plan(folder, [], [], KNOWLEDGE)
+    assert [step.act for step in plan.steps] == ["upload", "upload", "same"]
+    assert plan.steps[2].twin == "a"
+
+
+def test_what_an_earlier_import_left_is_taken_up() -> None:
+    folder = [LocalFile(str(number), str(number)) for number in range(6)]
+    mine = [
+        uploaded("f0", "0", "0"),
+        uploaded("f1", "1", "1"),
+        uploaded("f2", "2", "2", "processing"),
+        uploaded("f3", "3", "3", "failed"),
+        uploaded("f4", "4", "4", knowledge_id="another"),
+    ]
+    assert acts(folder, mine, mine[:1]) == ["present", "link", "follow", "again", "upload", "upload"]
+
+
+def test_a_file_that_somebody_else_put_there_is_not_uploaded() -> None:
+    theirs = StoredFile("x", "somebody", "theirs.pdf", "completed", bytes_hash="1")
+    plan = make_plan([LocalFile("a", "1")], [], [theirs], KNOWLEDGE)
+    assert (plan.steps[0].act, plan.steps[0].twin) == ("same", "theirs.pdf")
+
+
+def test_of_two_uploads_the_linked_one_is_kept() -> None:
+    first, second = uploaded("f1", "a", "1"), uploaded("f2", "a", "1")
+    plan = make_plan([LocalFile("a", "1")], [first, second], [second], KNOWLEDGE)
+    assert plan.steps[0].file == second
+    assert plan.extras == ((first, "f2"),)
+
+
+def test_an_older_version_goes_once_the_new_one_is_there() -> None:
+    old = uploaded("old", "a", "1")
+    plan = make_plan([LocalFile("a", "2"), LocalFile("b", "1")], [old], [old], KNOWLEDGE)
+    assert plan.steps[0].act == "upload"
+    assert plan.steps[0].outdated == (old,)
+    assert plan.steps[1].act == "upload", "the older version's bytes are about to go"
+
+
+paths = st.sampled_from(["a", "b", "sub/a"])
+contents = st.sampled_from(["1", "2"])
+statuses: st.SearchStrategy[Status] = st.sampled_from(
+    ["pending", "processing", "completed", "failed", "none"]
+)
+
+
+@given(
+    st.dictionaries(paths, contents),
+    st.lists(st.tuples(paths, contents, statuses, st.booleans()), max_size=6),
+)
+def test_after_the_steps_each_content_is_there_once(
+    folder: dict[str, str], left: list[tuple[str, str, Status, bool]]
+) -> None:
+    local = [LocalFile(path, sha256) for path, sha256 in sorted(folder.items())]
+    mine = [
+        uploaded(f"f{number}", path, sha256, status) for number, (path, sha256, status, _) in enumerate(left)
+    ]
+    linked = [file for file, (*_, is_linked) in zip(mine, left, strict=True) if is_linked]
+    plan = make_plan(local, mine, linked, KNOWLEDGE)
+    assert [step.local for step in plan.steps] == local
+    there = {file.id: (file.import_path, file.bytes_hash) for file in linked}
+    for step in plan.steps:
+        if step.act in ("upload", "follow", "again", "link"):
+            there[step.file.id if step.file else f"new {step.local.path}"] = (
+                step.local.path,
+                step.local.sha256,
+            )
+        for file in step.outdated:
+            there.pop(file.id, None)
+    for extra, kept in plan.extras:
+        assert kept in there
+        there.pop(extra.id, None)
+    ours = [content for path, content in there.values() if path in folder]
+    assert set(ours) <= set(folder.values())
+    assert set(folder.values()) <= {content for _, content in there.values()}
+    assert max(Counter(path for path, _ in there.values() if path in folder).values(), default=1) == 1
+
+
+@given(st.dictionaries(paths, contents))
+def test_a_second_run_has_nothing_to_do(folder: dict[str, str]) -> None:
+    local = [LocalFile(path, sha256) for path, sha256 in sorted(folder.items())]
+    first = make_plan(local, [], [], KNOWLEDGE)
+    mine = [
+        replace(uploaded(step.local.path, step.local.path, step.local.sha256))
+        for step in first.steps
+        if step.act == "upload"
+    ]
+    assert {step.act for step in make_plan(local, mine, mine, KNOWLEDGE).steps} <= {"present", "same"}
