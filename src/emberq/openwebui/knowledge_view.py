@@ -1,0 +1,180 @@
+"""A tenant's collections in the shape that Open WebUI's pgvector knowledge connection reads.
+
+It is a view in a schema of its own, and a role that may read this view and nothing else. The view is named
+and shaped as Open WebUI expects by default: `document_chunk (id, collection_name, text, vector, vmetadata)`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from psycopg import conninfo, sql
+
+from emberq.errors import InvalidRequest
+
+__all__ = ["VIEW", "KnowledgeView", "connection_form", "endpoint"]
+
+#: The view's name within its schema: Open WebUI's default table.
+VIEW = "document_chunk"
+#: Bytes of PostgreSQL's longest name, less what stands before the tenant's.
+_LONGEST_NAME = 63
+_PREFIX = "emberq_openwebui_"
+#: How long a search may take, and how many connections the role may have: Open WebUI opens one a search.
+_STATEMENT_TIMEOUT, _CONNECTION_LIMIT = "30s", 50
+
+
+@dataclass(frozen=True, slots=True)
+class KnowledgeView:
+    """What one tenant's Open WebUI may read.
+
+    Attributes:
+        tenant: Whose collections.
+        collection: Only this one; all of them if empty.
+        is_indexed: Whether searches may use the vector index. A search then costs milliseconds in a
+            collection of any size, but the view is no barrier any more: PostgreSQL may evaluate conditions
+            of the role's own queries before the view's, so that its password is worth every tenant's text.
+        dimensions: For an indexed view: the vectors' length.
+    """
+
+    tenant: str
+    collection: str = ""
+    is_indexed: bool = False
+    dimensions: int = 384
+
+    @property
+    def role(self) -> str:
+        """The role's name, and the schema's."""
+        name = _PREFIX + re.sub(r"[^a-z0-9_]", "_", self.tenant.lower())
+        if len(name) > _LONGEST_NAME:
+            raise InvalidRequest("The tenant's name is too long for a role of its own.", hint="Shorten it.")
+        return name
+
+    def make_role(self, password: str) -> list[str]:
+        """Return the statements of somebody who may make roles; running them again changes the password."""
+        role = sql.Identifier(self.role)
+        options = sql.SQL("LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT")
+        create = sql.SQL("CREATE ROLE {} {} CONNECTION LIMIT {}").format(
+            role, options, sql.Literal(_CONNECTION_LIMIT)
+        )
+        once = (
+            "DO $do$ BEGIN IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = {}) THEN {}; END IF; END $do$"
+        )
+        return [
+            _text(sql.SQL(once).format(sql.Literal(self.role), create)),
+            _text(sql.SQL("ALTER ROLE {} PASSWORD {}").format(role, sql.Literal(password))),
+            _text(sql.SQL("ALTER ROLE {} SET default_transaction_read_only = on").format(role)),
+            _text(
+                sql.SQL("ALTER ROLE {} SET statement_timeout = {}").format(
+                    role, sql.Literal(_STATEMENT_TIMEOUT)
+                )
+            ),
+            _text(sql.SQL("ALTER ROLE {} SET search_path = {}, public").format(role, role)),
+            # The nearest first, however many chunks of others the index finds before.
+            _text(sql.SQL("ALTER ROLE {} SET hnsw.iterative_scan = 'strict_order'").format(role)),
+        ]
+
+    def make_view(self) -> list[str]:
+        """Return the statements of the owner of emberq's tables; running them again replaces the view."""
+        schema = sql.Identifier(self.role)
+        name = sql.SQL("{}.{}").format(schema, sql.Identifier(VIEW))
+        options = sql.SQL("" if self.is_indexed else " WITH (security_barrier)")
+        if self.is_indexed:
+            length = sql.Literal(self.dimensions)
+            vector = sql.SQL("c.embedding::halfvec({})").format(length)
+            condition = sql.SQL(" AND vector_dims(c.embedding) = {}").format(length)
+        else:
+            vector, condition = sql.SQL("{}").format(sql.Identifier("c", "embedding")), sql.SQL("").format()
+        if self.collection:
+            condition += sql.SQL(" AND k.name = {}").format(sql.Literal(self.collection))
+        body = _BODY.format(vector=vector, tenant=sql.Literal(self.tenant), condition=condition)
+        return [
+            _text(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema)),
+            _text(sql.SQL("DROP VIEW IF EXISTS {}").format(name)),
+            _text(sql.SQL("CREATE VIEW {}{} AS\n{}").format(name, options, body)),
+            _text(sql.SQL("GRANT USAGE ON SCHEMA {} TO {}").format(schema, schema)),
+            _text(sql.SQL("GRANT SELECT ON {} TO {}").format(name, schema)),
+        ]
+
+
+#: Only visible versions: chunks of others are gone with the commit that replaced them, and a deleted file's
+#: with its deletion; the conditions say so all the same. Open WebUI shows page + 1.
+_BODY = sql.SQL(
+    """\
+SELECT c.id::text AS id,
+       k.name AS collection_name,
+       c.text AS text,
+       {vector} AS vector,
+       f.metadata || jsonb_strip_nulls(jsonb_build_object(
+           'name', f.name, 'source', f.name, 'collection', k.name, 'emberq_file_id', f.id,
+           'page', c.page - 1, 'heading', c.heading, 'start_index', c.start)) AS vmetadata
+FROM chunks c
+JOIN files f ON f.id = c.file_id
+JOIN collections k ON k.id = c.collection_id
+WHERE c.tenant = {tenant} AND f.deleted_at IS NULL
+  AND c.version = f.visible_version AND c.generation = k.generation{condition}"""
+)
+
+
+def endpoint(database_url: str, role: str, password: str) -> str:
+    """Return the connection's endpoint for Open WebUI: the database's address with the role in place of ours.
+
+    Args:
+        database_url: SQLAlchemy's URL of emberq's database.
+        role: The role.
+        password: Its password.
+    """
+    plain = "postgresql://" + database_url.split("://", 1)[1]
+    parts: dict[str, Any] = {
+        name: value
+        for name, value in conninfo.conninfo_to_dict(plain).items()
+        if name in ("host", "hostaddr", "port", "dbname", "sslmode", "sslrootcert") and value
+    }
+    host, port = str(parts.pop("host", "localhost")), str(parts.pop("port", ""))
+    database = quote(str(parts.pop("dbname", "emberq")), safe="")
+    login = f"{quote(role, safe='')}:{quote(password, safe='')}"
+    if host.startswith("/"):  # a socket's directory
+        parts = {"host": host} | ({"port": port} if port else {}) | parts
+        address = ""
+    else:
+        address = f"{host}:{port}" if port else host
+    query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parts.items())
+    return f"postgresql://{login}@{address}/{database}" + (f"?{query}" if query else "")
+
+
+def connection_form(
+    view: KnowledgeView, address: str, collections: Sequence[str], *, question: str
+) -> list[dict[str, Any]]:
+    """Return the bodies of `POST /api/v1/knowledge/external/source/create`, one for each collection.
+
+    Args:
+        view: What may be read.
+        address: As `endpoint` gives it.
+        collections: The collections' names.
+        question: A query that Open WebUI tries; it refuses a source in which it finds nothing.
+    """
+    source = {
+        "table_name": f"{view.role}.{VIEW}",
+        "collection_field": "collection_name",
+        "content_field": "text",
+        "vector_field": "vector",
+        "metadata_field": "vmetadata",
+        "document_id_field": "id",
+    }
+    return [
+        {
+            "name": name,
+            "description": f"emberq's collection {name}",
+            "connection": {"name": f"emberq: {name}", "provider": "pgvector", "endpoint": address},
+            "source": {"type": "collection", "name": name, "config": source},
+            "test_query": question,
+        }
+        for name in collections
+    ]
+
+
+def _text(statement: sql.Composable) -> str:
+    return statement.as_string(None)
