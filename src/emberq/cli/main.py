@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from emberq.cli import collections, config, files, ingest, jobs, keys, models, search, status
+from emberq.cli import collections, config, files, ingest, jobs, keys, models, openwebui, search, status
 
 __all__ = ["app", "main"]
 
@@ -32,6 +32,7 @@ app.add_typer(collections.app, name="collections")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
+app.add_typer(openwebui.app, name="openwebui")
 
 DataDir = Annotated[Path | None, typer.Option(help="Where files and engines keep data [EMBERQ_DATA_DIR].")]
 Host = Annotated[str | None, typer.Option(help="Address the API listens on [EMBERQ_HOST].")]
@@ -167,7 +168,7 @@ def main() -> None:
         app()
     except EmberqError as exc:
         _complain(exc.message, exc.code, exc.hint)
-        sys.exit(1)
+        sys.exit(3 if exc.code == "openwebui_unavailable" else 1)
     except Problem as exc:
         _complain(exc.message, exc.code, exc.hint)
         sys.exit(1)

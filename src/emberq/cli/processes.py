@@ -26,7 +26,7 @@ from emberq.telemetry.logs import configure_logs
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-__all__ = ["create_key", "migrate", "serve", "up", "worker"]
+__all__ = ["create_key", "migrate", "open_database", "serve", "up", "worker"]
 
 
 def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
@@ -200,6 +200,18 @@ def create_key(*, name: str, scopes: Sequence[str] | None, tenant: str | None) -
     """Make an API key directly in the database and return it."""
     with _connected(_environment()) as services, services.database.transaction() as connection:
         return store_key(connection, name=name, scopes=scopes, tenant=tenant or DEFAULT_TENANT)
+
+
+@contextlib.contextmanager
+def open_database() -> Iterator[tuple[str, str]]:
+    """Yield the database's URL, and that of whoever may make roles there; the embedded one is started."""
+    environment = _environment()
+    with _connected(environment) as services:
+        url = services.database.url
+        run_migrations(services.database)
+        services.database.close()
+        # The embedded server trusts whoever reaches its socket; another one's account has to suffice.
+        yield url, url if environment.database_url else url.replace("://emberq@", "://postgres@", 1)
 
 
 def _environment(**given: object) -> Environment:
