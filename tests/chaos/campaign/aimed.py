@@ -56,7 +56,7 @@ class AimedFaults:
             )
             if started is not None:
                 return started
-            if not self._witness.not_taken_up([InHand(file.job_id, after, 0)]):
+            if self._witness.is_over(file.job_id):
                 return None
         return None
 

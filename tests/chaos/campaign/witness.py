@@ -143,6 +143,16 @@ class Witness(threading.Thread):
             for job, fence, worker in rows
         ]
 
+    def is_over(self, job: str) -> bool:
+        """Tell whether a job has come to an end; it has not, as far as we know, while the database is away."""
+        statement = "SELECT state NOT IN ('pending', 'queued', 'processing') FROM jobs WHERE id = %s"
+        try:
+            with self.connect() as connection:
+                row = connection.execute(statement, [job]).fetchone()
+        except psycopg.Error:
+            return False
+        return row is None or bool(row[0])
+
     def not_taken_up(self, jobs: list[InHand]) -> list[InHand]:
         """Return those jobs that wait, or that are in the same hands; all while the database is away."""
         fences = {job.job: job.fence for job in jobs}
