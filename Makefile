@@ -47,7 +47,30 @@ $(PEERS)/.peers: bench/requirements.txt
 	@$(PEERS)/bin/python -m pip --disable-pip-version-check --quiet install -r bench/requirements.txt
 	@touch $@
 
-.PHONY: demo up test test-quick chaos chaos-quick rq-suite lint format bench size pin clean help
+#: Open WebUI, whole and slim, for its acceptance tests; it needs Python 3.11 or 3.12.
+OPENWEBUI ?= .venv-openwebui
+OPENWEBUI_VERSION := 0.12.4
+OPENWEBUI_PYTHON ?= $(shell for p in python3.12 python3.11 python3 python; do \
+	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 13))' \
+	>/dev/null 2>&1 && { command -v $$p; break; }; done)
+OPENWEBUI_PIP = bin/python -m pip --disable-pip-version-check --quiet
+
+$(OPENWEBUI)/.installed: pyproject.toml
+	@test -n "$(OPENWEBUI_PYTHON)" || { echo "Open WebUI needs Python 3.11 or 3.12 with venv; none was found." >&2; exit 1; }
+	@echo "Installing Open WebUI and emberq into $(OPENWEBUI) (once, 3 GB) ..."
+	@test -x $(OPENWEBUI)/bin/python || $(OPENWEBUI_PYTHON) -m venv $(OPENWEBUI)
+	@$(OPENWEBUI)/$(OPENWEBUI_PIP) install --no-compile torch==2.13.0 --editable '.[openwebui]'
+	@touch $@
+
+$(OPENWEBUI)-slim/.installed:
+	@test -n "$(OPENWEBUI_PYTHON)" || { echo "Open WebUI needs Python 3.11 or 3.12 with venv; none was found." >&2; exit 1; }
+	@echo "Installing Open WebUI, slim, into $(OPENWEBUI)-slim (once, 800 MB) ..."
+	@test -x $(OPENWEBUI)-slim/bin/python || $(OPENWEBUI_PYTHON) -m venv $(OPENWEBUI)-slim
+	@$(OPENWEBUI)-slim/$(OPENWEBUI_PIP) install --no-compile --no-deps open-webui==$(OPENWEBUI_VERSION)
+	@$(OPENWEBUI)-slim/$(OPENWEBUI_PIP) install --no-compile -r $(OPENWEBUI)-slim/lib/python3*/site-packages/requirements-slim.txt
+	@touch $@
+
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format bench size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -60,6 +83,9 @@ test: $(VENV)/.dev $(VENV)/.model  ## all tests, with real engines, a real model
 
 test-quick: $(VENV)/.dev  ## tests without I/O
 	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
+
+test-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed $(OPENWEBUI)-slim/.installed  ## against the real Open WebUI, installed once (4 GB)
+	@EMBERQ_OPENWEBUI_VENV=$(abspath $(OPENWEBUI)) $(PY) -m pytest -n $(WORKERS) --dist loadgroup tests/acceptance/openwebui
 
 chaos: $(VENV)/.dev $(VENV)/.model  ## 1,000 kills and a report; CHAOS="--seed 1f --kills 200" does it again, or less
 	@PYTHONPATH=tests/data $(PY) -m tests.chaos.campaign --kills 1000 --report $(CHAOS_REPORT) $(CHAOS)
@@ -94,7 +120,7 @@ pin:  ## write requirements/constraints*.txt anew (needs uv)
 		-c requirements/constraints.txt -o requirements/constraints-dev.txt
 
 clean:  ## remove the virtual environment and caches
-	@rm -rf $(VENV) $(PEERS) .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf $(VENV) $(PEERS) $(OPENWEBUI) $(OPENWEBUI)-slim .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

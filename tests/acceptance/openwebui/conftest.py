@@ -7,9 +7,6 @@ emberq's own endpoints are tested elsewhere.
 from __future__ import annotations
 
 import json
-import os
-import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -20,16 +17,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
-from openwebui_stage import find_python
+from tests.acceptance.openwebui.server import PASSWORD, PYTHON, Server
 
 from emberq.openwebui.client import OpenWebUI
 from emberq.openwebui.records import StoredFile
 
-PYTHON = find_python()
 EMBERQ = str(Path(sys.executable).with_name("emberq"))
-EMAIL, PASSWORD = "admin@example.org", "a-password-of-the-tests"
 DIMENSIONS = 384
 
 
@@ -109,97 +103,6 @@ def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
-class Server:
-    """One Open WebUI process."""
-
-    def __init__(self, data_dir: Path, peer: Peer) -> None:
-        self.data_dir = data_dir
-        self.log = data_dir.with_name(data_dir.name + ".log")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
-        self._token = ""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
-        self.environment = {
-            **kept,
-            "DATA_DIR": str(data_dir),
-            "WEBUI_SECRET_KEY": "a-secret-of-the-tests",
-            "OFFLINE_MODE": "true",
-            "HF_HUB_OFFLINE": "1",
-            "ENABLE_PERSISTENT_CONFIG": "False",
-            "ENABLE_OLLAMA_API": "False",
-            "ENABLE_OPENAI_API": "False",
-            "ENABLE_API_KEYS": "true",
-            "WEBUI_ADMIN_EMAIL": EMAIL,
-            "WEBUI_ADMIN_PASSWORD": PASSWORD,
-            "THREAD_POOL_SIZE": "64",
-            "CONTENT_EXTRACTION_ENGINE": "external",
-            "EXTERNAL_DOCUMENT_LOADER_URL": peer.url,
-            "EXTERNAL_DOCUMENT_LOADER_API_KEY": "loader-key",
-            "RAG_EMBEDDING_ENGINE": "openai",
-            "RAG_EMBEDDING_MODEL": "stand-in",
-            "RAG_OPENAI_API_BASE_URL": f"{peer.url}/v1",
-            "RAG_OPENAI_API_KEY": "embedding-key",
-            "RAG_EMBEDDING_BATCH_SIZE": "32",
-            "DO_NOT_TRACK": "true",
-            "ANONYMIZED_TELEMETRY": "False",
-        }
-
-    def start(self) -> None:
-        self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [
-                    Path(PYTHON or "").with_name("open-webui"),
-                    "serve",
-                    "--host",
-                    "127.0.0.1",
-                    "--port",
-                    str(self.port),
-                ],
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-                cwd=self.data_dir,
-            )
-        deadline = time.monotonic() + 280
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()[-4000:]
-            try:
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.2)
-        pytest.fail(f"Open WebUI did not start: {self.log.read_text()[-4000:]}")
-
-    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(timeout=60)
-            self.process = None
-
-    def client(self) -> OpenWebUI:
-        return OpenWebUI(self.url, self.token())
-
-    def token(self) -> str:
-        """Return the admin's token; signing in is allowed fifteen times in three minutes."""
-        if not self._token:
-            body = {"email": EMAIL, "password": PASSWORD}
-            answer = httpx.post(f"{self.url}/api/v1/auths/signin", json=body, timeout=30)
-            self._token = str(answer.raise_for_status().json()["token"])
-        return self._token
-
-    def cli_environment(self, data_dir: Path) -> dict[str, str]:
-        return {
-            **os.environ,
-            "EMBERQ_DATA_DIR": str(data_dir),
-            "EMBERQ_OPENWEBUI_URL": self.url,
-            "EMBERQ_OPENWEBUI_API_KEY": self.token(),
-        }
-
-
 class Chunks:
     """Looks into Open WebUI's collections."""
 
@@ -231,7 +134,7 @@ def openwebui_process(openwebui_peer: Peer, tmp_path_factory: pytest.TempPathFac
     """One Open WebUI for the whole session."""
     if PYTHON is None:
         pytest.skip("no environment with Open WebUI: `make test-openwebui`")
-    made = Server(tmp_path_factory.mktemp("openwebui") / "data", openwebui_peer)
+    made = Server(tmp_path_factory.mktemp("openwebui") / "data", openwebui_peer.url)
     try:
         made.start()
         yield made

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.conftest import Peer, Server
+from tests.acceptance.openwebui.conftest import Peer
+from tests.acceptance.openwebui.server import Server
 
 from emberq.openwebui.recommended import PREFIXES
 

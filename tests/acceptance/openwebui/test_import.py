@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, Server, write_files
+from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, write_files
+from tests.acceptance.openwebui.server import Server
 
 from emberq.openwebui.client import OpenWebUI
 

@@ -11,16 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.conftest import (
-    EMAIL,
-    EMBERQ,
-    PASSWORD,
-    Chunks,
-    Peer,
-    Server,
-    wait_for_status,
-    write_files,
-)
+from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, wait_for_status, write_files
+from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
 
 from emberq.openwebui.client import OpenWebUI
 

@@ -144,7 +144,7 @@ class Witness(threading.Thread):
         ]
 
     def is_over(self, job: str) -> bool:
-        """Tell whether a job has come to an end; it has not, as far as we know, while the database is away."""
+        """Tell whether a job has come to an end; as far as we know it has not while the database is away."""
         statement = "SELECT state NOT IN ('pending', 'queued', 'processing') FROM jobs WHERE id = %s"
         try:
             with self.connect() as connection:

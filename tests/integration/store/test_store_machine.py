@@ -31,8 +31,8 @@ from emberq.store.services import Services
 #: What may happen, the usual things more often.
 THINGS = (
     *["upload"] * 4, *["take"] * 6, *["commit"] * 4, *["cancel", "retry", "bad moment"] * 2,
-    "take late", "progress", "bad file", "bug", "horse dies", "delete", "replace", *["zombie"] * 2,
-    "host dies", "ticket twice", "ticket lost", "all tickets lost", "sweep", "look",
+    *["take late", "ticket twice"] * 3, "progress", "bad file", "bug", "horse dies", "delete", "replace",
+    *["zombie"] * 2, "host dies", "ticket lost", "all tickets lost", "sweep", "look",
 )  # fmt: skip
 #: Without these a run has shown nothing.
 WORTH_SEEING = (

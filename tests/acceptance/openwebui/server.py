@@ -1,0 +1,106 @@
+"""A real Open WebUI from a virtual environment of its own, as a process that can be killed."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+from openwebui_stage import find_python
+
+from emberq.openwebui.client import OpenWebUI
+
+__all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server"]
+
+PYTHON = find_python()
+EMAIL, PASSWORD = "admin@example.org", "a-password-of-the-tests"
+
+
+class Server:
+    """One Open WebUI process, started when it is told to, on a port that stays the same."""
+
+    def __init__(self, data_dir: Path, peer_url: str, *, python: Path | str | None = PYTHON) -> None:
+        self._program = Path(python or "").with_name("open-webui")
+        self.data_dir = data_dir
+        self.log = data_dir.with_name(data_dir.name + ".log")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._token = ""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
+        self.environment = {
+            **kept,
+            "DATA_DIR": str(data_dir),
+            "WEBUI_SECRET_KEY": "a-secret-of-the-tests",
+            "OFFLINE_MODE": "true",
+            "HF_HUB_OFFLINE": "1",
+            "ENABLE_PERSISTENT_CONFIG": "False",
+            "ENABLE_OLLAMA_API": "False",
+            "ENABLE_OPENAI_API": "False",
+            "ENABLE_API_KEYS": "true",
+            "WEBUI_ADMIN_EMAIL": EMAIL,
+            "WEBUI_ADMIN_PASSWORD": PASSWORD,
+            "THREAD_POOL_SIZE": "64",
+            "CONTENT_EXTRACTION_ENGINE": "external",
+            "EXTERNAL_DOCUMENT_LOADER_URL": peer_url,
+            "EXTERNAL_DOCUMENT_LOADER_API_KEY": "loader-key",
+            "RAG_EMBEDDING_ENGINE": "openai",
+            "RAG_EMBEDDING_MODEL": "stand-in",
+            "RAG_OPENAI_API_BASE_URL": f"{peer_url}/v1",
+            "RAG_OPENAI_API_KEY": "embedding-key",
+            "RAG_EMBEDDING_BATCH_SIZE": "32",
+            "DO_NOT_TRACK": "true",
+            "ANONYMIZED_TELEMETRY": "False",
+        }
+
+    def start(self) -> None:
+        self.data_dir.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [self._program, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+                stdout=log,
+                stderr=log,
+                env=self.environment,
+                cwd=self.data_dir,
+            )
+        deadline = time.monotonic() + 280
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self.log.read_text()[-4000:]
+            try:
+                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
+                    return
+            except httpx.TransportError:
+                time.sleep(0.2)
+        msg = f"Open WebUI did not start: {self.log.read_text()[-4000:]}"
+        raise TimeoutError(msg)
+
+    def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
+        if self.process is not None:
+            self.process.send_signal(number)
+            self.process.wait(timeout=60)
+            self.process = None
+
+    def client(self) -> OpenWebUI:
+        return OpenWebUI(self.url, self.token())
+
+    def token(self) -> str:
+        """Return the admin's token; signing in is allowed fifteen times in three minutes."""
+        if not self._token:
+            body = {"email": EMAIL, "password": PASSWORD}
+            answer = httpx.post(f"{self.url}/api/v1/auths/signin", json=body, timeout=30)
+            self._token = str(answer.raise_for_status().json()["token"])
+        return self._token
+
+    def cli_environment(self, data_dir: Path) -> dict[str, str]:
+        return {
+            **os.environ,
+            "EMBERQ_DATA_DIR": str(data_dir),
+            "EMBERQ_OPENWEBUI_URL": self.url,
+            "EMBERQ_OPENWEBUI_API_KEY": self.token(),
+        }

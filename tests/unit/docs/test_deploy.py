@@ -1,0 +1,65 @@
+"""What the recipes in `deploy/` set and run is what emberq reads and knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+import yaml
+
+from emberq.cli.main import app
+from emberq.config.environment import Environment
+
+DEPLOY = Path(__file__).parents[3] / "deploy"
+COMPOSE = yaml.safe_load((DEPLOY / "openwebui" / "compose.yaml").read_text(encoding="utf-8"))
+KUBERNETES = [
+    part
+    for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
+    for part in yaml.safe_load_all(path.read_text(encoding="utf-8"))
+]
+#: Passwords that the recipes themselves hand on, and what others than the `Environment` read.
+OTHERS = {"EMBERQ_DB_PASSWORD", "EMBERQ_SHUTDOWN_GRACE", "EMBERQ_OPENWEBUI_URL", "EMBERQ_OPENWEBUI_API_KEY"}
+
+
+def commands() -> Iterator[list[str]]:
+    """Yield what containers of emberq run, and what comments say to run in them."""
+    for service in COMPOSE["services"].values():
+        if service.get("image") == "emberq":
+            yield service["command"]
+    for part in KUBERNETES:
+        spec = part.get("spec", {}).get("template", {}).get("spec", {})
+        for container in spec.get("containers", []):
+            if container["image"] == "emberq":
+                yield container["args"]
+
+
+@pytest.mark.parametrize("arguments", list(commands()), ids=" ".join)
+def test_a_recipe_runs_commands_that_there_are(arguments: list[str]) -> None:
+    command: Any = typer.main.get_command(app)
+    rest = [re.sub(r"^\$\{\w+:-(\w+)\}$", r"\1", word) for word in arguments]
+    while hasattr(command, "commands"):
+        assert rest[0] in command.commands
+        command = command.commands[rest.pop(0)]
+    assert command.make_context("emberq", rest, resilient_parsing=False) is not None
+
+
+def test_the_recipes_set_only_what_emberq_reads() -> None:
+    known = {f"EMBERQ_{name.upper()}" for name in Environment.model_fields} | OTHERS
+    named = {
+        name
+        for path in DEPLOY.rglob("*")
+        if path.is_file()
+        for name in re.findall(r"\bEMBERQ_[A-Z_]+\b", path.read_text(encoding="utf-8"))
+    }
+    assert named - known == set()
+
+
+def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
+    compose = (DEPLOY / "openwebui" / "compose.yaml").read_text(encoding="utf-8")
+    example = (DEPLOY / "openwebui" / "example.env").read_text(encoding="utf-8")
+    asked = set(re.findall(r"\$\{(\w+)", compose))
+    assert asked == set(re.findall(r"^(\w+)=", example, re.MULTILINE))
