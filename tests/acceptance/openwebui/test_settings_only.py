@@ -171,8 +171,11 @@ def check(uploads: dict[str, tuple[httpx.Client, MixedFile]], ended: dict[str, d
             assert "Traceback" not in data["error"]
 
 
-def test_each_text_of_a_knowledge_file_is_embedded_once(users: list[httpx.Client], emberq: Stack) -> None:
-    client, file = users[0], MixedFile("once.md", words("once", 60).encode(), is_readable=True)
+def test_each_text_of_a_knowledge_file_is_embedded_once(server: Server, emberq: Stack) -> None:
+    client, file = (
+        signed_in(server, server.token()),
+        MixedFile("once.md", words("once", 60).encode(), is_readable=True),
+    )
     before = embedded_texts(emberq)
     file_id = upload(client, file)
     wait_for_ends({file_id: (client, file)}, seconds=120)

@@ -1,0 +1,319 @@
+"""A stock Open WebUI, and the same behind emberq: time to done, questions meanwhile, memory, a kill.
+
+`make bench-openwebui` installs what it needs and calls this. Nothing is left behind but the page that
+`--write` names.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import itertools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from machine import describe_machine
+from procfs import descendants_of, memory_of
+from tests.acceptance.conftest import EMBERQ, Stack
+from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
+from tests.acceptance.openwebui.server import EMAIL, PASSWORD, PYTHON, Server
+
+#: People who upload at once.
+_USERS = 20
+#: Seconds after which files that are not over are called lost.
+_PATIENCE_SECONDS = 1800.0
+#: Seconds a server gets, after a kill and a new start, to come back to files on its own.
+_GRACE_SECONDS = 30.0
+#: Seconds between two questions.
+_QUESTION_SECONDS = 0.25
+
+
+@dataclass
+class Outcome:
+    """What one set-up did.
+
+    Attributes:
+        name: The set-up.
+        idle: Seconds of each question while nothing else runs.
+        files: How many mixed files were uploaded at once, and how many seconds until all were over.
+        during_files: Seconds of each question meanwhile.
+        slow: The same for the slow ones.
+        during_slow: Seconds of each question meanwhile.
+        memory: Most MB (PSS) of all processes together.
+        killed: Files at work when Open WebUI was killed.
+        lost: Those of them that never came to an end.
+    """
+
+    name: str
+    idle: list[float] = field(default_factory=list)
+    files: tuple[int, float] = (0, 0.0)
+    during_files: list[float] = field(default_factory=list)
+    slow: tuple[int, float] = (0, 0.0)
+    during_slow: list[float] = field(default_factory=list)
+    memory: float = 0.0
+    killed: int = 0
+    lost: int = 0
+
+
+class Client:
+    """An administrator of one Open WebUI."""
+
+    def __init__(self, server: Server) -> None:
+        self._http = httpx.Client(
+            base_url=server.url, timeout=600, limits=httpx.Limits(max_connections=_USERS * 2)
+        )
+        answer = self._http.post("/api/v1/auths/signin", json={"email": EMAIL, "password": PASSWORD})
+        self._http.headers["Authorization"] = f"Bearer {answer.raise_for_status().json()['token']}"
+
+    def upload(self, file: MixedFile) -> str:
+        answer = self._http.post("/api/v1/files/", files={"file": (file.name, file.content)})
+        return str(answer.raise_for_status().json()["id"])
+
+    def status(self, file_id: str) -> str:
+        answer = self._http.get(f"/api/v1/files/{file_id}/process/status")
+        return str(answer.raise_for_status().json()["status"])
+
+    def unfinished(self, file_ids: list[str]) -> list[str]:
+        return [one for one in file_ids if self.status(one) not in {"completed", "failed"}]
+
+    def ask(self, file_id: str) -> float:
+        """Put a question to one file and return the seconds it took."""
+        body = {
+            "collection_name": f"file-{file_id}",
+            "query": "How long is a lease?",
+            "k": 3,
+            "hybrid": False,
+        }
+        started = time.perf_counter()
+        self._http.post("/api/v1/retrieval/query/doc", json=body).raise_for_status()
+        return time.perf_counter() - started
+
+
+def main() -> int:
+    """Measure both and print the table."""
+    options = _parse()
+    outcomes = []
+    with tempfile.TemporaryDirectory(prefix="emberq-openwebui-") as name:
+        directory = Path(name)
+        directory.chmod(0o755)
+        for title, setup in {"stock": stock, "stock + emberq": behind_emberq}.items():
+            if not options.only or title.endswith(options.only):
+                with setup(directory / title.replace(" ", ""), options) as (server, stack):
+                    outcomes.append(measure(title, server, stack, options))
+    page = as_markdown(outcomes, options)
+    sys.stdout.write(page)
+    if options.write is not None:
+        options.write.write_text(page, encoding="utf-8")
+    return 0
+
+
+def _parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--model", required=True, help="directory of all-MiniLM-L6-v2 for the stock set-up")
+    parser.add_argument("--files", type=int, default=100, help="mixed files uploaded at once")
+    parser.add_argument("--slow", type=int, default=12, help="slow files uploaded at once")
+    parser.add_argument("--slow-paragraphs", type=int, default=600, help="of each slow file")
+    parser.add_argument("--only", choices=["stock", "emberq"], help="one of the two")
+    parser.add_argument("--write", type=Path, help="where the page goes")
+    return parser.parse_args()
+
+
+@contextlib.contextmanager
+def stock(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Server, Stack | None]]:
+    """Run Open WebUI as it is installed: its own parsers, its own model, its own vector database."""
+    server = Server(directory, "http://127.0.0.1:1")
+    for name in [
+        name for name in server.environment if name.startswith(("RAG_", "CONTENT_", "EXTERNAL_", "THREAD_"))
+    ]:
+        del server.environment[name]
+    server.environment["RAG_EMBEDDING_MODEL"] = options.model
+    server.start()
+    try:
+        yield server, None
+    finally:
+        server.stop()
+
+
+@contextlib.contextmanager
+def behind_emberq(directory: Path, _options: argparse.Namespace) -> Iterator[tuple[Server, Stack | None]]:
+    """Run the same with the settings that emberq prints."""
+    stack = Stack(directory / "emberq", workers=2).start(seconds=120)
+    try:
+        server = Server(directory / "openwebui", stack.url)
+        printed = stack.cli("openwebui", "settings", "--key", stack.key, "--json").stdout
+        server.environment |= json.loads(printed)
+        server.start()
+        try:
+            yield server, stack
+        finally:
+            server.stop()
+    finally:
+        stack.stop()
+
+
+def measure(name: str, server: Server, stack: Stack | None, options: argparse.Namespace) -> Outcome:
+    """Put one set-up through everything."""
+    outcome = Outcome(name)
+    client = Client(server)
+    _tell(f"{name}: warming up")
+    asked = client.upload(MixedFile("asked.md", _slow_text(0, 5), is_readable=True))
+    _wait(client, [asked])
+    outcome.idle = [client.ask(asked) for _ in range(40)][10:]
+    with _sampling(server, stack, outcome):
+        files = [file for file in mixed_files(options.files * 2) if file.is_readable][: options.files]
+        _tell(f"{name}: {len(files)} mixed files")
+        outcome.files, outcome.during_files = _under_load(client, asked, files)
+        slow = [
+            MixedFile(f"slow{number}.md", _slow_text(number + 1, options.slow_paragraphs), is_readable=True)
+            for number in range(options.slow)
+        ]
+        _tell(f"{name}: {len(slow)} slow files")
+        outcome.slow, outcome.during_slow = _under_load(client, asked, slow)
+    _tell(f"{name}: a kill")
+    outcome.killed, outcome.lost = _kill(server, stack, client, options)
+    return outcome
+
+
+def _under_load(client: Client, asked: str, files: list[MixedFile]) -> tuple[tuple[int, float], list[float]]:
+    taken: list[float] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            taken.append(client.ask(asked))
+            over.wait(_QUESTION_SECONDS)
+
+    started = time.perf_counter()
+    with ThreadPoolExecutor(_USERS + 1) as pool:
+        uploads = [pool.submit(client.upload, file) for file in files]
+        asking = pool.submit(ask)
+        _wait(client, [one.result() for one in uploads])
+        seconds = time.perf_counter() - started
+        over.set()
+        asking.result()
+    return (len(files), seconds), taken
+
+
+def _wait(client: Client, file_ids: list[str]) -> None:
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while file_ids := client.unfinished(file_ids):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{len(file_ids)} files are not over.")
+        time.sleep(0.2)
+
+
+def _kill(
+    server: Server, stack: Stack | None, client: Client, options: argparse.Namespace
+) -> tuple[int, int]:
+    """SIGKILL Open WebUI at work, start it again, and return how many files were at work and how many stay so."""
+    file_ids = [
+        client.upload(
+            MixedFile(
+                f"cut{number}.md", _slow_text(900 + number, options.slow_paragraphs // 4), is_readable=True
+            )
+        )
+        for number in range(20)
+    ]
+    while len(at_work := client.unfinished(file_ids)) > len(file_ids) * 3 // 4:
+        time.sleep(0.05)
+    server.stop()
+    server.start()
+    client = Client(server)
+    if stack is not None:
+        command = [EMBERQ, "openwebui", "watch", "--once", "--stuck-after", "1"]
+        subprocess.run(
+            command, env=server.cli_environment(stack.data_dir / "watch"), check=False, capture_output=True
+        )
+    deadline = time.monotonic() + _GRACE_SECONDS
+    while (left := client.unfinished(at_work)) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    return len(at_work), len(left)
+
+
+@contextlib.contextmanager
+def _sampling(server: Server, stack: Stack | None, outcome: Outcome) -> Iterator[None]:
+    over = threading.Event()
+
+    def sample() -> None:
+        while not over.wait(2.0):
+            roots = [one.pid for one in (server.process, stack.process if stack else None) if one is not None]
+            total = 0.0
+            for pid in itertools.chain(roots, *(descendants_of(root) for root in roots)):
+                with contextlib.suppress(OSError):
+                    total += memory_of(pid).proportional
+            outcome.memory = max(outcome.memory, total)
+
+    thread = threading.Thread(target=sample)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+
+
+def _slow_text(number: int, paragraphs: int) -> bytes:
+    parts = (
+        f"## Part {index} of document {number}\n\n"
+        + f"A lease of {index} seconds in document {number} is longer than a beat, and a worker that stops beating "
+        * 6
+        for index in range(paragraphs)
+    )
+    return "\n\n".join(parts).encode()
+
+
+def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
+    """Return the page."""
+    rows: list[tuple[str, list[str]]] = [
+        ("a question, nothing else running: p50, slowest", [_two(one.idle) for one in outcomes]),
+        (f"{options.files} mixed files by {_USERS} people at once, until all are over", [f"{one.files[1]:.1f} s" for one in outcomes]),
+        ("a question meanwhile: p50, slowest", [_two(one.during_files) for one in outcomes]),
+        (f"{options.slow} slow files ({options.slow_paragraphs} paragraphs each) at once", [f"{one.slow[1]:.1f} s" for one in outcomes]),
+        ("a question meanwhile: p50, slowest", [_two(one.during_slow) for one in outcomes]),
+        ("memory of all processes, most (PSS)", [f"{one.memory:.0f} MB" for one in outcomes]),
+        (f"Open WebUI killed at work: files that never end, {_GRACE_SECONDS:.0f} s after its restart", [f"{one.lost} of {one.killed}" for one in outcomes]),
+    ]  # fmt: skip
+    lines = [
+        "# Open WebUI, stock and behind emberq",
+        "",
+        f"Taken on {datetime.now(UTC):%Y-%m-%d} with `make bench-openwebui`; "
+        f"{os.cpu_count()} processors. {json.dumps(describe_machine(), default=str)}",
+        "",
+        "Both are the whole Open WebUI with the same embedding model. Stock reads files and embeds texts itself; behind",
+        "emberq it has the settings that `emberq openwebui settings` prints, 2 workers, and `emberq openwebui watch` after the kill.",
+        "",
+        "| | " + " | ".join(one.name for one in outcomes) + " |",
+        "| --- |" + " ---: |" * len(outcomes),
+        *(f"| {title} | " + " | ".join(cells) + " |" for title, cells in rows),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _two(seconds: list[float]) -> str:
+    if not seconds:
+        return "-"
+    return f"{statistics.median(seconds) * 1000:.0f}, {max(seconds) * 1000:.0f} ms"
+
+
+def _tell(what: str) -> None:
+    sys.stderr.write(what + "\n")
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
