@@ -152,7 +152,6 @@ def test_whoever_may_not_send_or_sends_too_much_is_told_in_a_sentence(
 ) -> None:
     big = os.urandom(3_000_000)
     with stack.http(key="eq_wrong") as stranger:
-        # The whole body is taken, or the answer might not be heard.
         answer = process(stranger, "big.bin", big)
         assert answer.status_code == 401
         assert answer.text.startswith("big.bin was not read: the API key")
@@ -171,6 +170,32 @@ def test_whoever_may_not_send_or_sends_too_much_is_told_in_a_sentence(
         client.delete("/api/v1/settings/max_file_size").raise_for_status()
     empty = process(client, "none.txt", b"")
     assert (empty.status_code, empty.text.split(":")[0]) == (422, "none.txt is empty")
+
+
+@pytest.mark.parametrize("path", ["/process", "/tika/text", "/v1/convert/file"])
+def test_a_refused_client_that_listens_only_after_it_sent_everything_hears_why(
+    stack: Stack, client: httpx.Client, path: str
+) -> None:
+    method = "POST" if path.startswith("/v1") else "PUT"
+
+    def send(key: str) -> bytes:
+        host, _, port = stack.url.removeprefix("http://").partition(":")
+        with socket.create_connection((host, int(port)), timeout=60) as connection:
+            connection.sendall(
+                f"{method} {path} HTTP/1.1\r\nHost: x\r\nX-Api-Key: {key}\r\nContent-Length: 40000000\r\n"
+                "Content-Type: multipart/form-data; boundary=b\r\n\r\n".encode()
+            )
+            for _ in range(40):
+                connection.sendall(bytes(1_000_000))
+                time.sleep(0.01)
+            return connection.recv(65536).split(b"\r\n")[0]
+
+    assert send("eq_wrong").startswith(b"HTTP/1.1 401 ")
+    client.put("/api/v1/settings/max_file_size", json={"value": 1_000_000}).raise_for_status()
+    try:
+        assert send(stack.key).startswith(b"HTTP/1.1 413 ")
+    finally:
+        client.delete("/api/v1/settings/max_file_size").raise_for_status()
 
 
 def test_more_than_may_wait_is_refused_and_the_rest_is_answered(

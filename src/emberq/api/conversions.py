@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -16,19 +15,16 @@ from emberq.api.auth import Caller, identify, sent_key
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.conversion import JobEnds, job_error, result, submit
-from emberq.errors import EmberqError, FileTooLarge, InvalidRequest
+from emberq.errors import FileTooLarge, InvalidRequest
 from emberq.store.blobs import BlobWriter
 from emberq.store.extractions import Extraction
 from emberq.store.services import get_services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["accept", "clean_name", "convert", "discard", "receive_body"]
+__all__ = ["accept", "clean_name", "convert", "receive_body"]
 
 log = get_logger(__name__)
 
-#: Bytes of a body read on, and thrown away, before its sender is refused. Many clients listen only after
-#: they have sent all of it, and would report a broken connection in place of the reason.
-_REFUSED_BYTES: Final = 256 * 1024 * 1024
 #: Longest file name, in characters.
 _NAME_CHARS: Final = 255
 
@@ -47,11 +43,7 @@ async def accept(request: Request) -> tuple[Caller, RuntimeSettings]:
         caller.require("write", request)
         return caller, get_worker_config().for_tenant(caller.tenant)
 
-    try:
-        return await ends.persist(look)
-    except EmberqError:
-        await discard(request)
-        raise
+    return await ends.persist(look)
 
 
 async def receive_body(request: Request, writer: BlobWriter, *, max_bytes: int) -> None:
@@ -62,19 +54,14 @@ async def receive_body(request: Request, writer: BlobWriter, *, max_bytes: int) 
         InvalidRequest: If it is cut short.
         StorageUnavailable: If the blob store does not take it.
     """
-    received = 0
     try:
         async for data in request.stream():
-            received += len(data)
-            if received > max_bytes:
-                break
+            if writer.size + len(data) > max_bytes:
+                raise FileTooLarge(f"It is larger than the {max_bytes} bytes that max_file_size allows.")
             if data:
                 await anyio.to_thread.run_sync(writer.write, data)
     except ClientDisconnect as exc:
         raise InvalidRequest("The upload was cut short.", hint="Send it again; nothing was kept.") from exc
-    if received > max_bytes:
-        await discard(request)
-        raise FileTooLarge(f"It is larger than the {max_bytes} bytes that max_file_size allows.")
 
 
 async def convert(
@@ -146,14 +133,3 @@ def clean_name(name: str) -> str:
     if len(shown) > _NAME_CHARS:
         shown = f"{stem[: _NAME_CHARS - len(suffix) - 1]}{dot}{suffix}"[:_NAME_CHARS]
     return shown
-
-
-async def discard(request: Request) -> None:
-    """Take what is left of the body of a request that is about to be refused."""
-    received = 0
-    # A runtime error is Starlette's word for a body that has been read to its end.
-    with suppress(ClientDisconnect, RuntimeError):
-        async for data in request.stream():
-            received += len(data)
-            if received > _REFUSED_BYTES:
-                return

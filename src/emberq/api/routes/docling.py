@@ -11,10 +11,10 @@ from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
-from emberq.api.conversions import accept, clean_name, convert, discard
+from emberq.api.conversions import accept, clean_name, convert
 from emberq.api.sentences import sentence
 from emberq.api.upload import receive_upload
-from emberq.errors import EmberqError, FileError, InvalidRequest, ProcessingError
+from emberq.errors import FileError, InvalidRequest, ProcessingError
 from emberq.store.extractions import Extraction
 from emberq.store.services import get_services
 
@@ -93,11 +93,7 @@ async def convert_file(
     started = time.perf_counter()
     caller, settings = await accept(request)
     with get_services().blobs.writer() as writer:
-        try:
-            form = await receive_upload(request, writer, max_bytes=settings.max_file_size, part="files")
-        except EmberqError:
-            await discard(request)
-            raise
+        form = await receive_upload(request, writer, max_bytes=settings.max_file_size, part="files")
         name = clean_name(form.file_name or "") or "document"
         wanted = form.lists.get("to_formats") or ["md"]
         formats = {part.strip().lower() for value in wanted for part in value.split(",")} - {""}
