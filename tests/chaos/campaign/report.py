@@ -135,9 +135,9 @@ def survival_section(survival: Survival) -> str:
     seconds = "never" if survival.taken_over_seconds is None else f"after {survival.taken_over_seconds:.1f} s"
     apart = "" if survival.networks == 1 else f" {survival.networks} network namespaces,"
     return (
-        "\n## Two hosts, one of which dies for good\n\n"
+        "\n## Two hosts, one of which is lost for good\n\n"
         f"Two hosts with data directories of their own,{apart} {survival.documents} documents. One host was"
-        f" killed with {survival.interrupted} jobs in hand and not started again. The other ran them again"
+        f" stopped for good with {survival.interrupted} jobs in hand and not started again. The other ran them again"
         f" {seconds}, completed {survival.taken_over} of them, and in the end {survival.whole} documents were"
         " found, each whole and once.\n"
     )
