@@ -109,6 +109,16 @@ def test_half_a_surrogate_pair_is_refused(embedder: Embedder) -> None:
         embedder.embed(["\ud83d"])
 
 
+@given(text=st.text(alphabet=st.sampled_from("ab.\u00e9\x1c\u00a0 \t\n\r#"), max_size=30))
+def test_texts_with_the_same_canonical_form_have_the_same_tokens(embedder: Embedder, text: str) -> None:
+    def tokens(one: str) -> list[int]:
+        return list(embedder.tokenizer.encode(one).ids)
+
+    assert tokens(embedder.canonical(text)) == tokens(text)
+    spread = text.replace(" ", " \n\t ")
+    assert embedder.canonical(spread) == embedder.canonical(text)
+
+
 def test_the_fingerprint_names_the_model(embedder: Embedder, files: ModelFiles) -> None:
     assert embedder.model == "all-MiniLM-L6-v2"
     assert embedder.fingerprint.startswith(f"{files.fingerprint}/")

@@ -169,6 +169,9 @@ class Batcher:
         try:
             model = self._load(entries[0].model)
             if lane.spec.is_kept:
+                # Open WebUI sends the texts of a knowledge file twice, the second time with single spaces.
+                for entry in entries:
+                    entry.input = model.canonical(entry.input)
                 entries = self._answer_from_store(lane, model, entries)
             if not entries:
                 return

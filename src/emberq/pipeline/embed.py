@@ -6,7 +6,9 @@ that a fork could lose, and the weights are shared pages in every child.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,9 +32,18 @@ _BATCH_TOKENS = 1024
 #: their token ids stay under 10 MB whatever the size of the document.
 _SORTED_TEXTS = 4096
 
+#: Python and the tokenizers agree that these are white space.
+_SPACES = re.compile(r"[ \t\n\r]+")
+
 #: Read once by the libraries, so set before their import. tokenizers: no thread pool, whose locks a
 #: fork would copy. ONNX Runtime: no reports to its maker, and no thread that uploads them.
 LIBRARY_SWITCHES = {"TOKENIZERS_PARALLELISM": "false", "ORT_DISABLE_TELEMETRY": "1"}
+
+
+def _folds_space(tokenizer: Tokenizer) -> bool:
+    """Tell whether a tokenizer separates words at white space and keeps none of it, as BERT's does."""
+    splitter = json.loads(tokenizer.to_str()).get("pre_tokenizer") or {}
+    return splitter.get("type") in {"BertPreTokenizer", "Whitespace", "WhitespaceSplit"}
 
 
 def plan_batches(
@@ -98,6 +109,7 @@ class Embedder:
         self._session = session
         self._give_back = _options_that_give_back()
         self._special_tokens = tokenizer.num_special_tokens_to_add(is_pair=False)
+        self._folds_space = _folds_space(tokenizer)
 
     @classmethod
     def load(cls, files: ModelFiles, *, threads: int = 1) -> Self:
@@ -175,6 +187,10 @@ class Embedder:
                 if progress is not None:
                     progress(done, len(texts))
         return vectors
+
+    def canonical(self, text: str) -> str:
+        """Return the text with single spaces if the model's tokenizer drops them, else as it is."""
+        return _SPACES.sub(" ", text).strip(" ") if self._folds_space else text
 
     def compute(self, texts: Sequence[str]) -> tuple[NDArray[np.float32], list[int]]:
         """Return the vectors of a few texts and the number of tokens of each.

@@ -26,6 +26,9 @@ class Model(Protocol):
     def fingerprint(self) -> str:
         """Changes with anything that changes a row."""
 
+    def canonical(self, one: Input, /) -> Input:
+        """Return the one that stands for all inputs that the model cannot tell apart."""
+
     def compute(self, inputs: Sequence[Input], /) -> tuple[NDArray[np.float32], list[int]]:
         """Return the rows, `[inputs, columns]`, and the tokens of each input."""
 

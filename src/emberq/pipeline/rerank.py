@@ -132,6 +132,10 @@ class CrossEncoder:
         rows, _ = self.compute([(query, text) for text in texts])
         return rows[:, 0]
 
+    def canonical(self, pair: tuple[str, str]) -> tuple[str, str]:
+        """Return the pair itself: no two are taken for the same."""
+        return pair
+
     def compute(self, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], list[int]]:
         """Return the relevance of each pair of query and text, `[pairs, 1]`, and its number of tokens.
 

@@ -20,7 +20,7 @@ _UNREADABLE = {
     "broken.pdf": b"%PDF-1.7 and then nothing that would be one",
     "machine-code.bin": bytes(range(256)) * 40,
     "cut-off.docx": b"PK\x03\x04 a package that ends too early",
-    "not-a-zip.xlsx": b"no spreadsheet either",
+    "half-a-show.pptx": b"PK\x03\x04\x14\x00\x06\x00" + bytes(range(200)),
 }
 
 

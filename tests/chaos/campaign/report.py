@@ -137,8 +137,9 @@ def survival_section(survival: Survival) -> str:
     return (
         "\n## Two hosts, one of which is lost for good\n\n"
         f"Two hosts with data directories of their own,{apart} {survival.documents} documents. One host was"
-        f" stopped for good with {survival.interrupted} jobs in hand and not started again. The other ran them again"
-        f" {seconds}, completed {survival.taken_over} of them, and in the end {survival.whole} documents were"
+        f" stopped for good with {survival.interrupted} jobs in hand and not started again. The other ran"
+        f" them again {seconds}, completed {survival.taken_over} of them, and in the end {survival.whole}"
+        " documents were"
         " found, each whole and once.\n"
     )
 
