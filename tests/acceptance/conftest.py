@@ -128,7 +128,11 @@ class Stack:
     def wait(self, client: httpx.Client, job_id: str, *, seconds: float = 90) -> dict[str, Any]:
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            job: dict[str, Any] = client.get(f"/api/v1/jobs/{job_id}").json()
+            answer = client.get(f"/api/v1/jobs/{job_id}")
+            if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE:  # an engine restarts
+                time.sleep(0.2)
+                continue
+            job: dict[str, Any] = answer.json()
             if job["state"] in ("completed", "failed", "cancelled"):
                 return job
             time.sleep(0.05)

@@ -40,7 +40,7 @@ def test_work_that_has_ended_may_be_done_again(queue: Queue) -> None:
 def test_one_delivery_is_kept_for_writing_down_the_end(queue: Queue) -> None:
     job = enqueue_file(queue, "f1", max_attempts=2, timeout_seconds=60)
     assert job.retries_left == 2
-    assert job.meta == {"emberq_max_attempts": 2}
+    assert job.meta["emberq_max_attempts"] == 2
     assert job.timeout == 60
 
 
