@@ -85,7 +85,9 @@ test-quick: $(VENV)/.dev  ## tests without I/O
 	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
 
 test-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed $(OPENWEBUI)-slim/.installed  ## against the real Open WebUI, installed once (4 GB)
-	@EMBERQ_OPENWEBUI_VENV=$(abspath $(OPENWEBUI)) $(PY) -m pytest -n $(WORKERS) --dist loadgroup tests/acceptance/openwebui
+	@EMBERQ_OPENWEBUI_PYTHON=$(abspath $(OPENWEBUI))/bin/python \
+		EMBERQ_OPENWEBUI_SLIM_PYTHON=$(abspath $(OPENWEBUI))-slim/bin/python \
+		$(PY) -m pytest tests/acceptance/openwebui
 
 chaos: $(VENV)/.dev $(VENV)/.model  ## 1,000 kills and a report; CHAOS="--seed 1f --kills 200" does it again, or less
 	@PYTHONPATH=tests/data $(PY) -m tests.chaos.campaign --kills 1000 --report $(CHAOS_REPORT) $(CHAOS)

@@ -37,7 +37,6 @@ FILES = int(os.environ.get("EMBERQ_TEST_UPLOADS", "200"))
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.timeout(900),
-    pytest.mark.xdist_group("openwebui-settings"),
     pytest.mark.skipif(not SLIM.exists(), reason="Open WebUI, slim, is not installed: make test-openwebui"),
 ]
 
