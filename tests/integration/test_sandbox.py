@@ -24,6 +24,7 @@ from emberq.errors import (
     ExtractionTimeout,
     MemoryLimitExceeded,
     NoTextFound,
+    StorageUnavailable,
     UnsupportedMediaType,
 )
 from emberq.pipeline.document import Document
@@ -118,6 +119,12 @@ def test_a_bad_file_has_its_own_error_and_the_next_is_read(
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(BlobMissing, match=r"report\.pdf"):
         read(tmp_path / "gone", name="report.pdf")
+
+
+def test_a_store_that_does_not_tell_is_no_failure_of_the_file(tmp_path: Path) -> None:
+    unreachable = tmp_path / ("a" * 300)  # more than a file system takes for a name
+    with pytest.raises(StorageUnavailable, match=r"report\.pdf"):
+        read(unreachable, name="report.pdf")
 
 
 def test_a_slow_file_ends_at_its_time(tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from emberq.errors import (
     ExtractionTimeout,
     FileError,
     MemoryLimitExceeded,
+    StorageUnavailable,
     error_for_code,
 )
 from emberq.pipeline.document import Document
@@ -79,12 +80,17 @@ def extract_sandboxed(
 
     Raises:
         BlobMissing: If there is no file.
+        StorageUnavailable: If the blob store does not tell.
         FileError: If the file cannot be read; the subclass says why.
         ExtractionTimeout: If it takes too long.
         ExtractionCrashed: If the child dies or fails in a way that has no better name.
         MemoryLimitExceeded: If the child needs more memory.
     """
-    if not path.is_file():
+    try:
+        is_there = path.is_file()
+    except OSError as exc:
+        raise StorageUnavailable(f"The stored bytes of {name} cannot be read: {exc.strerror}.") from exc
+    if not is_there:
         raise BlobMissing(f"The stored bytes of {name} are gone.")
     deadline = time.monotonic() + timeout_seconds
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
