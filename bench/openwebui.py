@@ -109,7 +109,9 @@ def main() -> int:
         directory.chmod(0o755)
         for title, setup in {"stock": stock, "stock + emberq": behind_emberq}.items():
             if not options.only or title.endswith(options.only):
-                with setup(directory / title.replace(" ", ""), options) as (server, stack):
+                place = directory / title.replace(" ", "")
+                place.mkdir()
+                with setup(place, options) as (server, stack):
                     outcomes.append(measure(title, server, stack, options))
     page = as_markdown(outcomes, options)
     sys.stdout.write(page)
@@ -134,7 +136,7 @@ def _parse() -> argparse.Namespace:
 @contextlib.contextmanager
 def stock(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Server, Stack | None]]:
     """Run Open WebUI as it is installed: its own parsers, its own model, its own vector database."""
-    server = Server(directory, "http://127.0.0.1:1")
+    server = Server(directory / "openwebui", "http://127.0.0.1:1")
     for name in [
         name for name in server.environment if name.startswith(("RAG_", "CONTENT_", "EXTERNAL_", "THREAD_"))
     ]:
