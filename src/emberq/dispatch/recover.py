@@ -108,23 +108,15 @@ def take_over_neighbours(services: Services, machine: str) -> int:
     with services.database.transaction() as connection:
         hosts = hosts_of_machine(connection, machine)
     dead = [host["id"] for host in hosts if process_identity(host["pid"]) != host["process"]]
-    settings = get_worker_config().settings
     for host_id in dead:
-        with services.database.transaction() as connection:
-            _give_all_back(
-                connection,
-                jobs_in_hand(connection, host_id),
-                WorkerLost("The host that processed the file died."),
-                cause="host_lost",
-                retry_delay_seconds=settings.job_retry_delay,
-            )
-            # Kept while the server is still about what one of its processes asked last.
-            if not has_jobs(connection, host_id):
+        error = WorkerLost("The host that processed the file died.")
+        # Kept while the server is still about what one of its processes asked last.
+        if _take_all_back(services, host_id, error, cause="host_lost"):
+            with services.database.transaction() as connection:
                 release_host(connection, host_id)
-                log.warning("host_died", host=str(host_id))
+            log.warning("host_died", host=str(host_id))
     if dead:
-        admit_soon(services)
-        sweep(services, job_timeout_seconds=settings.job_timeout, after_seconds=0.0)
+        _give_out(services)
     return len(dead)
 
 
@@ -154,21 +146,32 @@ class DeadWorkers:
         """
         if not self._names:
             return
-        settings = get_worker_config().settings
         for name in tuple(self._names):
-            with self._services.database.transaction() as connection:
-                _give_all_back(
-                    connection,
-                    jobs_in_hand(connection, self._host_id, name),
-                    WorkerLost("The worker that processed the file died."),
-                    cause="worker_lost",
-                    retry_delay_seconds=settings.job_retry_delay,
-                )
-                is_done = not has_jobs(connection, self._host_id, name)
-            if is_done:
+            error = WorkerLost("The worker that processed the file died.")
+            if _take_all_back(self._services, self._host_id, error, cause="worker_lost", worker=name):
                 self._names.remove(name)
-        admit_soon(self._services)
-        sweep(self._services, job_timeout_seconds=settings.job_timeout, after_seconds=0.0)
+        _give_out(self._services)
+
+
+def _take_all_back(
+    services: Services, host_id: uuid.UUID, error: WorkerLost, *, cause: str, worker: str | None = None
+) -> bool:
+    """Take back what a dead host, or one worker of a host, had in hand; tells whether that is all."""
+    with services.database.transaction() as connection:
+        _give_all_back(
+            connection,
+            jobs_in_hand(connection, host_id, worker),
+            error,
+            cause=cause,
+            retry_delay_seconds=get_worker_config().settings.job_retry_delay,
+        )
+        return not has_jobs(connection, host_id, worker)
+
+
+def _give_out(services: Services) -> None:
+    """Let what was taken back run again, and ring for what the dead popped and nobody claimed."""
+    admit_soon(services)
+    sweep(services, job_timeout_seconds=get_worker_config().settings.job_timeout, after_seconds=0.0)
 
 
 def _give_all_back(
