@@ -5,43 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Literal
 
 from emberq.cli.client import connect
 from emberq.cli.failures import NotReachable, Problem
 from emberq.cli.output import size
 from emberq.config.environment import Environment, get_environment
 from emberq.errors import EmberqError
+from emberq.findings import Finding
 
-__all__ = ["Finding", "run_checks"]
+__all__ = ["run_checks"]
 
 #: Bytes below which the data directory's disk is called short: an upload, its text and its index fit.
 _LOW_DISK_BYTES = 2 * 1024**3
 #: Seconds a named server may take to answer.
 _ANSWER_SECONDS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check.
-
-    Attributes:
-        name: What was checked.
-        result: `fail` is what stops emberq from working.
-        detail: What was found.
-        fix: What to do about it; empty if nothing.
-    """
-
-    name: str
-    result: Literal["ok", "warning", "fail"]
-    detail: str
-    fix: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the finding as JSON takes it."""
-        return asdict(self)
 
 
 def run_checks() -> list[Finding]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from emberq.cli.output import AsJson, print_json, print_table
+from emberq.cli.output import AsJson, print_findings, print_json, print_table
 
 if TYPE_CHECKING:
     from emberq.openwebui.client import OpenWebUI
@@ -176,13 +176,7 @@ def doctor(
         env = read_env_file(env_file) if env_file else dict(os.environ)
         facts = gather(client, env=env, env_is_known=env_file is not None, emberq_model=_emberq_model())
     findings = examine(facts)
-    if json_output:
-        print_json([finding.as_dict() for finding in findings])
-    else:
-        for finding in findings:
-            typer.echo(f"{finding.result:<8}{finding.name}: {finding.detail}")
-            if finding.fix:
-                typer.echo(f"        → {finding.fix}")
+    print_findings(findings, as_json=json_output)
     if any(finding.result == "fail" for finding in findings):
         raise typer.Exit(1)
 

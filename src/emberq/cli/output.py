@@ -10,7 +10,9 @@ from typing import Annotated, Any
 
 import typer
 
-__all__ = ["AsJson", "ago", "print_json", "print_table", "seconds", "size"]
+from emberq.findings import Finding
+
+__all__ = ["AsJson", "ago", "print_findings", "print_json", "print_table", "seconds", "size"]
 
 #: The option every listing has.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -18,6 +20,17 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Columns of a table that goes into a file or a pipe, where nothing should be cut.
 _PIPE_WIDTH = 1000
 _STEP = 1024
+
+
+def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
+    """Print what a doctor found, with what to do about it."""
+    if as_json:
+        print_json([finding.as_dict() for finding in findings])
+        return
+    for finding in findings:
+        typer.echo(f"{finding.result:<8}{finding.name}: {finding.detail}")
+        if finding.fix:
+            typer.echo(f"        → {finding.fix}")
 
 
 def print_json(value: Any) -> None:

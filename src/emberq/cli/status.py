@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from emberq.cli.output import AsJson, print_json, print_table, seconds
+from emberq.cli.output import AsJson, print_findings, print_json, print_table, seconds
 
 __all__ = ["doctor", "status"]
 
@@ -47,11 +47,5 @@ def doctor(json_output: AsJson = False) -> None:
 
     findings = run_checks()
     failed = any(finding.result == "fail" for finding in findings)
-    if json_output:
-        print_json([finding.as_dict() for finding in findings])
-    else:
-        for finding in findings:
-            typer.echo(f"{finding.result:<8}{finding.name}: {finding.detail}")
-            if finding.fix:
-                typer.echo(f"        → {finding.fix}")
+    print_findings(findings, as_json=json_output)
     raise typer.Exit(1 if failed else 0)

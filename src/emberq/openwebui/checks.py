@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Literal
 from urllib.parse import urlsplit
 
+from emberq.findings import Finding
 from emberq.openwebui.probes import Facts, Probe
 from emberq.openwebui.recommended import PREFIXES, THREAD_POOL_SIZE
 
-__all__ = ["TESTED_VERSIONS", "Finding", "examine"]
+__all__ = ["TESTED_VERSIONS", "examine"]
 
 #: Versions of Open WebUI that emberq was tested with.
 TESTED_VERSIONS = ("0.12.4",)
@@ -38,27 +37,6 @@ _SHADOWED = (
 _DOCUMENTS = "Admin Panel → Settings → Documents"
 #: What servers call themselves that run Python applications, and are no proxies.
 _NO_PROXIES = ("", "uvicorn", "hypercorn", "granian")
-
-
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """The outcome of one check.
-
-    Attributes:
-        name: What was checked.
-        result: `fail` is what loses files or makes them wait without end.
-        detail: What was found, and what it means.
-        fix: The line for the environment, or the place in the admin's pages; empty if nothing is to be done.
-    """
-
-    name: str
-    result: Literal["ok", "warning", "fail"]
-    detail: str
-    fix: str = ""
-
-    def as_dict(self) -> dict[str, str]:
-        """Return the finding as JSON takes it."""
-        return asdict(self)
 
 
 def examine(facts: Facts) -> list[Finding]:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from emberq.openwebui.checks import Finding, examine
+from emberq.findings import Finding
+from emberq.openwebui.checks import examine
 from emberq.openwebui.probes import Facts, Probe, read_env_file
 from emberq.openwebui.recommended import KEY_PLACEHOLDER, as_env_file, recommended_settings
 
