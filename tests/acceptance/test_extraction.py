@@ -26,6 +26,7 @@ from tests.acceptance.test_http import UNREADABLE
 
 from emberq.embedded.engines import Engines
 from emberq.store.database import Database
+from emberq.store.extractions import EXTRACTION_COLLECTION
 from emberq.store.keys import create_key
 
 FILE_ID = "0b8c2f6e-1111-4222-8333-123456789abc"
@@ -39,8 +40,9 @@ def process(client: httpx.Client, name: str, content: bytes, **headers: str) -> 
 
 
 def jobs(client: httpx.Client, name: str) -> list[dict[str, Any]]:
+    """Return the extractions of a name; tests of other files upload to the same installation."""
     items = client.get("/api/v1/jobs", params={"limit": 500}).json()["items"]
-    return [job for job in items if job["file_name"] == name]
+    return [job for job in items if (job["file_name"], job["collection"]) == (name, EXTRACTION_COLLECTION)]
 
 
 def until(look: Callable[[], Any], seconds: float = 30) -> Any:

@@ -164,9 +164,10 @@ class TokenStream:
         if not self._additive:
             # Such tokenizers often count the blank before a word to it.
             starts = sorted(max(first, at + (text[at] == " ")) for at in starts)
-        if not starts:
+        if not starts or starts[0] > first:
+            # Visible characters before the first token, which are in none: the tokenizer skips them.
             self._seams.append(first)
-            starts = [first]
+            starts.insert(0, first)
         elif start == first and start > 0 and text[start - 1] not in _BLANKS:
             self._seams.append(start)
         starts[0] = first
