@@ -130,6 +130,10 @@ def _play_rounds(where: Where, channel: Any) -> None:
     for name in list(os.environ):
         if name.startswith("EMBERQ_") and name != "EMBERQ_MODELS_DIR":
             del os.environ[name]
+    # Processes that end in the middle of a job leave its directory behind.
+    temporary = where.directory / "tmp"
+    temporary.mkdir(parents=True, exist_ok=True)
+    tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
     stage = Stage(where.directory, database_url=where.database_url, redis_url=where.redis_url)
     try:
         while True:
