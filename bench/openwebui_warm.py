@@ -102,6 +102,7 @@ def _horses(log: Path) -> set[int]:
 
 def measure_memory(scene: Scene, jobs_per_slot: int, slots: int = 4) -> list[tuple[str, str]]:
     """Compare all processes of a host with one process that has imported Open WebUI and run a file."""
+    scene.peer.bare(scene.upload())
     alone = memory_of(scene.peer.pid())
     with scene.crew(slots) as (queue, pid, log):
         for job in [enqueue_file(queue, scene.upload()) for _ in range(jobs_per_slot * slots)]:

@@ -25,9 +25,15 @@ class Stack:
     """One `emberq up`."""
 
     def __init__(
-        self, data_dir: Path, *, workers: int = 1, environment: dict[str, str] | None = None
+        self,
+        data_dir: Path,
+        *,
+        workers: int = 1,
+        port: int = 0,
+        environment: dict[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir
+        self.port = port
         self.log = data_dir.with_name(data_dir.name + ".log")
         self.workers = workers
         self.environment = {**os.environ, "EMBERQ_LOG_FORMAT": "json", **(environment or {})}
@@ -37,7 +43,15 @@ class Stack:
         self.process: subprocess.Popen[str] | None = None
 
     def start(self, *, seconds: float = 60) -> Stack:
-        arguments = ["up", "--data-dir", str(self.data_dir), "--port", "0", "-n", str(self.workers)]
+        arguments = [
+            "up",
+            "--data-dir",
+            str(self.data_dir),
+            "--port",
+            str(self.port),
+            "-n",
+            str(self.workers),
+        ]
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [EMBERQ, *arguments], stdout=subprocess.PIPE, stderr=log, text=True, env=self.environment

@@ -170,6 +170,17 @@ def _persistence(facts: Facts) -> Finding:
     return Finding(name, "ok", f"not compared with the environment; {_ENV_FILE}")
 
 
+def _database(facts: Facts) -> Finding:
+    name, url = "database", facts.env.get("DATABASE_URL") or facts.env.get("DATABASE_TYPE") or "sqlite"
+    if not facts.env_is_known and "DATABASE_URL" not in facts.env:
+        return Finding(name, "ok", f"not known here; SQLite is for a few people only; {_ENV_FILE}")
+    kind = url.partition(":")[0].partition("+")[0].lower()
+    if not kind.startswith("sqlite"):
+        return Finding(name, "ok", kind)
+    detail = "SQLite: of many uploads at once it refuses some, and says that the database is locked"
+    return Finding(name, "warning", detail, "DATABASE_URL=postgresql://…")
+
+
 def _vectors(facts: Facts) -> Finding:
     name, kind = "vector database", facts.env.get("VECTOR_DB", "chroma").lower()
     is_local = kind == "chroma" and not facts.env.get("CHROMA_HTTP_HOST")
@@ -246,6 +257,7 @@ _CHECKS: tuple[Callable[[Facts], Finding], ...] = (
     _prefixes,
     _threads,
     _persistence,
+    _database,
     _vectors,
     _reranker,
     _limits,

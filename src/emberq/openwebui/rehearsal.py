@@ -2,20 +2,24 @@
 
 The first file imports modules, compiles patterns and statements and has the interpreter rewrite code, in
 each horse anew. Done once before the fork, every horse finds it done, and shares the memory of it. Nothing
-is sent to a server, and nothing is written: the texts get no vectors, and the rows asked for do not exist.
+is sent to an embedding server but to one of our own, and nothing is kept: the rows asked for do not exist,
+and the chunks put into pgvector are taken back with their transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import json
 import tempfile
 from collections.abc import Iterator
+from email import message_from_string
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.request import getproxies
 
-from emberq.errors import FileNotFound
 from emberq.openwebui.configuration import PinnedConfiguration
 from emberq.openwebui.rows import FileRows
 from emberq.openwebui.seams import stored_ids
@@ -29,7 +33,11 @@ log = get_logger(__name__)
 
 #: A file and a collection of this name do not exist.
 _NOBODY = "emberq-rehearsal"
-_TEXT = "# A heading\n\n" + "\n\n".join(f"A paragraph of the rehearsal, the {n}th. " * 20 for n in range(8))
+_CHUNKS = 8
+#: Length of the vectors that its server makes.
+_DIMENSION = 384
+_PARAGRAPHS = (f"A paragraph of the rehearsal, the {n}th. " * 20 for n in range(_CHUNKS))
+_TEXT = "\n\n".join(("# A heading", *_PARAGRAPHS))
 
 
 def rehearse_file(open_webui: OpenWebUI, pinned: PinnedConfiguration) -> None:
@@ -56,6 +64,8 @@ async def rehearse(open_webui: OpenWebUI, pinned: PinnedConfiguration, *, turns:
                 with _nothing_is_stored(open_webui.retrieval):
                     await _read_and_split(open_webui, request, dict(pinned.values), path)
                 await _ask_for_nobody(open_webui)
+                await _change_and_take_back(open_webui)
+                await _embed()
     except Exception as exc:  # noqa: BLE001 - a rehearsal decides nothing
         log.warning("openwebui_rehearsal_failed", error=type(exc).__name__)
 
@@ -79,16 +89,77 @@ async def _ask_for_nobody(open_webui: OpenWebUI) -> None:
     rows = FileRows(open_webui.database.engine, open_webui.File)
 
     def ask() -> None:
-        with contextlib.suppress(FileNotFound):
-            rows.get(_NOBODY)
-        rows.end(_NOBODY, _NOBODY, status="failed", error=None)
-        stored_ids(open_webui.vectors.get_vector_db_client(), _NOBODY, _NOBODY)
+        rows.rehearse(_NOBODY)
+        client = open_webui.vectors.get_vector_db_client()
+        stored_ids(client, _NOBODY, _NOBODY)
+        open_webui.retrieval.has_duplicate_content(_NOBODY, _NOBODY, _NOBODY)
+        if type(client).__module__.endswith(".pgvector"):
+            _store_and_take_back(client)
 
     await open_webui.retrieval.run_in_threadpool(ask)
     await open_webui.Users.get_user_by_id(_NOBODY)
     await open_webui.Files.get_file_by_id(_NOBODY)
     await open_webui.Files.update_file_data_by_id(_NOBODY, {})
     await open_webui.Knowledges.has_file(_NOBODY, _NOBODY)
+    await importlib.import_module("open_webui.models.functions").Functions.get_functions_by_type(
+        "event", active_only=True
+    )
+    for table in (open_webui.Users, open_webui.Files):
+        _read_nobody(table)
+
+
+async def _change_and_take_back(open_webui: OpenWebUI) -> None:
+    """Write a file's row and change it, in a transaction that is rolled back."""
+    async with open_webui.database.get_async_db_context() as session:
+        file = open_webui.File(id=_NOBODY, user_id=_NOBODY, filename=_NOBODY, updated_at=0)
+        session.add(file)
+        await session.flush()
+        # In the second in which a file was uploaded, its time stays.
+        for moment in (0, 1):
+            for name, value in (("data", {}), ("meta", {}), ("hash", _NOBODY)):
+                setattr(file, name, value if moment == 0 else None)
+                file.updated_at += moment
+                await session.flush()
+        await session.rollback()
+
+
+def _read_nobody(table: Any) -> None:
+    """Have a row become a model: at a row's first one, all classes there are get looked at."""
+    module = importlib.import_module(type(table).__module__)
+    name = type(table).__name__.removesuffix("sTable")
+    with contextlib.suppress(ValueError):
+        getattr(module, f"{name}Model").model_validate(getattr(module, name)())
+
+
+async def _embed() -> None:
+    """Send a batch to a server of our own, which is there for that long only."""
+    if getproxies().get("http"):
+        return  # It might be sent there.
+    embed = importlib.import_module("open_webui.retrieval.utils").agenerate_openai_batch_embeddings
+    async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        await embed(_NOBODY, [_TEXT], f"http://127.0.0.1:{port}", "")
+
+
+async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    head = (await reader.readuntil(b"\r\n\r\n")).decode()
+    await reader.readexactly(int(message_from_string(head.partition("\r\n")[2])["content-length"]))
+    body = json.dumps({"data": [{"embedding": [0.5] * _DIMENSION}]}).encode()
+    writer.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nConnection: close\r\n")
+    writer.write(b"Content-Length: %d\r\n\r\n%b" % (len(body), body))
+    await writer.drain()
+    writer.close()
+
+
+def _store_and_take_back(client: Any) -> None:
+    """Insert chunks into pgvector in a transaction that is rolled back."""
+    item = {"text": _TEXT, "vector": [0.5], "metadata": {"file_id": _NOBODY}}
+    # The scoped session's own attribute hides the method of its class.
+    client.session.commit = client.session.rollback
+    try:
+        client.insert(_NOBODY, [{"id": f"{_NOBODY}-{n}", **item} for n in range(_CHUNKS)])
+    finally:
+        del client.session.commit
 
 
 @contextlib.contextmanager

@@ -26,12 +26,14 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-#: Threads for what Open WebUI does outside its loop; a horse runs one job at a time.
-_MAX_THREADS = 8
+#: Threads for what Open WebUI does outside its loop; a horse runs one job at a time. All are started before
+#: the first job: to tell a thread that came in a job from one that leaked, all that is kept is looked
+#: through, which writes to 5 MB of what horses share.
+_MAX_THREADS = 4
 #: How the names of threads begin that stay between jobs: ours, and those of `run_in_threadpool`.
 _OUR_THREADS = ("openwebui", "AnyIO worker thread")
-#: Connections that one job uses at a time, and threads of the loop's own.
-_WARM_CONNECTIONS, _WARM_THREADS = 3, 4
+#: Connections of the asynchronous engine that one job uses at a time.
+_WARM_CONNECTIONS = 3
 #: Seconds that what is still under way gets to end, after a job and at the horse's end.
 _END_SECONDS = 10.0
 
@@ -78,11 +80,11 @@ class Rider:
     async def _open_at_once(self) -> None:
         from anyio.to_thread import run_sync
 
-        meet = threading.Barrier(_WARM_THREADS)
+        meet = threading.Barrier(_MAX_THREADS)
         find = self.open_webui.Files.get_file_by_id
         await asyncio.gather(
             *(find("") for _ in range(_WARM_CONNECTIONS)),
-            *(asyncio.to_thread(meet.wait, _END_SECONDS) for _ in range(_WARM_THREADS)),
+            *(asyncio.to_thread(meet.wait, _END_SECONDS) for _ in range(_MAX_THREADS)),
             # The threads of Open WebUI's own run_in_threadpool.
             *(run_sync(time.sleep, 0.001) for _ in range(2)),
         )

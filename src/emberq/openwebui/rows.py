@@ -82,14 +82,14 @@ class FileRows:
         Raises:
             FileNotFound: If there is none of that id.
         """
-        row = self._run("read_file", lambda connection: self._read(connection, file_id))
+        row = self._look(file_id)
         if row is None:
             raise FileNotFound(
                 "Open WebUI has no file of that id.",
                 hint="It was deleted, or the worker uses another database than the server (DATABASE_URL).",
                 file_id=file_id,
             )
-        meta, data = row.meta or {}, row.data or {}
+        meta = row.meta or {}
         client = meta.get("data")
         return FileRow(
             id=row.id,
@@ -97,7 +97,7 @@ class FileRows:
             name=row.filename,
             path=row.path,
             content_type=meta.get("content_type"),
-            status=data.get("status"),
+            status=row.status,
             metadata=client if isinstance(client, dict) else {},
         )
 
@@ -124,25 +124,39 @@ class FileRows:
         Raises:
             Cancelled: If the file is gone, or another attempt has taken it over.
         """
-        row = self._run("read_file", lambda connection: self._read(connection, file_id))
+        row = self._look(file_id)
         if row is None:
             raise Cancelled("The file was deleted while it was processed.", file_id=file_id)
-        if (row.data or {}).get(_SIGNATURE) != attempt:
+        if row.signature != attempt:
             raise Cancelled("Another attempt has taken the file over.", file_id=file_id)
 
     def exists(self, file_id: str) -> bool:
         """Tell whether there is a file of that id."""
-        return self._run("read_file", lambda connection: self._read(connection, file_id)) is not None
+        return self._look(file_id) is not None
 
-    def _read(self, connection: Connection, file_id: str, *, lock: bool = False) -> Any:
-        statement = select(self._table).where(self._table.c.id == file_id)
-        return connection.execute(statement.with_for_update() if lock else statement).one_or_none()
+    def rehearse(self, file_id: str) -> None:
+        """Run the statements above for a file that does not exist."""
+        self._look(file_id)
+        self._change(file_id, {})
+        self._run("change_file", lambda connection: self._write(connection, file_id, {}))
+
+    def _look(self, file_id: str) -> Any:
+        """Read a row without the file's text, which lies in its data as well and may be long."""
+        columns = self._table.c
+        statement = select(
+            *(columns.id, columns.user_id, columns.filename, columns.path, columns.meta),
+            columns.data["status"].as_string().label("status"),
+            columns.data[_SIGNATURE].as_string().label("signature"),
+        ).where(columns.id == file_id)
+        return self._run("read_file", lambda connection: connection.execute(statement).one_or_none())
 
     def _change(
         self, file_id: str, changes: Mapping[str, Any], *, attempt: str | None = None, only_open: bool = False
     ) -> bool:
         def change(connection: Connection) -> bool:
-            row = self._read(connection, file_id, lock=True)
+            columns = self._table.c
+            read = select(columns.data).where(columns.id == file_id).with_for_update()
+            row = connection.execute(read).one_or_none()
             data = dict(row.data or {}) if row is not None else {}
             if row is None or (attempt is not None and data.get(_SIGNATURE) != attempt):
                 return False
@@ -150,11 +164,14 @@ class FileRows:
                 return False
             if _SIGNATURE not in changes:
                 data.pop(_SIGNATURE, None)
-            statement = update(self._table).where(self._table.c.id == file_id)
-            connection.execute(statement.values(data={**data, **changes}, updated_at=int(time.time())))
+            self._write(connection, file_id, {**data, **changes})
             return True
 
         return self._run("change_file", change)
+
+    def _write(self, connection: Connection, file_id: str, data: Mapping[str, Any]) -> None:
+        statement = update(self._table).where(self._table.c.id == file_id)
+        connection.execute(statement.values(data=data, updated_at=int(time.time())))
 
     def _run(self, operation: str, work: Callable[[Connection], T]) -> T:
         for attempt in retry_open_webui(operation):

@@ -92,11 +92,15 @@ class Attempt:
 
     @contextlib.contextmanager
     def remembering(self) -> Iterator[None]:
-        """Keep what the block raises: Open WebUI passes on only the text of it."""
+        """Keep what the block raises: Open WebUI passes on only the text of it.
+
+        What `cancel` made it raise says nothing of why that was called.
+        """
         try:
             yield
         except EmberqError as exc:
-            self.failure = self.failure or exc
+            if not self._is_cancelled:
+                self.failure = self.failure or exc
             raise
 
 

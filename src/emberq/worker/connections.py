@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast, overload
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.holdings import adopting, hold
+from emberq.worker.holdings import adopting, hold_objects
 from emberq.worker.loads import make_value
 from emberq.worker.scope import JobScope, current_scope
 
@@ -171,7 +171,7 @@ def close_connections() -> None:
         one.close()
 
 
-@hold
+@hold_objects
 def _values() -> list[object]:
     return [one.value for one in _opened if one.opened_by == os.getpid()]
 

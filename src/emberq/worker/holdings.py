@@ -2,7 +2,8 @@
 
 Nobody can list the descriptors of every client library. So what is kept is found by looking through
 the objects that were declared as kept: anything in them with a `fileno()`, every thread, every child.
-That is not cheap, and only done when a job has left something open.
+That is not cheap, and writes to the pages that horses share; so it is only done when a job has left
+something open, pools first, and no further than until all of that is found.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from multiprocessing.process import BaseProcess
 
 from emberq.worker.footprint import child_processes, open_descriptors
 
-__all__ = ["Holdings", "adopting", "held", "hold", "look_through"]
+__all__ = ["Holdings", "adopting", "held", "hold", "hold_objects", "look_through"]
 
 #: Objects looked at before the search is given up; a large model's wrapper has some ten thousand.
 _MAX_OBJECTS = 200_000
@@ -49,29 +50,56 @@ class Holdings:
     threads: set[threading.Thread] = field(default_factory=set)
     children: set[int] = field(default_factory=set)
 
+    def add(self, other: Holdings) -> None:
+        """Add what the other keeps."""
+        self.descriptors |= other.descriptors
+        self.threads |= other.threads
+        self.children |= other.children
 
-_holders: list[Callable[[], object]] = []
+    def covers(self, other: Holdings) -> bool:
+        """Tell whether all that the other has is kept here."""
+        return (
+            other.descriptors <= self.descriptors
+            and other.threads <= self.threads
+            and other.children <= self.children
+        )
+
+
+_pools: list[Callable[[], object]] = []
+_objects: list[Callable[[], object]] = []
 _adopted = Holdings()
 
 
 def hold(holder: Callable[[], object]) -> Callable[[], object]:
-    """Register something that stays open between jobs on purpose.
+    """Register a pool that keeps things open between jobs on purpose.
 
     Args:
         holder: Returns the object (a pool, an engine, a list of clients) as it is now; whatever
             descriptors, threads and child processes it holds are no leaks.
     """
-    _holders.append(holder)
+    _pools.append(holder)
     return holder
 
 
-def held() -> Holdings:
-    """Return what is kept on purpose at this moment."""
-    found = look_through([logging.getLogger().handlers, *(holder() for holder in _holders)])
-    for more in (_adopted, _helpers_of_multiprocessing()):
-        found.descriptors |= more.descriptors
-        found.threads |= more.threads
-        found.children |= more.children
+def hold_objects(holder: Callable[[], object]) -> Callable[[], object]:
+    """Do the same for objects of any size; they are looked through after all pools."""
+    _objects.append(holder)
+    return holder
+
+
+def held(wanted: Holdings) -> Holdings:
+    """Return what is kept on purpose at this moment.
+
+    Args:
+        wanted: What somebody asks about; the search ends when all of it is found.
+    """
+    found = _helpers_of_multiprocessing()
+    found.add(_adopted)
+    roots = [*_pools, lambda: logging.getLogger().handlers, *_objects]
+    for root in roots:
+        if found.covers(wanted):
+            break
+        found.add(look_through([root()]))
     return found
 
 

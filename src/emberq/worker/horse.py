@@ -27,7 +27,7 @@ from emberq.worker.handover import pack_assignment, pack_job, unpack_execution, 
 from emberq.worker.holdings import hold
 from emberq.worker.limits import limited
 from emberq.worker.preloader import Child, PreloaderClient, PreloadFailed
-from emberq.worker.processes import private_memory_bytes
+from emberq.worker.processes import private_memory_bytes, return_free_memory
 from emberq.worker.progress import feed_progress
 from emberq.worker.redis_pools import watch_redis_pool
 from emberq.worker.resources import close_resources
@@ -332,6 +332,7 @@ class _MemoryGauge:
         now = time.monotonic()
         self._jobs += 1
         if self._jobs <= _WARM_UP_JOBS or now - self._read_at >= _MEMORY_SECONDS:
+            return_free_memory()
             self._read_at, self._bytes = now, private_memory_bytes()
         return self._bytes
 

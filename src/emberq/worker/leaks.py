@@ -92,7 +92,13 @@ def clean_leaks(before: Footprint) -> Leaks:
         and now.children <= before.children
     ):
         return leaks
-    holdings = held()
+    holdings = held(
+        Holdings(
+            {int(name) for name in now.descriptors - before.descriptors},
+            set(now.threads - before.threads),
+            set(now.children - before.children),
+        )
+    )
     _clean_children(before, holdings, leaks)
     _wait_for_threads(before, holdings, leaks)
     _collect_descriptors(before, holdings, leaks)

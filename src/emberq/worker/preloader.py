@@ -21,7 +21,13 @@ from typing import NoReturn
 from emberq.errors import InvalidRequest
 from emberq.telemetry.logs import get_logger
 from emberq.worker.frames import Frame, is_readable, receive, send
-from emberq.worker.processes import count_threads, die_with_parent, return_big_blocks, thread_names
+from emberq.worker.processes import (
+    count_threads,
+    die_with_parent,
+    freeze_objects,
+    return_big_blocks,
+    thread_names,
+)
 from emberq.worker.resources import close_resources, needs_spawn, preload
 from emberq.worker.spawned import Spawnable, become_spawned, write_recipe
 from emberq.worker.temporary import discard_directory, make_root, remove_root
@@ -219,7 +225,7 @@ def _run(
         if loaded:
             # What loading left behind; without resources a worker starts some 100 ms sooner.
             gc.collect()
-        gc.freeze()
+        freeze_objects()
         _warn_of_threads()
         with contextlib.suppress(OSError):
             make_root()

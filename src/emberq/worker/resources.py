@@ -13,7 +13,7 @@ from typing import Any, Generic, Protocol, TypeVar, cast, overload
 from emberq.errors import ResourceFailed
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
-from emberq.worker.holdings import adopting, hold
+from emberq.worker.holdings import adopting, hold_objects
 from emberq.worker.loads import LoadRecord, Loads, make_value
 from emberq.worker.scope import current_scope
 
@@ -271,6 +271,6 @@ def _set_chain(exc: BaseException, name: str) -> None:
     setattr(exc, _CHAIN, (name, *_chain(exc)))
 
 
-@hold
+@hold_objects
 def _values() -> list[object]:
     return [one.value for one in _loaded]

@@ -102,6 +102,7 @@ def _prepare(recipe: Frame) -> Callable[[socket.socket], None]:
     sys.path[:] = recipe["sys_path"]
     # Imported only now: the search path is part of the recipe.
     from emberq.worker.horse import run_horse
+    from emberq.worker.processes import freeze_objects
     from emberq.worker.recipes import Configuration, rebuild_worker
     from emberq.worker.resources import preload
 
@@ -111,7 +112,7 @@ def _prepare(recipe: Frame) -> Callable[[socket.socket], None]:
         Configuration(**recipe["configure"]).apply()
     preload(recipe["modules"])
     gc.collect()
-    gc.freeze()
+    freeze_objects()
     return partial(run_horse, rebuild_worker(recipe["worker"]))
 
 

@@ -19,7 +19,7 @@ from emberq.worker.frames import send
 from emberq.worker.generation import Generation, Generations, NoGeneration
 from emberq.worker.posts import CrashLoop, Incarnation, Post
 from emberq.worker.preloader import PreloaderClient, PreloaderLost, Role, begin_preloader
-from emberq.worker.processes import die_with_parent, process_state
+from emberq.worker.processes import die_with_parent, freeze_objects, process_state
 
 __all__ = ["Death", "SlotRunner", "Supervisor"]
 
@@ -123,9 +123,8 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._request_stop)
         signal.signal(signal.SIGINT, self._request_stop)
         signal.signal(signal.SIGHUP, lambda _number, _frame: self.renew("sighup"))
-        # The collector writes to every object it looks at, so each fork would get a copy of all of them.
         gc.collect()
-        gc.freeze()
+        freeze_objects()
         self._generations.start(is_wanted=lambda: not self._stop_requests)
         self._fill_posts()
         deadline = time.monotonic() + _READY_SECONDS

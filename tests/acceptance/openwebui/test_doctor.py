@@ -31,7 +31,8 @@ def write_env(path: Path, environment: dict[str, str]) -> str:
 def test_it_reads_the_live_settings_and_the_environment(server: Server, emberq: Run, tmp_path: Path) -> None:
     env_file = write_env(tmp_path / "env", {**server.environment, **PREFIXES})
     findings = findings_of(emberq("doctor", "--env-file", env_file, "--json"))
-    assert {finding["result"] for finding in findings.values()} == {"ok"}, findings
+    # This server of a few tests has SQLite.
+    assert [name for name, found in findings.items() if found["result"] != "ok"] == ["database"], findings
     assert "384 dimensions" in findings["embedding model"]["detail"]
     shown = emberq("doctor", "--env-file", env_file).stdout
     assert "loader-key" not in shown

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -24,6 +25,7 @@ from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
 from tests.acceptance.openwebui.server import PASSWORD, Server
 
 from emberq.embedded.engines import Engines
+from emberq.testing.valkey import free_port
 
 ROOT = Path(__file__).parents[3]
 SLIM = Path(
@@ -43,7 +45,9 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def emberq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    stack = Stack(tmp_path_factory.mktemp("emberq") / "data", workers=2).start(seconds=120)
+    # A port that it has again when it is started again.
+    stack = Stack(tmp_path_factory.mktemp("emberq") / "data", workers=2, port=free_port())
+    stack.start(seconds=120)
     yield stack
     stack.stop()
 
@@ -238,6 +242,11 @@ def test_killing_any_part_of_emberq_meanwhile_changes_nothing(
             for process in found:
                 process.kill()
             sys.stdout.write(f"killed: {name}\n")
+        # The whole of it, as when a container is killed; whoever runs services starts them again.
+        time.sleep(1.5)
+        emberq.stop(signal.SIGKILL)
+        emberq.start(seconds=120)
+        sys.stdout.write("killed: everything\n")
         uploads = uploading.result(timeout=300)
     wait_for_ends(uploads, seconds=600)
     for _ in range(5):

@@ -24,13 +24,14 @@ from structlog.testing import capture_logs
 
 from emberq.worker import holdings
 from emberq.worker.footprint import child_processes
-from emberq.worker.holdings import hold
+from emberq.worker.holdings import hold, hold_objects
 from emberq.worker.scope import current_scope, job_scope
 
 
 @pytest.fixture(autouse=True)
 def holders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holdings, "_holders", list(holdings._holders))
+    monkeypatch.setattr(holdings, "_pools", list(holdings._pools))
+    monkeypatch.setattr(holdings, "_objects", list(holdings._objects))
     monkeypatch.setattr(holdings, "_adopted", holdings.Holdings())
 
 
@@ -248,6 +249,22 @@ def _descriptors_to(target: str) -> list[int]:
             if str(entry.readlink()).startswith(target):
                 found.append(int(entry.name))
     return found
+
+
+def test_nothing_more_is_looked_through_once_all_that_was_opened_is_found() -> None:
+    asked: list[str] = []
+    pool: list[socket.socket] = []
+    models: list[socket.socket] = []
+    hold_objects(lambda: asked.append("objects") or models)
+    hold(lambda: asked.append("pools") or pool)
+    with job_scope() as scope:
+        pool.append(socket.socket())
+    assert (scope.leaked, asked) == ({}, ["pools"])
+    with job_scope() as scope:
+        models.append(socket.socket())
+    assert (scope.leaked, asked) == ({}, ["pools", "pools", "objects"])
+    for one in pool + models:
+        one.close()
 
 
 def test_what_is_held_on_purpose_is_no_leak() -> None:
