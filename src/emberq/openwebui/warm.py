@@ -88,6 +88,8 @@ def rider() -> Iterator[Rider]:
 def _saddle() -> None:
     """Open a horse's connections before its first job."""
     try:
+        if local_models():
+            _compute_on_one_thread()
         rider().warm_up()
         if configure_tenants():
             confirm_settings()
@@ -247,10 +249,7 @@ def _local_model(pinned: PinnedConfiguration, models: dict[str, Any]) -> Any:
     if pinned.values.get("rag.embedding_engine") != "" or not name:
         return None
     if name not in models:
-        torch = importlib.import_module("torch")
-        # The threads of a second one, started by the first computation, are missing in a forked horse, which
-        # waits for them for ever (docs/decisions/0018-local-models-and-forks.md).
-        torch.set_num_threads(1)
+        _compute_on_one_thread()
         models.clear()
         models[name] = open_webui().retrieval.get_ef("", name)
         if models[name] is not None:
@@ -258,3 +257,13 @@ def _local_model(pinned: PinnedConfiguration, models: dict[str, Any]) -> Any:
             models[name].encode(["A text."], batch_size=1)
         log.info("openwebui_model_loaded", model=name, found=models[name] is not None)
     return models[name]
+
+
+def _compute_on_one_thread() -> None:
+    """Keep PyTorch from threads of its own, before a fork and after it.
+
+    Those that its first computation would start are missing in a forked horse, which waits for them for
+    ever. The call makes its pool anew after a fork; two first computations at once, as of two batches of a
+    file, would each find it half made (docs/decisions/0018-local-models-and-forks.md).
+    """
+    importlib.import_module("torch").set_num_threads(1)

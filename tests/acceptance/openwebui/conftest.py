@@ -181,7 +181,7 @@ def emberq(server: Server, tmp_path: Path) -> Callable[..., subprocess.Completed
             env={**server.cli_environment(tmp_path / "emberq"), **more},
             capture_output=True,
             text=True,
-            timeout=170,
+            timeout=600,
             check=False,
         )
         assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
