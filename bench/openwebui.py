@@ -25,9 +25,12 @@ from pathlib import Path
 import httpx
 from machine import describe_machine
 from procfs import descendants_of, memory_of
+from sqlalchemy.engine import make_url
 from tests.acceptance.conftest import EMBERQ, Stack
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
 from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
+
+from emberq.embedded import Engines
 
 #: People who upload at once.
 _USERS = 20
@@ -111,7 +114,7 @@ def main() -> int:
             if not options.only or title.endswith(options.only):
                 place = directory / title.replace(" ", "")
                 place.mkdir()
-                with setup(place, options) as (server, stack):
+                with database(place) as url, setup(place, url, options) as (server, stack):
                     outcomes.append(measure(title, server, stack, options))
     page = as_markdown(outcomes, options)
     sys.stdout.write(page)
@@ -134,9 +137,22 @@ def _parse() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def stock(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Server, Stack | None]]:
+def database(directory: Path) -> Iterator[str]:
+    """Run a PostgreSQL for Open WebUI's tables: with SQLite it refuses some of many people's uploads."""
+    place = directory / "database"
+    place.mkdir()
+    with Engines(place / "data", database_url=None, redis_url="redis://127.0.0.1:1") as engines:
+        url = make_url(engines.database_url)
+        yield f"postgresql://{url.username}@/{url.database}?host={url.query['host']}"
+
+
+@contextlib.contextmanager
+def stock(
+    directory: Path, database_url: str, options: argparse.Namespace
+) -> Iterator[tuple[Server, Stack | None]]:
     """Run Open WebUI as it is installed: its own parsers, its own model, its own vector database."""
     server = Server(directory / "openwebui", "http://127.0.0.1:1")
+    server.environment["DATABASE_URL"] = database_url
     for name in [
         name for name in server.environment if name.startswith(("RAG_", "CONTENT_", "EXTERNAL_", "THREAD_"))
     ]:
@@ -150,13 +166,15 @@ def stock(directory: Path, options: argparse.Namespace) -> Iterator[tuple[Server
 
 
 @contextlib.contextmanager
-def behind_emberq(directory: Path, _options: argparse.Namespace) -> Iterator[tuple[Server, Stack | None]]:
+def behind_emberq(
+    directory: Path, database_url: str, _options: argparse.Namespace
+) -> Iterator[tuple[Server, Stack | None]]:
     """Run the same with the settings that emberq prints."""
     stack = Stack(directory / "emberq", workers=2).start(seconds=120)
     try:
         server = Server(directory / "openwebui", stack.url)
         printed = stack.cli("openwebui", "settings", "--key", stack.key, "--json").stdout
-        server.environment |= json.loads(printed)
+        server.environment |= {**json.loads(printed), "DATABASE_URL": database_url}
         server.start()
         try:
             yield server, stack
@@ -202,9 +220,11 @@ def _under_load(client: Client, asked: str, files: list[MixedFile]) -> tuple[tup
     with ThreadPoolExecutor(_USERS + 1) as pool:
         uploads = [pool.submit(client.upload, file) for file in files]
         asking = pool.submit(ask)
-        _wait(client, [one.result() for one in uploads])
+        try:
+            _wait(client, [one.result() for one in uploads])
+        finally:
+            over.set()
         seconds = time.perf_counter() - started
-        over.set()
         asking.result()
     return (len(files), seconds), taken
 
@@ -296,8 +316,9 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
         _taken(),
         "",
         "Both are the whole Open WebUI with the same embedding model. Stock reads files and embeds texts by",
-        "itself. Behind emberq it has the settings that `emberq openwebui settings` prints, and 2 workers;",
-        "after the kill `emberq openwebui watch` runs once.",
+        "itself. Both keep their tables in PostgreSQL and their vectors in Chroma. Behind emberq it has the",
+        "settings that `emberq openwebui settings` prints, and 2 workers; after the kill",
+        "`emberq openwebui watch` runs once.",
         "",
         "| | " + " | ".join(one.name for one in outcomes) + " |",
         "| --- |" + " ---: |" * len(outcomes),
