@@ -112,7 +112,7 @@ def main() -> int:
         directory.chmod(0o755)
         for title, setup in {"stock": stock, "stock + emberq": behind_emberq}.items():
             if not options.only or title.endswith(options.only):
-                place = directory / title.replace(" ", "")
+                place = directory / title.replace(" + ", "-")
                 place.mkdir()
                 with database(place) as url, setup(place, url, options) as (server, stack):
                     outcomes.append(measure(title, server, stack, options))
@@ -300,11 +300,11 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
     """Return the page."""
     slow = f"{options.slow} slow files of {options.slow_paragraphs} paragraphs each, at once"
     rows: dict[str, Callable[[Outcome], str]] = {
-        "a question while nothing else runs: p50, slowest": lambda one: _two(one.idle),
+        "a question while nothing else runs: p50, p95, slowest": lambda one: _spread(one.idle),
         f"{options.files} mixed files by {_USERS} people at once": lambda one: f"{one.files[1]:.1f} s",
-        "a question during these: p50, slowest": lambda one: _two(one.during_files),
+        "a question during these: p50, p95, slowest": lambda one: _spread(one.during_files),
         slow: lambda one: f"{one.slow[1]:.1f} s",
-        "a question meanwhile: p50, slowest": lambda one: _two(one.during_slow),
+        "a question meanwhile: p50, p95, slowest": lambda one: _spread(one.during_slow),
         "most memory of all processes (PSS)": lambda one: f"{one.memory:.0f} MB",
         f"killed at work and started again: files not over after {_GRACE_SECONDS:.0f} s": lambda one: (
             f"{one.lost} of {one.killed}"
@@ -332,10 +332,11 @@ def _taken() -> str:
     return f"Taken on {datetime.now(UTC):%Y-%m-%d} with `make bench-openwebui` on {machine}"
 
 
-def _two(seconds: list[float]) -> str:
+def _spread(seconds: list[float]) -> str:
     if not seconds:
         return "-"
-    return f"{statistics.median(seconds) * 1000:.0f}, {max(seconds) * 1000:.0f} ms"
+    p95 = statistics.quantiles(seconds, n=20)[-1] if len(seconds) > 1 else seconds[0]
+    return ", ".join(f"{one * 1000:.0f}" for one in (statistics.median(seconds), p95, max(seconds))) + " ms"
 
 
 def _tell(what: str) -> None:
