@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -255,8 +255,16 @@ def test_nothing_more_is_looked_through_once_all_that_was_opened_is_found() -> N
     asked: list[str] = []
     pool: list[socket.socket] = []
     models: list[socket.socket] = []
-    hold_objects(lambda: asked.append("objects") or models)
-    hold(lambda: asked.append("pools") or pool)
+
+    def holder(name: str, kept: list[socket.socket]) -> Callable[[], object]:
+        def look() -> object:
+            asked.append(name)
+            return kept
+
+        return look
+
+    hold_objects(holder("objects", models))
+    hold(holder("pools", pool))
     with job_scope() as scope:
         pool.append(socket.socket())
     assert (scope.leaked, asked) == ({}, ["pools"])
