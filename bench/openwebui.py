@@ -328,8 +328,8 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
 
 
 def _taken() -> str:
-    machine = json.dumps(describe_machine(), default=str)
-    return f"Taken on {datetime.now(UTC):%Y-%m-%d} with `make bench-openwebui` on {machine}"
+    machine = "; ".join(f"{name}: {value}" for name, value in describe_machine().items())
+    return f"Taken on {datetime.now(UTC):%Y-%m-%d} with `make bench-openwebui`. {machine}."
 
 
 def _spread(seconds: list[float]) -> str:
