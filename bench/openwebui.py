@@ -38,6 +38,7 @@ _USERS = 20
 _PATIENCE_SECONDS = 1800.0
 #: Seconds a server gets, after a kill and a new start, to come back to files on its own.
 _GRACE_SECONDS = 30.0
+_TWENTY = 20
 #: Seconds between two questions.
 _QUESTION_SECONDS = 0.25
 
@@ -318,7 +319,7 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
         "Both are the whole Open WebUI with the same embedding model. Stock reads files and embeds texts by",
         "itself. Both keep their tables in PostgreSQL and their vectors in Chroma. Behind emberq it has the",
         "settings that `emberq openwebui settings` prints, and 2 workers; after the kill",
-        "`emberq openwebui watch` runs once.",
+        "`emberq openwebui watch` runs once. A dash stands where fewer than twenty questions were answered.",
         "",
         "| | " + " | ".join(one.name for one in outcomes) + " |",
         "| --- |" + " ---: |" * len(outcomes),
@@ -335,8 +336,9 @@ def _taken() -> str:
 def _spread(seconds: list[float]) -> str:
     if not seconds:
         return "-"
-    p95 = statistics.quantiles(seconds, n=20)[-1] if len(seconds) > 1 else seconds[0]
-    return ", ".join(f"{one * 1000:.0f}" for one in (statistics.median(seconds), p95, max(seconds))) + " ms"
+    # Of fewer than twenty no such share can be told.
+    p95 = f"{statistics.quantiles(seconds, n=20)[-1] * 1000:.0f}" if len(seconds) >= _TWENTY else "-"
+    return f"{statistics.median(seconds) * 1000:.0f}, {p95}, {max(seconds) * 1000:.0f} ms"
 
 
 def _tell(what: str) -> None:
