@@ -25,12 +25,9 @@ from pathlib import Path
 import httpx
 from machine import describe_machine
 from procfs import descendants_of, memory_of
-from sqlalchemy.engine import make_url
 from tests.acceptance.conftest import EMBERQ, Stack
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
-from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
-
-from emberq.embedded import Engines
+from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server, database
 
 #: People who upload at once.
 _USERS = 20
@@ -38,7 +35,8 @@ _USERS = 20
 _PATIENCE_SECONDS = 1800.0
 #: Seconds a server gets, after a kill and a new start, to come back to files on its own.
 _GRACE_SECONDS = 30.0
-_TWENTY = 20
+#: Answers of which a twentieth can be told.
+_MANY_ANSWERS = 20
 #: Seconds between two questions.
 _QUESTION_SECONDS = 0.25
 
@@ -115,7 +113,7 @@ def main() -> int:
             if not options.only or title.endswith(options.only):
                 place = directory / title.replace(" + ", "-")
                 place.mkdir()
-                with database(place) as url, setup(place, url, options) as (server, stack):
+                with database(place / "database") as url, setup(place, url, options) as (server, stack):
                     outcomes.append(measure(title, server, stack, options))
     page = as_markdown(outcomes, options)
     sys.stdout.write(page)
@@ -135,16 +133,6 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--only", choices=["stock", "emberq"], help="one of the two")
     parser.add_argument("--write", type=Path, help="where the page goes")
     return parser.parse_args()
-
-
-@contextlib.contextmanager
-def database(directory: Path) -> Iterator[str]:
-    """Run a PostgreSQL for Open WebUI's tables: with SQLite it refuses some of many people's uploads."""
-    place = directory / "database"
-    place.mkdir()
-    with Engines(place / "data", database_url=None, redis_url="redis://127.0.0.1:1") as engines:
-        url = make_url(engines.database_url)
-        yield f"postgresql://{url.username}@/{url.database}?host={url.query['host']}"
 
 
 @contextlib.contextmanager
@@ -336,8 +324,8 @@ def _taken() -> str:
 def _spread(seconds: list[float]) -> str:
     if not seconds:
         return "-"
-    # Of fewer than twenty no such share can be told.
-    p95 = f"{statistics.quantiles(seconds, n=20)[-1] * 1000:.0f}" if len(seconds) >= _TWENTY else "-"
+    is_told = len(seconds) >= _MANY_ANSWERS
+    p95 = f"{statistics.quantiles(seconds, n=20)[-1] * 1000:.0f}" if is_told else "-"
     return f"{statistics.median(seconds) * 1000:.0f}, {p95}, {max(seconds) * 1000:.0f} ms"
 
 

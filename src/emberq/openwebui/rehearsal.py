@@ -3,14 +3,13 @@
 The first file imports modules, compiles patterns and statements and has the interpreter rewrite code, in
 each horse anew. Done once before the fork, every horse finds it done, and shares the memory of it. Nothing
 is sent to an embedding server but to one of our own, and nothing is kept: the rows asked for do not exist,
-and the chunks put into pgvector are taken back with their transaction.
+and what is written, a file's row and chunks in pgvector, is taken back with its transaction.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import json
 import tempfile
 from collections.abc import Iterator
@@ -65,7 +64,7 @@ async def rehearse(open_webui: OpenWebUI, pinned: PinnedConfiguration, *, turns:
                     await _read_and_split(open_webui, request, dict(pinned.values), path)
                 await _ask_for_nobody(open_webui)
                 await _change_and_take_back(open_webui)
-                await _embed()
+                await _embed(open_webui)
     except Exception as exc:  # noqa: BLE001 - a rehearsal decides nothing
         log.warning("openwebui_rehearsal_failed", error=type(exc).__name__)
 
@@ -101,11 +100,11 @@ async def _ask_for_nobody(open_webui: OpenWebUI) -> None:
     await open_webui.Files.get_file_by_id(_NOBODY)
     await open_webui.Files.update_file_data_by_id(_NOBODY, {})
     await open_webui.Knowledges.has_file(_NOBODY, _NOBODY)
-    await importlib.import_module("open_webui.models.functions").Functions.get_functions_by_type(
-        "event", active_only=True
-    )
-    for table in (open_webui.Users, open_webui.Files):
-        _read_nobody(table)
+    await open_webui.Functions.get_functions_by_type("event", active_only=True)
+    for table, model in open_webui.models:
+        # At a row's first one, all classes there are get looked at; what this one has is no user or file.
+        with contextlib.suppress(ValueError):
+            model.model_validate(table())
 
 
 async def _change_and_take_back(open_webui: OpenWebUI) -> None:
@@ -123,19 +122,11 @@ async def _change_and_take_back(open_webui: OpenWebUI) -> None:
         await session.rollback()
 
 
-def _read_nobody(table: Any) -> None:
-    """Have a row become a model: at a row's first one, all classes there are get looked at."""
-    module = importlib.import_module(type(table).__module__)
-    name = type(table).__name__.removesuffix("sTable")
-    with contextlib.suppress(ValueError):
-        getattr(module, f"{name}Model").model_validate(getattr(module, name)())
-
-
-async def _embed() -> None:
+async def _embed(open_webui: OpenWebUI) -> None:
     """Send a batch to a server of our own, which is there for that long only."""
     if getproxies().get("http"):
         return  # It might be sent there.
-    embed = importlib.import_module("open_webui.retrieval.utils").agenerate_openai_batch_embeddings
+    embed = open_webui.embeddings.agenerate_openai_batch_embeddings
     async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
         await embed(_NOBODY, [_TEXT], f"http://127.0.0.1:{port}", "")

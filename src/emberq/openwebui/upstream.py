@@ -29,6 +29,7 @@ class OpenWebUI:
 
     Attributes:
         retrieval: Its module of the processing itself.
+        embeddings: Its module that asks embedding servers.
         uploads: Its module of file routes, which knows what is done with audio, images and video.
         database: Its module of engines.
         vectors: Its module that makes the vector client.
@@ -36,13 +37,16 @@ class OpenWebUI:
         File: The table of files.
         Files: Reads and writes files.
         Users: Reads users.
+        Functions: Reads the functions that events call.
         Knowledges: Reads knowledge bases and links files to them.
         Storage: Where uploaded bytes lie.
+        models: Tables, each with the model that its rows become.
         duplicate_content: What it says of content that a collection has already.
         empty_content: What it says of a file without text.
     """
 
     retrieval: Any
+    embeddings: Any
     uploads: Any
     database: Any
     vectors: Any
@@ -50,8 +54,10 @@ class OpenWebUI:
     File: Any
     Files: Any
     Users: Any
+    Functions: Any
     Knowledges: Any
     Storage: Any
+    models: tuple[tuple[Any, Any], ...]
     duplicate_content: str
     empty_content: str
 
@@ -114,6 +120,7 @@ def _import_all() -> OpenWebUI:
                 "models.files",
                 "models.users",
                 "models.knowledge",
+                "models.functions",
             ),
             *("retrieval.vector.factory", "retrieval.utils", "routers.retrieval", "routers.files"),
             # What the end of a job imports to tell others of it.
@@ -123,6 +130,7 @@ def _import_all() -> OpenWebUI:
     messages = modules["constants"].ERROR_MESSAGES
     return OpenWebUI(
         retrieval=modules["routers.retrieval"],
+        embeddings=modules["retrieval.utils"],
         uploads=modules["routers.files"],
         database=modules["internal.db"],
         vectors=modules["retrieval.vector.factory"],
@@ -130,8 +138,13 @@ def _import_all() -> OpenWebUI:
         File=modules["models.files"].File,
         Files=modules["models.files"].Files,
         Users=modules["models.users"].Users,
+        Functions=modules["models.functions"].Functions,
         Knowledges=modules["models.knowledge"].Knowledges,
         Storage=modules["storage.provider"].Storage,
+        models=(
+            (modules["models.users"].User, modules["models.users"].UserModel),
+            (modules["models.files"].File, modules["models.files"].FileModel),
+        ),
         duplicate_content=str(messages.DUPLICATE_CONTENT.value),
         empty_content=str(messages.EMPTY_CONTENT.value),
     )

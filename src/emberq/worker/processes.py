@@ -42,7 +42,7 @@ def return_big_blocks() -> None:
 
 
 def return_free_memory() -> None:
-    """Give back the pages of memory that is free in the C library's heap; takes about a millisecond.
+    """Give back the pages of memory that is free in the C library's heap; takes some 0.2 ms.
 
     The heap is cut up by blocks of all sizes, and keeps what lies between them: 20 KB per job where each
     file's text went through a database driver (docs/decisions/0018-local-models-and-forks.md). Does nothing

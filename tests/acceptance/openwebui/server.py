@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 from openwebui_stage import find_python
+from sqlalchemy.engine import make_url
 
+from emberq.embedded import Engines
 from emberq.openwebui.client import OpenWebUI
+from emberq.testing.valkey import free_port
 
-__all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server"]
+__all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server", "database"]
 
 PYTHON = find_python()
 EMAIL, PASSWORD = "admin@example.org", "a-password-of-the-tests"
+
+
+@contextlib.contextmanager
+def database(directory: Path) -> Iterator[str]:
+    """Run a PostgreSQL with pgvector of Open WebUI's own: SQLite refuses some of many people's uploads."""
+    with Engines(directory, database_url=None, redis_url="redis://127.0.0.1:1") as engines:
+        url = make_url(engines.database_url)
+        yield f"postgresql://{url.username}@/{url.database}?host={url.query['host']}"
 
 
 class Server:
@@ -27,9 +39,7 @@ class Server:
         self._program = Path(python or "").with_name("open-webui")
         self.data_dir = data_dir
         self.log = data_dir.with_name(data_dir.name + ".log")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.process: subprocess.Popen[bytes] | None = None
         self._token = ""

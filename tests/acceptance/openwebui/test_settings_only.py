@@ -19,12 +19,10 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 import pytest
-from sqlalchemy.engine import make_url
 from tests.acceptance.conftest import EMBERQ, Stack
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
-from tests.acceptance.openwebui.server import PASSWORD, Server
+from tests.acceptance.openwebui.server import PASSWORD, Server, database
 
-from emberq.embedded.engines import Engines
 from emberq.testing.valkey import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -53,25 +51,25 @@ def emberq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 
 
 @pytest.fixture(scope="module")
-def database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A PostgreSQL with pgvector for Open WebUI: its own, as it is in anybody's installation."""
+def webui_database(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     directory = tmp_path_factory.mktemp("database")
     directory.chmod(0o755)
-    with Engines(directory / "data", database_url=None, redis_url="redis://127.0.0.1:1") as engines:
-        url = make_url(engines.database_url)
-        host = str(url.query["host"])
-        yield f"postgresql://{url.username}@/{url.database}?host={host}"
+    with database(directory / "data") as url:
+        yield url
 
 
 @pytest.fixture(scope="module")
-def server(emberq: Stack, database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def server(emberq: Stack, webui_database: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """Open WebUI, slim, with the settings that `emberq openwebui settings` prints."""
     made = Server(tmp_path_factory.mktemp("openwebui") / "data", emberq.url, python=SLIM)
     printed = emberq.cli("openwebui", "settings", "--key", emberq.key, "--json").stdout
     made.environment |= json.loads(printed)
-    made.environment |= {"USE_SLIM_DOCKER": "true", "VECTOR_DB": "pgvector", "PGVECTOR_DB_URL": database}
-    # Twenty people at once are too many for SQLite: it answers some uploads with 400, "database is locked".
-    made.environment["DATABASE_URL"] = database
+    made.environment |= {
+        "USE_SLIM_DOCKER": "true",
+        "VECTOR_DB": "pgvector",
+        "PGVECTOR_DB_URL": webui_database,
+    }
+    made.environment["DATABASE_URL"] = webui_database
     made.start()
     yield made
     made.stop()
