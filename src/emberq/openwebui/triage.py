@@ -30,8 +30,9 @@ _CUT_OFF = re.compile(
     r"|\b50[234] Server Error"
     r"|Error calling \w+: (?:Bad Gateway|Service Unavailable|Gateway Time-?out)"
     r"|Cannot connect to host|Server disconnected|Connection timeout to host|Connection lost"
-    r"|Max retries exceeded with url|Connection aborted|Connection refused|Connection reset"
-    r"|RemoteDisconnected|Read timed out",
+    r"|Can not write request body|Cannot write to closing transport|Response payload is not completed"
+    r"|Timeout on reading data from socket|Max retries exceeded with url|Response ended prematurely"
+    r"|Connection (?:aborted|broken|closed|refused|reset)|Broken pipe|RemoteDisconnected|Read timed out",
     re.IGNORECASE,
 )
 _DUPLICATE = re.compile(r"duplicate content", re.IGNORECASE)

@@ -30,6 +30,12 @@ def a_file(status: Status, *, age: float = 0, error: str = "") -> StoredFile:
         "Server disconnected",
         "('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))",
         "Error calling Docling: Service Unavailable",
+        "[Errno None] Can not write request body for http://127.0.0.1:8040/v1/embeddings",
+        "Cannot write to closing transport",
+        "Response payload is not completed: <TransferEncodingError: 400>",
+        "Timeout on reading data from socket",
+        "[Errno 32] Broken pipe",
+        "('Connection broken: IncompleteRead(10 bytes read)')",
     ],
 )
 def test_a_broken_connection_is_told_by_its_words(error: str) -> None:
