@@ -37,7 +37,6 @@ def recommended_settings(url: str, key: str, *, model: str, reranking_model: str
         "RAG_OPENAI_API_BASE_URL": f"{url}/v1",
         "RAG_OPENAI_API_KEY": key,
         "RAG_EMBEDDING_BATCH_SIZE": str(_BATCH_SIZE),
-        "ENABLE_ASYNC_EMBEDDING": "true",
         **PREFIXES,
         "THREAD_POOL_SIZE": str(THREAD_POOL_SIZE),
         "ENABLE_PERSISTENT_CONFIG": "false",

@@ -13,6 +13,7 @@ import yaml
 
 from emberq.cli.main import app
 from emberq.config.environment import Environment
+from emberq.openwebui.recommended import recommended_settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "openwebui" / "compose.yaml").read_text(encoding="utf-8"))
@@ -21,6 +22,8 @@ KUBERNETES = [
     for path in sorted((DEPLOY / "kubernetes").glob("*.yaml"))
     for part in yaml.safe_load_all(path.read_text(encoding="utf-8"))
 ]
+VALUES = yaml.safe_load((DEPLOY / "kubernetes" / "open-webui-values.yaml").read_text(encoding="utf-8"))
+TUTORIAL = (DEPLOY.parent / "docs" / "tutorial" / "open-webui.md").read_text(encoding="utf-8")
 #: Passwords that the recipes themselves hand on, and what others than the `Environment` read.
 OTHERS = {"EMBERQ_DB_PASSWORD", "EMBERQ_SHUTDOWN_GRACE", "EMBERQ_OPENWEBUI_URL", "EMBERQ_OPENWEBUI_API_KEY"}
 
@@ -56,6 +59,25 @@ def test_the_recipes_set_only_what_emberq_reads() -> None:
         for name in re.findall(r"\bEMBERQ_[A-Z_]+\b", path.read_text(encoding="utf-8"))
     }
     assert named - known == set()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        COMPOSE["services"]["open-webui"]["environment"],
+        {one["name"]: one["value"] for one in VALUES["extraEnvVars"]},
+        dict(re.findall(r"^([A-Z_]+)=(\S+)", TUTORIAL, re.MULTILINE)),
+    ],
+    ids=["Compose", "Kubernetes", "tutorial"],
+)
+def test_open_webui_gets_everywhere_what_emberq_recommends(settings: dict[str, str]) -> None:
+    address = re.sub(r"/v1$", "", settings["RAG_OPENAI_API_BASE_URL"])
+    recommended = recommended_settings(address, "", model=settings["RAG_EMBEDDING_MODEL"])
+    # The cluster has the keys in a secret.
+    told = {name: value for name, value in recommended.items() if value}
+    assert {name: settings.get(name, "").lower() for name in told} == {
+        name: value.lower() for name, value in told.items()
+    }
 
 
 def test_every_variable_of_the_compose_file_is_in_the_example() -> None:
