@@ -28,7 +28,8 @@ def find_python() -> str | None:
     """Return the Python of an environment with Open WebUI, nothing if there is none."""
     named = os.environ.get("EMBERQ_OPENWEBUI_PYTHON")
     found = Path(named) if named else _ROOT / ".venv-openwebui" / "bin" / "python"
-    return str(found) if found.exists() else None
+    # Programs are run in other directories; the link itself is what tells of the environment.
+    return str(found.absolute()) if found.exists() else None
 
 
 def worker_environment(
