@@ -89,7 +89,9 @@ def hold(batcher: Batcher, model: Numbers, lane: str = BULK, key: ModelKey = ONE
     return future
 
 
-texts = st.lists(st.text(st.characters(exclude_categories=["Cs"]), max_size=4), min_size=1, max_size=6)
+#: Hypothesis tries the words of the code it tests, too: none of these is to wait.
+word = st.text(st.characters(exclude_categories=["Cs"]), max_size=4).filter(lambda text: text != "hold")
+texts = st.lists(word, min_size=1, max_size=6)
 sent = st.lists(st.tuples(st.sampled_from("abc"), texts, st.sampled_from([QUERY, BULK])), max_size=30)
 
 
