@@ -61,7 +61,10 @@ class RuntimeSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     rag_embedding_engine: Literal["local", "openai"] = _setting(
-        "local", "Where vectors are made.", applies=Applies.NEW_GENERATION
+        "local",
+        "Where Open WebUI's own pipeline in a warm worker has its vectors made. emberq's collections and"
+        " `/v1/embeddings` use local models only.",
+        applies=Applies.NEW_GENERATION,
     )
     rag_embedding_model: str = _setting(
         "all-MiniLM-L6-v2",
@@ -71,7 +74,9 @@ class RuntimeSettings(BaseModel):
         max_length=300,
     )
     rag_embedding_api_base_url: str = _setting(
-        "", "Base URL of an OpenAI-compatible embeddings API.", applies=Applies.NEW_GENERATION
+        "",
+        "Base URL of the OpenAI-compatible embeddings API of the engine `openai`.",
+        applies=Applies.NEW_GENERATION,
     )
     rag_embedding_api_key: SecretStr = _setting(SecretStr(""), "Key of that API.")
     rag_embedding_batch_size: int = _setting(32, "Most texts embedded in one batch.", ge=1, le=2048)
