@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import os
 import signal
@@ -30,6 +31,12 @@ _M_MMAP_THRESHOLD = -3
 _BIG_BLOCK_BYTES = 128 * 1024
 
 
+@functools.cache
+def _c_library() -> ctypes.CDLL:
+    # Each one opened has classes of its own, which stay until the garbage collector comes.
+    return ctypes.CDLL(None)
+
+
 def return_big_blocks() -> None:
     """Make big blocks go back to the system whenever they are freed, here and in what is forked.
 
@@ -38,7 +45,7 @@ def return_big_blocks() -> None:
     has raised it for every horse. Does nothing where the C library has no such limit.
     """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_MMAP_THRESHOLD, _BIG_BLOCK_BYTES)
+        _c_library().mallopt(_M_MMAP_THRESHOLD, _BIG_BLOCK_BYTES)
 
 
 def return_free_memory() -> None:
@@ -49,7 +56,7 @@ def return_free_memory() -> None:
     where the C library cannot.
     """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).malloc_trim(0)
+        _c_library().malloc_trim(0)
 
 
 def freeze_objects() -> None:

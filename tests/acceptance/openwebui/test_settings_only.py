@@ -220,6 +220,34 @@ def words(topic: str, paragraphs: int) -> str:
                        for number in range(paragraphs))  # fmt: skip
 
 
+def test_a_question_waits_for_no_file_that_is_being_read(admin: Person, emberq: Stack) -> None:
+    asked = MixedFile("asked.md", words("asked", 5).encode(), is_readable=True)
+    asked_id = admin.upload(asked)
+    wait_for_ends({asked_id: (admin, asked)}, seconds=120)
+    files = [MixedFile(f"slow{n}.md", words(f"slow{n}", 5).encode(), is_readable=True) for n in range(12)]
+    emberq.cli("jobs", "pause", "queue")
+    try:
+        uploads = {admin.upload(file): (admin, file) for file in files}
+        with emberq.http() as client:
+            while len(client.get("/api/v1/jobs", params={"reason": "paused"}).json()["items"]) < len(files):
+                time.sleep(0.1)
+        # With the threads that Open WebUI has by default, the files held all of them: it took 15 s.
+        body = {"collection_name": f"file-{asked_id}", "query": "What does it say?", "k": 3, "hybrid": False}
+        taken = []
+        for _ in range(20):
+            began_at = time.perf_counter()
+            found = admin.post("/api/v1/retrieval/query/doc", json=body, timeout=10)
+            taken.append(time.perf_counter() - began_at)
+            assert found["documents"][0]
+        sys.stdout.write(
+            f"questions meanwhile: median {sorted(taken)[10]:.3f} s, slowest {max(taken):.3f} s\n"
+        )
+        assert {admin.record(file_id).get("status") for file_id in uploads} <= {"pending", "processing"}
+    finally:
+        emberq.cli("jobs", "resume", "queue")
+    check(uploads, wait_for_ends(uploads, seconds=300))
+
+
 def embedded_texts(emberq: Stack) -> Counter[str]:
     """Return how many texts were looked up so far, by whether their vector was known."""
     with emberq.http() as client:
