@@ -325,7 +325,7 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
         "",
         "The slowest questions behind emberq wait in Open WebUI's own process, where no setting of emberq's",
         "reaches; stacks taken at those moments show how. In the first second it splits the texts of all",
-        "twelve files at once, and Python lets one thread compute at a time. At the end of each file Chroma",
+        "files at once, and Python lets one thread compute at a time. At the end of each file Chroma",
         "holds up the whole process, also its `/health`, for 0.1 to 0.3 s, which pgvector does not. Now and",
         "then Python looks through all of its memory for garbage: 1.1 million objects, 0.45 s.",
     ]

@@ -84,24 +84,19 @@ def measure_time(scene: Scene, rounds: int, horses: int) -> list[tuple[str, str]
     and a horse's first job always comes after one.
     """
 
-    def job(queue: Queue) -> float:
+    def upload_and_rest() -> str:
         file_id = scene.upload()
         time.sleep(PAUSE_SECONDS)
-        return run(queue, file_id)
-
-    def call() -> float:
-        file_id = scene.upload()
-        time.sleep(PAUSE_SECONDS)
-        return float(scene.peer.bare(file_id))
+        return file_id
 
     firsts, jobs, bare = [], [], []
     scene.peer.bare(scene.upload())
     for _ in range(horses):
         with scene.crew(1) as (queue, _, _):
-            firsts.append(job(queue))
+            firsts.append(run(queue, upload_and_rest()))
             for _ in range(rounds):
-                bare.append(call())
-                jobs.append(job(queue))
+                bare.append(scene.peer.bare(upload_and_rest()))
+                jobs.append(run(queue, upload_and_rest()))
     middle, first = statistics.median(bare), statistics.median(firsts)
     return [
         ("bare call, median", f"{middle * 1000:.0f} ms"),

@@ -83,7 +83,7 @@ def die_with_parent(parent_pid: int, *, with_signal: signal.Signals = signal.SIG
         with_signal: What to be ended with.
     """
     if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
+        _c_library().prctl(_PR_SET_PDEATHSIG, int(with_signal), 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(0)
 

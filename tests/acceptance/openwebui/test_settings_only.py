@@ -228,8 +228,10 @@ def test_a_question_waits_for_no_file_that_is_being_read(admin: Person, emberq: 
     emberq.cli("jobs", "pause", "queue")
     try:
         uploads = {admin.upload(file): (admin, file) for file in files}
+        deadline = time.monotonic() + 60
         with emberq.http() as client:
             while len(client.get("/api/v1/jobs", params={"reason": "paused"}).json()["items"]) < len(files):
+                assert time.monotonic() < deadline, "not all of them came to be read"
                 time.sleep(0.1)
         # With the threads that Open WebUI has by default, the files held all of them: it took 15 s.
         body = {"collection_name": f"file-{asked_id}", "query": "What does it say?", "k": 3, "hybrid": False}

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import http.server
 import os
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -98,51 +100,48 @@ def test_exception_handlers_may_be_closures_and_chain(yard: Yard) -> None:
     assert yard.connection.lrange("handled", 0, -1) == [f"{seen} as expected".encode()]
 
 
-def test_webhooks_are_sent(yard: Yard) -> None:
-    got: list[str] = []
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[str, list[tuple[str, bytes]]]]:
+    """Serve HTTP; give the address, and path and body of what was asked for so far."""
+    heard: list[tuple[str, bytes]] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            got.append(self.path)
-            self.send_response(204)
-            self.end_headers()
-
-        def log_message(self, *_args: object) -> None:
-            """Be silent."""
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        base = f"http://127.0.0.1:{server.server_address[1]}"
-        hooks = [Webhook(f"{base}/done", "finished"), Webhook(f"{base}/failed", "failed")]
-        yard.queue.enqueue(jobs.add, 1, 1, webhooks=hooks)
-        yard.queue.enqueue(jobs.fail, webhooks=hooks)
-        yard.burst()
-        server.shutdown()
-        thread.join()
-    assert got == ["/done", "/failed"]
-
-
-def test_sentry_is_told(yard: Yard, redis_url: str, tmp_path: Path) -> None:
-    told: list[bytes] = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            told.append(gzip.decompress(self.rfile.read(int(self.headers["Content-Length"]))))
+            heard.append((self.path, self.rfile.read(int(self.headers.get("Content-Length", 0)))))
             self.send_response(200)
             self.end_headers()
 
+        do_POST = do_GET  # noqa: N815 - the server's own name
+
         def log_message(self, *_args: object) -> None:
             """Be silent."""
 
-    job = yard.queue.enqueue(jobs.fail)
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
-        address = f"http://key@127.0.0.1:{server.server_address[1]}/1"
+        try:
+            yield f"127.0.0.1:{server.server_address[1]}", heard
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def test_webhooks_are_sent(yard: Yard) -> None:
+    with listening() as (address, heard):
+        hooks = [Webhook(f"http://{address}/done", "finished"), Webhook(f"http://{address}/failed", "failed")]
+        yard.queue.enqueue(jobs.add, 1, 1, webhooks=hooks)
+        yard.queue.enqueue(jobs.fail, webhooks=hooks)
+        yard.burst()
+    assert [path for path, _ in heard] == ["/done", "/failed"]
+
+
+def test_sentry_is_told(yard: Yard, redis_url: str, tmp_path: Path) -> None:
+    job = yard.queue.enqueue(jobs.fail)
+    name = f"{yard.worker_class.__module__}.{yard.worker_class.__name__}"
+    with listening() as (address, heard):
         # Sentry changes RQ, Starlette and more for the whole process, and for good: not for this one.
-        (tmp_path / "settings.py").write_text(f"import sentry_sdk\nsentry_sdk.init({address!r})\n")
-        name = f"{yard.worker_class.__module__}.{yard.worker_class.__name__}"
+        setup = f"import sentry_sdk\nsentry_sdk.init('http://key@{address}/1')\n"
+        (tmp_path / "settings.py").write_text(setup)
         subprocess.run(
             [RQ, "worker", "-c", "settings", "-w", name, "--url", redis_url, "--burst", yard.queue.name],
             cwd=tmp_path,
@@ -151,8 +150,6 @@ def test_sentry_is_told(yard: Yard, redis_url: str, tmp_path: Path) -> None:
             capture_output=True,
             timeout=60,
         )
-        server.shutdown()
-        thread.join()
-    (event,) = told
+    (event,) = [gzip.decompress(body) for _, body in heard]
     assert b"as expected" in event
     assert job.id.encode() in event
