@@ -11,14 +11,27 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
+
+from emberq.embedded import Engines
+from emberq.store.database import Database
 
 EMBERQ = str(Path(sys.executable).with_name("emberq"))
 CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
+
+
+@contextmanager
+def nothing_stored(database: Database) -> Iterator[None]:
+    """Meanwhile no job of a file can complete, however late the test is to act."""
+    with database.transaction() as connection:
+        connection.execute(text("LOCK TABLE chunks IN SHARE ROW EXCLUSIVE MODE"))
+        yield
 
 
 class Stack:
@@ -138,6 +151,24 @@ class Stack:
     ) -> httpx.Response:
         data = content.read_bytes() if isinstance(content, Path) else content
         return client.post(f"/api/v1/collections/{collection}/files", files={"file": (name, data)}, data=form)
+
+    @property
+    def engines(self) -> Engines:
+        """Where its own PostgreSQL and Valkey are; they are not started by this."""
+        return Engines(self.data_dir, database_url=None, redis_url=None)
+
+    @contextmanager
+    def database(self) -> Iterator[Database]:
+        """Open its PostgreSQL past it."""
+        made = Database(self.engines.database_url)
+        yield made
+        made.close()
+
+    @contextmanager
+    def nothing_stored(self) -> Iterator[None]:
+        """As `nothing_stored`, in its own PostgreSQL."""
+        with self.database() as database, nothing_stored(database):
+            yield
 
     def wait(self, client: httpx.Client, job_id: str, *, seconds: float = 90) -> dict[str, Any]:
         deadline = time.monotonic() + seconds

@@ -24,7 +24,6 @@ from sqlalchemy import text
 from tests.acceptance.conftest import CORPUS, Stack
 from tests.acceptance.test_http import UNREADABLE
 
-from emberq.embedded.engines import Engines
 from emberq.store.database import Database
 from emberq.store.extractions import EXTRACTION_COLLECTION
 from emberq.store.keys import create_key
@@ -271,9 +270,8 @@ def test_a_job_that_is_cancelled_or_deleted_lets_its_request_go(
 
 @pytest.fixture
 def database(stack: Stack) -> Iterator[Database]:
-    made = Database(Engines(stack.data_dir, database_url=None, redis_url=None).database_url)
-    yield made
-    made.close()
+    with stack.database() as made:
+        yield made
 
 
 def test_tenants_do_not_share_what_was_read(stack: Stack, client: httpx.Client, database: Database) -> None:
@@ -338,16 +336,9 @@ def test_a_signed_user_is_believed_and_a_forged_one_refused(own_stack: Callable[
         (job,) = jobs(client, "plain.txt")
         assert "openwebui_user" not in client.get(f"/api/v1/files/{job['file_id']}").json()["metadata"]
     assert token not in stack.log.read_text()
-    with database_of(stack) as made, made.transaction() as connection:
+    with stack.database() as made, made.transaction() as connection:
         rows = connection.execute(text("SELECT row_to_json(files)::text FROM files")).scalars()
         assert token not in "".join(rows)
-
-
-@contextmanager
-def database_of(stack: Stack) -> Iterator[Database]:
-    made = Database(Engines(stack.data_dir, database_url=None, redis_url=None).database_url)
-    yield made
-    made.close()
 
 
 def slow_text(paragraphs: int = 40_000) -> bytes:
@@ -359,9 +350,10 @@ def test_a_horse_that_is_killed_costs_the_request_some_time(
 ) -> None:
     stack = own_stack(workers=1)
     with stack.http() as client:
-        held = pool.submit(process, client, "long.md", slow_text())
-        started = stack.wait_for_event(event="job_started", attempt=1)
-        os.kill(started["horse_pid"], signal.SIGKILL)
+        with stack.nothing_stored():
+            held = pool.submit(process, client, "long.md", slow_text())
+            started = stack.wait_for_event(event="job_started", attempt=1)
+            os.kill(started["horse_pid"], signal.SIGKILL)
         answer = held.result(timeout=60)
         assert answer.status_code == 200
         assert answer.json()[0]["page_content"].endswith("Paragraph 39999 of a long text.")

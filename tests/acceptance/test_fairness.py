@@ -13,8 +13,6 @@ import httpx
 import pytest
 from tests.acceptance.conftest import Stack
 
-from emberq.embedded import Engines
-from emberq.store.database import Database
 from emberq.store.keys import create_key
 
 #: Seconds of the machine's own noise: HTTP, the admission tick, a busy neighbour.
@@ -50,10 +48,8 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 @pytest.fixture
 def small(stack: Stack) -> Iterator[httpx.Client]:
     """Another tenant."""
-    database = Database(Engines(stack.data_dir, database_url=None, redis_url=None).database_url)
-    with database.transaction() as connection:
+    with stack.database() as database, database.transaction() as connection:
         key = create_key(connection, name="small", tenant="small", scopes=["read", "write"])
-    database.close()
     with stack.http(key=key) as made:
         made.post("/api/v1/collections", json={"name": "docs"}).raise_for_status()
         yield made

@@ -7,7 +7,6 @@ import signal
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -62,10 +61,11 @@ def stack(own_stack: Callable[..., Stack]) -> Stack:
 def test_a_horse_killed_in_a_stage_is_replaced_and_the_file_completes_once(stack: Stack, stage: str) -> None:
     sentences = 1500
     with stack.http() as client:
-        uploaded = stack.upload(client, "notes.txt", long_text(sentences)).json()
-        started = stack.wait_for_event(event="job_started", attempt=1)
-        stack.wait_for_event(event="stage_started", stage=stage, attempt=1)
-        os.kill(started["horse_pid"], signal.SIGKILL)
+        with stack.nothing_stored():
+            uploaded = stack.upload(client, "notes.txt", long_text(sentences)).json()
+            started = stack.wait_for_event(event="job_started", attempt=1)
+            stack.wait_for_event(event="stage_started", stage=stage, attempt=1)
+            os.kill(started["horse_pid"], signal.SIGKILL)
         killed_at = time.monotonic()
         again = stack.wait_for_event(event="job_started", attempt=2)
         assert again["horse_pid"] != started["horse_pid"]
@@ -122,7 +122,7 @@ def test_everything_killed_at_once_loses_no_acknowledged_file(stack: Stack) -> N
 def test_flushall_loses_tickets_but_no_file(stack: Stack) -> None:
     with stack.http() as client:
         jobs = [stack.upload(client, f"f{n}.txt", long_text(150 + n)).json()["job"]["id"] for n in range(6)]
-        redis = Redis(unix_socket_path=str(valkey_socket(stack)))
+        redis = Redis.from_url(stack.engines.redis_url)
         redis.flushall()
         redis.close()
         for job_id in jobs:
@@ -143,7 +143,7 @@ def test_redis_carries_tickets_only(stack: Stack) -> None:
         for number in range(5):
             text = " ".join(f"Avocets sweep their bills {number} {word}." for word in range(1500))
             stack.upload(client, f"secretname{number}.txt", text.encode())
-        redis = Redis(unix_socket_path=str(valkey_socket(stack)))
+        redis = Redis.from_url(stack.engines.redis_url)
         # Compressed, what must not be there could not be seen.
         redis.config_set("rdbcompression", "no")
         dump = b"".join(zlib.decompress(data) for data in ticket_data(redis))
@@ -166,10 +166,3 @@ def test_cancelling_stops_a_running_job(stack: Stack) -> None:
         assert (job["state"], job["error"]["code"]) == ("cancelled", "cancelled")
         good = stack.upload(client, "good.txt", b"Rails hide in reeds.").json()
         assert stack.wait(client, good["job"]["id"])["state"] == "completed"
-
-
-def valkey_socket(stack: Stack) -> Path:
-    from emberq.embedded import Engines
-
-    url = Engines(stack.data_dir, database_url=None, redis_url=None).redis_url
-    return Path(url.removeprefix("unix://").split("?")[0])
