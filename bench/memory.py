@@ -161,4 +161,4 @@ def _title(pid: int) -> str:
 
 
 def _sum(pids: list[int]) -> Memory:
-    return sum((memory_of(pid) for pid in pids), Memory(0.0, 0.0))
+    return sum((memory_of(pid) for pid in pids), Memory())

@@ -119,7 +119,7 @@ def measure_memory(scene: Scene, jobs_per_slot: int, slots: int = 4) -> list[tup
     with scene.crew(slots) as (queue, pid, log):
         for job in [enqueue_file(queue, scene.upload()) for _ in range(jobs_per_slot * slots)]:
             finish(job)
-        everything = sum((memory_of(one) for one in [pid, *descendants_of(pid)]), start=Memory(0, 0))
+        everything = sum((memory_of(one) for one in [pid, *descendants_of(pid)]), start=Memory())
         horses = [memory_of(one) for one in _horses(log) if one in descendants_of(pid)]
         children = children_of(pid)
     goal = alone.private + slots * GOAL_MB

@@ -19,13 +19,20 @@ class Memory:
     Attributes:
         private: What only it has (USS); freed when it ends.
         proportional: Its share of everything it maps (PSS); these add up over processes.
+        clean: What of the private memory are pages of files as they are on disk; the system drops them when
+            it needs the memory.
     """
 
-    private: float
-    proportional: float
+    private: float = 0.0
+    proportional: float = 0.0
+    clean: float = 0.0
 
     def __add__(self, other: Memory) -> Memory:
-        return Memory(self.private + other.private, self.proportional + other.proportional)
+        return Memory(
+            self.private + other.private,
+            self.proportional + other.proportional,
+            self.clean + other.clean,
+        )
 
 
 def memory_of(pid: int) -> Memory:
@@ -38,8 +45,10 @@ def memory_of(pid: int) -> Memory:
     for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
         name, value = line.split(":", 1)
         kilobytes[name] = int(value.split()[0])
-    private = kilobytes["Private_Clean"] + kilobytes["Private_Dirty"]
-    return Memory(private * 1024 / MB, kilobytes["Pss"] * 1024 / MB)
+    clean, dirty, proportional = (
+        kilobytes[name] * 1024 / MB for name in ("Private_Clean", "Private_Dirty", "Pss")
+    )
+    return Memory(clean + dirty, proportional, clean)
 
 
 def open_files(pid: int) -> int:

@@ -7,7 +7,7 @@ import time
 from dataclasses import astuple, dataclass
 
 from outcome import Figure, Outcome, slope
-from procfs import descendants_of, memory_of, open_files, threads_of
+from procfs import Memory, descendants_of, memory_of, open_files, threads_of
 from rq import Queue
 from stage import Stage, StageError
 
@@ -37,10 +37,15 @@ _ENVIRONMENT = {
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What was there after so many jobs; memory in MB, over the worker and everything below it."""
+    """What was there after so many jobs; memory in MB, over the worker and everything below it.
+
+    Private memory is without the clean pages of files: those of the model's that hold the vectors of words
+    are read as the words come up, by the first horse that meets one.
+    """
 
     jobs: int
     private: float
+    clean: float
     descriptors: int
     threads: int
     keys: int
@@ -64,15 +69,17 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
     lows = [
         min(group, key=lambda look: look.private) for group in _groups(warm, jobs=int(total * WINDOW_SHARE))
     ]
-    growth = {
-        name: slope([look.jobs / 1000 for look in looked], [getattr(look, name) for look in looked])
-        for name, looked in {"private": lows, "descriptors": warm, "threads": warm, "keys": warm}.items()
-    }
     labels = {
         "private": "private memory, lowest, MB",
+        "clean": "clean pages of the model's file, MB",
         "descriptors": "file descriptors",
         "threads": "threads",
         "keys": "Redis keys",
+    }
+    looked = {name: lows if name == "private" else warm for name in labels}
+    growth = {
+        name: slope([look.jobs / 1000 for look in of], [getattr(look, name) for look in of])
+        for name, of in looked.items()
     }
     overall = slope([look.jobs / 1000 for look in warm], [look.private for look in warm])
     return Outcome(
@@ -85,14 +92,15 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
             f"{max(look.private for look in warm):.0f} MB). The slope of memory is a straight line through "
             f"the lowest value of each {WINDOW_SHARE:.0%} of the jobs; the first {WARM_UP_SHARE:.0%} are "
             "warm-up. The line through all values, which depends on where the collector stood at the first "
-            "and the last of them, is shown beside it."
+            "and the last of them, is shown beside it. Pages of the model's file that only the horse has "
+            "read yet are no part of it: the system drops them when it needs the memory."
         ),
         columns=["", "after warm-up", "at the end", "per 1,000 jobs"],
         rows=[
             [
                 label,
-                f"{getattr((lows if name == 'private' else warm)[0], name):.4g}",
-                f"{getattr((lows if name == 'private' else warm)[-1], name):.4g}",
+                f"{getattr(looked[name][0], name):.4g}",
+                f"{getattr(looked[name][-1], name):.4g}",
                 f"{growth[name]:+.3f}",
             ]
             for name, label in labels.items()
@@ -136,9 +144,11 @@ def _run_jobs(stage: Stage, worker: subprocess.Popen[str], begin: int) -> None:
 
 def _look(stage: Stage, worker: subprocess.Popen[str], jobs: int) -> _Look:
     family = [worker.pid, *descendants_of(worker.pid)]
+    memory = sum((memory_of(pid) for pid in family), start=Memory())
     return _Look(
         jobs=jobs,
-        private=sum(memory_of(pid).private for pid in family),
+        private=memory.private - memory.clean,
+        clean=memory.clean,
         descriptors=sum(map(open_files, family)),
         threads=sum(map(threads_of, family)),
         keys=int(stage.connection.dbsize()),

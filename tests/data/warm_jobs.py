@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import c_heap
+
 from emberq import job_scope, progress, resource
 
 LOADS = Path(os.environ.get("WARM_JOBS_LOADS", "/dev/null"))
@@ -148,3 +150,8 @@ def scoped(path: str) -> int:
 def counts() -> list[int]:
     """Return this process's descriptors and threads."""
     return [len(list(Path(f"/proc/self/{kind}").iterdir())) for kind in ("fd", "task")]
+
+
+def heap() -> int:
+    """Return the bytes that are in use in the C library's heap."""
+    return c_heap.bytes_in_use()

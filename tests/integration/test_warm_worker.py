@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import c_heap
 import pytest
 from process_table import alive, family_of
 from redis import Redis
@@ -88,6 +89,18 @@ def test_fifty_jobs_leave_descriptors_and_threads_as_they_were(bench: Bench) -> 
     jobs = [bench.enqueue("counts") for _ in range(50)]
     bench.burst()
     assert jobs[1].return_value() == jobs[49].return_value()
+
+
+@pytest.mark.skipif(not c_heap.IS_TOLD, reason="only glibc tells what is in use")
+def test_hundreds_of_jobs_leave_the_heap_as_it_was(bench: Bench) -> None:
+    # Each job has an id of its own, which is told in an environment variable.
+    jobs = [bench.enqueue("heap") for _ in range(600)]
+    bench.burst()
+    before, after = jobs[99].return_value(), jobs[-1].return_value()
+    assert before is not None
+    assert after is not None
+    # Kept, 500 ids would take 48,000.
+    assert after - before < 20_000
 
 
 def test_a_killed_horse_is_replaced_and_the_model_not_loaded_again(bench: Bench) -> None:

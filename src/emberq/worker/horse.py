@@ -27,7 +27,7 @@ from emberq.worker.handover import pack_assignment, pack_job, unpack_execution, 
 from emberq.worker.holdings import hold
 from emberq.worker.limits import limited
 from emberq.worker.preloader import Child, PreloaderClient, PreloadFailed
-from emberq.worker.processes import private_memory_bytes, return_free_memory
+from emberq.worker.processes import RewrittenVariable, private_memory_bytes
 from emberq.worker.progress import feed_progress
 from emberq.worker.redis_pools import watch_redis_pool
 from emberq.worker.resources import close_resources
@@ -55,6 +55,8 @@ _MEMORY_SECONDS = 1.0
 _RAISING = {signal.SIGALRM, signal.SIGTERM, signal.SIGINT}
 
 log = get_logger(__name__)
+
+_JOB_ID = RewrittenVariable("RQ_JOB_ID")
 
 _after_fork: list[Callable[[], None]] = []
 
@@ -276,7 +278,7 @@ def _serve_job(worker: WarmWorker, link: _Link) -> bool:
 
 def _run_job(worker: WarmWorker, frame: Frame) -> None:
     os.environ["RQ_WORKER_ID"] = worker.name
-    os.environ["RQ_JOB_ID"] = frame["job"]
+    _JOB_ID.set(frame["job"])
     structlog.contextvars.bind_contextvars(rq_job=frame["job"], worker=worker.name)
     job = unpack_job(worker, frame)
     execution = unpack_execution(worker, frame, job)
@@ -332,7 +334,6 @@ class _MemoryGauge:
         now = time.monotonic()
         self._jobs += 1
         if self._jobs <= _WARM_UP_JOBS or now - self._read_at >= _MEMORY_SECONDS:
-            return_free_memory()
             self._read_at, self._bytes = now, private_memory_bytes()
         return self._bytes
 

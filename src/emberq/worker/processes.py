@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 __all__ = [
+    "RewrittenVariable",
     "count_threads",
     "descendants",
     "die_with_parent",
@@ -19,7 +20,6 @@ __all__ = [
     "private_memory_bytes",
     "process_state",
     "return_big_blocks",
-    "return_free_memory",
     "thread_names",
 ]
 
@@ -37,6 +37,38 @@ def _c_library() -> ctypes.CDLL:
     return ctypes.CDLL(None)
 
 
+class RewrittenVariable:
+    """An environment variable that gets value after value, for `os.environ` and for child processes.
+
+    setenv(3), which is under `os.environ`, keeps each string that it was ever given. A value per job left
+    80 bytes behind for each, and these lay so that the heap grew by 19 KB and a page per job
+    (docs/decisions/0018-local-models-and-forks.md). putenv(3) takes the caller's own string, which is
+    written over here.
+    """
+
+    def __init__(self, name: str) -> None:
+        """Take a name; nothing is set yet."""
+        self._key = os.fsencode(name)
+        self._entry = ctypes.create_string_buffer(1)
+
+    def set(self, value: str) -> None:
+        """Give it this value.
+
+        Raises:
+            ValueError: If the value has a null character.
+        """
+        raw = os.fsencode(value)
+        if b"\0" in raw:
+            raise ValueError("an environment variable cannot hold a null character")
+        entry = b"%s=%s" % (self._key, raw)
+        buffer = self._entry if len(entry) < len(self._entry) else ctypes.create_string_buffer(2 * len(entry))
+        buffer.value = entry
+        _c_library().putenv(buffer)
+        # Only now: until then the environment points to it.
+        self._entry = buffer
+        vars(os.environ)["_data"][self._key] = raw
+
+
 def return_big_blocks() -> None:
     """Make big blocks go back to the system whenever they are freed, here and in what is forked.
 
@@ -46,17 +78,6 @@ def return_big_blocks() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         _c_library().mallopt(_M_MMAP_THRESHOLD, _BIG_BLOCK_BYTES)
-
-
-def return_free_memory() -> None:
-    """Give back the pages of memory that is free in the C library's heap; takes some 0.2 ms.
-
-    The heap is cut up by blocks of all sizes, and keeps what lies between them: 20 KB per job where each
-    file's text went through a database driver (docs/decisions/0018-local-models-and-forks.md). Does nothing
-    where the C library cannot.
-    """
-    with contextlib.suppress(AttributeError, OSError):
-        _c_library().malloc_trim(0)
 
 
 def freeze_objects() -> None:
