@@ -10,6 +10,9 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
 	>/dev/null 2>&1 && { command -v $$p; break; }; done)
 PIP := $(PY) -m pip --disable-pip-version-check --quiet
+#: Compile what is installed: pip does so with one file after the other, and Python at an import only where
+#: PYTHONDONTWRITEBYTECODE is not set. Each process would spend seconds on it. What does not compile is never imported.
+compile = $(1)/bin/python -m compileall -qq -j 0 $(1)/lib $(2) || true
 WORKERS ?= 2
 TESTS ?= tests
 JOBS ?= 4
@@ -20,11 +23,13 @@ $(VENV)/.default: pyproject.toml requirements/constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --no-compile --require-hashes -r requirements/constraints.txt
 	@$(PIP) install --no-compile --no-deps --no-build-isolation --editable .
+	@$(call compile,$(VENV),src)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.default requirements/constraints-dev.txt
 	@echo "Installing the test tools into $(VENV) (once) ..."
 	@$(PIP) install --no-compile --require-hashes -r requirements/constraints-dev.txt
+	@$(call compile,$(VENV))
 	@touch $@
 
 $(VENV)/.model: $(VENV)/.default
@@ -60,6 +65,7 @@ $(OPENWEBUI)/.installed: pyproject.toml
 	@echo "Installing Open WebUI and emberq into $(OPENWEBUI) (once, 3 GB) ..."
 	@test -x $(OPENWEBUI)/bin/python || $(OPENWEBUI_PYTHON) -m venv $(OPENWEBUI)
 	@$(OPENWEBUI)/$(OPENWEBUI_PIP) install --no-compile torch==2.13.0 --editable '.[openwebui]'
+	@$(call compile,$(OPENWEBUI))
 	@touch $@
 
 $(OPENWEBUI)-slim/.installed:
@@ -68,6 +74,7 @@ $(OPENWEBUI)-slim/.installed:
 	@test -x $(OPENWEBUI)-slim/bin/python || $(OPENWEBUI_PYTHON) -m venv $(OPENWEBUI)-slim
 	@$(OPENWEBUI)-slim/$(OPENWEBUI_PIP) install --no-compile --no-deps open-webui==$(OPENWEBUI_VERSION)
 	@$(OPENWEBUI)-slim/$(OPENWEBUI_PIP) install --no-compile -r $(OPENWEBUI)-slim/lib/python3*/site-packages/requirements-slim.txt
+	@$(call compile,$(OPENWEBUI)-slim)
 	@touch $@
 
 .PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format bench bench-openwebui size pin clean help

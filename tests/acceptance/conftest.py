@@ -55,7 +55,7 @@ class Stack:
         self.printed: list[str] = []
         self.process: subprocess.Popen[str] | None = None
 
-    def start(self, *, seconds: float = 60) -> Stack:
+    def start(self, *, seconds: float = 180) -> Stack:
         arguments = [
             "up",
             "--data-dir",

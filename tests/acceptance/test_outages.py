@@ -138,12 +138,13 @@ def test_a_full_disk_of_postgresql_is_waited_out(wired: Wired) -> None:
 def test_a_process_that_dies_while_postgresql_is_away_leaves_no_job_behind(wired: Wired, victim: str) -> None:
     stack = wired.stack
     with stack.http() as client:
-        job_id = stack.upload(client, "long.txt", long_text(4000)).json()["job"]["id"]
-        started = stack.wait_for_event(event="job_started", attempt=1)
-        stack.wait_for_event(event="stage_started", stage="embedding")
-        worker = next(one for one in client.get("/api/v1/workers").json()["items"] if one["ticket"])
-        wired.postgres.cut()
-        os.kill(started["horse_pid"] if victim == "horse" else worker["pid"], signal.SIGKILL)
+        with nothing_stored(wired.database):
+            job_id = stack.upload(client, "long.txt", long_text(1500)).json()["job"]["id"]
+            started = stack.wait_for_event(event="job_started", attempt=1)
+            stack.wait_for_event(event="stage_started", stage="embedding")
+            worker = next(one for one in client.get("/api/v1/workers").json()["items"] if one["ticket"])
+            wired.postgres.cut()
+            os.kill(started["horse_pid"] if victim == "horse" else worker["pid"], signal.SIGKILL)
         time.sleep(LONG_SECONDS)
         wired.postgres.heal()
         job = stack.wait(client, job_id, seconds=120)
