@@ -61,11 +61,12 @@ class RewrittenVariable:
         if b"\0" in raw:
             raise ValueError("an environment variable cannot hold a null character")
         entry = b"%s=%s" % (self._key, raw)
-        buffer = self._entry if len(entry) < len(self._entry) else ctypes.create_string_buffer(2 * len(entry))
-        buffer.value = entry
-        _c_library().putenv(buffer)
-        # Only now: until then the environment points to it.
-        self._entry = buffer
+        if len(entry) >= len(self._entry):
+            self._entry = ctypes.create_string_buffer(2 * len(entry))
+            # For good: the environment is also read when Python has taken back its memory to end.
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._entry))
+        self._entry.value = entry
+        _c_library().putenv(self._entry)
         vars(os.environ)["_data"][self._key] = raw
 
 
