@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,12 +157,9 @@ class Stack:
         """Where its own PostgreSQL and Valkey are; they are not started by this."""
         return Engines(self.data_dir, database_url=None, redis_url=None)
 
-    @contextmanager
-    def database(self) -> Iterator[Database]:
+    def database(self) -> closing[Database]:
         """Open its PostgreSQL past it."""
-        made = Database(self.engines.database_url)
-        yield made
-        made.close()
+        return closing(Database(self.engines.database_url))
 
     @contextmanager
     def nothing_stored(self) -> Iterator[None]:

@@ -66,7 +66,7 @@ def test_a_horse_killed_in_a_stage_is_replaced_and_the_file_completes_once(stack
             started = stack.wait_for_event(event="job_started", attempt=1)
             stack.wait_for_event(event="stage_started", stage=stage, attempt=1)
             os.kill(started["horse_pid"], signal.SIGKILL)
-        killed_at = time.monotonic()
+            killed_at = time.monotonic()
         again = stack.wait_for_event(event="job_started", attempt=2)
         assert again["horse_pid"] != started["horse_pid"]
         assert time.monotonic() - killed_at < 5

@@ -23,7 +23,10 @@ class _Mallinfo2(ctypes.Structure):
     ]
 
 
+if IS_TOLD:
+    _library.mallinfo2.restype = _Mallinfo2
+
+
 def bytes_in_use() -> int:
     """Return the bytes of this process's blocks; big ones, which are mapped on their own, do not count."""
-    _library.mallinfo2.restype = _Mallinfo2
     return int(_library.mallinfo2().uordblks)
