@@ -13,8 +13,8 @@ from statistics import median
 from sqlalchemy import text
 
 from emberq.embedded import Engines
-from emberq.store.admission import ADMIT_STATEMENT, admission_parameters, admit_jobs
 from emberq.store.database import Database
+from emberq.store.jobs.admission import ADMIT_STATEMENT, admission_parameters, admit_jobs
 from emberq.store.migrate import migrate
 
 TICKETS = 8

@@ -22,8 +22,8 @@ NAME = "embeddings"
 #: bulk lane has on two cores.
 _DIRECT = """
 import json, sys, time
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.model_files import find_model
+from emberq.models.embedder import Embedder
+from emberq.models.files import find_model
 texts = json.load(open(sys.argv[1]))
 embedder = Embedder.load(find_model())
 embedder.embed(texts[:64])

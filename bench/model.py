@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from emberq import resource
 
 if TYPE_CHECKING:
-    from emberq.pipeline.embed import Embedder
+    from emberq.models.embedder import Embedder
 
 __all__ = ["TEXT", "embed", "model"]
 
@@ -18,8 +18,8 @@ TEXT = "A worker that keeps its model in memory answers at once. " * 12
 @resource
 def model() -> Embedder:
     """Load the default model."""
-    from emberq.pipeline.embed import Embedder
-    from emberq.pipeline.model_files import find_model
+    from emberq.models.embedder import Embedder
+    from emberq.models.files import find_model
 
     embedder = Embedder.load(find_model())
     # As the documentation advises: what first runs leave in memory is shared if they come before the fork.

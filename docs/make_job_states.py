@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from emberq.store.states import ACTORS, PROOFS, TRANSITIONS, JobState, Transition
+from emberq.store.schema.job_states import ACTORS, PROOFS, TRANSITIONS, JobState, Transition
 
 __all__ = ["PAGE", "render"]
 
@@ -14,7 +14,7 @@ PAGE = Path(__file__).parent / "explanation" / "job-states.md"
 _HEAD = """\
 # The states of a job
 
-Written by `python docs/make_job_states.py` from `emberq/store/states.py`; a test keeps it up to date.
+Written by `python docs/make_job_states.py` from `store/schema/job_states.py`; a test keeps it up to date.
 
 A job takes one version of a file through the pipeline. Its states, and every change that is permitted
 between them, are written down in one place. The statements that move jobs are built from it, the trigger

@@ -70,7 +70,7 @@ def redis_url(engines: Engines) -> Iterator[str]:
 @pytest.fixture
 def services(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Services]:
     """The services of this process, on the test's own database."""
-    from emberq.worker.redis_pools import close_redis_pools
+    from emberq.redis_pools import close_redis_pools
 
     environment = Environment(data_dir=tmp_path)
     configured = configure_services(environment, database_url=database_url, redis_url=redis_url)
@@ -82,7 +82,7 @@ def services(database_url: str, redis_url: str, tmp_path: Path) -> Iterator[Serv
 @pytest.fixture
 def models_dir() -> Path:
     """The directory of the real model; tests that need it say what to do when it is missing."""
-    from emberq.pipeline.model_files import find_model
+    from emberq.models.files import find_model
 
     return find_model().directory
 

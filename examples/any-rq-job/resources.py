@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from emberq import resource
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.model_files import find_model
+from emberq.models.embedder import Embedder
+from emberq.models.files import find_model
 
 
 @resource

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from emberq.config.snapshot import get_worker_config
     from emberq.pipeline.resources import get_worker_embedding_functions
-    from emberq.worker.connections import connection
-    from emberq.worker.progress import progress
-    from emberq.worker.redis_pools import get_redis_pool
-    from emberq.worker.resources import resource
-    from emberq.worker.retry import retry_db_operation, retry_redis_operation
-    from emberq.worker.scope import job_scope
-    from emberq.worker.warm import WarmWorker
+    from emberq.redis_pools import get_redis_pool
+    from emberq.retry.operation import retry_db_operation, retry_redis_operation
+    from emberq.worker.job.progress import progress
+    from emberq.worker.job.scope import job_scope
+    from emberq.worker.resources.connections import connection
+    from emberq.worker.resources.resources import resource
+    from emberq.worker.warm_worker import WarmWorker
 
 __all__ = [
     "WarmWorker",
@@ -30,16 +30,16 @@ __all__ = [
 
 #: Where each public name lives; imported on first use, so that `emberq --help` stays quick.
 _HOMES = {
-    "WarmWorker": "emberq.worker.warm",
-    "connection": "emberq.worker.connections",
-    "get_redis_pool": "emberq.worker.redis_pools",
+    "WarmWorker": "emberq.worker.warm_worker",
+    "connection": "emberq.worker.resources.connections",
+    "get_redis_pool": "emberq.redis_pools",
     "get_worker_config": "emberq.config.snapshot",
     "get_worker_embedding_functions": "emberq.pipeline.resources",
-    "job_scope": "emberq.worker.scope",
-    "progress": "emberq.worker.progress",
-    "resource": "emberq.worker.resources",
-    "retry_db_operation": "emberq.worker.retry",
-    "retry_redis_operation": "emberq.worker.retry",
+    "job_scope": "emberq.worker.job.scope",
+    "progress": "emberq.worker.job.progress",
+    "resource": "emberq.worker.resources.resources",
+    "retry_db_operation": "emberq.retry.operation",
+    "retry_redis_operation": "emberq.retry.operation",
 }
 
 

@@ -24,9 +24,9 @@ from sqlalchemy import text
 from tests.acceptance.conftest import CORPUS, Stack
 from tests.acceptance.test_http import UNREADABLE
 
+from emberq.store.admin.api_keys import create_key
 from emberq.store.database import Database
-from emberq.store.extractions import EXTRACTION_COLLECTION
-from emberq.store.keys import create_key
+from emberq.store.files.extractions import EXTRACTION_COLLECTION
 
 FILE_ID = "0b8c2f6e-1111-4222-8333-123456789abc"
 PDF = CORPUS / "rag-evaluation-ndcg-recall.pdf"

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from tests.acceptance.conftest import Stack
 
-from emberq.store.keys import create_key
+from emberq.store.admin.api_keys import create_key
 
 #: Seconds of the machine's own noise: HTTP, the admission tick, a busy neighbour.
 NOISE_SECONDS = 2.0

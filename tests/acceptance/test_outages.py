@@ -20,8 +20,8 @@ from tests.acceptance.conftest import Stack, nothing_stored
 from tests.acceptance.test_kills import long_text
 
 from emberq.embedded import Engines
+from emberq.store.admin.hosts import LEASE_SECONDS
 from emberq.store.database import Database
-from emberq.store.leases import LEASE_SECONDS
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer
 
@@ -257,7 +257,7 @@ def test_a_redis_that_falls_silent_holds_up_nothing_but_its_tickets(wired: Wired
 
 
 def hosts(wired: Wired) -> list[dict[str, Any]]:
-    from emberq.store.leases import list_hosts
+    from emberq.store.admin.hosts import list_hosts
 
     with wired.database.transaction() as connection:
         return [dict(row) for row in list_hosts(connection)]

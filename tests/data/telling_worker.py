@@ -10,7 +10,7 @@ from rq import get_current_job
 from rq.job import Job, JobStatus
 
 from emberq import WarmWorker
-from emberq.worker.watchdog import HorseDeath
+from emberq.worker.horse.watchdog import HorseDeath
 
 DEATHS = "deaths"
 

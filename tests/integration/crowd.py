@@ -12,11 +12,11 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from emberq.config.runtime import RuntimeSettings
-from emberq.store.admission import admit_jobs
-from emberq.store.jobs import get_job, list_jobs
-from emberq.store.secrets import Sealer, load_sealer
+from emberq.store.admin.changes import set_setting
+from emberq.store.admin.secrets import Sealer, load_sealer
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.queries import get_job, list_jobs
 from emberq.store.services import Services
-from emberq.store.setting_changes import set_setting
 
 _ADD_FILES = text("""
 INSERT INTO files (id, tenant, collection_id, external_id, name)

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import text
 from tests.integration.crowd import Crowd, Pool, explain
 
-from emberq.store.admission import ADMIT_STATEMENT, admission_parameters, admit_jobs, count_waiting
+from emberq.store.jobs.admission import ADMIT_STATEMENT, admission_parameters, admit_jobs, count_waiting
 from emberq.store.services import Services
 
 

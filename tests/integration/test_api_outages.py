@@ -26,14 +26,14 @@ from emberq.dispatch.admit import admit
 from emberq.dispatch.recover import sweep
 from emberq.dispatch.tickets import open_queue
 from emberq.errors import StorageUnavailable
-from emberq.store.blobs import BlobStore
+from emberq.redis_pools import close_redis_pools
+from emberq.store.admin.api_keys import create_key
 from emberq.store.database import Database
-from emberq.store.keys import create_key
+from emberq.store.files.blobs import BlobStore
+from emberq.store.schema.tables import DEFAULT_TENANT
 from emberq.store.services import Services, configure_services
-from emberq.store.tables import DEFAULT_TENANT
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer
-from emberq.worker.redis_pools import close_redis_pools
 
 
 def api_of(services: Services) -> TestClient:

@@ -8,9 +8,9 @@ import pytest
 from tests.integration.crowd import Crowd
 
 from emberq.errors import CorruptFile, EmbeddingRejected, EmbeddingUnavailable, EmberqError
-from emberq.store.attempts import claim_job
-from emberq.store.commit import commit_file
-from emberq.store.failures import fail_attempt
+from emberq.store.files.commit import commit_file
+from emberq.store.jobs.claim import claim_job
+from emberq.store.jobs.finish import fail_attempt
 from emberq.store.services import Services
 
 

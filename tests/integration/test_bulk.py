@@ -7,13 +7,13 @@ import uuid
 import pytest
 from tests.integration.crowd import Crowd
 
-from emberq.store.bulk import (
+from emberq.store.jobs.bulk_actions import (
     CancelledJobs,
     cancel_jobs,
     count_active_jobs,
     retry_jobs,
 )
-from emberq.store.retention import count_old_jobs, purge_jobs
+from emberq.store.jobs.retention import count_old_jobs, purge_jobs
 from emberq.store.services import Services
 
 DAY = 86400.0

@@ -8,17 +8,17 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 
 from emberq.config.snapshot import Unreadable
-from emberq.store.admission import admit_jobs
-from emberq.store.applied import HostApplied, applied_by_hosts
-from emberq.store.attempts import claim_job
-from emberq.store.blobs import StoredBlob
-from emberq.store.collections import create_collection
-from emberq.store.commit import commit_file
-from emberq.store.files import add_file
-from emberq.store.jobs import get_job
-from emberq.store.leases import HostConfig, beat
+from emberq.store.admin.changes import set_setting
+from emberq.store.admin.hosts import HostConfig, beat
+from emberq.store.admin.rollout import HostApplied, applied_by_hosts
+from emberq.store.files.blobs import StoredBlob
+from emberq.store.files.collections import create_collection
+from emberq.store.files.commit import commit_file
+from emberq.store.files.files import add_file
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import claim_job
+from emberq.store.jobs.queries import get_job
 from emberq.store.services import Services
-from emberq.store.setting_changes import set_setting
 
 
 def put(services: Services, key: str, value: Any) -> int:

@@ -15,8 +15,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 import emberq
+from emberq.store.admin.changes import set_setting
 from emberq.store.services import Services
-from emberq.store.setting_changes import set_setting
 
 DATA = Path(__file__).parent.parent / "data"
 SOURCE = Path(emberq.__file__).parents[1]

@@ -16,8 +16,8 @@ from emberq.api.app import make_app
 from emberq.config.snapshot import get_config_cache, get_worker_config, pinned_config
 from emberq.dispatch import configuration
 from emberq.dispatch.configuration import ConfigurationFollower
+from emberq.store.admin.changes import set_setting
 from emberq.store.services import Services
-from emberq.store.setting_changes import set_setting
 from emberq.telemetry import metrics
 
 #: Seconds in which a pushed change must be applied on a quiet machine; tests allow for a busy one.

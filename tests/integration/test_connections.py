@@ -14,9 +14,10 @@ from redis import Redis
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import Engine
 
-from emberq.worker import connections, holdings
-from emberq.worker.connections import close_connections, connection
-from emberq.worker.scope import job_scope
+from emberq.system import kept_open
+from emberq.worker.job.scope import job_scope
+from emberq.worker.resources import connections
+from emberq.worker.resources.connections import close_connections, connection
 
 #: Keeps its connections open between requests, as servers do.
 SERVER = """
@@ -38,7 +39,7 @@ server.serve_forever()
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(connections, "_opened", [])
-    monkeypatch.setattr(holdings, "_adopted", holdings.Holdings())
+    monkeypatch.setattr(kept_open, "_adopted", kept_open.Holdings())
     yield
     close_connections()
 

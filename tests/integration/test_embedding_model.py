@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
+from emberq.models.embedder import Embedder
+from emberq.models.files import ModelFiles, pull_model
 from emberq.pipeline.document import Document, Segment, SegmentKind
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.model_files import ModelFiles, pull_model
 from emberq.pipeline.split import embedding_text, split
 
 REFERENCE = Path(__file__).parents[1] / "data" / "reference_vectors.json"
@@ -85,7 +85,7 @@ def test_more_texts_than_are_sorted_together_keep_their_order(
 ) -> None:
     texts = ["a long text about pumps and valves", "b", "a text of some words", "d", "e and f"]
     whole = embedder.embed(texts)
-    monkeypatch.setattr("emberq.pipeline.embed._SORTED_TEXTS", 2)
+    monkeypatch.setattr("emberq.models.embedder._SORTED_TEXTS", 2)
     np.testing.assert_allclose(embedder.embed(texts), whole, atol=1e-6)
 
 
@@ -140,8 +140,8 @@ CHILDREN = textwrap.dedent("""
 
     import numpy as np
 
-    from emberq.pipeline.embed import Embedder
-    from emberq.pipeline.model_files import find_model
+    from emberq.models.embedder import Embedder
+    from emberq.models.files import find_model
 
     texts = ["the ferry leaves at seven", "a pump", "valves and pumps " * 40]
     embedder = Embedder.load(find_model())

@@ -16,19 +16,19 @@ from sqlalchemy import make_url, text
 from tests.integration.store.steps import add, claim, commit, job
 
 from emberq.config.environment import Environment
-from emberq.dispatch import keeper as keeper_module
-from emberq.dispatch.keeper import Keeper
+from emberq.dispatch import maintenance as keeper_module
+from emberq.dispatch.maintenance import Keeper
 from emberq.dispatch.recover import DeadWorkers
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, WorkerLost
-from emberq.pipeline import patience
-from emberq.pipeline.patience import is_blameless, patiently, until_written
-from emberq.store.attempts import Attempt
+from emberq.pipeline import outages
+from emberq.pipeline.outages import is_blameless, patiently, until_written
+from emberq.store.admin.hosts import beat
 from emberq.store.database import Database
-from emberq.store.failures import fail_attempt
-from emberq.store.leases import beat
+from emberq.store.jobs.claim import Attempt
+from emberq.store.jobs.finish import fail_attempt
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
-from emberq.worker.progress import feed_progress
+from emberq.worker.job.progress import feed_progress
 
 HOST = uuid.uuid4()
 
@@ -146,8 +146,8 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
     services: Services, far: Services, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = claim(services, add(services).job_id)
-    monkeypatch.setattr("emberq.worker.retry._FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("emberq.worker.retry._MAX_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr("emberq.retry.operation._FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("emberq.retry.operation._MAX_WAIT_SECONDS", 0.05)
     tries: list[int] = []
     fed: list[int] = []
 
@@ -184,10 +184,10 @@ def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest
         raise cause(error)
 
     # No doubling while waiting, so that the end comes soon.
-    monkeypatch.setattr("emberq.worker.retry._FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("emberq.worker.retry._WAIT_FACTOR", 1.0)
-    monkeypatch.setattr("emberq.worker.retry._JITTER_SECONDS", 0.0)
-    monkeypatch.setattr(patience, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("emberq.retry.operation._FIRST_WAIT_SECONDS", 0.01)
+    monkeypatch.setattr("emberq.retry.operation._WAIT_FACTOR", 1.0)
+    monkeypatch.setattr("emberq.retry.operation._JITTER_SECONDS", 0.0)
+    monkeypatch.setattr(outages, "_PATIENCE_SECONDS", 0.2)
     with pytest.raises(DatabaseUnavailable):
         patiently()(attempt_it)(psycopg.errors.DiskFull("full"))
     assert len(tries) > 3

@@ -14,7 +14,7 @@ from sqlalchemy import text
 from tests.integration.store.steps import add, claim, commit, job
 
 from emberq.dispatch.recover import reap
-from emberq.store.leases import beat, connection_name
+from emberq.store.admin.hosts import beat, connection_name
 from emberq.store.services import Services
 
 HOLD = """

@@ -11,7 +11,7 @@ import pytest
 from pgvector import Vector
 from pgvector.psycopg import register_vector
 
-from emberq.openwebui.knowledge_view import VIEW, KnowledgeView
+from emberq.openwebui.external_knowledge import VIEW, KnowledgeView
 
 #: As Open WebUI 0.12.4 asks.
 SEARCH = (

@@ -21,15 +21,15 @@ from emberq.config.environment import Environment
 from emberq.errors import DatabaseUnavailable
 from emberq.pipeline import process
 from emberq.pipeline.document import Document
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import LeaseLost
-from emberq.store.blobs import StoredBlob
-from emberq.store.collections import create_collection
-from emberq.store.commit import ChunkValues
-from emberq.store.files import add_file
-from emberq.store.jobs import get_job
+from emberq.store.files.blobs import StoredBlob
+from emberq.store.files.collections import create_collection
+from emberq.store.files.commit import ChunkValues
+from emberq.store.files.files import add_file
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import LeaseLost
+from emberq.store.jobs.queries import get_job
+from emberq.store.schema.tables import ChunkRow
 from emberq.store.services import Services, configure_services
-from emberq.store.tables import ChunkRow
 from emberq.testing.proxy import TcpProxy
 
 

@@ -19,8 +19,8 @@ import pytest
 from safetensors.numpy import save_file
 
 from emberq.errors import EmbeddingUnavailable
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.model_files import (
+from emberq.models.embedder import Embedder
+from emberq.models.files import (
     DEFAULT_MODEL,
     build_graph,
     find_model,
@@ -29,7 +29,7 @@ from emberq.pipeline.model_files import (
     pull_model,
     verify_model,
 )
-from emberq.pipeline.model_pins import PINNED, PinnedModel, Repository, Wheel
+from emberq.models.pins import PINNED, PinnedModel, Repository, Wheel
 
 WIDTH, INNER, LAYER = 8, 16, "encoder.layer.0"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "pump", "valve"]
@@ -221,8 +221,8 @@ PULL = textwrap.dedent("""
     from pathlib import Path
 
     from emberq.errors import EmberqError
-    from emberq.pipeline.model_files import pull_model
-    from emberq.pipeline.model_pins import PINNED, PinnedModel, Repository, Wheel
+    from emberq.models.files import pull_model
+    from emberq.models.pins import PINNED, PinnedModel, Repository, Wheel
 
     name, home, pin = sys.argv[1:]
     if pin != "null":

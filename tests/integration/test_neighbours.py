@@ -13,14 +13,14 @@ from rq.serializers import JSONSerializer
 from tests.integration.store.steps import add, job
 
 from emberq.dispatch.admit import admit
-from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.machine import machine_identity
+from emberq.dispatch.maintenance import Keeper
 from emberq.dispatch.recover import take_over_neighbours
 from emberq.dispatch.tickets import open_queue
 from emberq.embedded.launch import process_identity
-from emberq.store.attempts import claim_job
-from emberq.store.leases import beat, list_hosts
+from emberq.store.admin.hosts import beat, list_hosts
+from emberq.store.jobs.claim import claim_job
 from emberq.store.services import Services
+from emberq.system.machine import machine_identity
 
 HERE = machine_identity()
 

@@ -20,13 +20,13 @@ from tiny_cross_encoder import make_cross_encoder
 
 from emberq.api.app import make_app, make_server, open_listener
 from emberq.config.environment import Environment
-from emberq.pipeline.batcher import BULK, Batcher
-from emberq.pipeline.model_files import DEFAULT_MODEL
+from emberq.models.batcher import BULK, Batcher
+from emberq.models.files import DEFAULT_MODEL
 from emberq.pipeline.resources import get_embedder
-from emberq.store.keys import create_key
+from emberq.store.admin.api_keys import create_key
+from emberq.store.admin.changes import set_setting
+from emberq.store.schema.tables import DEFAULT_TENANT
 from emberq.store.services import Services, configure_services
-from emberq.store.setting_changes import set_setting
-from emberq.store.tables import DEFAULT_TENANT
 from emberq.testing.proxy import TcpProxy
 
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from tests.integration.crowd import Crowd, explain
 
-from emberq.store import stats
+from emberq.store.jobs import stats
+from emberq.store.jobs.stats import QueueStats, read_queue, read_stats
 from emberq.store.services import Services
-from emberq.store.stats import QueueStats, read_queue, read_stats
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 from redis import Redis
 from rq import Queue
 
-from emberq.worker.reclaim import Reclaimer
+from emberq.worker.rq.orphans import Reclaimer
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from tests.integration.store.steps import add, job
 from emberq.dispatch.admit import admit
 from emberq.dispatch.recover import on_horse_death, sweep
 from emberq.dispatch.tickets import open_queue
-from emberq.store.attempts import claim_job
+from emberq.store.jobs.claim import claim_job
 from emberq.store.services import Services
-from emberq.worker.watchdog import GIVEN_BACK, HorseDeath
+from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath
 
 
 @pytest.fixture

@@ -27,11 +27,11 @@ from rq.command import send_stop_job_command
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from emberq.redis_pools import close_redis_pools, connected_sockets, get_redis_pool
+from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.retry.operation import retry_redis_operation
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer, free_port
-from emberq.worker.redis_pools import close_redis_pools, connected_sockets, get_redis_pool
-from emberq.worker.retry import retry_redis_operation
-from emberq.worker.transient import Outcome, judge_redis_error
 
 DATA = Path(__file__).parent.parent / "data"
 DOCS = Path(__file__).parent.parent.parent / "docs"

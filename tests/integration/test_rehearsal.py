@@ -16,14 +16,14 @@ from sqlalchemy import func, select, text
 
 from emberq import WarmWorker
 from emberq.config.runtime import RuntimeSettings
-from emberq.pipeline import rehearsal as documents
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.model_files import find_model
-from emberq.pipeline.rehearsal import rehearse_document
+from emberq.models.embedder import Embedder
+from emberq.models.files import find_model
+from emberq.pipeline import warmup as documents
+from emberq.pipeline.warmup import rehearse_document
+from emberq.redis_pools import get_redis_pool
+from emberq.store.schema.tables import Base
 from emberq.store.services import Services
-from emberq.store.tables import Base
-from emberq.worker.redis_pools import get_redis_pool
-from emberq.worker.rehearsal import rehearse
+from emberq.worker.supervisor.warmup import rehearse
 
 EMBERQ = str(Path(sys.executable).with_name("emberq"))
 

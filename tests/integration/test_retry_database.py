@@ -15,10 +15,10 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from emberq.errors import DatabaseUnavailable
+from emberq.retry.classify import Outcome, judge_db_error
+from emberq.retry.operation import retry_db_operation
 from emberq.store.database import Database
 from emberq.testing.proxy import TcpProxy
-from emberq.worker.retry import retry_db_operation
-from emberq.worker.transient import Outcome, judge_db_error
 
 
 @pytest.fixture

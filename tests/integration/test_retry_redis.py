@@ -15,11 +15,11 @@ from redis import Redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from emberq.redis_pools import close_redis_pools, get_redis_pool
+from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.retry.operation import retry_redis_operation
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer, free_port
-from emberq.worker.redis_pools import close_redis_pools, get_redis_pool
-from emberq.worker.retry import retry_redis_operation
-from emberq.worker.transient import Outcome, judge_redis_error
 
 
 @pytest.fixture

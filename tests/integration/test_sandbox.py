@@ -28,7 +28,7 @@ from emberq.errors import (
     UnsupportedMediaType,
 )
 from emberq.pipeline.document import Document
-from emberq.pipeline.sandbox import extract_sandboxed
+from emberq.pipeline.sandbox.parent import extract_sandboxed
 
 MIB = 1 << 20
 

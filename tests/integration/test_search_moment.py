@@ -8,9 +8,9 @@ import pytest
 from sqlalchemy import text
 from tests.integration.store.steps import add, claim, collection_of, commit
 
-from emberq.pipeline import search as search_module
-from emberq.pipeline.model_files import DEFAULT_MODEL
-from emberq.store.search import Hit, keyword_search
+from emberq import search as search_module
+from emberq.models.files import DEFAULT_MODEL
+from emberq.store.files.search import Hit, keyword_search
 from emberq.store.services import Services
 
 

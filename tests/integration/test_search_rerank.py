@@ -11,11 +11,11 @@ from tiny_cross_encoder import make_cross_encoder
 
 from emberq.config.snapshot import get_config_cache
 from emberq.errors import EmbeddingUnavailable, InvalidRequest
-from emberq.pipeline.model_files import DEFAULT_MODEL
-from emberq.pipeline.search import search
-from emberq.store.search import Hit
+from emberq.models.files import DEFAULT_MODEL
+from emberq.search import search
+from emberq.store.admin.changes import set_setting
+from emberq.store.files.search import Hit
 from emberq.store.services import Services
-from emberq.store.setting_changes import set_setting
 
 TEXTS = ["far away", "terns fly", "far terns fly", *(f"law number {n}" for n in range(20))]
 

@@ -15,11 +15,11 @@ from sqlalchemy import select, text, update
 from emberq.config.assembly import assemble, refuse_invalid
 from emberq.config.runtime import EVERYBODY, RuntimeSettings
 from emberq.errors import SettingInvalid
-from emberq.store.secrets import Sealer
+from emberq.store.admin.changes import change_settings, roll_back, set_setting, unset_setting
+from emberq.store.admin.secrets import Sealer
+from emberq.store.admin.settings import list_changes, load_snapshot, settings_version
+from emberq.store.schema.tables import Setting, SettingChange
 from emberq.store.services import Services
-from emberq.store.setting_changes import change_settings, roll_back, set_setting, unset_setting
-from emberq.store.settings import list_changes, load_snapshot, settings_version
-from emberq.store.tables import Setting, SettingChange
 
 
 def put(services: Services, key: str, value: Any, *, tenant: str = EVERYBODY) -> int:

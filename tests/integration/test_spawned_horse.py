@@ -107,7 +107,7 @@ def test_a_spawned_horse_stands_where_a_forked_one_would_and_gives_nothing_away(
     finally:
         bench.connection.acl_deluser(user)
     assert seen["group"]
-    assert "emberq.worker.spawned" in seen["command"]
+    assert "emberq.worker.horse.spawned" in seen["command"]
     assert "hidden-word" not in " ".join([*seen["command"], seen["title"]])
     assert seen["environment"] == []
     assert seen["parent"] in bench.noted("vocabulary")

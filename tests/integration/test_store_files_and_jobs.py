@@ -17,15 +17,15 @@ from emberq.errors import (
     RateLimited,
     WorkerLost,
 )
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import LeaseLost, claim_job, record_progress
-from emberq.store.collections import delete_collection
-from emberq.store.commit import ChunkValues, commit_file, known_vectors
-from emberq.store.failures import fail_attempt
-from emberq.store.files import delete_file, get_file, get_text
-from emberq.store.jobs import cancel_job, retry_job
+from emberq.store.files.collections import delete_collection
+from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.files.files import delete_file, get_file, get_text
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import LeaseLost, claim_job, record_progress
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import cancel_job, retry_job
+from emberq.store.schema.tables import ChunkRow
 from emberq.store.services import Services
-from emberq.store.tables import ChunkRow
 
 
 def test_a_committed_file_is_visible_and_its_job_completed(services: Services) -> None:

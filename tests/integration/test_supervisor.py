@@ -220,7 +220,7 @@ def test_a_stop_while_it_still_loads_is_an_orderly_one(crew: Crew) -> None:
 
 
 CRASHING = """
-from emberq.worker.supervisor import Supervisor
+from emberq.worker.supervisor.supervisor import Supervisor
 
 def crash(number, preloader, ready):
     raise SystemExit(3)

@@ -8,8 +8,8 @@ import time
 import pytest
 from tests.integration.crowd import Crowd
 
-from emberq.store.jobs import list_jobs
-from emberq.store.pauses import PauseScope, list_pauses, pause, resume
+from emberq.store.jobs.pauses import PauseScope, list_pauses, pause, resume
+from emberq.store.jobs.queries import list_jobs
 from emberq.store.services import Services
 
 

@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 
-from emberq.api.measure import MeasureRequests
 from emberq.api.openai import OPENAI_PATHS, openai_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from emberq.api.request_metrics import MeasureRequests
 from emberq.api.routes import (
     collections,
     docling,
@@ -33,11 +33,11 @@ from emberq.api.routes import (
 )
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.conversion import JobEnds
-from emberq.dispatch.keeper import Keeper
+from emberq.dispatch.maintenance import Keeper
 from emberq.errors import InvalidRequest
-from emberq.pipeline.batcher import Batcher, lane_specs
+from emberq.models.batcher import Batcher, lane_specs
+from emberq.models.cache import StoredVectors
 from emberq.pipeline.resources import get_model
-from emberq.pipeline.vector_cache import StoredVectors
 from emberq.store.services import get_services
 from emberq.telemetry import metrics
 

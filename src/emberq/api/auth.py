@@ -15,8 +15,8 @@ from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from emberq.errors import DatabaseUnavailable, Forbidden, Unauthorized
-from emberq.store.keys import authenticate
-from emberq.store.secrets import hash_api_key
+from emberq.store.admin.api_keys import authenticate
+from emberq.store.admin.secrets import hash_api_key
 from emberq.store.services import Services, get_services
 
 __all__ = ["Admin", "Caller", "Reader", "ServicesDep", "Writer", "identify", "reader", "sent_key"]

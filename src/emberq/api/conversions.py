@@ -16,8 +16,8 @@ from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.conversion import JobEnds, job_error, result, submit
 from emberq.errors import FileTooLarge, InvalidRequest
-from emberq.store.blobs import BlobWriter
-from emberq.store.extractions import Extraction
+from emberq.store.files.blobs import BlobWriter
+from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 from emberq.telemetry.logs import get_logger
 

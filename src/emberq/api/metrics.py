@@ -6,10 +6,10 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from emberq.config.snapshot import get_worker_config
 from emberq.errors import EmberqError
-from emberq.store.leases import list_hosts
+from emberq.store.admin.hosts import list_hosts
+from emberq.store.jobs.stats import count_outcomes, read_stats
+from emberq.store.schema.tables import JobState
 from emberq.store.services import Services
-from emberq.store.stats import count_outcomes, read_stats
-from emberq.store.tables import JobState
 from emberq.telemetry.catalogue import spec
 from emberq.telemetry.endpoint import CONTENT_TYPE
 from emberq.telemetry.exposition import collect_host, exposition

@@ -17,9 +17,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import get_config_cache, get_worker_config
 from emberq.errors import EmberqError, InvalidRequest, ModelNotFound, RequestTooLarge, Unauthorized
-from emberq.pipeline.lanes import Answer
-from emberq.pipeline.model_files import list_models
-from emberq.pipeline.model_pins import ALIASES
+from emberq.models.files import list_models
+from emberq.models.pins import ALIASES
+from emberq.models.queues import Answer
 
 __all__ = [
     "MOST_INPUTS",

@@ -10,7 +10,7 @@ from fastapi import Request
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from emberq.errors import EmberqError, FileTooLarge, InvalidRequest
-from emberq.store.blobs import BlobWriter
+from emberq.store.files.blobs import BlobWriter
 
 __all__ = ["Upload", "receive_upload"]
 

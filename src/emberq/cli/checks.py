@@ -44,7 +44,7 @@ def _check_data_dir(environment: Environment) -> Finding:
 
 
 def _check_model(_environment: Environment) -> Finding:
-    from emberq.pipeline.model_files import find_model, verify_model
+    from emberq.models.files import find_model, verify_model
 
     try:
         files = find_model()

@@ -11,7 +11,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from emberq.cli import collections, config, files, ingest, jobs, keys, models, openwebui, search, status
+from emberq.cli.commands import collections, config, files, ingest, jobs, keys, models, search, status
+from emberq.cli.openwebui import commands
 
 __all__ = ["app", "main"]
 
@@ -32,7 +33,7 @@ app.add_typer(collections.app, name="collections")
 app.add_typer(config.app, name="config")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
-app.add_typer(openwebui.app, name="openwebui")
+app.add_typer(commands.app, name="openwebui")
 
 DataDir = Annotated[Path | None, typer.Option(help="Where files and engines keep data [EMBERQ_DATA_DIR].")]
 Host = Annotated[str | None, typer.Option(help="Address the API listens on [EMBERQ_HOST].")]
@@ -148,13 +149,13 @@ def _processes() -> ModuleType:
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    from emberq.cli import processes
+    from emberq.cli.commands import processes
 
     return processes
 
 
 def _run(program: Callable[[], int]) -> NoReturn:
-    from emberq.worker.init import under_init
+    from emberq.system.pid1 import under_init
 
     raise typer.Exit(under_init(program))
 

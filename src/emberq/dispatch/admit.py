@@ -9,7 +9,7 @@ from rq.job import Job as Ticket
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.tickets import ring
 from emberq.errors import EmberqError
-from emberq.store.admission import admit_jobs
+from emberq.store.jobs.admission import admit_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry.logs import get_logger
 

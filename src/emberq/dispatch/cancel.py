@@ -10,10 +10,10 @@ from rq.command import send_stop_job_command
 from rq.exceptions import InvalidJobOperation, NoSuchJobError
 from rq.serializers import JSONSerializer
 
-from emberq.store.bulk import CancelledJobs, cancel_jobs
-from emberq.store.jobs import cancel_job
+from emberq.store.jobs.bulk_actions import CancelledJobs, cancel_jobs
+from emberq.store.jobs.queries import cancel_job
+from emberq.store.schema.tables import JobState
 from emberq.store.services import Services
-from emberq.store.tables import JobState
 from emberq.telemetry.logs import get_logger
 
 __all__ = ["cancel", "cancel_many"]

@@ -8,9 +8,9 @@ from collections.abc import Callable
 
 from emberq.config.snapshot import Snapshot, Unreadable, get_config_cache
 from emberq.errors import EmberqError
+from emberq.store.admin.settings import SETTINGS_CHANNEL, settings_version
 from emberq.store.listen import Listener
 from emberq.store.services import Services
-from emberq.store.settings import SETTINGS_CHANNEL, settings_version
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 

@@ -19,13 +19,19 @@ import anyio.to_thread
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import DatabaseUnavailable, EmberqError, EmptyFile, ServiceStopping, error_for_code
-from emberq.store.blobs import BlobWriter
-from emberq.store.extractions import ExtractionEnd, ended_jobs, extraction_collection, note_use, read_end
-from emberq.store.files import add_file
-from emberq.store.orphans import hold_blob
+from emberq.retry.classify import Outcome, judge_db_error
+from emberq.store.files.blob_gc import hold_blob
+from emberq.store.files.blobs import BlobWriter
+from emberq.store.files.extractions import (
+    ExtractionEnd,
+    ended_jobs,
+    extraction_collection,
+    note_use,
+    read_end,
+)
+from emberq.store.files.files import add_file
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
-from emberq.worker.transient import Outcome, judge_db_error
 
 __all__ = ["JobEnds", "job_error", "result", "submit"]
 

@@ -14,9 +14,8 @@ from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.tickets import lost_tickets, ring
 from emberq.embedded.launch import process_identity
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
-from emberq.store.attempts import queued_jobs
-from emberq.store.failures import fail_attempt, release_attempt
-from emberq.store.leases import (
+from emberq.retry.operation import retry_db_operation
+from emberq.store.admin.hosts import (
     cut_off_silent_hosts,
     has_jobs,
     hosts_of_machine,
@@ -24,11 +23,12 @@ from emberq.store.leases import (
     orphaned_jobs,
     release_host,
 )
+from emberq.store.jobs.claim import queued_jobs
+from emberq.store.jobs.finish import fail_attempt, release_attempt
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
-from emberq.worker.retry import retry_db_operation
-from emberq.worker.watchdog import GIVEN_BACK, HorseDeath
+from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath
 
 __all__ = ["DeadWorkers", "on_horse_death", "on_stopped", "reap", "sweep", "take_over_neighbours"]
 
@@ -97,7 +97,7 @@ def take_over_neighbours(services: Services, machine: str) -> int:
 
     Args:
         services: Database and Redis.
-        machine: Where this process runs; see `emberq.dispatch.machine`.
+        machine: Where this process runs; see `emberq.system.machine`.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.

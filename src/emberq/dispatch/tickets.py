@@ -12,8 +12,8 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from emberq.errors import RedisUnavailable
-from emberq.store.fairness import QUEUE_NAME
-from emberq.worker.retry import retry_redis_operation
+from emberq.retry.operation import retry_redis_operation
+from emberq.store.jobs.fair_share import QUEUE_NAME
 
 __all__ = ["QUEUE_NAME", "lost_tickets", "open_queue", "ring"]
 

@@ -14,24 +14,24 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from emberq.errors import EmberqError, Quarantined, error_for_code
-from emberq.openwebui.configuration import OpenWebUIConfiguration, PinnedConfiguration
-from emberq.openwebui.delivery import Delivery
 from emberq.openwebui.enqueue import enqueue_file
-from emberq.openwebui.failures import clean, name_failure
-from emberq.openwebui.installed import uses_accelerator
-from emberq.openwebui.processing import FileTask, process, remove_chunks
-from emberq.openwebui.rehearsal import rehearse_file
-from emberq.openwebui.rider import Rider
-from emberq.openwebui.seams import Attempt, cover_seams, running
-from emberq.openwebui.tenants import configure_tenants, confirm_settings, read_tenant
-from emberq.openwebui.upstream import OpenWebUI, close_connections, import_open_webui
+from emberq.openwebui.worker.attempt_count import Delivery
+from emberq.openwebui.worker.configuration import OpenWebUIConfiguration, PinnedConfiguration
+from emberq.openwebui.worker.failures import clean, name_failure
+from emberq.openwebui.worker.installed_modules import OpenWebUI, close_connections, import_open_webui
+from emberq.openwebui.worker.interception import Attempt, cover_seams, running
+from emberq.openwebui.worker.job_runtime import Rider
+from emberq.openwebui.worker.processing import FileTask, process, remove_chunks
+from emberq.openwebui.worker.tenants import configure_tenants, confirm_settings, read_tenant
+from emberq.openwebui.worker.version_check import uses_accelerator
+from emberq.openwebui.worker.warmup import rehearse_file
 from emberq.store.services import get_services
+from emberq.system.kept_open import hold
 from emberq.telemetry.logs import get_logger
-from emberq.worker.connections import connection
-from emberq.worker.holdings import hold
-from emberq.worker.horse import after_fork
-from emberq.worker.resources import resource
-from emberq.worker.scope import job_scope
+from emberq.worker.horse.handle import after_fork
+from emberq.worker.job.scope import job_scope
+from emberq.worker.resources.connections import connection
+from emberq.worker.resources.resources import resource
 
 __all__ = ["enqueue_file", "process_file_job", "settle_file_job"]
 

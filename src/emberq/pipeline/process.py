@@ -25,23 +25,23 @@ from emberq.errors import (
     JobTimeout,
     MemoryLimitExceeded,
 )
+from emberq.models.embedder import Embedder
 from emberq.pipeline.document import Chunk, Document
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.pages import to_markdown
-from emberq.pipeline.patience import is_blameless, patiently, until_written
+from emberq.pipeline.markdown_pages import to_markdown
+from emberq.pipeline.outages import is_blameless, patiently, until_written
 from emberq.pipeline.resources import get_embedder
-from emberq.pipeline.sandbox import extract_sandboxed
+from emberq.pipeline.sandbox.parent import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
-from emberq.store.attempts import Attempt, LeaseLost, claim_job, is_completed, record_progress
-from emberq.store.commit import ChunkValues, commit_file, known_vectors
-from emberq.store.extractions import PageRange
-from emberq.store.failures import fail_attempt
+from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
+from emberq.store.files.extractions import PageRange
+from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, is_completed, record_progress
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.schema.tables import CollectionKind
 from emberq.store.services import Services, get_services
-from emberq.store.tables import CollectionKind
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
-from emberq.worker.progress import progress, progress_to
-from emberq.worker.scope import job_scope
+from emberq.worker.job.progress import progress, progress_to
+from emberq.worker.job.scope import job_scope
 
 __all__ = ["process_file"]
 

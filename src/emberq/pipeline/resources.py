@@ -10,14 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emberq.config.snapshot import Snapshot, get_worker_config
-from emberq.pipeline import extract, sandbox
-from emberq.pipeline.embed import Embedder
-from emberq.pipeline.lanes import Model, ModelKey
-from emberq.pipeline.model_files import find_model
-from emberq.pipeline.rehearsal import rehearse_document
-from emberq.pipeline.rerank import CrossEncoder, find_reranker
+from emberq.models.embedder import Embedder
+from emberq.models.files import find_model
+from emberq.models.queues import Model, ModelKey
+from emberq.models.reranker import CrossEncoder, find_reranker
+from emberq.pipeline import extract
+from emberq.pipeline.sandbox import parent
+from emberq.pipeline.warmup import rehearse_document
 from emberq.store.services import get_services
-from emberq.worker.resources import resource
+from emberq.worker.resources.resources import resource
 
 __all__ = [
     "EmbeddingFunctions",
@@ -68,7 +69,7 @@ def embedding_functions() -> EmbeddingFunctions:
 @resource
 def extractors() -> tuple[object, ...]:
     """Import the extraction libraries before the fork, so that no horse pays for it."""
-    return (extract, sandbox)
+    return (extract, parent)
 
 
 @resource

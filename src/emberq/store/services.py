@@ -10,16 +10,16 @@ from redis import Redis
 
 from emberq.config.environment import Environment
 from emberq.config.snapshot import Snapshot, configure_worker_config
-from emberq.store.blobs import BlobStore, open_blob_store
+from emberq.redis_pools import get_redis_pool
+from emberq.retry.operation import retry_db_operation
+from emberq.store.admin.hosts import connection_name
+from emberq.store.admin.secrets import Sealer, load_sealer
+from emberq.store.admin.settings import load_snapshot
 from emberq.store.database import Database
-from emberq.store.leases import connection_name
-from emberq.store.secrets import Sealer, load_sealer
-from emberq.store.settings import load_snapshot
+from emberq.store.files.blobs import BlobStore, open_blob_store
+from emberq.system.kept_open import hold
 from emberq.telemetry import metrics
-from emberq.worker.holdings import hold
-from emberq.worker.horse import after_fork
-from emberq.worker.redis_pools import get_redis_pool
-from emberq.worker.retry import retry_db_operation
+from emberq.worker.horse.handle import after_fork
 
 __all__ = ["Services", "configure_services", "get_services"]
 

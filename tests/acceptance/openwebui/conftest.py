@@ -20,8 +20,8 @@ from typing import Any
 import pytest
 from tests.acceptance.openwebui.server import PASSWORD, PYTHON, Server
 
-from emberq.openwebui.client import OpenWebUI
-from emberq.openwebui.records import StoredFile
+from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.records import StoredFile
 
 EMBERQ = str(Path(sys.executable).with_name("emberq"))
 DIMENSIONS = 384

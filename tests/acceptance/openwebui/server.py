@@ -15,7 +15,7 @@ from openwebui_stage import find_python
 from sqlalchemy.engine import make_url
 
 from emberq.embedded import Engines
-from emberq.openwebui.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUI
 from emberq.testing.valkey import free_port
 
 __all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server", "database"]

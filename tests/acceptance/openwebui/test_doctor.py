@@ -12,7 +12,7 @@ import pytest
 from tests.acceptance.openwebui.conftest import Peer
 from tests.acceptance.openwebui.server import Server
 
-from emberq.openwebui.recommended import PREFIXES
+from emberq.openwebui.doctor.recommended import PREFIXES
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -14,9 +14,9 @@ import pytest
 from tests.acceptance.conftest import CORPUS, EMBERQ, Stack
 from tests.acceptance.openwebui.conftest import Peer
 
-from emberq.openwebui.client import OpenWebUI
-from emberq.openwebui.errors import OpenWebUIRefused
-from emberq.pipeline.model_files import DEFAULT_MODEL
+from emberq.models.files import DEFAULT_MODEL
+from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.errors import OpenWebUIRefused
 from emberq.pipeline.resources import get_embedder
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]

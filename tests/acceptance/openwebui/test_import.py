@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, write_files
 from tests.acceptance.openwebui.server import Server
 
-from emberq.openwebui.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUI
 
 #: Files of the import that is killed; the figure of the docs is measured with 1000.
 FILES = int(os.environ.get("OPENWEBUI_IMPORT_FILES", "60"))

@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, wait_for_status, write_files
 from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
 
-from emberq.openwebui.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUI
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -25,9 +25,9 @@ from sqlalchemy import Engine, create_engine, text
 from emberq.config.environment import Environment
 from emberq.embedded import Engines
 from emberq.openwebui.enqueue import enqueue_file
+from emberq.redis_pools import close_redis_pools
+from emberq.store.admin.changes import change_settings
 from emberq.store.services import configure_services
-from emberq.store.setting_changes import change_settings
-from emberq.worker.redis_pools import close_redis_pools
 
 PYTHON = find_python()
 

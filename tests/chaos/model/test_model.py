@@ -9,7 +9,7 @@ from tests.chaos.model.model import FlawedRule, Model
 from tests.chaos.model.search import Explored, search, stuck_states
 from tests.chaos.model.world import INITIAL, State, broken_invariant, is_good
 
-from emberq.store.states import DROP, PROGRESS, TRANSITIONS
+from emberq.store.schema.job_states import DROP, PROGRESS, TRANSITIONS
 
 #: What each flawed rule must be caught breaking.
 CAUGHT = {

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import NamedTuple
 
-from emberq.store.states import ENDED_STATES, JobState
+from emberq.store.schema.job_states import ENDED_STATES, JobState
 
 __all__ = [
     "GONE",

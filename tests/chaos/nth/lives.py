@@ -13,10 +13,10 @@ import httpx
 from tests.chaos.nth.stage import Stage, wait_until
 
 from emberq.dispatch.tickets import ring
-from emberq.pipeline.search import search
-from emberq.store.attempts import claim_job
-from emberq.store.jobs import get_job
-from emberq.store.states import ENDED_STATES, JobState
+from emberq.search import search
+from emberq.store.jobs.claim import claim_job
+from emberq.store.jobs.queries import get_job
+from emberq.store.schema.job_states import ENDED_STATES, JobState
 
 __all__ = ["LIVES", "Life", "Run", "check_always", "rest"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from tests.chaos.nth.lives import LIVES, Life, Run, check_always, rest
 from tests.chaos.nth.stage import Stage
 
-from emberq.store.collections import create_collection
+from emberq.store.files.collections import create_collection
 from emberq.testing.faults import Crossing, Fault
 
 __all__ = ["Outcome", "Round", "count", "play"]

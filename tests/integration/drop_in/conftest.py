@@ -10,7 +10,7 @@ from drop_in_yard import Yard
 from rq import Worker
 
 from emberq import WarmWorker
-from emberq.worker import resources
+from emberq.worker.resources import resources
 
 
 @pytest.fixture(autouse=True)

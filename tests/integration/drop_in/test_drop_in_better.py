@@ -17,7 +17,7 @@ from rq.results import Result
 from rq.worker import WorkerStatus
 
 from emberq import WarmWorker
-from emberq.worker.preloader import Preloader
+from emberq.worker.preloader.preloader import Preloader
 
 #: RQ's own worker forks while its pub/sub thread runs.
 pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")

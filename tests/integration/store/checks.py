@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from sqlalchemy import Connection, select
 from tests.integration.store.ledger import MAX_ATTEMPTS, Paper, Work
 
-from emberq.store.tables import ChunkRow, FileRow, FileVersion, Job
+from emberq.store.schema.tables import ChunkRow, FileRow, FileVersion, Job
 
 __all__ = ["readers_see_one_version_whole", "rows_are_as_they_should_be"]
 

@@ -6,7 +6,7 @@ import uuid
 from dataclasses import dataclass, field
 
 from emberq.errors import CorruptFile, EmberqError, InternalError, JobTimeout
-from emberq.store.attempts import Attempt
+from emberq.store.jobs.claim import Attempt
 
 __all__ = [
     "ACTS",

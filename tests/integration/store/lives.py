@@ -33,13 +33,13 @@ from emberq.errors import (
     JobNotFound,
     WorkerLost,
 )
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import LeaseLost, claim_job, queued_jobs, record_progress
-from emberq.store.commit import commit_file
-from emberq.store.failures import fail_attempt
-from emberq.store.files import delete_file, get_file, list_files
-from emberq.store.jobs import cancel_job, count_jobs, get_job, list_jobs, retry_job
-from emberq.store.leases import beat, orphaned_jobs
+from emberq.store.admin.hosts import beat, orphaned_jobs
+from emberq.store.files.commit import commit_file
+from emberq.store.files.files import delete_file, get_file, list_files
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import LeaseLost, claim_job, queued_jobs, record_progress
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import cancel_job, count_jobs, get_job, list_jobs, retry_job
 from emberq.store.services import Services
 
 __all__ = ["Lives"]

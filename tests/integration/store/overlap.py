@@ -18,12 +18,12 @@ from tests.integration.store.steps import (
 )
 
 from emberq.errors import EmberqError
-from emberq.store.attempts import Attempt
-from emberq.store.collections import delete_collection
-from emberq.store.commit import commit_file
-from emberq.store.failures import fail_attempt
-from emberq.store.files import add_file, delete_file
-from emberq.store.jobs import cancel_job
+from emberq.store.files.collections import delete_collection
+from emberq.store.files.commit import commit_file
+from emberq.store.files.files import add_file, delete_file
+from emberq.store.jobs.claim import Attempt
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import cancel_job
 from emberq.store.services import Services
 
 __all__ = [

@@ -10,16 +10,16 @@ import numpy as np
 from sqlalchemy import RowMapping, select
 
 from emberq.errors import CollectionNotFound, EmberqError
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import Attempt, claim_job
-from emberq.store.blobs import StoredBlob
-from emberq.store.collections import create_collection, get_collection
-from emberq.store.commit import ChunkValues, commit_file
-from emberq.store.failures import fail_attempt
-from emberq.store.files import AddedFile, add_file, delete_file
-from emberq.store.jobs import cancel_job, get_job
+from emberq.store.files.blobs import StoredBlob
+from emberq.store.files.collections import create_collection, get_collection
+from emberq.store.files.commit import ChunkValues, commit_file
+from emberq.store.files.files import AddedFile, add_file, delete_file
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import Attempt, claim_job
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import cancel_job, get_job
+from emberq.store.schema.tables import ChunkRow
 from emberq.store.services import Services
-from emberq.store.tables import ChunkRow
 
 __all__ = [
     "TENANT",

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from sqlalchemy import text
 
-from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.retire import retire_vectors
-from emberq.store.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors
+from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.prune import retire_vectors
+from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors
 from emberq.store.services import Services
 
 MONTH = 30 * 86400.0

@@ -10,20 +10,20 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select, text
 
-from emberq.dispatch.collect import Collector
+from emberq.dispatch.blob_gc import Collector
 from emberq.dispatch.conversion import result, submit
-from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.retire import retire, retire_extractions
+from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.prune import retire, retire_extractions
 from emberq.errors import CorruptFile, JobNotFound
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import Attempt, claim_job
-from emberq.store.breaker import note_failure
-from emberq.store.collections import list_collections
-from emberq.store.commit import commit_file
-from emberq.store.extractions import PageRange, PageText, ended_jobs, purge_extractions
-from emberq.store.failures import fail_attempt
+from emberq.store.files.collections import list_collections
+from emberq.store.files.commit import commit_file
+from emberq.store.files.extractions import PageRange, PageText, ended_jobs, purge_extractions
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.breaker import note_failure
+from emberq.store.jobs.claim import Attempt, claim_job
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.schema.tables import Breaker, Collection, FileRow, FileVersion, Job
 from emberq.store.services import Services
-from emberq.store.tables import Breaker, Collection, FileRow, FileVersion, Job
 
 DAY = 86400.0
 

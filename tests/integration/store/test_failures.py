@@ -9,13 +9,13 @@ from sqlalchemy import func, select, text
 from tests.integration.store.steps import add, cancel, claim, commit, fail, job
 
 from emberq.errors import CorruptFile, EmberqError, ExtractionCrashed, JobTimeout, WorkerLost
-from emberq.store import failures
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import Attempt, record_progress
-from emberq.store.failures import fail_attempt
-from emberq.store.jobs import retry_job
+from emberq.store.jobs import finish
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import Attempt, record_progress
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import retry_job
+from emberq.store.schema.tables import Job
 from emberq.store.services import Services
-from emberq.store.tables import Job
 
 
 def start(services: Services, attempt: Attempt, stage: str) -> None:
@@ -94,7 +94,7 @@ def test_a_retry_by_hand_counts_from_zero_and_keeps_what_was(services: Services)
 
 
 def test_only_so_many_reasons_are_kept(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(failures, "_MAX_REASONS", 2)
+    monkeypatch.setattr(finish, "_MAX_REASONS", 2)
     added = add(services)
     ended = run_and_fail(services, added.job_id, JobTimeout(), JobTimeout(), CorruptFile())
     assert [reason["attempt"] for reason in ended["attempts"]] == [2, 3]

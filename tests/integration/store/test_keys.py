@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from emberq.errors import Forbidden
-from emberq.store.keys import authenticate, create_key
+from emberq.store.admin.api_keys import authenticate, create_key
 from emberq.store.services import Services
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from sqlalchemy import text
 from tests.integration.store.steps import add, claim, job, values_of
 
-from emberq.store.admission import admit_jobs
-from emberq.store.commit import commit_file
+from emberq.store.files.commit import commit_file
+from emberq.store.jobs.admission import admit_jobs
 from emberq.store.services import Services
 
 

@@ -16,14 +16,14 @@ import pytest
 from sqlalchemy import Connection, text
 from tests.integration.store.steps import claim, collection_of, commit, delete
 
-from emberq.dispatch.collect import Collector
-from emberq.dispatch.keeper import Keeper
-from emberq.dispatch.retire import retire
+from emberq.dispatch.blob_gc import Collector
+from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.prune import retire
 from emberq.errors import DatabaseUnavailable
-from emberq.store import orphans
-from emberq.store.blobs import BlobStore, BlobWriter
-from emberq.store.files import AddedFile, add_file
-from emberq.store.orphans import collect_blobs, hold_blob, restore_discarded
+from emberq.store.files import blob_gc
+from emberq.store.files.blob_gc import collect_blobs, hold_blob, restore_discarded
+from emberq.store.files.blobs import BlobStore, BlobWriter
+from emberq.store.files.files import AddedFile, add_file
 from emberq.store.services import Services
 
 DAY = 86400.0
@@ -76,7 +76,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
 
     def arrange(nth: int, what: Callable[[], None]) -> None:
         looked = 0
-        original = orphans._referred
+        original = blob_gc._referred
 
         def referred(connection: Connection, hashes: Sequence[str], **options: Any) -> set[str]:
             nonlocal looked
@@ -86,7 +86,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
                 what()
             return found
 
-        monkeypatch.setattr(orphans, "_referred", referred)
+        monkeypatch.setattr(blob_gc, "_referred", referred)
 
     return arrange
 
@@ -235,7 +235,7 @@ def test_what_a_dead_collector_had_taken_aside_is_put_back_if_it_is_needed(
 
 DIES_WHILE_WRITING = """
 import os, pathlib, signal, sys
-from emberq.store.blobs import BlobStore
+from emberq.store.files.blobs import BlobStore
 writer = BlobStore(pathlib.Path(sys.argv[1])).writer()
 writer.write(b"half of it")
 os.kill(os.getpid(), signal.SIGKILL)
@@ -260,7 +260,7 @@ def test_the_draft_of_a_killed_process_is_collected_and_that_of_a_living_one_sta
 
 
 def test_a_large_store_is_walked_in_turns(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emberq.dispatch import collect as module
+    from emberq.dispatch import blob_gc as module
 
     hashes = [put(services, f"orphan {n}".encode()) for n in range(30)]
     for sha256 in hashes:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from tests.integration.store.steps import TENANT, add, cancel, claim, commit, fail
 
 from emberq.errors import CorruptFile
-from emberq.store.collections import delete_collection
-from emberq.store.jobs import retry_job
-from emberq.store.retention import purge_jobs
+from emberq.store.files.collections import delete_collection
+from emberq.store.jobs.queries import retry_job
+from emberq.store.jobs.retention import purge_jobs
+from emberq.store.jobs.stats import count_outcomes
 from emberq.store.services import Services
-from emberq.store.stats import count_outcomes
 
 CORRUPT, DONE, CANCELLED = ("failed", "corrupt_file"), ("completed", ""), ("cancelled", "cancelled")
 

@@ -36,15 +36,15 @@ from tests.integration.store.steps import (
 )
 
 from emberq.errors import Cancelled, CollectionNotFound, EmberqError, FileNotFound, JobTimeout, WorkerLost
-from emberq.store.admission import admit_jobs
-from emberq.store.attempts import Attempt, LeaseLost, claim_job
-from emberq.store.commit import ChunkValues, commit_file
-from emberq.store.failures import fail_attempt
-from emberq.store.files import get_file
-from emberq.store.jobs import get_job, retry_job
-from emberq.store.leases import orphaned_jobs
+from emberq.store.admin.hosts import orphaned_jobs
+from emberq.store.files.commit import ChunkValues, commit_file
+from emberq.store.files.files import get_file
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import get_job, retry_job
+from emberq.store.schema.tables import FileRow, Job
 from emberq.store.services import Services
-from emberq.store.tables import FileRow, Job
 
 
 def count_rows(services: Services, table: type[Job | FileRow]) -> int:

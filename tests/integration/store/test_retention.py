@@ -10,13 +10,13 @@ from rq.serializers import JSONSerializer
 from sqlalchemy import func, select, text
 from tests.integration.store.steps import TENANT, add, cancel, chunk_texts, claim, commit, delete, fail, job
 
-from emberq.dispatch.retire import retire
+from emberq.dispatch.prune import retire
 from emberq.dispatch.tickets import open_queue, ring
 from emberq.errors import CorruptFile, FileNotFound, JobNotFound
-from emberq.store import retention
-from emberq.store.files import get_file, get_text
+from emberq.store.files.files import get_file, get_text
+from emberq.store.jobs import retention
+from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
 from emberq.store.services import Services
-from emberq.store.tables import FileRow, FileVersion, IdempotencyKey, Job
 
 WEEK = 7 * 86400.0
 

@@ -12,8 +12,8 @@ from sqlalchemy import text
 from tests.integration.store.steps import add, cancel, claim, commit, job
 
 from emberq.errors import WorkerLost
-from emberq.store.admission import admit_jobs
-from emberq.store.failures import fail_attempt, release_attempt
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.finish import fail_attempt, release_attempt
 from emberq.store.services import Services
 
 

@@ -7,12 +7,12 @@ from sqlalchemy import RowMapping, delete, insert, select, text, update
 from sqlalchemy.exc import IntegrityError
 from tests.integration.store.steps import add, claim, commit, job
 
-from emberq.store import states
-from emberq.store.attempts import LeaseLost, record_progress
-from emberq.store.moves import move
+from emberq.store.jobs.claim import LeaseLost, record_progress
+from emberq.store.jobs.transitions import move
+from emberq.store.schema import job_states
+from emberq.store.schema.job_states import TRANSITIONS, JobState
+from emberq.store.schema.tables import Job
 from emberq.store.services import Services
-from emberq.store.states import TRANSITIONS, JobState
-from emberq.store.tables import Job
 
 #: Every pair of different states that some transition joins.
 PERMITTED = {
@@ -65,7 +65,7 @@ def test_the_database_refuses_a_state_that_is_none_and_an_attempt_too_many(servi
     ids=lambda transition: transition.name,
 )
 def test_a_move_starts_from_its_transitions_states_only(
-    services: Services, transition: states.Transition
+    services: Services, transition: job_states.Transition
 ) -> None:
     row = taken_out(services)
     moved = set()
@@ -74,9 +74,9 @@ def test_a_move_starts_from_its_transitions_states_only(
             connection.execute(
                 insert(Job).values({**row, "state": source, "ticket": "t", "fence": 1, "max_attempts": 1})
             )
-            if states.Guard.ATTEMPTS_USED_UP in transition.guards:
+            if job_states.Guard.ATTEMPTS_USED_UP in transition.guards:
                 connection.execute(update(Job).values(attempt=1))
-            if states.Guard.ASKED_TO_STOP in transition.guards:
+            if job_states.Guard.ASKED_TO_STOP in transition.guards:
                 connection.execute(text("UPDATE jobs SET cancel_requested_at = now()"))
             if connection.execute(move(transition, fence=1, ticket="t")).rowcount:
                 moved.add(source)
@@ -96,7 +96,7 @@ def test_only_the_newest_token_moves_a_claimed_job(services: Services) -> None:
     with pytest.raises(LeaseLost):
         commit(services, stale, ["stale"])
     with pytest.raises(TypeError, match="fencing token"):
-        move(states.COMMIT)
+        move(job_states.COMMIT)
     with pytest.raises(TypeError, match="ticket"):
-        move(states.CLAIM)
+        move(job_states.CLAIM)
     assert job(services, added.job_id)["state"] == "processing"

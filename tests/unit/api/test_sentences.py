@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emberq.api.sentences import sentence
+from emberq.api.user_messages import sentence
 from emberq.errors import (
     EmberqError,
     EncryptedFile,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import typer
 
-from emberq.cli.jobs import age_in_seconds
+from emberq.cli.commands.jobs import age_in_seconds
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import yaml
 
 from emberq.cli.main import app
 from emberq.config.environment import Environment
-from emberq.openwebui.recommended import recommended_settings
+from emberq.openwebui.doctor.recommended import recommended_settings
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "openwebui" / "compose.yaml").read_text(encoding="utf-8"))

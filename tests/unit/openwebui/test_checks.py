@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from emberq.findings import Finding
-from emberq.openwebui.checks import examine
-from emberq.openwebui.probes import Facts, Probe, read_env_file
-from emberq.openwebui.recommended import KEY_PLACEHOLDER, as_env_file, recommended_settings
+from emberq.openwebui.doctor.checks import examine
+from emberq.openwebui.doctor.probes import Facts, Probe, read_env_file
+from emberq.openwebui.doctor.recommended import KEY_PLACEHOLDER, as_env_file, recommended_settings
 
 MODEL = "a-model"
 BLOCK = recommended_settings("http://emberq:8040/", "eq_key", model=MODEL, reranking_model="a-reranker")

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
-from emberq.openwebui import embedding
-from emberq.openwebui.embedding import embed_batch
+from emberq.openwebui.worker import embedding
+from emberq.openwebui.worker.embedding import embed_batch
 
 
 class Refused(Exception):

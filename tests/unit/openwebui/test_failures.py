@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from emberq.errors import Cancelled
-from emberq.openwebui.failures import clean, name_failure
+from emberq.openwebui.worker.failures import clean, name_failure
 
 
 class RouteError(Exception):

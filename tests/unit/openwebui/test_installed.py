@@ -7,14 +7,18 @@ from importlib.metadata import PackageNotFoundError
 import pytest
 
 from emberq.errors import InvalidRequest
-from emberq.openwebui import installed
-from emberq.openwebui.installed import prepare_environment, require_tested_version, uses_accelerator
+from emberq.openwebui.worker import version_check
+from emberq.openwebui.worker.version_check import (
+    prepare_environment,
+    require_tested_version,
+    uses_accelerator,
+)
 
 GOOD = {"WEBUI_SECRET_KEY": "s", "VECTOR_DB": "pgvector"}
 
 
 def _install(monkeypatch: pytest.MonkeyPatch, version: str) -> None:
-    monkeypatch.setattr(installed, "version", lambda _name: version)
+    monkeypatch.setattr(version_check, "version", lambda _name: version)
 
 
 def test_a_tested_version_may_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,7 +39,7 @@ def test_without_it_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise PackageNotFoundError(name)
 
-    monkeypatch.setattr(installed, "version", missing)
+    monkeypatch.setattr(version_check, "version", missing)
     with pytest.raises(InvalidRequest, match="not installed") as caught:
         require_tested_version()
     assert "emberq[openwebui]" in caught.value.hint

@@ -8,8 +8,8 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberq.openwebui.reconcile import LocalFile, make_plan
-from emberq.openwebui.records import IMPORT_MARK, Status, StoredFile
+from emberq.openwebui.sidecar.reconcile import LocalFile, make_plan
+from emberq.openwebui.sidecar.records import IMPORT_MARK, Status, StoredFile
 
 KNOWLEDGE = "k"
 

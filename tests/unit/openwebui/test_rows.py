@@ -11,7 +11,7 @@ from sqlalchemy import JSON, BigInteger, Column, MetaData, Table, Text, create_e
 from sqlalchemy.engine import Engine
 
 from emberq.errors import Cancelled, FileNotFound
-from emberq.openwebui.rows import FileRows
+from emberq.openwebui.worker.rows import FileRows
 
 TABLE = Table(
     "file",

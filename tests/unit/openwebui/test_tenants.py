@@ -9,7 +9,7 @@ import pytest
 from emberq.config.assembly import assemble
 from emberq.config.snapshot import Unreadable
 from emberq.errors import SettingInvalid
-from emberq.openwebui.tenants import tenant_values
+from emberq.openwebui.worker.tenants import tenant_values
 
 SERVER = {"rag_embedding_api_base_url": "https://embed.example/v1/", "rag_embedding_engine": "openai"}
 OWN_KEY = {"rag_embedding_api_key": "key-of-acme", "rag_embedding_model": "model-of-acme"}

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberq.openwebui.attempts import Attempts
-from emberq.openwebui.records import Status, StoredFile
-from emberq.openwebui.triage import Policy, decide, is_cut_off, is_duplicate
+from emberq.openwebui.sidecar.attempts import Attempts
+from emberq.openwebui.sidecar.policy import Policy, decide, is_cut_off, is_duplicate
+from emberq.openwebui.sidecar.records import Status, StoredFile
 
 NOW = 1_000_000.0
 POLICY = Policy(stuck_after=900, max_attempts=3)

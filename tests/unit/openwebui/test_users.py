@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberq.errors import Unauthorized
-from emberq.openwebui.users import user_of, verify_user
+from emberq.openwebui.api.users import user_of, verify_user
 
 SECRET = "between us"
 NOW = 1_800_000_000.0

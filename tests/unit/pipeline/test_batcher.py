@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from emberq.config.snapshot import Snapshot, configure_worker_config
 from emberq.errors import EmbeddingUnavailable, InternalError, InvalidRequest, ServiceStopping
-from emberq.pipeline.batcher import BULK, QUERY, Batcher
-from emberq.pipeline.lanes import Answer, Input, LaneSpec, ModelKey
-from emberq.pipeline.vector_cache import RecentAnswers, StoredVectors
+from emberq.models.batcher import BULK, QUERY, Batcher
+from emberq.models.cache import RecentAnswers, StoredVectors
+from emberq.models.queues import Answer, Input, LaneSpec, ModelKey
 from emberq.store.services import get_services
 
 ONE, OTHER = ModelKey("embedding", "one"), ModelKey("embedding", "other")

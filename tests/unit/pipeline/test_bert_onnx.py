@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from emberq.errors import EmbeddingUnavailable
-from emberq.pipeline.bert_onnx import build_bert_onnx
+from emberq.models.bert_onnx import build_bert_onnx
 
 Array = NDArray[np.float64]
 CONFIG: dict[str, Any] = {

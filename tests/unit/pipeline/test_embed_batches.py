@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberq.pipeline.embed import plan_batches
+from emberq.models.embedder import plan_batches
 
 lengths_of_texts = st.lists(st.integers(0, 300), max_size=200)
 limits = st.none() | st.integers(1, 40)

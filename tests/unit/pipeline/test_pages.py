@@ -9,8 +9,8 @@ from tests.unit.pipeline.files import EVERY_FORMAT, HTML, MARKDOWN, extract_byte
 
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract.builder import DocumentBuilder
-from emberq.pipeline.pages import to_markdown
-from emberq.store.extractions import Extraction, PageText
+from emberq.pipeline.markdown_pages import to_markdown
+from emberq.store.files.extractions import Extraction, PageText
 
 WORDS = st.text(st.sampled_from("abcé 1|#\n"), min_size=1, max_size=12)
 

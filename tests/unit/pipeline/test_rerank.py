@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tiny_cross_encoder import make_cross_encoder
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
-from emberq.pipeline.rerank import CrossEncoder, cosine_relevances, find_reranker
+from emberq.models.reranker import CrossEncoder, cosine_relevances, find_reranker
 
 WORDS = ["terns", "fly", "far", "tax", "law", "is", "dull"]
 

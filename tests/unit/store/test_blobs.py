@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from emberq.errors import BlobMissing, SettingInvalid
-from emberq.store.blobs import BlobStore, open_blob_store
+from emberq.store.files.blobs import BlobStore, open_blob_store
 
 
 def test_bytes_come_back_and_are_named_by_their_hash(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from emberq.errors import (
     WorkerLost,
     all_errors,
 )
-from emberq.store.failures import retry_pause_seconds
+from emberq.store.jobs.finish import retry_pause_seconds
 
 
 def pauses(error: EmberqError, attempt: int = 1) -> list[float]:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberq.store.fairness import Share, jobs_ahead, place_in_tenant
+from emberq.store.jobs.fair_share import Share, jobs_ahead, place_in_tenant
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

@@ -5,7 +5,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberq.store.search import RRF_K, Hit, reciprocal_rank_fusion
+from emberq.store.files.search import RRF_K, Hit, reciprocal_rank_fusion
 
 FILE = uuid.uuid4()
 

@@ -7,7 +7,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 from emberq.errors import SettingInvalid
-from emberq.store.secrets import Sealer, hash_api_key, load_sealer, new_api_key
+from emberq.store.admin.secrets import Sealer, hash_api_key, load_sealer, new_api_key
 
 
 def test_a_sealed_secret_is_unreadable_and_comes_back() -> None:

@@ -5,9 +5,9 @@ import re
 from pathlib import Path
 
 import emberq
-from emberq.store import states
-from emberq.store.admission import ADMIT_STATEMENT
-from emberq.store.states import ADMIT, ENDED_STATES, LIVE_STATES, TRANSITIONS, JobState
+from emberq.store.jobs.admission import ADMIT_STATEMENT
+from emberq.store.schema import job_states
+from emberq.store.schema.job_states import ADMIT, ENDED_STATES, LIVE_STATES, TRANSITIONS, JobState
 
 
 def test_no_statement_writes_a_state_but_those_built_from_a_transition() -> None:
@@ -23,7 +23,7 @@ def test_no_statement_writes_a_state_but_those_built_from_a_transition() -> None
             if isinstance(node, ast.Constant) and re.search(r"SET\s+state\s*=", str(node.value)):
                 writers.add(path.name)
     # Admission is one statement in SQL; the next test holds it to its transition.
-    assert writers == {"moves.py", "admission.py"}
+    assert writers == {"transitions.py", "admission.py"}
 
 
 def test_admission_in_sql_makes_its_transition() -> None:
@@ -34,16 +34,16 @@ def test_admission_in_sql_makes_its_transition() -> None:
 
 def test_every_end_of_an_attempt_is_one_transition_and_no_combination_is_left_out() -> None:
     pairs = (
-        (states.Guard.ASKED_TO_STOP, states.Guard.NOT_ASKED_TO_STOP),
-        (states.Guard.PROVIDER_AWAY, states.Guard.PROVIDER_FINE),
-        (states.Guard.RETRYABLE, states.Guard.NOT_RETRYABLE),
-        (states.Guard.ATTEMPTS_LEFT, states.Guard.ATTEMPTS_USED_UP),
-        (states.Guard.WORKER_LOST, states.Guard.WORKER_LIVES),
+        (job_states.Guard.ASKED_TO_STOP, job_states.Guard.NOT_ASKED_TO_STOP),
+        (job_states.Guard.PROVIDER_AWAY, job_states.Guard.PROVIDER_FINE),
+        (job_states.Guard.RETRYABLE, job_states.Guard.NOT_RETRYABLE),
+        (job_states.Guard.ATTEMPTS_LEFT, job_states.Guard.ATTEMPTS_USED_UP),
+        (job_states.Guard.WORKER_LOST, job_states.Guard.WORKER_LIVES),
     )
     ends = set()
     for choice in range(2 ** len(pairs)):
         facts = frozenset(pair[choice >> index & 1] for index, pair in enumerate(pairs))
-        ends.add(states.end_of_attempt(facts).name)
+        ends.add(job_states.end_of_attempt(facts).name)
     assert ends == {"back off", "hold back", "fail", "give up", "quarantine", "stop"}
 
 

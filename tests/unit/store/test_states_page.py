@@ -3,7 +3,7 @@ from __future__ import annotations
 import runpy
 from pathlib import Path
 
-from emberq.store.states import ACTORS, Actor
+from emberq.store.schema.job_states import ACTORS, Actor
 
 MAKE = Path(__file__).parents[3] / "docs" / "make_job_states.py"
 

@@ -7,16 +7,17 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from emberq.worker import connections, holdings
-from emberq.worker.connections import close_connections, connection
-from emberq.worker.scope import job_scope
+from emberq.system import kept_open
+from emberq.worker.job.scope import job_scope
+from emberq.worker.resources import connections
+from emberq.worker.resources.connections import close_connections, connection
 
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("_opened", "_inherited"):
         monkeypatch.setattr(connections, name, [])
-    monkeypatch.setattr(holdings, "_adopted", holdings.Holdings())
+    monkeypatch.setattr(kept_open, "_adopted", kept_open.Holdings())
     yield
     close_connections()
 

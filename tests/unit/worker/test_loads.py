@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from emberq.worker.loads import LoadLedger
+from emberq.worker.resources.loading import LoadLedger
 
 
 def test_growth_is_booked_on_what_is_at_work_and_split_evenly_among_several() -> None:

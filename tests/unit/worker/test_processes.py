@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import c_heap
 import pytest
 
-from emberq.worker.processes import RewrittenVariable
+from emberq.system.processes import RewrittenVariable
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from rq.job import Job
 from rq.timeouts import TimerDeathPenalty
 
 from emberq import WarmWorker
-from emberq.worker.policy import HorsePolicy
-from emberq.worker.recipes import describe_worker, rebuild_worker
-from emberq.worker.redis_pools import get_redis_pool
+from emberq.redis_pools import get_redis_pool
+from emberq.worker.horse.role import describe_worker, rebuild_worker
+from emberq.worker.job.policy import HorsePolicy
 
 
 class OwnJob(Job):

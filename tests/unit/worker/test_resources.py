@@ -10,9 +10,9 @@ from collections.abc import Iterator
 import pytest
 
 from emberq.errors import ResourceFailed
-from emberq.worker import resources
-from emberq.worker.processes import count_threads
-from emberq.worker.resources import (
+from emberq.system.processes import count_threads
+from emberq.worker.resources import resources
+from emberq.worker.resources.resources import (
     Resource,
     close_resources,
     load_records,

@@ -14,8 +14,8 @@ from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_ret
 from structlog.testing import capture_logs
 
 from emberq.errors import CorruptFile, DatabaseUnavailable
-from emberq.worker.retry import Retrying, retry_db_operation, retry_redis_operation
-from emberq.worker.transient import Outcome
+from emberq.retry.classify import Outcome
+from emberq.retry.operation import Retrying, retry_db_operation, retry_redis_operation
 
 
 @pytest.fixture(autouse=True)

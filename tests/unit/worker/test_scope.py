@@ -22,17 +22,17 @@ from hypothesis import strategies as st
 from rq.timeouts import JobTimeoutException
 from structlog.testing import capture_logs
 
-from emberq.worker import holdings
-from emberq.worker.footprint import child_processes
-from emberq.worker.holdings import hold, hold_objects
-from emberq.worker.scope import current_scope, job_scope
+from emberq.system import kept_open
+from emberq.system.kept_open import hold, hold_objects
+from emberq.system.open_files import child_processes
+from emberq.worker.job.scope import current_scope, job_scope
 
 
 @pytest.fixture(autouse=True)
 def holders(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(holdings, "_pools", list(holdings._pools))
-    monkeypatch.setattr(holdings, "_objects", list(holdings._objects))
-    monkeypatch.setattr(holdings, "_adopted", holdings.Holdings())
+    monkeypatch.setattr(kept_open, "_pools", list(kept_open._pools))
+    monkeypatch.setattr(kept_open, "_objects", list(kept_open._objects))
+    monkeypatch.setattr(kept_open, "_adopted", kept_open.Holdings())
 
 
 @given(st.lists(st.booleans(), max_size=20))

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from emberq.worker import temporary
-from emberq.worker.temporary import (
+from emberq.worker.job import tempdirs
+from emberq.worker.job.tempdirs import (
     discard_directory,
     empty_directory,
     job_directory,
@@ -26,7 +26,7 @@ from emberq.worker.temporary import (
 def own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     for name in ("_root", "_lock", "_own"):
-        monkeypatch.setattr(temporary, name, None)
+        monkeypatch.setattr(tempdirs, name, None)
     yield
     remove_root()
 
@@ -98,7 +98,7 @@ def test_a_job_may_use_what_multiprocessing_made_in_the_directory_of_an_earlier_
     script = """
 import multiprocessing
 from multiprocessing.connection import Listener
-from emberq.worker.scope import job_scope
+from emberq.worker.job.scope import job_scope
 
 def job(number):
     with Listener(family="AF_UNIX"), multiprocessing.Manager() as manager:

@@ -7,7 +7,7 @@ from redis.sentinel import MasterNotFoundError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from emberq.errors import DatabaseUnavailable, RedisUnavailable
-from emberq.worker.transient import Outcome, judge_db_error, judge_redis_error
+from emberq.retry.classify import Outcome, judge_db_error, judge_redis_error
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import time
 from fastapi import APIRouter
 
 from emberq.api.auth import Reader, ServicesDep, Writer
-from emberq.api.shapes import (
+from emberq.api.schemas import (
     CollectionIn,
     CollectionOut,
     FileRef,
@@ -18,8 +18,13 @@ from emberq.api.shapes import (
     collection_out,
 )
 from emberq.config.snapshot import get_worker_config
-from emberq.pipeline.search import search
-from emberq.store.collections import create_collection, delete_collection, get_collection, list_collections
+from emberq.search import search
+from emberq.store.files.collections import (
+    create_collection,
+    delete_collection,
+    get_collection,
+    list_collections,
+)
 
 __all__ = ["router"]
 

@@ -12,10 +12,10 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from pydantic import BaseModel
 
 from emberq.api.conversions import accept, clean_name, convert
-from emberq.api.sentences import sentence
 from emberq.api.upload import receive_upload
+from emberq.api.user_messages import sentence
 from emberq.errors import FileError, InvalidRequest, ProcessingError
-from emberq.store.extractions import Extraction
+from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 
 __all__ = ["router"]

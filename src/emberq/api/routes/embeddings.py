@@ -20,10 +20,10 @@ from emberq.api.openai import (
 )
 from emberq.config.snapshot import get_worker_config
 from emberq.errors import InvalidRequest
-from emberq.pipeline.batcher import BULK, QUERY, Batcher
-from emberq.pipeline.lanes import ModelKey
-from emberq.pipeline.model_files import list_models
-from emberq.pipeline.model_pins import ALIASES
+from emberq.models.batcher import BULK, QUERY, Batcher
+from emberq.models.files import list_models
+from emberq.models.pins import ALIASES
+from emberq.models.queues import ModelKey
 
 __all__ = ["router"]
 

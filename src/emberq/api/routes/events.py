@@ -13,9 +13,9 @@ from fastapi import APIRouter, Header, Request
 from sse_starlette import EventSourceResponse, ServerSentEvent
 
 from emberq.api.auth import Caller, Reader, ServicesDep
-from emberq.api.shapes import job_out
+from emberq.api.schemas import job_out
 from emberq.errors import InvalidRequest
-from emberq.store.jobs import ENDED_STATES, changed_jobs, get_job
+from emberq.store.jobs.queries import ENDED_STATES, changed_jobs, get_job
 from emberq.store.services import Services
 
 __all__ = ["router"]

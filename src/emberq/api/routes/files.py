@@ -11,19 +11,19 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
 
 from emberq.api.auth import Reader, ServicesDep, Writer
-from emberq.api.shapes import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
+from emberq.api.schemas import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
 from emberq.api.upload import Upload, receive_upload
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import EmptyFile, InvalidRequest
-from emberq.store.blobs import BlobWriter
-from emberq.store.collections import get_collection
-from emberq.store.fairness import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
-from emberq.store.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
-from emberq.store.jobs import get_job
-from emberq.store.orphans import hold_blob
+from emberq.store.files.blob_gc import hold_blob
+from emberq.store.files.blobs import BlobWriter
+from emberq.store.files.collections import get_collection
+from emberq.store.files.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
+from emberq.store.jobs.fair_share import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
+from emberq.store.jobs.queries import get_job
+from emberq.store.schema.tables import JobState
 from emberq.store.services import Services
-from emberq.store.tables import JobState
 
 __all__ = ["router"]
 

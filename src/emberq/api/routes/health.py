@@ -12,7 +12,7 @@ from sqlalchemy import text
 from emberq.api.auth import ServicesDep
 from emberq.api.metrics import render_metrics
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
-from emberq.store.leases import list_hosts
+from emberq.store.admin.hosts import list_hosts
 from emberq.store.services import Services
 
 __all__ = ["router"]

@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
-from emberq.api.shapes import JobOut, Page, decode_cursor, encode_cursor, job_out
+from emberq.api.schemas import JobOut, Page, decode_cursor, encode_cursor, job_out
 from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.cancel import cancel, cancel_many
 from emberq.errors import Forbidden
-from emberq.store.bulk import count_active_jobs, retry_jobs
-from emberq.store.collections import get_collection
-from emberq.store.jobs import get_job, list_jobs, retry_job
-from emberq.store.retention import count_old_jobs, purge_jobs
-from emberq.store.tables import JobState
+from emberq.store.files.collections import get_collection
+from emberq.store.jobs.bulk_actions import count_active_jobs, retry_jobs
+from emberq.store.jobs.queries import get_job, list_jobs, retry_job
+from emberq.store.jobs.retention import count_old_jobs, purge_jobs
+from emberq.store.schema.tables import JobState
 
 __all__ = ["router"]
 

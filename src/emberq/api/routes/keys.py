@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 
 from emberq.api.auth import Admin, ServicesDep
 from emberq.errors import InvalidRequest
-from emberq.store.keys import create_key, list_keys, revoke_key
+from emberq.store.admin.api_keys import create_key, list_keys, revoke_key
 
 __all__ = ["router"]
 

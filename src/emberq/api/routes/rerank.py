@@ -21,9 +21,9 @@ from emberq.api.openai import (
     tenant_settings,
     wait_for,
 )
-from emberq.pipeline.batcher import RERANK, Batcher
-from emberq.pipeline.lanes import Answer, Input, ModelKey
-from emberq.pipeline.rerank import cosine_relevances
+from emberq.models.batcher import RERANK, Batcher
+from emberq.models.queues import Answer, Input, ModelKey
+from emberq.models.reranker import cosine_relevances
 
 __all__ = ["router"]
 

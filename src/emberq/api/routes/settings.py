@@ -22,10 +22,10 @@ from emberq.config.runtime import (
 )
 from emberq.config.snapshot import Snapshot, Unreadable, get_config_cache
 from emberq.errors import SettingInvalid
-from emberq.store.applied import applied_by_hosts
+from emberq.store.admin.changes import change_settings, roll_back
+from emberq.store.admin.rollout import applied_by_hosts
+from emberq.store.admin.settings import list_changes
 from emberq.store.services import Services
-from emberq.store.setting_changes import change_settings, roll_back
-from emberq.store.settings import list_changes
 
 __all__ = ["router"]
 

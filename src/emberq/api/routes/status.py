@@ -15,10 +15,10 @@ from rq.worker import Worker
 
 from emberq.api.auth import Reader, ServicesDep
 from emberq.errors import RedisUnavailable
-from emberq.store.leases import list_hosts
+from emberq.store.admin.hosts import list_hosts
+from emberq.store.jobs.stats import Stats, read_stats
 from emberq.store.services import Services
-from emberq.store.stats import Stats, read_stats
-from emberq.worker.heartbeat import heartbeat_key
+from emberq.worker.rq.heartbeat import heartbeat_key
 
 __all__ = ["list_workers", "router"]
 

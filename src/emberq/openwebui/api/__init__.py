@@ -1,0 +1,1 @@
+"""Routes that Open WebUI calls."""

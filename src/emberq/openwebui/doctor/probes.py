@@ -1,0 +1,172 @@
+"""What `emberq openwebui doctor` asks for: Open WebUI's settings, and the servers that these name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+
+from emberq.errors import InvalidRequest
+from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.telemetry.redact import redact_text
+
+__all__ = ["Facts", "Probe", "gather", "read_env_file"]
+
+#: Seconds a named server may take.
+_ANSWER_SECONDS = 30.0
+#: What is sent to be extracted, embedded and ranked.
+_SAMPLE = "emberq openwebui doctor asks whether this server answers."
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """The answer of one server that Open WebUI's settings name.
+
+    Attributes:
+        error: Why there is no proper answer; empty if there is one.
+        seconds: How long it took.
+        server: What stands in its header `Server`; a proxy names itself there.
+        dimensions: For embeddings: the vector's length.
+    """
+
+    error: str = ""
+    seconds: float = 0.0
+    server: str = ""
+    dimensions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What was found out.
+
+    Attributes:
+        url: Open WebUI's address.
+        version: Its version.
+        server: What its header `Server` says.
+        live: The settings that are in force, by their names in the environment.
+        env: Its environment, as far as it is known.
+        env_is_known: Whether `env` is its whole environment, so that what is not in it is not set.
+        loader: The external loader's answer, nothing if none is named; and so on.
+        embeddings: The embedding endpoint's.
+        reranker: The reranker's.
+        emberq_model: emberq's embedding model for the tenant; empty if emberq could not be asked.
+    """
+
+    url: str
+    version: str
+    server: str
+    live: Mapping[str, Any]
+    env: Mapping[str, str] = field(default_factory=dict)
+    env_is_known: bool = False
+    loader: Probe | None = None
+    embeddings: Probe | None = None
+    reranker: Probe | None = None
+    emberq_model: str = ""
+
+
+def gather(client: OpenWebUI, *, env: Mapping[str, str], env_is_known: bool, emberq_model: str = "") -> Facts:
+    """Ask Open WebUI and the servers that its settings name.
+
+    Raises:
+        EmberqError: If Open WebUI does not answer, or the account is no admin's.
+    """
+    live = client.retrieval_settings()
+    with httpx.Client(timeout=_ANSWER_SECONDS) as http:
+        return Facts(
+            url=client.url,
+            version=client.version(),
+            server=_server_of(http, f"{client.url}/health"),
+            live=live,
+            env=env,
+            env_is_known=env_is_known,
+            loader=_ask_loader(http, live),
+            embeddings=_ask_embeddings(http, live),
+            reranker=_ask_reranker(http, live),
+            emberq_model=emberq_model,
+        )
+
+
+def read_env_file(path: Path) -> dict[str, str]:
+    """Read `NAME=value` lines, with `export`, quotes and `#` comments as shells and Compose have them.
+
+    Raises:
+        InvalidRequest: If the file cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(f"{path} cannot be read.", hint="Name a file with NAME=value lines.") from exc
+    found: dict[str, str] = {}
+    for line in lines:
+        name, is_there, value = line.strip().removeprefix("export ").partition("=")
+        if is_there and name.strip() and not name.startswith("#"):
+            value = value.strip()
+            quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
+            found[name.strip()] = value[1:-1] if quoted else value.split(" #", 1)[0].strip()
+    return found
+
+
+def _ask_loader(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
+    url = str(live.get("EXTERNAL_DOCUMENT_LOADER_URL") or "").removesuffix("/")
+    if not url:
+        return None
+    headers = {"Content-Type": "text/plain", "X-Filename": f"{UUID(int=0)}_doctor.txt"}
+    headers |= _bearer(live.get("EXTERNAL_DOCUMENT_LOADER_API_KEY"))
+    return _ask(http, "PUT", f"{url}/process", content=_SAMPLE.encode(), headers=headers)
+
+
+def _ask_embeddings(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
+    settings = live.get("openai_config") or {}
+    if live.get("RAG_EMBEDDING_ENGINE") != "openai" or not settings.get("url"):
+        return None
+    body = {"input": [_SAMPLE], "model": live.get("RAG_EMBEDDING_MODEL")}
+    url = f"{settings['url']}/embeddings"
+    return _ask(http, "POST", url, json=body, headers=_bearer(settings.get("key")))
+
+
+def _ask_reranker(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
+    url = live.get("RAG_EXTERNAL_RERANKER_URL")
+    if live.get("RAG_RERANKING_ENGINE") != "external" or not url:
+        return None
+    body = {
+        "model": live.get("RAG_RERANKING_MODEL"),
+        "query": _SAMPLE,
+        "documents": [_SAMPLE, "Something else."],
+        "top_n": 2,
+    }
+    return _ask(http, "POST", str(url), json=body, headers=_bearer(live.get("RAG_EXTERNAL_RERANKER_API_KEY")))
+
+
+def _ask(http: httpx.Client, method: str, url: str, **options: Any) -> Probe:
+    began_at = time.monotonic()
+    try:
+        response = http.request(method, url, **options)
+    except (httpx.HTTPError, httpx.InvalidURL) as exc:
+        return Probe(error=redact_text(f"no answer at {url}: {str(exc) or type(exc).__name__}"))
+    took, server = time.monotonic() - began_at, response.headers.get("server", "")
+    if response.is_error:
+        return Probe(
+            f"{url} answered {response.status_code}: {redact_text(response.text)[:200]}", took, server
+        )
+    try:
+        answer = response.json()
+        dimensions = len(answer["data"][0]["embedding"]) if "data" in answer else 0
+    except (ValueError, LookupError, TypeError):
+        return Probe(f"{url} answered something that Open WebUI cannot read", took, server)
+    return Probe("", took, server, dimensions)
+
+
+def _server_of(http: httpx.Client, url: str) -> str:
+    try:
+        return str(http.get(url).headers.get("server", ""))
+    except httpx.HTTPError:
+        return ""
+
+
+def _bearer(key: object) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"} if key else {}

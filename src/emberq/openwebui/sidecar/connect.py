@@ -1,0 +1,39 @@
+"""Which Open WebUI, and as whom: from the environment and the command line."""
+
+from __future__ import annotations
+
+from emberq.config.environment import Environment
+from emberq.errors import Unauthorized
+from emberq.openwebui.sidecar.client import OpenWebUI
+
+__all__ = ["connect"]
+
+
+def connect(
+    environment: Environment, *, url: str | None = None, token: str | None = None, retries: int = 3
+) -> OpenWebUI:
+    """Return a client for the Open WebUI of the environment, signed in if that is what is set.
+
+    Args:
+        environment: Has `openwebui_url`, and `openwebui_api_key` or an email and a password.
+        url: In place of the environment's.
+        token: In place of the environment's.
+        retries: Attempts after the first one of what may be done twice.
+
+    Raises:
+        Unauthorized: If no way to sign in is set, or the server refuses it.
+        OpenWebUIUnavailable: If the server has to be asked and does not answer.
+    """
+    key, password = environment.openwebui_api_key, environment.openwebui_password
+    token = token or (key.get_secret_value() if key else "")
+    client = OpenWebUI(url or environment.openwebui_url, token, retries=retries)
+    if token:
+        return client
+    if not environment.openwebui_email or password is None:
+        raise Unauthorized(
+            "No key for Open WebUI is set.",
+            hint="Set EMBERQ_OPENWEBUI_API_KEY (Open WebUI: Settings → Account → API keys, switched on by"
+            " ENABLE_API_KEYS=true), or EMBERQ_OPENWEBUI_EMAIL and EMBERQ_OPENWEBUI_PASSWORD.",
+        )
+    client.sign_in(environment.openwebui_email, password.get_secret_value())
+    return client

@@ -1,0 +1,1 @@
+"""Open WebUI's own file processing, run by a warm worker."""

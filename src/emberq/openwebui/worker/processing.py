@@ -1,0 +1,136 @@
+"""One file's way through Open WebUI's own processing, as its server walks it after an upload."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Any
+
+from emberq.errors import Forbidden, UnsupportedMediaType
+from emberq.openwebui.worker.installed_modules import OpenWebUI
+from emberq.openwebui.worker.interception import Attempt, delete_ids, stored_ids
+from emberq.openwebui.worker.rows import FileRow
+
+__all__ = ["FileTask", "process", "remove_chunks"]
+
+
+@dataclass(frozen=True, slots=True)
+class FileTask:
+    """What is asked for.
+
+    Attributes:
+        file_id: The file.
+        user_id: For whom; the file's owner if nothing.
+        collection_name: Index into this collection only, from what was extracted before.
+        knowledge_id: Add the file to this knowledge base as well.
+        content: Text to index in place of the file's own.
+    """
+
+    file_id: str
+    user_id: str | None = None
+    collection_name: str | None = None
+    knowledge_id: str | None = None
+    content: str | None = None
+
+
+async def process(
+    open_webui: OpenWebUI, request: Any, task: FileTask, file: FileRow, attempt: Attempt
+) -> None:
+    """Extract, split, embed and store a file, and link it to its knowledge base.
+
+    Raises:
+        Forbidden: If there is no such user, or it may not write to the knowledge base.
+        UnsupportedMediaType: If the file is an image that no extraction engine is set for.
+        Exception: Whatever Open WebUI's processing raises.
+    """
+    user = await open_webui.Users.get_user_by_id(task.user_id or file.user_id)
+    if user is None:
+        raise Forbidden("Open WebUI has no such user.", hint="Run the job for a user who exists.")
+    form = open_webui.retrieval.ProcessFileForm
+    async with open_webui.database.get_async_db_context() as session:
+
+        async def index(**what: Any) -> None:
+            await open_webui.retrieval.index_file(request, form(file_id=file.id, **what), user, session)
+
+        if task.collection_name is not None:
+            await index(collection_name=task.collection_name)
+        else:
+            content = task.content
+            if content is None and await _is_audio(open_webui, file):
+                content = await _transcribe(open_webui, request, file, user)
+            if content is not None or await _has_text(open_webui, file):
+                await index(content=content)
+        if task.knowledge_id is not None:
+            attempt.stage = "storing"
+            await index(collection_name=task.knowledge_id)
+            await _link(open_webui, task.knowledge_id, file, user)
+    if file.path:
+        open_webui.uploads._cleanup_local_cache(file.path)  # noqa: SLF001 - the server's own step after a file
+
+
+async def _is_audio(open_webui: OpenWebUI, file: FileRow) -> bool:
+    kinds = await open_webui.Config.get("audio.stt.supported_content_types", [])
+    return bool(file.content_type and open_webui.uploads.strict_match_mime_type(kinds, file.content_type))
+
+
+async def _transcribe(open_webui: OpenWebUI, request: Any, file: FileRow, user: Any) -> str:
+    path = await asyncio.to_thread(open_webui.Storage.get_file, file.path)
+    heard = await open_webui.uploads.transcribe(request, path, dict(file.metadata), user)
+    return str(heard.get("text", ""))
+
+
+async def _has_text(open_webui: OpenWebUI, file: FileRow) -> bool:
+    """Tell whether text is to be read from the file: videos are kept as they are.
+
+    Raises:
+        UnsupportedMediaType: If it is an image that no extraction engine is set for.
+    """
+    kind = file.content_type or ""
+    if not kind.startswith(("image/", "video/")):
+        return True
+    # Some text files are taken for media by their names, such as TypeScript's .ts.
+    if file.path:
+        path = await asyncio.to_thread(open_webui.Storage.get_file, file.path)
+        if await asyncio.to_thread(open_webui.uploads._is_text_file, path):  # noqa: SLF001 - the server's own test
+            return True
+    engine = await open_webui.Config.get("rag.content_extraction_engine")
+    kinds = await open_webui.Config.get("rag.content_extraction.supported_media_mime_types")
+    if open_webui.uploads._media_supported_for_extraction(engine, kinds, kind):  # noqa: SLF001 - the same
+        return True
+    if kind.startswith("video/"):
+        return False
+    raise UnsupportedMediaType(
+        f"Files of type {kind} are not read.",
+        hint="Set an extraction engine that reads images in Open WebUI's document settings.",
+    )
+
+
+async def _link(open_webui: OpenWebUI, knowledge_id: str, file: FileRow, user: Any) -> None:
+    """Link the file to the knowledge base unless it is linked already.
+
+    Raises:
+        Forbidden: If there is no such knowledge base.
+    """
+    knowledges = open_webui.Knowledges
+    if await knowledges.has_file(knowledge_id, file.id):
+        return
+    directory_id = file.metadata.get("directory_id") or None
+    if directory_id is not None:
+        directory = await knowledges.get_directory_by_id(directory_id)
+        if directory is None or directory.knowledge_id != knowledge_id:
+            directory_id = None
+    linked = await knowledges.add_file_to_knowledge_by_id(
+        knowledge_id=knowledge_id, file_id=file.id, user_id=user.id, directory_id=directory_id
+    )
+    # Nothing comes back for an error; the server, or another attempt, may have been quicker.
+    if linked is None and not await knowledges.has_file(knowledge_id, file.id):
+        raise Forbidden(
+            "The file could not be linked to the knowledge base.", hint="Check that it still exists."
+        )
+
+
+def remove_chunks(open_webui: OpenWebUI, task: FileTask) -> None:
+    """Take a deleted file's chunks out again, which were stored after its deletion took out the others."""
+    client = open_webui.vectors.get_vector_db_client()
+    for collection in {f"file-{task.file_id}", task.collection_name, task.knowledge_id} - {None}:
+        delete_ids(client, str(collection), sorted(stored_ids(client, str(collection), task.file_id)))

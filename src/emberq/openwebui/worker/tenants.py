@@ -1,0 +1,105 @@
+"""A tenant's own embedding engine, from emberq's sealed settings, in Open WebUI's terms."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from emberq.config.environment import Environment, get_environment
+from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
+from emberq.errors import SettingInvalid
+from emberq.store.admin.settings import settings_version
+from emberq.store.services import configure_services, get_services
+
+__all__ = ["configure_tenants", "confirm_settings", "read_tenant", "tenant_values"]
+
+#: Seconds for which the version of the settings is not asked for again where nobody announces changes.
+_FRESH_SECONDS = 1.0
+#: What a tenant named in a job must have of its own.
+_KEY = "rag_embedding_api_key"
+
+
+def configure_tenants(environment: Environment | None = None) -> bool:
+    """Use emberq's settings if the process has them or its environment says where they are.
+
+    Returns:
+        Whether tenants can be told apart.
+    """
+    try:
+        get_services()
+    except RuntimeError:
+        environment = environment or get_environment()
+        if environment.database_url is None:
+            return False
+        configure_services(
+            environment,
+            database_url=environment.database_url.get_secret_value(),
+            redis_url=environment.redis_url or "",
+        )
+    return True
+
+
+def read_tenant(tenant: str) -> dict[str, Any]:
+    """Return what a tenant's settings change in Open WebUI's configuration.
+
+    Raises:
+        SettingInvalid: If emberq's settings are not there, or the tenant has no key of its own.
+        DatabaseUnavailable: If they must be read, and the database stays away.
+    """
+    if not configure_tenants():
+        raise SettingInvalid(
+            f"The job names the tenant {tenant!r}, but the worker has no settings of tenants.",
+            hint="Set EMBERQ_DATABASE_URL and EMBERQ_SECRET_KEY for the worker.",
+        )
+    confirm_settings()
+    return tenant_values(tenant, get_worker_config())
+
+
+def tenant_values(tenant: str, snapshot: Snapshot) -> dict[str, Any]:
+    """Translate a tenant's settings.
+
+    The key must be the tenant's own. Another one, everybody's or the environment's, is never used in its
+    place: it would charge, and show the tenant's texts to, somebody else.
+
+    Raises:
+        SettingInvalid: If the tenant has no key of its own, or it cannot be read.
+    """
+    own: Mapping[str, Any] = snapshot.overrides.get(tenant, {})
+    if any(one.tenant == tenant for one in snapshot.unreadable):
+        raise SettingInvalid(
+            f"The embedding settings of the tenant {tenant!r} cannot be read.",
+            hint="EMBERQ_SECRET_KEY lacks the key they were sealed with; `emberq config list` tells more.",
+        )
+    key = own[_KEY].get_secret_value() if _KEY in own else ""
+    if not key:
+        raise SettingInvalid(
+            f"The tenant {tenant!r} has no embedding key of its own; nothing was sent.",
+            hint=f"Set one: emberq config set {_KEY} --tenant {tenant}",
+        )
+    settings = snapshot.for_tenant(tenant)
+    if settings.rag_embedding_engine != "openai":
+        raise SettingInvalid(
+            f"The tenant {tenant!r} has an embedding key, but no embedding server; nothing was sent.",
+            hint="Set rag_embedding_api_base_url and rag_embedding_engine=openai for the tenant.",
+        )
+    return {
+        "rag.embedding_engine": "openai",
+        "rag.embedding_model": settings.rag_embedding_model,
+        "rag.openai.api_base_url": settings.rag_embedding_api_base_url.rstrip("/"),
+        "rag.openai.api_key": key,
+        "rag.embedding_batch_size": settings.rag_embedding_batch_size,
+    }
+
+
+def confirm_settings() -> None:
+    """Ask for the newest version of the settings, unless somebody has just done so."""
+    newest = get_config_cache().newest
+    if time.monotonic() - newest.confirmed_at <= _FRESH_SECONDS:
+        return
+
+    def read() -> int:
+        with get_services().database.transaction() as connection:
+            return settings_version(connection)
+
+    newest.confirm(read)

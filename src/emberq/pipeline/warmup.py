@@ -1,0 +1,94 @@
+"""The rehearsal: a document's way through the pipeline, walked before the fork on a file that does not exist.
+
+As `emberq.worker.supervisor.warmup` does for RQ: caches filled and code rewritten by the interpreter once
+in the preloader are shared by all horses, some 6 MB for each.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import uuid
+from pathlib import Path
+
+from emberq.config.runtime import RuntimeSettings
+from emberq.models.embedder import Embedder
+from emberq.pipeline.detect import detect
+from emberq.pipeline.extract import extract
+from emberq.pipeline.split import embedding_text, split
+from emberq.store.files.commit import commit_file, known_vectors
+from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, record_progress
+from emberq.store.services import Services
+from emberq.worker.supervisor.warmup import TURNS
+
+__all__ = ["rehearse_document"]
+
+#: A few short paragraphs, so that there is something to split.
+_TEXT = "\n\n".join(f"# Part {number}\n\nA worker that is warm answers at once." for number in range(4))
+_NOBODY = uuid.UUID(int=0)
+#: An attempt that no job has: what is written for it changes nothing.
+_NOTHING = Attempt(
+    job_id=_NOBODY,
+    tenant="",
+    collection_id=_NOBODY,
+    embedding_model="",
+    generation=0,
+    file_id=_NOBODY,
+    file_name="",
+    version=0,
+    blob="",
+    attempt=1,
+    max_attempts=1,
+    fence=0,
+    config_version=0,
+    traceparent=None,
+)
+
+
+def rehearse_document(services: Services, embedder: Embedder, settings: RuntimeSettings) -> None:
+    """Take a small text through the stages a few times; nothing is stored.
+
+    Args:
+        services: Where the statements of the stages go.
+        embedder: The model of the documents.
+        settings: How texts are split.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "rehearsal.md"
+        path.write_text(_TEXT, encoding="utf-8")
+        for _ in range(TURNS):
+            _take_turn(services, embedder, settings, path)
+
+
+def _take_turn(services: Services, embedder: Embedder, settings: RuntimeSettings, path: Path) -> None:
+    with services.database.transaction() as connection:
+        claim_job(connection, _NOBODY, ticket="", worker="", host_id=None)
+    document = extract(path, media_type=detect(path, name=path.name))
+    chunks = split(
+        document,
+        embedder.tokenizer,
+        chunk_size=settings.rag_chunk_size,
+        chunk_overlap=settings.rag_chunk_overlap,
+    )
+    embedder.warm_up(
+        [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
+    )
+    with services.database.transaction() as connection:
+        known_vectors(connection, _NOTHING.tenant, [])
+    for write in (_write_progress, _write_result):
+        try:
+            write(services)
+        except LeaseLost:
+            continue
+
+
+def _write_progress(services: Services) -> None:
+    with services.database.transaction() as connection:
+        record_progress(connection, _NOTHING, stage="embedding", done=0, total=1, timings={})
+
+
+def _write_result(services: Services) -> None:
+    with services.database.transaction() as connection:
+        commit_file(connection, _NOTHING, text="", media_type="", page_count=None, chunks=(), timings={})

@@ -1,0 +1,250 @@
+"""One factory for Redis connection pools, three profiles, and why they differ.
+
+=========  ================================================  ==========================================
+profile    what is special                                   why
+=========  ================================================  ==========================================
+`client`   text answers, 5 s socket time-out, waits for a    an API must not hang on a dead socket, and
+           free connection, sends no command twice           what may have happened is its caller's call
+`worker`   raw bytes, no socket time-out of its own,         RQ stores compressed bytes, a blocking pop
+           refuses when full, sends again after a break      may wait for minutes, and RQ's writes may be
+                                                             repeated: its delivery is at least once
+`bell`     raw bytes, 2 s socket time-out, sends no          rings for jobs and looks after tickets, in
+           command twice                                     processes that have a lease to keep
+=========  ================================================  ==========================================
+
+All are bounded, keep-alive, check idle connections, and reconnect with exponential back-off and jitter.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import socket
+import threading
+from collections.abc import Callable
+from functools import cache
+from typing import Any, Literal, TypeVar
+from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from weakref import WeakKeyDictionary
+
+from redis import BlockingConnectionPool, ConnectionPool
+from redis.backoff import ExponentialWithJitterBackoff
+from redis.connection import parse_url
+from redis.driver_info import DriverInfo
+from redis.exceptions import ClusterDownError, ReadOnlyError, TryAgainError
+from redis.retry import Retry
+from redis.sentinel import Sentinel, SentinelConnectionPool
+
+from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.system.kept_open import hold
+from emberq.telemetry import metrics
+
+__all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "watch_redis_pool"]
+
+Profile = Literal["client", "worker", "bell"]
+T = TypeVar("T")
+
+#: Connections one process may hold per profile; a bound, so that a leak shows here and not in the server.
+_MAX_CONNECTIONS = {"client": 16, "worker": 10, "bell": 16}
+#: Seconds a client waits for an answer, or for a free connection, before it gives up.
+_CLIENT_TIMEOUT_SECONDS = 5.0
+#: Seconds to wait for an answer per profile. Several commands that meet a server gone silent have to fail
+#: within a host's lease of 8 s, as the same thread beats for it.
+_ANSWER_SECONDS = {"client": _CLIENT_TIMEOUT_SECONDS, "worker": None, "bell": 2.0}
+#: Seconds to wait for a connection to be accepted.
+_CONNECT_TIMEOUT_SECONDS = 5.0
+#: Seconds a Sentinel may take to answer; the next one is asked then.
+_SENTINEL_TIMEOUT_SECONDS = 1.0
+#: Seconds a connection may be idle before it is checked with a PING.
+_HEALTH_CHECK_SECONDS = 30
+#: Reconnects per command, with 0.05 to 1 s between them; longer outages are `retry_redis_operation`'s.
+_RETRIES = 3
+
+_pools: dict[tuple[str, Profile], ConnectionPool] = {}
+_watched: WeakKeyDictionary[ConnectionPool, Profile] = WeakKeyDictionary()
+_lock = threading.Lock()
+
+
+def get_redis_pool(kind: Profile, url: str) -> ConnectionPool:
+    """Return the process's one pool of this profile and server.
+
+    Args:
+        kind: `client`, `worker` or `bell`; see the module for the difference.
+        url: `redis://`, `rediss://` (TLS; `?ssl_ca_certs=/path/ca.pem`, `ssl_certfile`, `ssl_keyfile`),
+            `unix:///path?db=0`, or `redis+sentinel://host1:26379,host2:26379/mymaster/0` and
+            `rediss+sentinel://`. User and password before the `@`; those of the Sentinels themselves
+            as `?sentinel_username=…&sentinel_password=…`.
+
+    Raises:
+        ValueError: If the URL is of another kind.
+    """
+    with _lock:
+        pool = _pools.get((url, kind))
+        if pool is None:
+            pool = _pools[url, kind] = _make_pool(kind, url)
+        return pool
+
+
+@hold
+def _own_pools() -> list[ConnectionPool]:
+    return list(_pools.values())
+
+
+def close_redis_pools() -> None:
+    """Close the connections of every pool of this process."""
+    with _lock:
+        while _pools:
+            _pools.popitem()[1].disconnect()
+
+
+def connected_sockets(pool: ConnectionPool) -> int:
+    """Return how many sockets a pool holds open."""
+    idle, in_use = _count(pool)
+    return idle + in_use
+
+
+def watch_redis_pool(kind: Profile, pool: ConnectionPool) -> None:
+    """Count a pool that was made elsewhere, such as by RQ's command line, among this process's."""
+    _watched[pool] = kind
+
+
+class _Reconnecting(Retry):
+    """redis-py's retries, but only of what may be sent again."""
+
+    def __init__(self, *, resend: bool) -> None:
+        """Say whether commands that may have been executed are sent again."""
+        super().__init__(ExponentialWithJitterBackoff(base=0.05, cap=1.0), _RETRIES)
+        self.resend = resend
+
+    def call_with_retry(
+        self,
+        do: Callable[[], T],
+        fail: Callable[..., Any],
+        is_retryable: Callable[[Exception], bool] | None = None,
+        with_failure_count: bool = False,  # noqa: FBT001, FBT002 - redis-py's own signature
+    ) -> T:
+        """Run a step of redis-py, again if that can do no harm."""
+        # A check of an idle connection may always be repeated: nothing was asked over it yet.
+        may_repeat = self.resend or getattr(do, "__name__", "") == "_send_ping"
+
+        def is_worth_it(error: Exception) -> bool:
+            outcome = judge_redis_error(error)
+            allowed = is_retryable is None or is_retryable(error)
+            return allowed and (
+                outcome is Outcome.NOTHING_HAPPENED or (outcome is Outcome.UNKNOWN and may_repeat)
+            )
+
+        return super().call_with_retry(do, fail, is_worth_it, with_failure_count)
+
+
+def _make_pool(kind: Profile, url: str) -> ConnectionPool:
+    options: dict[str, Any] = {
+        "max_connections": _MAX_CONNECTIONS[kind],
+        "health_check_interval": _HEALTH_CHECK_SECONDS,
+        "retry": _Reconnecting(resend=kind == "worker"),
+        "retry_on_error": [ReadOnlyError, ClusterDownError, TryAgainError],
+        "decode_responses": kind == "client",
+        "socket_timeout": _ANSWER_SECONDS[kind],
+        "driver_info": _driver_info(),
+    }
+    if not url.startswith("unix://"):
+        options |= {
+            "socket_keepalive": True,
+            "socket_keepalive_options": _keepalive_options(),
+            "socket_connect_timeout": min(_CONNECT_TIMEOUT_SECONDS, _ANSWER_SECONDS[kind] or math.inf),
+        }
+    if "+sentinel://" in url:
+        return _make_sentinel_pool(url, options)
+    if kind != "worker":
+        return BlockingConnectionPool.from_url(url, timeout=_ANSWER_SECONDS[kind], **options)
+    return ConnectionPool.from_url(url, **options)
+
+
+@cache
+def _driver_info() -> DriverInfo:
+    """Return what connections introduce themselves as.
+
+    Left to itself redis-py reads and parses its package's metadata for every connection, which costs each
+    process 1.6 MB of its own.
+    """
+    return DriverInfo()
+
+
+def _keepalive_options() -> dict[int, int]:
+    """Return when the kernel finds out that the other machine is gone, as far as this system can be told."""
+    wanted = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
+def _make_sentinel_pool(url: str, options: dict[str, Any]) -> SentinelConnectionPool:
+    """Ask Sentinels where the primary is, at every new connection."""
+    parts = urlsplit(url)
+    service, _, database = parts.path.strip("/").partition("/")
+    scheme = parts.scheme.removesuffix("+sentinel")
+    login, _, addresses = parts.netloc.rpartition("@")
+    if scheme not in ("redis", "rediss") or not service or not addresses:
+        msg = "A Sentinel URL has the form redis+sentinel://host1:26379,host2:26379/mymaster/0"
+        raise ValueError(msg)
+    query = dict(parse_qsl(parts.query))
+    own = {
+        name.removeprefix("sentinel_"): query.pop(name)
+        for name in ("sentinel_username", "sentinel_password")
+        if name in query
+    }
+    # redis-py reads user, password, database and options as it does those of a plain URL.
+    given: dict[str, Any] = parse_url(  # type: ignore[no-untyped-call]
+        f"{scheme}://{login}@localhost/{database or 0}?{urlencode(query)}"
+    )
+    given.pop("host")
+    is_tls = given.pop("connection_class", None) is not None
+    tls = {name: value for name, value in given.items() if name.startswith("ssl_")}
+    sentinel = Sentinel(  # type: ignore[no-untyped-call]
+        [_address(address) for address in addresses.split(",")],
+        sentinel_kwargs={
+            "socket_timeout": _SENTINEL_TIMEOUT_SECONDS,
+            "socket_connect_timeout": _SENTINEL_TIMEOUT_SECONDS,
+            "ssl": is_tls,
+            **(tls if is_tls else {}),
+            **own,
+        },
+    )
+    return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+        unquote(service), sentinel, ssl=is_tls, **{**options, **given}
+    )
+
+
+def _address(text: str) -> tuple[str, int]:
+    parts = urlsplit(f"//{text}")
+    return parts.hostname or "localhost", parts.port or 26379
+
+
+def _count(pool: ConnectionPool) -> tuple[int, int]:
+    """Return how many of a pool's open connections are idle and how many in use."""
+    # redis-py has no public count of open sockets.
+    free = pool._get_free_connections()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    busy = pool._get_in_use_connections()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    return (
+        sum(1 for connection in free if connection.is_connected),
+        sum(1 for connection in busy if connection.is_connected),
+    )
+
+
+@metrics.sampled
+def _sample_pools() -> None:
+    pools = {pool: kind for (_, kind), pool in list(_pools.items())} | dict(_watched.items())
+    for kind in set(pools.values()):
+        counts = [_count(pool) for pool, its_kind in pools.items() if its_kind == kind]
+        idle, in_use = (sum(numbers) for numbers in zip(*counts, strict=True))
+        metrics.connections_sampled("redis", kind, idle=idle, in_use=in_use)
+
+
+def _leave_to_the_parent() -> None:
+    """Forget, in a forked child, the pools of its parent: their sockets are closed here, not ended."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have held it at the fork
+    _lock = threading.Lock()
+    _watched.clear()
+    while _pools:
+        _pools.popitem()[1].reset()
+
+
+os.register_at_fork(after_in_child=_leave_to_the_parent)

@@ -1,0 +1,1 @@
+"""Hosts, settings, API keys and secrets."""

@@ -1,0 +1,177 @@
+"""Change run-time settings: checked before they are stored, one version a change, told to every process."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from pydantic import SecretStr
+from sqlalchemy import Connection, delete, func, insert, text
+from sqlalchemy.dialects.postgresql import insert as pg_insert
+
+from emberq.config.assembly import assemble, refuse_invalid
+from emberq.config.runtime import EVERYBODY, require_setting
+from emberq.store.admin.secrets import Sealer
+from emberq.store.admin.settings import (
+    SETTINGS_CHANNEL,
+    Stored,
+    make_snapshot,
+    read_stored,
+    read_stored_at,
+    unseal_values,
+)
+from emberq.store.schema.tables import Setting, SettingChange
+
+__all__ = ["change_settings", "roll_back", "set_setting", "unset_setting"]
+
+#: Advisory lock of whoever changes settings: one at a time, so that each change is checked against what
+#: it will really join, and versions are committed in the order of their numbers.
+_LOCK = 0x656D62657271
+
+
+def set_setting(
+    connection: Connection, sealer: Sealer, key: str, value: Any, *, tenant: str = EVERYBODY, changed_by: str
+) -> int:
+    """Check and store one setting; see `change_settings`."""
+    return change_settings(connection, sealer, {key: value}, tenant=tenant, changed_by=changed_by)
+
+
+def unset_setting(
+    connection: Connection, sealer: Sealer, key: str, *, tenant: str = EVERYBODY, changed_by: str
+) -> int:
+    """Return one setting to its default, or a tenant's to everybody's; see `change_settings`."""
+    return change_settings(connection, sealer, {}, unset=[key], tenant=tenant, changed_by=changed_by)
+
+
+def change_settings(
+    connection: Connection,
+    sealer: Sealer,
+    values: Mapping[str, Any],
+    *,
+    unset: Collection[str] = (),
+    tenant: str = EVERYBODY,
+    changed_by: str,
+) -> int:
+    """Check settings, one by one and together with all others, and store them as one version.
+
+    Args:
+        connection: A transaction; the change is in force, and told to every process, when it commits.
+        sealer: Seals secrets.
+        values: New values by setting; numbers and booleans may come as text.
+        unset: Settings that return to their default.
+        tenant: Whose; everybody's if left out.
+        changed_by: Who, for the history.
+
+    Returns:
+        The configuration's version; the same as before if nothing changed.
+
+    Raises:
+        SettingInvalid: If a setting does not exist, or after the change a value or a combination would
+            not be allowed, be it for a tenant with values of its own; nothing is stored then.
+    """
+    for key in (*values, *unset):
+        require_setting(key)
+    version, stored = _lock_and_read(connection)
+    found, unreadable = unseal_values(stored, sealer)
+    before = assemble(version, found, unreadable=unreadable)
+    changed = {(tenant, key) for key in (*values, *unset)}
+    wanted = {**found, tenant: _changed(found.get(tenant, {}), values, unset)}
+    still_unreadable = [one for one in unreadable if (one.tenant, one.key) not in changed]
+    after = assemble(version + 1, wanted, unreadable=still_unreadable)
+    refuse_invalid(before, after, changed=changed)
+    target = {place: one for place, one in stored.items() if place not in changed}
+    for key in values:
+        new = getattr(after.for_tenant(tenant), key)
+        is_same = key in found.get(tenant, {}) and getattr(before.for_tenant(tenant), key) == new
+        target[tenant, key] = stored[tenant, key] if is_same else _seal(new, sealer)
+    return _write(connection, version, stored, target, changed_by=changed_by)
+
+
+def _changed(own: Mapping[str, Any], values: Mapping[str, Any], unset: Collection[str]) -> dict[str, Any]:
+    return {**{key: value for key, value in own.items() if key not in unset}, **values}
+
+
+def roll_back(connection: Connection, sealer: Sealer, version: int, *, changed_by: str) -> int:
+    """Make all settings, of all tenants, what they were at a version, as one new version.
+
+    Secrets are put back sealed as they were.
+
+    Args:
+        connection: A transaction.
+        sealer: Must be able to read the secrets of that version.
+        version: The version to return to; 0 stands for all defaults.
+        changed_by: Who, for the history.
+
+    Returns:
+        The configuration's version; the same as before if nothing was different.
+
+    Raises:
+        SettingInvalid: If there is no such version, or what it held is not allowed or readable any more.
+    """
+    newest, stored = _lock_and_read(connection)
+    target = read_stored_at(connection, version)
+    before, after = make_snapshot(newest, stored, sealer), make_snapshot(newest + 1, target, sealer)
+    refuse_invalid(before, after, changed=_differing(stored, target))
+    return _write(connection, newest, stored, target, changed_by=changed_by, note=f"rollback to {version}")
+
+
+def _lock_and_read(connection: Connection) -> tuple[int, Stored]:
+    connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+    return read_stored(connection)
+
+
+def _seal(value: Any, sealer: Sealer) -> dict[str, Any]:
+    if isinstance(value, SecretStr):
+        return {"sealed": sealer.seal(value.get_secret_value())}
+    return {"value": value}
+
+
+def _differing(before: Stored, after: Stored) -> set[tuple[str, str]]:
+    return {place for place in before.keys() | after.keys() if before.get(place) != after.get(place)}
+
+
+def _write(
+    connection: Connection,
+    version: int,
+    before: Stored,
+    after: Stored,
+    *,
+    changed_by: str,
+    note: str | None = None,
+) -> int:
+    """Store what differs, its history, and the notice that goes out with the commit."""
+    differing = sorted(_differing(before, after))
+    if not differing:
+        return version
+    for tenant, key in differing:
+        new = after.get((tenant, key))
+        if new is None:
+            connection.execute(delete(Setting).where(Setting.tenant == tenant, Setting.key == key))
+        else:
+            statement = pg_insert(Setting).values(tenant=tenant, key=key, value=new)
+            connection.execute(
+                statement.on_conflict_do_update(
+                    index_elements=[Setting.tenant, Setting.key],
+                    set_={"value": statement.excluded.value, "updated_at": func.now()},
+                )
+            )
+    connection.execute(
+        insert(SettingChange),
+        [
+            {
+                "version": version + 1,
+                "tenant": tenant,
+                "key": key,
+                "old": before.get((tenant, key)),
+                "new": after.get((tenant, key)),
+                "changed_by": changed_by,
+                "note": note,
+            }
+            for tenant, key in differing
+        ],
+    )
+    connection.execute(
+        text("SELECT pg_notify(:channel, :version)"),
+        {"channel": SETTINGS_CHANNEL, "version": str(version + 1)},
+    )
+    return version + 1

@@ -1,0 +1,1 @@
+"""Statements about files: uploads, collections, chunks, blobs and search."""

@@ -1,0 +1,217 @@
+"""File bytes on disk, addressed by their sha256: written whole and durably, or not at all."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import unquote, urlsplit
+
+from emberq.errors import BlobMissing, SettingInvalid, StorageUnavailable
+
+__all__ = ["BlobStore", "BlobWriter", "StoredBlob", "open_blob_store", "reached_storage"]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBlob:
+    """Bytes that are safely on disk.
+
+    Attributes:
+        sha256: Their hash, in hex; also their name in the store.
+        size: How many there are.
+    """
+
+    sha256: str
+    size: int
+
+
+class BlobWriter:
+    """Receive one file piece by piece; `commit` makes it durable, else the block's end discards it.
+
+    An upload seals first, and publishes in the transaction that writes the file's row: see
+    `emberq.store.files.blob_gc`.
+    """
+
+    def __init__(self, store: BlobStore) -> None:
+        """Start a draft in the store's own file system, so that the rename at the end is atomic.
+
+        Raises:
+            StorageUnavailable: If the store takes no new file.
+        """
+        self._store = store
+        self._draft = store.drafts / uuid.uuid4().hex
+        with reached_storage():
+            self._file = self._draft.open("xb", buffering=0)
+        # Held as long as this process lives: that is how its leftovers are told from its work. Where the
+        # file system knows no locks, leftovers stay.
+        with suppress(OSError):
+            fcntl.flock(self._file, fcntl.LOCK_SH)
+        self._hash = hashlib.sha256()
+        self._is_published = False
+        #: Bytes received so far.
+        self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Add the next bytes.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        left = memoryview(data)
+        with reached_storage():
+            while left:
+                left = left[self._file.write(left) :]
+        self._hash.update(data)
+        self.size += len(data)
+
+    def seal(self) -> StoredBlob:
+        """Make the bytes durable and say what they are; nobody finds them yet.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        with reached_storage():
+            # What is younger than this is never an orphan, however slowly the bytes came.
+            os.utime(self._file.fileno())
+            os.fsync(self._file.fileno())
+        return StoredBlob(self._hash.hexdigest(), self.size)
+
+    def publish(self) -> None:
+        """Put the sealed bytes in their place, over equal ones if there are any: they are there for certain.
+
+        A transaction that failed after it may be tried again: the bytes are then kept as if they were new.
+
+        Raises:
+            BlobMissing: If it is tried again after so long that they have been collected.
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        target = self._store.path_of(self._hash.hexdigest())
+        if self._is_published:
+            path = self._store.existing(self._hash.hexdigest())
+            with reached_storage():
+                os.utime(path)
+            return
+        with reached_storage():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._draft.replace(target)
+            self._is_published = True
+            for directory in (target.parent, target.parent.parent):
+                _sync_directory(directory)
+
+    def commit(self) -> StoredBlob:
+        """Seal and publish at once.
+
+        Raises:
+            StorageUnavailable: If the disk is full, or the store is gone.
+        """
+        blob = self.seal()
+        self.publish()
+        return blob
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # What cannot be removed now is collected later.
+        with suppress(OSError):
+            self._draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            self._file.close()
+
+
+class BlobStore:
+    """A directory of blobs: `ab/cd…`; drafts and discarded blobs lie apart and never count as files."""
+
+    def __init__(self, root: Path) -> None:
+        """Open the store, making its directories when they are missing.
+
+        Raises:
+            StorageUnavailable: If they cannot be made.
+        """
+        self.root = root
+        self.drafts = root / "drafts"
+        #: Where blobs lie that are being collected.
+        self.discarded = root / "discarded"
+        with reached_storage():
+            for directory in (self.drafts, self.discarded):
+                directory.mkdir(parents=True, exist_ok=True)
+
+    def path_of(self, sha256: str) -> Path:
+        """Return where the bytes with this hash lie or would lie."""
+        return self.root / sha256[:2] / sha256[2:]
+
+    def existing(self, sha256: str) -> Path:
+        """Return the path of stored bytes.
+
+        Raises:
+            BlobMissing: If they are gone.
+            StorageUnavailable: If the whole store is, as when its disk is not mounted.
+        """
+        path = self.path_of(sha256)
+        with reached_storage():
+            if path.is_file():
+                return path
+            self.drafts.stat()
+        raise BlobMissing("The stored bytes of the file are gone from the blob store.")
+
+    def check(self) -> None:
+        """Try to write.
+
+        Raises:
+            StorageUnavailable: If the store takes no new file.
+        """
+        with self.writer() as writer:
+            writer.write(b"?")
+
+    def writer(self) -> BlobWriter:
+        """Start receiving a new file."""
+        return BlobWriter(self)
+
+
+@contextmanager
+def reached_storage() -> Iterator[None]:
+    """Name what the operating system says about the blob store.
+
+    Raises:
+        StorageUnavailable: If the block meets an error of the operating system.
+    """
+    try:
+        yield
+    except OSError as exc:
+        # Without the path: it may be told to a client.
+        raise StorageUnavailable(f"The blob store does not work: {os.strerror(exc.errno or 0)}.") from exc
+
+
+def open_blob_store(url: str | None, data_dir: Path) -> BlobStore:
+    """Open the store of `EMBERQ_BLOB_URL`, by default `blobs` in the data directory.
+
+    Raises:
+        SettingInvalid: If the URL is not of a kind this version can use.
+    """
+    if not url:
+        return BlobStore(data_dir / "blobs")
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise SettingInvalid(
+            f"EMBERQ_BLOB_URL of the kind {parts.scheme!r} is not supported.",
+            hint="Use file:///path on a file system that the API and the workers share.",
+        )
+    return BlobStore(Path(unquote(parts.path)))
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a rename in the directory durable (fsync(2): a new name is data of its directory)."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,102 @@
+"""Collections: named sets of files that are searched together.
+
+The collection of a tenant's extractions is none of them: see `emberq.store.files.extractions`.
+"""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from sqlalchemy import Connection, RowMapping, delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+
+from emberq.errors import CollectionNotFound, InvalidRequest
+from emberq.store.schema.tables import Collection, CollectionKind, FileRow
+
+__all__ = ["create_collection", "delete_collection", "get_collection", "list_collections"]
+
+_is_searched = Collection.kind == CollectionKind.DOCUMENTS
+
+
+def create_collection(
+    connection: Connection,
+    tenant: str,
+    name: str,
+    *,
+    embedding_model: str,
+    metadata: dict[str, Any] | None = None,
+) -> RowMapping:
+    """Make a collection.
+
+    Raises:
+        InvalidRequest: If the tenant already has one of that name.
+    """
+    made = (
+        connection.execute(
+            insert(Collection)
+            .values(
+                id=uuid.uuid4(),
+                tenant=tenant,
+                name=name,
+                embedding_model=embedding_model,
+                meta=metadata or {},
+            )
+            .on_conflict_do_nothing()
+            .returning(*Collection.__table__.c)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if made is None:
+        raise InvalidRequest(
+            f"There is already a collection named {name!r}.",
+            hint="Use it as it is, choose another name, or delete it first.",
+        )
+    return made
+
+
+def get_collection(connection: Connection, tenant: str, name: str) -> RowMapping:
+    """Return one collection.
+
+    Raises:
+        CollectionNotFound: If the tenant has none of that name.
+    """
+    found = (
+        connection.execute(
+            select(*Collection.__table__.c).where(
+                Collection.tenant == tenant, Collection.name == name, _is_searched
+            )
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if found is None:
+        raise CollectionNotFound(f"There is no collection named {name!r}.")
+    return found
+
+
+def list_collections(connection: Connection, tenant: str) -> list[RowMapping]:
+    """Return the tenant's collections by name, each with its number of files."""
+    files = (
+        select(func.count())
+        .select_from(FileRow)
+        .where(FileRow.collection_id == Collection.id, FileRow.deleted_at.is_(None))
+        .scalar_subquery()
+    )
+    rows = connection.execute(
+        select(*Collection.__table__.c, files.label("files"))
+        .where(Collection.tenant == tenant, _is_searched)
+        .order_by(Collection.name)
+    )
+    return list(rows.mappings())
+
+
+def delete_collection(connection: Connection, tenant: str, name: str) -> None:
+    """Delete a collection with its files, jobs and chunks; a job at work on it can no longer commit.
+
+    Raises:
+        CollectionNotFound: If the tenant has none of that name.
+    """
+    found = get_collection(connection, tenant, name)
+    connection.execute(delete(Collection).where(Collection.id == found["id"]))

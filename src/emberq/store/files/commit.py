@@ -1,0 +1,171 @@
+"""The one commit of a file: new chunks in, old version out, job completed, if the token is still ours."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector import HalfVector
+from sqlalchemy import Connection, LargeBinary, bindparam, column, delete, func, null, select, true, update
+from sqlalchemy.dialects.postgresql import ARRAY
+
+from emberq.errors import Cancelled
+from emberq.store.files.extractions import PageRange
+from emberq.store.jobs.breaker import close_breaker
+from emberq.store.jobs.claim import Attempt, LeaseLost
+from emberq.store.jobs.transitions import in_state, move
+from emberq.store.schema.job_states import COMMIT
+from emberq.store.schema.tables import ChunkRow, Collection, FileRow, FileVersion, Job
+
+__all__ = ["ChunkValues", "commit_file", "known_vectors"]
+
+
+class ChunkValues(NamedTuple):
+    """One chunk as it is stored; the fields are the columns of `chunks`."""
+
+    ordinal: int
+    text: str
+    start: int
+    end: int
+    page: int | None
+    heading: str | None
+    fingerprint: bytes
+    embedding: NDArray[np.float32]
+
+
+def known_vectors(
+    connection: Connection, tenant: str, fingerprints: Sequence[bytes]
+) -> dict[bytes, NDArray[np.float32]]:
+    """Return the vectors the tenant already has for these fingerprints, so that no text is embedded twice."""
+    # One row each, however many chunks share the text. Not DISTINCT ON, which SQLAlchemy 2.0 and 2.1 write
+    # in ways that exclude each other.
+    marks = bindparam("marks", list(fingerprints), ARRAY(LargeBinary))
+    wanted = func.unnest(marks).table_valued(column("mark", LargeBinary)).render_derived("wanted")
+    one = (
+        select(ChunkRow.embedding)
+        .where(ChunkRow.tenant == tenant, ChunkRow.fingerprint == wanted.c.mark)
+        .limit(1)
+        .lateral("one")
+    )
+    rows = connection.execute(
+        select(wanted.c.mark.label("fingerprint"), one.c.embedding).select_from(wanted.join(one, true()))
+    )
+    return {bytes(row.fingerprint): np.asarray(row.embedding, dtype=np.float32) for row in rows}
+
+
+def commit_file(
+    connection: Connection,
+    attempt: Attempt,
+    *,
+    text: str,
+    media_type: str,
+    page_count: int | None,
+    chunks: Iterable[ChunkValues],
+    timings: dict[str, float],
+    pages: Sequence[PageRange] | None = None,
+) -> None:
+    """Make the attempt's result visible and its job completed, in the caller's transaction.
+
+    Readers see the old version until this transaction commits and the new one afterwards, never a
+    mixture.
+
+    Args:
+        connection: The transaction.
+        attempt: Whose result it is.
+        text: The text of the file, as Markdown if it is an extraction.
+        media_type: What the bytes are.
+        page_count: Number of pages, if the format has such.
+        chunks: What is searched; an extraction has none.
+        timings: Seconds each stage took.
+        pages: The pages or sections of an extraction.
+
+    Raises:
+        LeaseLost: If the job is no longer this attempt's, or is gone with its collection.
+        Cancelled: If somebody asked for the job to stop, or the file was deleted or replaced.
+    """
+    # Locks go from the outside in, collection, file, job, here as in upload and deletion, so that
+    # nobody waits in a circle.
+    connection.execute(
+        select(Collection.id)
+        .where(Collection.id == attempt.collection_id)
+        .with_for_update(read=True, key_share=True)
+    )
+    file = connection.execute(
+        select(FileRow.newest_version, FileRow.deleted_at)
+        .where(FileRow.id == attempt.file_id)
+        # Not against rows that refer to it: admitting another job of the file would wait, and all with it.
+        .with_for_update(key_share=True)
+    ).one_or_none()
+    job = connection.execute(
+        select(Job.cancel_requested_at)
+        .where(Job.id == attempt.job_id, Job.fence == attempt.fence, in_state(*COMMIT.sources))
+        .with_for_update()
+    ).one_or_none()
+    if file is None or job is None:
+        raise LeaseLost
+    if job.cancel_requested_at is not None or file.deleted_at is not None:
+        raise Cancelled
+    if file.newest_version > attempt.version:
+        raise Cancelled("A newer version of the file was uploaded.")
+    _replace_chunks(connection, attempt, text=text, pages=pages, media_type=media_type, page_count=page_count)
+    if pages is None:
+        _copy_chunks(connection, attempt, chunks)
+        # An extraction asked nothing of the provider, so it does not know whether that is well.
+        close_breaker(connection, attempt.tenant)
+    connection.execute(
+        move(COMMIT, fence=attempt.fence)
+        .where(Job.id == attempt.job_id)
+        .values(
+            ended_at=func.now(),
+            timings=timings,
+            progress_done=Job.progress_total,
+            error=None,
+            error_code=None,
+        )
+    )
+
+
+def _replace_chunks(
+    connection: Connection,
+    attempt: Attempt,
+    *,
+    text: str,
+    pages: Sequence[PageRange] | None,
+    media_type: str,
+    page_count: int | None,
+) -> None:
+    """Take the old version out, and put in what the new one has besides its chunks."""
+    connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
+    connection.execute(
+        update(FileVersion)
+        .where(FileVersion.file_id == attempt.file_id, FileVersion.version == attempt.version)
+        .values(
+            text=text,
+            pages=null() if pages is None else [page._asdict() for page in pages],
+            media_type=media_type,
+            page_count=page_count,
+        )
+    )
+    connection.execute(
+        update(FileVersion)
+        .where(FileVersion.file_id == attempt.file_id, FileVersion.version < attempt.version)
+        .values(text=None, pages=null())
+    )
+    connection.execute(
+        update(FileRow).where(FileRow.id == attempt.file_id).values(visible_version=attempt.version)
+    )
+
+
+def _copy_chunks(connection: Connection, attempt: Attempt, chunks: Iterable[ChunkValues]) -> None:
+    """Insert by COPY: measured ten times as fast as INSERT for thousands of rows."""
+    driver: Any = connection.connection.driver_connection
+    statement = (
+        "COPY chunks (tenant, collection_id, file_id, version, generation,"
+        ' ordinal, text, start, "end", page, heading, fingerprint, embedding) FROM STDIN'
+    )
+    owner = (attempt.tenant, attempt.collection_id, attempt.file_id, attempt.version, attempt.generation)
+    with driver.cursor() as cursor, cursor.copy(statement) as copy:
+        for chunk in chunks:
+            copy.write_row((*owner, *chunk[:-1], HalfVector(chunk.embedding).to_text()))

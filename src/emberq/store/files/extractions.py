@@ -1,0 +1,201 @@
+"""Extractions: files that were only to be read, and what was read, kept for a while.
+
+Each tenant has one collection for them, made when it is first needed. Its name is one that nobody can
+give to a collection, and no listing, search or deletion by name reaches it. A file in it is known by its
+bytes, so whoever sends the same bytes again finds the job that reads them, or the result.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, RowMapping, delete, exists, func, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+
+from emberq.errors import JobNotFound
+from emberq.store.jobs.transitions import in_state
+from emberq.store.schema.job_states import LIVE_STATES, JobState
+from emberq.store.schema.tables import Collection, CollectionKind, FileRow, FileVersion, Job
+
+__all__ = [
+    "EXTRACTION_COLLECTION",
+    "Extraction",
+    "ExtractionEnd",
+    "PageRange",
+    "PageText",
+    "ended_jobs",
+    "extraction_collection",
+    "note_use",
+    "purge_extractions",
+    "read_end",
+]
+
+#: The name of the collection; the pattern of names refuses the tilde.
+EXTRACTION_COLLECTION = "~extraction"
+#: Files deleted by one statement, so that a sweep of millions holds no lock for long.
+_BATCH = 1000
+
+
+class PageRange(NamedTuple):
+    """Where a page or section stands in the text of its file.
+
+    Attributes:
+        start: Index of its first character.
+        end: Index after its last character.
+        page: 1-based number of the page, slide, sheet or part, nothing if the format has no such.
+        heading: The headings it is under, outermost first.
+    """
+
+    start: int
+    end: int
+    page: int | None
+    heading: str | None
+
+
+class PageText(NamedTuple):
+    """A page or section: `PageRange` with its Markdown in place of the range."""
+
+    text: str
+    page: int | None
+    heading: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What was read from a file.
+
+    Attributes:
+        text: All of it, as Markdown.
+        ranges: Its pages or sections, in order.
+        media_type: What the bytes are.
+        page_count: Number of pages, slides, sheets or parts, if the format has such.
+        sha256: Hash of the bytes, in hex.
+    """
+
+    text: str
+    ranges: Sequence[PageRange]
+    media_type: str
+    page_count: int | None
+    sha256: str
+
+    def pages(self) -> Iterator[PageText]:
+        """Yield the pages or sections that have text."""
+        for start, end, page, heading in self.ranges:
+            yield PageText(self.text[start:end], page, heading)
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractionEnd:
+    """How the job of an extraction ended.
+
+    Attributes:
+        extraction: What was read, if it was.
+        error: Why it was not: `{code, message, hint, …}`.
+        seconds: How long the last attempt took.
+        timings: Seconds its stages took.
+    """
+
+    extraction: Extraction | None
+    error: dict[str, Any] | None
+    seconds: float
+    timings: dict[str, float]
+
+
+def extraction_collection(connection: Connection, tenant: str) -> RowMapping:
+    """Return the collection of a tenant's extractions; make it if there is none yet."""
+    wanted = select(*Collection.__table__.c).where(
+        Collection.tenant == tenant, Collection.kind == CollectionKind.EXTRACTION
+    )
+    while (found := connection.execute(wanted).mappings().one_or_none()) is None:
+        connection.execute(
+            insert(Collection)
+            .values(
+                id=uuid.uuid4(),
+                tenant=tenant,
+                name=EXTRACTION_COLLECTION,
+                kind=CollectionKind.EXTRACTION.value,
+                embedding_model="",
+            )
+            .on_conflict_do_nothing()
+        )
+    return found
+
+
+def note_use(connection: Connection, file_id: uuid.UUID) -> None:
+    """Keep an extraction for `extraction_ttl` from now on; in the transaction that asks for it."""
+    connection.execute(update(FileRow).where(FileRow.id == file_id).values(used_at=func.now()))
+
+
+def ended_jobs(connection: Connection, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
+    """Return those of the jobs that are over or gone."""
+    lives = connection.execute(
+        select(Job.id).where(Job.id == func.any(list(job_ids)), in_state(*LIVE_STATES))
+    )
+    return set(job_ids).difference(lives.scalars())
+
+
+def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> ExtractionEnd:
+    """Return how the job of an extraction ended.
+
+    Raises:
+        JobNotFound: If it is gone, or what it read is.
+    """
+    row = (
+        connection.execute(
+            select(
+                Job.state,
+                Job.error,
+                Job.timings,
+                Job.started_at,
+                Job.ended_at,
+                FileVersion.text,
+                FileVersion.pages,
+                FileVersion.media_type,
+                FileVersion.page_count,
+                FileVersion.sha256,
+            )
+            .join(FileVersion, (FileVersion.file_id == Job.file_id) & (FileVersion.version == Job.version))
+            .where(Job.id == job_id, Job.tenant == tenant)
+        )
+        .mappings()
+        .one_or_none()
+    )
+    if row is None or (row["state"] == JobState.COMPLETED and row["pages"] is None):
+        raise JobNotFound(f"There is no job {job_id}.")
+    began, ended = row["started_at"], row["ended_at"]
+    seconds = (ended - began).total_seconds() if began and ended else 0.0
+    if row["state"] != JobState.COMPLETED:
+        return ExtractionEnd(None, row["error"] or {}, seconds, row["timings"])
+    extraction = Extraction(
+        text=row["text"],
+        ranges=[PageRange(**page) for page in row["pages"]],
+        media_type=row["media_type"],
+        page_count=row["page_count"],
+        sha256=row["sha256"],
+    )
+    return ExtractionEnd(extraction, None, seconds, row["timings"])
+
+
+def purge_extractions(connection: Connection, *, older_than_seconds: float) -> int:
+    """Delete a batch of the extractions that nobody asked for since then, of all tenants.
+
+    One whose job is not over stays, and so does one whose job ended later than that: somebody waits for it.
+
+    Returns:
+        How many were deleted; call again while it is as many as a batch has.
+    """
+    before = func.now() - timedelta(seconds=older_than_seconds)
+    is_busy = exists().where(Job.file_id == FileRow.id, or_(Job.ended_at.is_(None), Job.ended_at >= before))
+    old = (
+        # Whoever asks for it at this moment holds its row; once he has let go, it is no longer old.
+        select(FileRow.id)
+        .where(FileRow.used_at < before, ~is_busy)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+        .cte()
+    )
+    return connection.execute(delete(FileRow).where(FileRow.id == old.c.id)).rowcount

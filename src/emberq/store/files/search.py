@@ -1,0 +1,170 @@
+"""Search a collection by meaning, by words, or by both."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pgvector.sqlalchemy import HALFVEC
+from sqlalchemy import Connection, Float, Integer, Select, Text, cast, func, literal, select, text
+from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
+from sqlalchemy.sql.functions import Function
+
+from emberq.store.schema.tables import ChunkRow, FileRow
+
+__all__ = [
+    "RRF_K",
+    "Hit",
+    "keyword_search",
+    "reciprocal_rank_fusion",
+    "see_one_moment",
+    "vector_search",
+]
+
+#: Damping of reciprocal rank fusion; Cormack, Clarke and Büttcher (SIGIR 2009) found 60 to be robust.
+RRF_K = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One chunk that a search found.
+
+    Attributes:
+        chunk_id: The chunk.
+        score: Higher is better: cosine similarity, word rank, or fused rank, by search mode.
+        text: The chunk's text.
+        file_id: Its file.
+        file_name: The file's name.
+        page: Page, slide, sheet or part it starts on.
+        start: Index of its first character in the file's text.
+        end: Index after its last character.
+        heading: The headings above it.
+        metadata: The file's metadata.
+    """
+
+    chunk_id: int
+    score: float
+    text: str
+    file_id: uuid.UUID
+    file_name: str
+    page: int | None
+    start: int
+    end: int
+    heading: str | None
+    metadata: dict[str, Any]
+
+
+def _select_hits(score: Any, collection_id: uuid.UUID, filter_: dict[str, Any] | None) -> Select[Any]:
+    statement = (
+        select(
+            ChunkRow.id.label("chunk_id"),
+            score.label("score"),
+            ChunkRow.text,
+            ChunkRow.file_id,
+            FileRow.name.label("file_name"),
+            ChunkRow.page,
+            ChunkRow.start,
+            ChunkRow.end,
+            ChunkRow.heading,
+            FileRow.meta.label("metadata"),
+        )
+        .join(FileRow, FileRow.id == ChunkRow.file_id)
+        .where(ChunkRow.collection_id == collection_id)
+    )
+    if filter_:
+        statement = statement.where(FileRow.meta.op("@>")(cast(literal(filter_, JSONB), JSONB)))
+    return statement
+
+
+def see_one_moment(connection: Connection) -> None:
+    """Let all searches of a transaction see the same moment; call it first.
+
+    Each statement sees its own otherwise, and a file that is replaced between two of them would be found
+    in two versions.
+    """
+    connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
+
+
+def vector_search(
+    connection: Connection,
+    collection_id: uuid.UUID,
+    query: NDArray[np.float32],
+    *,
+    limit: int,
+    filter_: dict[str, Any] | None = None,
+) -> list[Hit]:
+    """Return the chunks nearest to a query vector; the score is the cosine similarity.
+
+    Args:
+        connection: The transaction.
+        collection_id: Where to search.
+        query: The query's vector, float32 of the collection's number of dimensions.
+        limit: Most hits to return.
+        filter_: Only files whose metadata contains this.
+    """
+    dimensions = int(query.shape[0])
+    # The same expression and condition as the index of this number of dimensions, so that it is used.
+    stored = cast(ChunkRow.embedding, HALFVEC(dimensions))
+    distance = stored.op("<=>", return_type=Float)(literal(query, HALFVEC(dimensions)))
+    statement = (
+        _select_hits(1 - distance, collection_id, filter_)
+        .where(func.vector_dims(ChunkRow.embedding) == dimensions)
+        .order_by(distance)
+        .limit(limit)
+    )
+    return [Hit(**row) for row in connection.execute(statement).mappings()]
+
+
+def _any_word(query: str) -> Function[Any]:
+    """Turn a question into a tsquery that any of its words satisfies; the rank sorts out the rest."""
+    all_words = func.plainto_tsquery("english", query)
+    return func.replace(cast(all_words, Text), "&", "|")
+
+
+def keyword_search(
+    connection: Connection,
+    collection_id: uuid.UUID,
+    query: str,
+    *,
+    limit: int,
+    filter_: dict[str, Any] | None = None,
+) -> list[Hit]:
+    """Return the chunks that share words with the query (PostgreSQL full text, English stems).
+
+    Args:
+        connection: The transaction.
+        collection_id: Where to search.
+        query: Words or a question.
+        limit: Most hits to return.
+        filter_: Only files whose metadata contains this.
+    """
+    words = cast(_any_word(query), TSQUERY)
+    # 1 | 32: damp by the logarithm of the chunk's length, and scale to 0..1.
+    rank = func.ts_rank_cd(ChunkRow.words, words, cast(33, Integer))
+    statement = (
+        _select_hits(rank, collection_id, filter_)
+        .where(ChunkRow.words.op("@@")(words))
+        .order_by(rank.desc(), ChunkRow.id)
+        .limit(limit)
+    )
+    return [Hit(**row) for row in connection.execute(statement).mappings()]
+
+
+def reciprocal_rank_fusion(rankings: Sequence[Sequence[Hit]], *, limit: int) -> list[Hit]:
+    """Fuse rankings: a hit's score is the sum of 1 / (60 + rank) over the rankings that have it.
+
+    Source: Cormack, Clarke, Büttcher: Reciprocal Rank Fusion outperforms Condorcet and individual
+    Rank Learning Methods, SIGIR 2009.
+    """
+    scores: dict[int, float] = {}
+    hits: dict[int, Hit] = {}
+    for ranking in rankings:
+        for rank, hit in enumerate(ranking, start=1):
+            scores[hit.chunk_id] = scores.get(hit.chunk_id, 0.0) + 1.0 / (RRF_K + rank)
+            hits.setdefault(hit.chunk_id, hit)
+    best = sorted(scores, key=lambda chunk_id: (-scores[chunk_id], chunk_id))[:limit]
+    return [replace(hits[chunk_id], score=scores[chunk_id]) for chunk_id in best]

@@ -1,0 +1,1 @@
+"""Statements about jobs: admission, claim, finish, queries, statistics."""

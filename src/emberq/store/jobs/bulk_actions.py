@@ -1,0 +1,91 @@
+"""What people do to many jobs at once: retry and cancel."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass
+
+from sqlalchemy import ColumnElement, Connection, and_, func, select, true
+
+from emberq.store.jobs.breaker import PROVIDER_CODES, probe_now
+from emberq.store.jobs.queries import cancel_where, retry_where
+from emberq.store.schema.job_states import LIVE_STATES, JobState
+from emberq.store.schema.tables import Job
+
+__all__ = ["CancelledJobs", "cancel_jobs", "count_active_jobs", "retry_jobs"]
+
+
+@dataclass(frozen=True, slots=True)
+class CancelledJobs:
+    """What a cancellation did.
+
+    Attributes:
+        cancelled: Jobs that waited and are cancelled now.
+        stopping: Jobs that run and were asked to stop.
+        tickets: The tickets of the latter.
+    """
+
+    cancelled: int
+    stopping: int
+    tickets: tuple[str, ...] = ()
+
+
+def retry_jobs(
+    connection: Connection,
+    tenant: str,
+    *,
+    error_code: str | None = None,
+    collection_id: uuid.UUID | None = None,
+    quarantined: bool = False,
+) -> int:
+    """Send failed jobs through again, their attempts counted from zero, and return how many.
+
+    Args:
+        connection: The transaction.
+        tenant: Whose jobs.
+        error_code: Only jobs that ended with this error.
+        collection_id: Only jobs of this collection.
+        quarantined: Only jobs that were set aside because they ended their worker.
+    """
+    if error_code in PROVIDER_CODES:
+        probe_now(connection, tenant)
+    which = and_(Job.tenant == tenant, _in_collection(collection_id))
+    if error_code is not None:
+        which = and_(which, Job.error_code == error_code)
+    else:
+        # What somebody cancelled on purpose runs again only when it is named.
+        which = and_(which, Job.state == JobState.FAILED)
+    if quarantined:
+        which = and_(which, Job.quarantined)
+    return retry_where(connection, which)
+
+
+def cancel_jobs(
+    connection: Connection, tenant: str, *, collection_id: uuid.UUID | None = None
+) -> CancelledJobs:
+    """Cancel a tenant's jobs, or a collection's: those that wait at once, those that run by a request."""
+    which = and_(Job.tenant == tenant, _in_collection(collection_id))
+    before = count_active_jobs(connection, tenant, collection_id=collection_id)
+    tickets = cancel_where(connection, which, reason="The jobs were cancelled together.")
+    return CancelledJobs(before.cancelled, len(tickets), tuple(tickets))
+
+
+def count_active_jobs(
+    connection: Connection, tenant: str, *, collection_id: uuid.UUID | None = None
+) -> CancelledJobs:
+    """Count what `cancel_jobs` would cancel and stop."""
+    waiting, running = connection.execute(
+        select(
+            func.count().filter(Job.state != JobState.PROCESSING),
+            func.count().filter(Job.state == JobState.PROCESSING, Job.cancel_requested_at.is_(None)),
+        ).where(
+            Job.tenant == tenant,
+            Job.state.in_(LIVE_STATES),
+            _in_collection(collection_id),
+        )
+    ).one()
+    return CancelledJobs(waiting, running)
+
+
+def _in_collection(collection_id: uuid.UUID | None) -> ColumnElement[bool]:
+    return true() if collection_id is None else Job.collection_id == collection_id

@@ -1,0 +1,207 @@
+"""Reading jobs, and what people may do to them: cancel and retry."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, literal, or_, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
+
+from emberq.errors import Cancelled, JobNotFound
+from emberq.store.jobs.transitions import in_state, move
+from emberq.store.jobs.waiting import WaitingReason, reason_column, with_places
+from emberq.store.schema.job_states import ASK_TO_STOP, CANCEL, ENDED_STATES, RETRY, WAITING_STATES, JobState
+from emberq.store.schema.tables import Collection, FileRow, Job
+
+__all__ = [
+    "ENDED_STATES",
+    "cancel_job",
+    "cancel_waiting_jobs",
+    "cancel_where",
+    "changed_jobs",
+    "count_jobs",
+    "get_job",
+    "list_jobs",
+    "retry_job",
+    "retry_where",
+]
+
+
+def _select_jobs() -> Select[Any]:
+    return (
+        select(
+            *Job.__table__.c,
+            FileRow.name.label("file_name"),
+            Collection.name.label("collection"),
+            reason_column,
+        )
+        .join(FileRow, FileRow.id == Job.file_id)
+        .join(Collection, Collection.id == Job.collection_id)
+    )
+
+
+def get_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
+    """Return one job with its file's and its collection's name and, while it waits, why.
+
+    Raises:
+        JobNotFound: If the tenant has no such job.
+    """
+    found = (
+        connection.execute(_select_jobs().where(Job.tenant == tenant, Job.id == job_id))
+        .mappings()
+        .one_or_none()
+    )
+    if found is None:
+        raise JobNotFound(f"There is no job {job_id}.")
+    return with_places(connection, [found])[0]
+
+
+def list_jobs(
+    connection: Connection,
+    tenant: str,
+    *,
+    state: str | None = None,
+    error_code: str | None = None,
+    reason: str | None = None,
+    stuck_seconds: float | None = None,
+    after: tuple[Any, uuid.UUID] | None = None,
+    limit: int = 50,
+) -> list[dict[str, Any]]:
+    """Return a page of a tenant's jobs, newest first.
+
+    Args:
+        connection: The transaction.
+        tenant: Whose jobs.
+        state: Only jobs in this state.
+        error_code: Only jobs that ended with this error, or whose last attempt did.
+        reason: Only jobs with this error code, or that wait for this reason (a `WaitingReason`).
+        stuck_seconds: Only jobs that run without progress, or whose ticket nobody took, for so long.
+        after: `(created_at, id)` of the last job of the page before.
+        limit: Most jobs to return.
+    """
+    statement = _select_jobs().where(Job.tenant == tenant)
+    if state is not None:
+        statement = statement.where(Job.state == state)
+    if error_code is not None:
+        statement = statement.where(Job.error_code == error_code)
+    if reason is not None:
+        waits = and_(in_state(*WAITING_STATES), reason_column.element == reason)
+        statement = statement.where(waits if reason in set(WaitingReason) else Job.error_code == reason)
+    if stuck_seconds is not None:
+        since = func.now() - timedelta(seconds=stuck_seconds)
+        statement = statement.where(
+            or_(
+                and_(Job.state == JobState.PROCESSING, Job.progress_at < since),
+                and_(Job.state == JobState.QUEUED, Job.queued_at < since),
+            )
+        )
+    if after is not None:
+        statement = statement.where(tuple_(Job.created_at, Job.id) < after)
+    page = statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
+    return with_places(connection, connection.execute(page).mappings().all())
+
+
+def changed_jobs(
+    connection: Connection, tenant: str, *, after: int, job_id: uuid.UUID | None = None, limit: int = 500
+) -> list[dict[str, Any]]:
+    """Return jobs that changed after sequence number `after`, in the order of their last change."""
+    statement = _select_jobs().where(Job.tenant == tenant, Job.seq > after)
+    if job_id is not None:
+        statement = statement.where(Job.id == job_id)
+    changed = connection.execute(statement.order_by(Job.seq).limit(limit))
+    return with_places(connection, changed.mappings().all())
+
+
+def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, int]:
+    """Return the number of jobs in each state, of one tenant or of all."""
+    statement = select(Job.state, func.count()).group_by(Job.state)
+    if tenant is not None:
+        statement = statement.where(Job.tenant == tenant)
+    counts = dict.fromkeys((state.value for state in JobState), 0)
+    counts.update((row[0], row[1]) for row in connection.execute(statement))
+    return counts
+
+
+def cancel_waiting_jobs(connection: Connection, file_id: uuid.UUID, *, reason: str) -> None:
+    """Cancel a file's waiting jobs and ask its running one to stop."""
+    cancel_where(connection, Job.file_id == file_id, reason=reason)
+
+
+def cancel_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
+    """Cancel a job: at once while it waits, by a request to its worker while it runs.
+
+    Returns:
+        The job; `worker` and `ticket` tell whom to stop if its state is still `processing`.
+
+    Raises:
+        JobNotFound: If the tenant has no such job.
+    """
+    get_job(connection, tenant, job_id)
+    cancel_where(connection, Job.id == job_id, reason="The job was cancelled.")
+    return get_job(connection, tenant, job_id)
+
+
+def cancel_where(connection: Connection, which: ColumnElement[bool], *, reason: str) -> list[str]:
+    """Cancel the waiting ones of some jobs and ask the running ones to stop.
+
+    Returns:
+        The tickets of those that run.
+    """
+    runs = in_state(*ASK_TO_STOP.sources)
+    cancelled = Cancelled(reason)
+    # One statement: an attempt may end, or begin, between two.
+    stopped = connection.execute(
+        move(CANCEL, ASK_TO_STOP)
+        .where(which)
+        .values(
+            cancel_requested_at=func.now(),
+            ended_at=case((runs, Job.ended_at), else_=func.now()),
+            error=case((runs, Job.error), else_=literal(cancelled.as_dict(), JSONB)),
+            error_code=case((runs, Job.error_code), else_=cancelled.code),
+        )
+        .returning(Job.state, Job.ticket)
+    )
+    return [row.ticket for row in stopped if row.state == JobState.PROCESSING]
+
+
+def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
+    """Send the failed and cancelled ones of some jobs through again and return how many.
+
+    A job whose file has a newer version or is deleted is left as it is.
+    """
+    files = select(Job.file_id).where(which, in_state(*RETRY.sources))
+    # Held against deletion and replacement until the commit: neither may miss the revived job.
+    connection.execute(
+        select(FileRow.id).where(FileRow.id.in_(files)).order_by(FileRow.id).with_for_update(read=True)
+    )
+    return connection.execute(
+        move(RETRY)
+        .where(which)
+        .values(
+            attempt=0,
+            quarantined=False,
+            cancel_requested_at=None,
+            not_before=None,
+            error=None,
+            error_code=None,
+            stage=None,
+            progress_done=0,
+            progress_total=0,
+            ended_at=None,
+        )
+    ).rowcount
+
+
+def retry_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
+    """Send a failed or cancelled job through again, its attempts counted from zero.
+
+    A job that is not over, or whose file has a newer version or is deleted, is left as it is.
+
+    Raises:
+        JobNotFound: If the tenant has no such job.
+    """
+    get_job(connection, tenant, job_id)
+    retry_where(connection, Job.id == job_id)
+    return get_job(connection, tenant, job_id)

@@ -1,0 +1,126 @@
+"""Retention: what is over is forgotten in time, a little at once, and never what readers see."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, true, tuple_
+
+from emberq.store.jobs.transitions import in_state
+from emberq.store.schema.job_states import LIVE_STATES, PURGE
+from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
+
+__all__ = ["Purged", "count_old_jobs", "purge", "purge_jobs"]
+
+#: Rows deleted by one statement, so that a purge of millions holds no lock for long.
+_BATCH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Purged:
+    """What a purge deleted.
+
+    Attributes:
+        jobs: Records of jobs that are over.
+        files: Tombstones of deleted files, with what was left of them.
+        keys: Idempotency keys.
+    """
+
+    jobs: int
+    files: int
+    keys: int
+
+    @property
+    def is_full(self) -> bool:
+        """Tell whether there may be more to delete."""
+        return max(self.jobs, self.files, self.keys) >= _BATCH
+
+
+def purge(connection: Connection, *, older_than_seconds: float) -> Purged:
+    """Delete, for all tenants, what ended longer ago than `older_than_seconds`, a batch of each kind.
+
+    Keys go first: while one lives, the job it answers with stays.
+    """
+    before = _ago(older_than_seconds)
+    old_keys = (
+        select(IdempotencyKey.tenant, IdempotencyKey.key)
+        .where(IdempotencyKey.created_at < before)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+        .cte()
+    )
+    keys = connection.execute(
+        delete(IdempotencyKey).where(
+            IdempotencyKey.tenant == old_keys.c.tenant, IdempotencyKey.key == old_keys.c.key
+        )
+    ).rowcount
+    # Jobs at work on a deleted file have been asked to stop: their end is waited for.
+    lives = exists().where(Job.file_id == FileRow.id, in_state(*LIVE_STATES))
+    answers = exists().where(IdempotencyKey.file_id == FileRow.id)
+    old_files = (
+        select(FileRow.id)
+        .where(FileRow.deleted_at < before, ~lives, ~answers)
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+        .cte()
+    )
+    files = connection.execute(delete(FileRow).where(FileRow.id == old_files.c.id)).rowcount
+    jobs = purge_jobs(connection, None, older_than_seconds=older_than_seconds)
+    return Purged(jobs=jobs, files=files, keys=keys)
+
+
+def count_old_jobs(connection: Connection, tenant: str, *, older_than_seconds: float) -> int:
+    """Count what `purge_jobs` would delete."""
+    return connection.execute(
+        select(func.count()).select_from(Job).where(_is_old(tenant, older_than_seconds))
+    ).scalar_one()
+
+
+def purge_jobs(connection: Connection, tenant: str | None, *, older_than_seconds: float) -> int:
+    """Delete a batch of the records of jobs that ended long ago, of one tenant or of all.
+
+    The newest job of a file that is not deleted stays, because it tells how the file came to be what it
+    is, and so does one that an Idempotency-Key answers with. The record of a superseded version goes
+    with its job, so that nothing holds on to its bytes any more.
+
+    Returns:
+        How many jobs were deleted; call again until it is 0.
+    """
+    old = (
+        select(Job.id)
+        .where(_is_old(tenant, older_than_seconds))
+        .limit(_BATCH)
+        .with_for_update(skip_locked=True)
+        .cte()
+    )
+    gone = connection.execute(delete(Job).where(Job.id == old.c.id).returning(Job.file_id, Job.version)).all()
+    superseded = exists().where(
+        FileRow.id == FileVersion.file_id,
+        FileRow.newest_version > FileVersion.version,
+        FileRow.visible_version.is_distinct_from(FileVersion.version),
+    )
+    connection.execute(
+        delete(FileVersion).where(
+            tuple_(FileVersion.file_id, FileVersion.version).in_([tuple(row) for row in gone]), superseded
+        )
+    )
+    return len(gone)
+
+
+def _ago(seconds: float) -> ColumnElement[datetime]:
+    return func.now() - timedelta(seconds=seconds)
+
+
+def _is_old(tenant: str | None, older_than_seconds: float) -> ColumnElement[bool]:
+    is_needed = exists().where(
+        FileRow.id == Job.file_id, FileRow.deleted_at.is_(None), FileRow.newest_version == Job.version
+    )
+    is_answer = exists().where(IdempotencyKey.job_id == Job.id)
+    return and_(
+        Job.tenant == tenant if tenant is not None else true(),
+        in_state(*PURGE.sources),
+        Job.ended_at < _ago(older_than_seconds),
+        ~is_needed,
+        ~is_answer,
+    )

@@ -1,0 +1,89 @@
+"""The UPDATE statements that move jobs, built from the transitions of `emberq.store.schema.job_states`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Update, and_, case, exists, func, or_, update
+
+from emberq.store.schema.job_states import PROOFS, Guard, JobState, Transition
+from emberq.store.schema.tables import FileRow, Job, job_sequence
+
+__all__ = ["allowed", "in_state", "move"]
+
+#: `Job` itself or an alias of it.
+_Jobs = type[Job]
+
+
+def _its_file(jobs: _Jobs, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(FileRow.id == jobs.file_id, condition)
+
+
+#: The guards that the rows answer; the rest is shown as a token or decided by the caller.
+_CONDITIONS: dict[Guard, Callable[[_Jobs], ColumnElement[bool]]] = {
+    Guard.DUE: lambda jobs: or_(jobs.not_before.is_(None), jobs.not_before <= func.now()),
+    Guard.ATTEMPTS_LEFT: lambda jobs: jobs.attempt < jobs.max_attempts,
+    Guard.ATTEMPTS_USED_UP: lambda jobs: jobs.attempt >= jobs.max_attempts,
+    Guard.ASKED_TO_STOP: lambda jobs: jobs.cancel_requested_at.is_not(None),
+    Guard.NOT_ASKED_TO_STOP: lambda jobs: jobs.cancel_requested_at.is_(None),
+    Guard.FILE_LIVE: lambda jobs: _its_file(jobs, FileRow.deleted_at.is_(None)),
+    Guard.NEWEST: lambda jobs: _its_file(jobs, FileRow.newest_version == jobs.version),
+}
+
+
+def in_state(*states: JobState, jobs: _Jobs = Job) -> ColumnElement[bool]:
+    """Return the condition that a job is in one of these states."""
+    return jobs.state.in_(states)
+
+
+def allowed(
+    transition: Transition, *, jobs: _Jobs = Job, fence: int | None = None, ticket: str | None = None
+) -> ColumnElement[bool]:
+    """Return the condition under which a job may make a transition.
+
+    Guards over the file read it as it was when the statement began: whoever relies on them locks the
+    file first, as the commit does.
+
+    Args:
+        transition: One of `TRANSITIONS`.
+        jobs: The table, or an alias of it.
+        fence: The fencing token shown; nobody moves a claimed job's attempt without one.
+        ticket: The ticket shown.
+
+    Raises:
+        TypeError: If the transition asks for a token that is not shown.
+    """
+    conditions = [_CONDITIONS[guard](jobs) for guard in transition.guards if guard in _CONDITIONS]
+    if Guard.TICKET in transition.guards:
+        if ticket is None:
+            msg = f"{transition.name!r} needs the ticket."
+            raise TypeError(msg)
+        conditions.append(jobs.ticket == ticket)
+    if PROOFS.keys() & {*transition.actors} and JobState.PROCESSING in transition.sources:
+        if fence is None:
+            msg = f"{transition.name!r} needs the fencing token."
+            raise TypeError(msg)
+        conditions.append(jobs.fence == fence)
+    return and_(in_state(*transition.sources, jobs=jobs), *conditions)
+
+
+def move(*transitions: Transition, fence: int | None = None, ticket: str | None = None) -> Update:
+    """Return the UPDATE that makes whichever of the transitions a job may make, in one statement.
+
+    One statement, because PostgreSQL then waits for a concurrent change of the row and judges it by
+    its newest state; two statements in a row could each miss it.
+
+    Args:
+        transitions: Transitions from different states.
+        fence: The fencing token shown.
+        ticket: The ticket shown.
+    """
+    state: Any = transitions[0].target
+    if len(transitions) > 1:
+        state = case(*((in_state(*transition.sources), transition.target) for transition in transitions))
+    return (
+        update(Job)
+        .where(or_(*(allowed(transition, fence=fence, ticket=ticket) for transition in transitions)))
+        .values(state=state, seq=job_sequence.next_value())
+    )

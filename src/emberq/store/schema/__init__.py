@@ -1,0 +1,1 @@
+"""The tables, and the states of a job."""

@@ -1,0 +1,1 @@
+"""Facts about processes and the operating system. Knows no job."""

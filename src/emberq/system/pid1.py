@@ -1,0 +1,50 @@
+"""Being PID 1: in a container somebody has to reap orphans and pass signals on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Callable
+
+from emberq.system.processes import die_with_parent
+
+__all__ = ["under_init"]
+
+#: Passed on to the program.
+_FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
+
+
+def under_init(main: Callable[[], int]) -> int:
+    """Run a program; as PID 1, run it in a child, pass signals on to it and reap what nobody waits for.
+
+    The kernel makes PID 1 the parent of every orphan and gives it no default signal handling; a program
+    that also starts processes of its own must not wait for just any child. So the two are kept apart.
+
+    Args:
+        main: The program; returns its exit code.
+
+    Returns:
+        The program's exit code, or 128 plus the number of the signal that ended it.
+    """
+    if os.getpid() != 1:
+        return main()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _FORWARDED)
+    program = os.fork()
+    if program == 0:
+        die_with_parent(1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        return main()
+    for number in _FORWARDED:
+        signal.signal(number, lambda received, _frame: _pass_on(program, received))
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == program:
+            code = os.waitstatus_to_exitcode(status)
+            return code if code >= 0 else 128 - code
+
+
+def _pass_on(program: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(program, number)

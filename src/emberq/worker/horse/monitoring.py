@@ -1,0 +1,160 @@
+"""The watched worker: why a horse has to end, and what becomes of its job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from redis.exceptions import RedisError
+from rq.worker import Worker
+
+from emberq.telemetry import metrics
+from emberq.telemetry.logs import get_logger
+from emberq.worker.horse.handle import Horse, signals_held_back
+from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
+from emberq.worker.job.policy import HorsePolicy
+from emberq.worker.rq.requeue import give_back
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rq.executions import Execution
+    from rq.job import Job
+    from rq.queue import Queue
+
+__all__ = ["WatchedWorker"]
+
+log = get_logger(__name__)
+
+#: The same signal comes twice where a terminal and a process manager both send it; RQ's own bound.
+_SAME_SIGNAL = timedelta(seconds=1)
+
+
+class WatchedWorker(Worker):
+    """Holds a job to its policy, and tells whoever looks at a failed job how its process ended.
+
+    Attributes:
+        policy: What the horse and its jobs are allowed; read from `EMBERQ_*` variables if not set.
+        on_horse_death: Called with the job and the reason when a horse ended in the middle of it.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take everything `rq.Worker` takes."""
+        super().__init__(*args, **kwargs)
+        self.policy = HorsePolicy.from_environment()
+        self.on_horse_death: Callable[[Job, HorseDeath], None] | None = None
+        self._watchdog = Watchdog(self.policy)
+        self._death: HorseDeath | None = None
+        self._is_forced_out = False
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run a job under its policy, unless that is not a valid one.
+
+        Raises:
+            SystemExit: If a second SIGTERM or SIGINT came meanwhile.
+        """
+        try:
+            policy = self.policy.for_job(job.meta)
+        except ValueError as exc:
+            execution = self.prepare_execution(job)
+            self.handle_job_failure(job, queue, exc_string=str(exc), execution=execution)
+            return
+        self._watchdog, self._death = Watchdog(policy), None
+        super().execute_job(job, queue)
+        if self._is_forced_out:
+            raise SystemExit
+
+    def end_if_due(self, horse: Horse) -> None:
+        """End a horse whose job goes beyond its policy, or longer than the worker may stay."""
+        if self._death is not None:
+            return
+        death = self._watchdog.verdict(horse.child.pid) or self._grace_is_over()
+        if death is None:
+            return
+        with signals_held_back():
+            stacks = horse.stacks.dump(horse.child.pid) if death.reason == "stalled" else ""
+            self._death = replace(death, stacks=stacks)
+            log.warning(
+                "horse_ended", worker=self.name, reason=death.reason, message=death.message, stacks=stacks
+            )
+            end_horse(horse.child.pid, gently=death.reason == "stalled")
+
+    def maintain_heartbeats(self, job: Job, execution: Execution) -> None:
+        """Renew what RQ keeps of a running job; its horse goes on when Redis cannot be told."""
+        try:
+            super().maintain_heartbeats(job, execution)
+        except RedisError as exc:
+            log.warning("heartbeat_failed", worker=self.name, error=str(exc))
+
+    def _grace_is_over(self) -> HorseDeath | None:
+        asked_at = self._shutdown_requested_date
+        grace_seconds = self.policy.shutdown_grace
+        if asked_at is None or not grace_seconds:
+            return None
+        if (datetime.now(UTC) - asked_at).total_seconds() < grace_seconds:
+            return None
+        return GIVEN_BACK
+
+    def note_death(self, status: int) -> HorseDeath:
+        """Return why the horse ended: what the worker ended it for, or else what its wait status says."""
+        if self._death is None:
+            self._death = HorseDeath.of_status(status)
+        return self._death
+
+    def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
+        """Watch over the job as RQ does, and tell of the horse's death also where RQ asks no further.
+
+        RQ takes a job that is gone from Redis, or over, for done. It may have been flushed, or run to its end
+        elsewhere from a second delivery, while this horse was in the middle of it.
+        """
+        super().monitor_work_horse(job, queue, execution)
+        self._tell_of_death(job)
+        self._death = None
+
+    def _tell_of_death(self, job: Job) -> None:
+        if self._death is not None and self.on_horse_death is not None:
+            self.on_horse_death(job, self._death)
+
+    def handle_work_horse_killed(self, job: Job, retpid: int, ret_val: int, rusage: Any) -> None:
+        """Tell why the horse ended, to whoever wants to know, before RQ's own handler."""
+        self._tell_of_death(job)
+        super().handle_work_horse_killed(job, retpid, ret_val, rusage)  # type: ignore[no-untyped-call]
+
+    def handle_job_failure(
+        self,
+        job: Job,
+        queue: Queue,
+        started_job_registry: Any = None,
+        exc_string: str = "",
+        execution: Execution | None = None,
+    ) -> None:
+        """Fail or retry the job as RQ does, with what is known of its horse's end; or give it back."""
+        death, self._death = self._death, None
+        if death is not None and death.reason == "given_back":
+            give_back(self, job, queue)
+            return
+        if death is not None and self._stopped_job_id != job.id:
+            exc_string = "\n".join(part for part in (exc_string, death.message, death.stacks) if part)
+        super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
+        if death is not None and self.on_horse_death is None:
+            # Who wants to hear of deaths counts their jobs himself.
+            status = job.get_status(refresh=False)
+            metrics.rq_job_finished(status=status.value if status else "", error_code="worker_lost")
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
+        """On the second SIGTERM or SIGINT: give the running job back to its queue and leave.
+
+        Raises:
+            SystemExit: If no job runs here; after a job was given back, `execute_job` raises it.
+        """
+        asked_at = self._shutdown_requested_date
+        if asked_at is not None and datetime.now(UTC) - asked_at < _SAME_SIGNAL:
+            return
+        if not (self.executions and self._horse_pid) or self._death is not None:
+            super().request_force_stop(signum, frame)
+            return
+        log.warning("job_given_back", worker=self.name)
+        self._death, self._is_forced_out = GIVEN_BACK, True
+        self.kill_horse()

@@ -1,0 +1,120 @@
+"""A horse in an interpreter of its own, for resources that do not survive a fork.
+
+The preloader forks it like any other child and replaces the program at once, so process group, death
+with the parent, exit notice and channel stay the same. It reads its recipe from the channel, loads all
+resources, says so, and then runs jobs as a forked horse does.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NoReturn, Protocol, runtime_checkable
+
+from setproctitle import setproctitle
+
+from emberq.errors import ResourceFailed
+from emberq.system.messages import Frame, receive, send
+from emberq.telemetry import metrics
+from emberq.telemetry.logs import ensure_logs, get_logger
+from emberq.worker.job.tempdirs import temporary_root, use_root
+
+__all__ = ["Spawnable", "become_spawned", "main", "write_recipe"]
+
+log = get_logger(__name__)
+
+
+@runtime_checkable
+class Spawnable(Protocol):
+    """A role that can also be played by a fresh interpreter."""
+
+    def recipe(self, spec: Frame) -> Frame:
+        """Return what the interpreter needs to know; raises ValueError if that cannot be told."""
+        ...
+
+
+def write_recipe(role: Spawnable, spec: Frame, *, modules: Sequence[str]) -> Frame:
+    """Return all that a fresh interpreter needs to play the role, or why it cannot.
+
+    Args:
+        role: The role.
+        spec: The fork request's spec.
+        modules: Modules whose resources are to be loaded.
+    """
+    root = temporary_root()
+    try:
+        recipe = role.recipe(spec)
+    except ValueError as exc:
+        return {"failed": str(exc)}
+    return {
+        **recipe,
+        "modules": list(modules),
+        "sys_path": sys.path,
+        "temporary_root": str(root) if root else None,
+    }
+
+
+def become_spawned(channel: socket.socket) -> NoReturn:
+    """Replace this process's program by a fresh interpreter that serves the channel."""
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
+    channel.set_inheritable(True)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    command = [sys.executable, *flags, "-P", "-m", "emberq.worker.horse.spawned", str(channel.fileno())]
+    os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
+
+
+def main(descriptor: int) -> int:
+    """Serve jobs from the channel with this number; returns the exit code."""
+    channel = socket.socket(fileno=descriptor)
+    channel.set_inheritable(False)
+    recipe, _ = receive(channel)
+    if recipe is None:
+        return 0
+    ensure_logs()
+    metrics.enable_from_environment()
+    setproctitle("emberq: horse")
+    try:
+        serve = _prepare(recipe)
+    except Exception as exc:
+        log.exception("spawned_horse_failed", error=type(exc).__name__)
+        send(channel, {"failed": str(exc)})
+        return 1
+    send(channel, {"loaded": os.getpid()})
+    serve(channel)
+    return 0
+
+
+def _prepare(recipe: Frame) -> Callable[[socket.socket], None]:
+    """Load everything and return what serves the channel.
+
+    Raises:
+        Exception: If the recipe cannot be followed, or a resource cannot be loaded.
+    """
+    if "failed" in recipe:
+        raise ResourceFailed(recipe["failed"])
+    sys.path[:] = recipe["sys_path"]
+    # Imported only now: the search path is part of the recipe.
+    from emberq.system.processes import freeze_objects
+    from emberq.worker.horse.handle import run_horse
+    from emberq.worker.horse.role import Configuration, rebuild_worker
+    from emberq.worker.resources.resources import preload
+
+    root = recipe["temporary_root"]
+    use_root(Path(root) if root else None)
+    if "configure" in recipe:
+        Configuration(**recipe["configure"]).apply()
+    preload(recipe["modules"])
+    gc.collect()
+    freeze_objects()
+    return partial(run_horse, rebuild_worker(recipe["worker"]))
+
+
+if __name__ == "__main__":
+    sys.exit(main(int(sys.argv[1])))

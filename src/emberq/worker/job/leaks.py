@@ -1,0 +1,194 @@
+"""What a job left behind: counted by kind, cleaned up where that is safe.
+
+===================  =====================================================  ==========================
+kind                 what is done                                           and the horse
+===================  =====================================================  ==========================
+`children`           killed with all below them, and reaped                 stays
+`temporary_files`    deleted (worker/job/tempdirs.py)                          stays
+`descriptors`        closed if nothing refers to them any more (garbage)    stays, else ends
+`connections`        the same; these are the sockets among the descriptors  stays, else ends
+`threads`            given a moment to end                                  ends if they do not
+`native_threads`     none: a library starts its pool once and keeps it      ends only if they add up
+===================  =====================================================  ==========================
+
+A descriptor that something still refers to is not closed: its number would be given out again, and the
+library that believes in it would write into another job's file. Ending the process closes it safely.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from emberq.system.kept_open import Holdings, held
+from emberq.system.open_files import (
+    Footprint,
+    child_processes,
+    descriptor_target,
+    open_descriptors,
+    take_footprint,
+)
+from emberq.system.processes import descendants
+
+__all__ = ["Leaks", "clean_leaks"]
+
+#: Seconds that threads on their way out get before they count.
+_THREAD_GRACE_SECONDS = 0.1
+#: Seconds that killed children get to be reaped; only one stuck in the kernel needs any.
+_REAP_SECONDS = 2.0
+#: Processes below one leaked child that are killed with it; what is left dies with the horse's group.
+_MAX_DESCENDANTS = 1000
+#: Names of leaked things that are kept for the log; the counts are exact.
+_MAX_NAMES = 10
+#: Native threads a horse may gather: several libraries with a pool as wide as the machine.
+_MAX_NATIVE_THREADS = 16 + 8 * (os.cpu_count() or 1)
+#: Drivers and the C library open devices once for the process; shared memory is another matter.
+_DEVICES, _SHARED_MEMORY = "/dev/", "/dev/shm/"  # noqa: S108 - only compared with
+
+#: Native threads that jobs have left in this process so far.
+_native_threads = 0
+
+
+@dataclass(slots=True)
+class Leaks:
+    """What a job left behind.
+
+    Attributes:
+        counts: How many of each kind were found.
+        uncleaned: How many of each kind are still there; they end the horse.
+        names: What they are, at most ten.
+    """
+
+    counts: dict[str, int] = field(default_factory=dict)
+    uncleaned: dict[str, int] = field(default_factory=dict)
+    names: list[str] = field(default_factory=list)
+
+    def note(self, kind: str, found: int, names: Iterable[str] = (), *, left: int = 0) -> None:
+        """Add what was found of one kind, and how much of it could not be cleaned."""
+        for counts, number in ((self.counts, found), (self.uncleaned, left)):
+            if number:
+                counts[kind] = counts.get(kind, 0) + number
+        self.names.extend(list(names)[: _MAX_NAMES - len(self.names)])
+
+
+def clean_leaks(before: Footprint) -> Leaks:
+    """Find what has been opened since `before` and is not kept on purpose, and clean what can be.
+
+    Args:
+        before: What was open when the job began.
+    """
+    now, leaks = take_footprint(), Leaks()
+    if (
+        now.descriptors <= before.descriptors
+        and now.threads <= before.threads
+        and now.native_threads <= before.native_threads
+        and now.children <= before.children
+    ):
+        return leaks
+    holdings = held(
+        Holdings(
+            {int(name) for name in now.descriptors - before.descriptors},
+            set(now.threads - before.threads),
+            set(now.children - before.children),
+        )
+    )
+    _clean_children(before, holdings, leaks)
+    _wait_for_threads(before, holdings, leaks)
+    _collect_descriptors(before, holdings, leaks)
+    _count_native_threads(before, leaks)
+    return leaks
+
+
+def _clean_children(before: Footprint, holdings: Holdings, leaks: Leaks) -> None:
+    leaked = child_processes() - before.children - holdings.children
+    if not leaked:
+        return
+    names = [f"child {pid} {_command(pid)}" for pid in sorted(leaked)]
+    below = [pid for child in leaked for pid in descendants(child, most=_MAX_DESCENDANTS)]
+    for pid in (*leaked, *below):
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+    left = [pid for pid in leaked if not _reap(pid)]
+    leaks.note("children", len(leaked), names, left=len(left))
+
+
+def _reap(pid: int) -> bool:
+    deadline = time.monotonic() + _REAP_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            if os.waitpid(pid, os.WNOHANG)[0] == pid:
+                return True
+        except ChildProcessError:
+            return True
+        time.sleep(0.001)
+    return False
+
+
+def _wait_for_threads(before: Footprint, holdings: Holdings, leaks: Leaks) -> None:
+    known = before.threads | holdings.threads | {threading.current_thread()}
+    deadline = time.monotonic() + _THREAD_GRACE_SECONDS
+    for thread in set(threading.enumerate()) - known:
+        with contextlib.suppress(RuntimeError):
+            # Not joined: it was not started by Python, or has not begun yet.
+            thread.join(max(0.0, deadline - time.monotonic()))
+    leaked = set(threading.enumerate()) - known
+    names = sorted(f"thread {thread.name}" for thread in leaked)
+    leaks.note("threads", len(leaked), names, left=len(leaked))
+
+
+def _collect_descriptors(before: Footprint, holdings: Holdings, leaks: Leaks) -> None:
+    known = {int(name) for name in before.descriptors} | holdings.descriptors
+    found = _describe(open_descriptors() - known)
+    if not found:
+        return
+    # What only a reference cycle keeps open is closed by this.
+    gc.collect()
+    left = _describe(open_descriptors() - known)
+    for kind, is_socket in (("connections", True), ("descriptors", False)):
+        of_kind = {number: target for number, target in found.items() if _is_socket(target) is is_socket}
+        names = [f"descriptor {number} {_peer(number) or target}" for number, target in of_kind.items()]
+        leaks.note(kind, len(of_kind), names, left=len(of_kind.keys() & left.keys()))
+
+
+def _describe(descriptors: Iterable[int]) -> dict[int, str]:
+    targets = {number: descriptor_target(number) for number in sorted(descriptors)}
+    return {
+        number: target
+        for number, target in targets.items()
+        if target is not None and (not target.startswith(_DEVICES) or target.startswith(_SHARED_MEMORY))
+    }
+
+
+def _is_socket(target: str) -> bool:
+    return target.startswith("socket:")
+
+
+def _peer(descriptor: int) -> str | None:
+    """Return whom a socket is connected to."""
+    with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
+        return f"socket to {copy.getpeername()}"
+    return None
+
+
+def _command(pid: int) -> str:
+    """Return a process's name, without its arguments: those may hold secrets."""
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:  # noqa: PTH123 - as everywhere here
+        return file.read().strip()
+    return ""
+
+
+def _count_native_threads(before: Footprint, leaks: Leaks) -> None:
+    global _native_threads  # noqa: PLW0603 - the sum over the life of the process is the point
+    more = take_footprint().native_threads - before.native_threads
+    if more <= 0:
+        return
+    _native_threads += more
+    if _native_threads > _MAX_NATIVE_THREADS:
+        leaks.note("native_threads", more, left=more)

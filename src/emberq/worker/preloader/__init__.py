@@ -1,0 +1,1 @@
+"""The preloader process: loads the resources once, then forks horses on request."""

@@ -1,0 +1,162 @@
+"""Metrics of one host: where its processes count, who adds up, and the process that serves them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from pathlib import Path
+
+from emberq.errors import InvalidRequest
+from emberq.system.messages import Frame, send
+from emberq.telemetry import metrics
+from emberq.telemetry.endpoint import open_endpoint, serve_endpoint
+from emberq.telemetry.exposition import absorb_dead, is_process_alive
+from emberq.telemetry.logs import get_logger
+from emberq.worker.preloader.preloader import Child, PreloaderClient
+
+__all__ = ["MetricsEndpoint"]
+
+log = get_logger(__name__)
+
+
+class MetricsEndpoint:
+    """Switches metrics on for a host and keeps `/metrics` served by a child of the preloader.
+
+    A supervisor binds the port and runs the role `metrics` beside its slots. A worker without one calls
+    `keep` now and then: of several workers with one port one serves for all, and another takes over when
+    it ends.
+    """
+
+    def __init__(
+        self,
+        *,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        directory: Path | None = None,
+        parent: Path | None = None,
+    ) -> None:
+        """Say where; nothing is opened yet.
+
+        Args:
+            host: Address to serve on.
+            port: Port to serve on, 0 for a free one; nothing is served where left out.
+            directory: Where all workers of the host count.
+            parent: Where a directory of this process's own is made if none is given; left out, metrics
+                are on only if there is a port, and count in a temporary directory.
+        """
+        self._host = host
+        self._port = port
+        self._directory = directory
+        self._parent = parent
+        self._own_directory: Path | None = None
+        self._listener: socket.socket | None = None
+        self._child: Child | None = None
+
+    @classmethod
+    def from_variables(cls) -> MetricsEndpoint:
+        """Read `EMBERQ_METRICS_DIR`, `EMBERQ_METRICS_PORT` and `EMBERQ_HOST`."""
+        directory, port = os.environ.get("EMBERQ_METRICS_DIR"), os.environ.get("EMBERQ_METRICS_PORT", "")
+        return cls(
+            host=os.environ.get("EMBERQ_HOST", "127.0.0.1"),
+            port=int(port) if port.isdigit() else None,
+            directory=Path(directory) if directory else None,
+        )
+
+    def enable(self) -> None:
+        """Switch metrics on; before the preloader starts, so that every process counts."""
+        if metrics.is_enabled():
+            self._port = None
+            return
+        if self._directory is None and (self._parent is not None or self._port is not None):
+            self._directory = self._own_directory = self._make_directory()
+        if self._directory is not None:
+            # Spawned processes, which inherit no memory, find the directory by this.
+            os.environ["EMBERQ_METRICS_DIR"] = str(self._directory)
+        metrics.enable_from_environment()
+
+    def bind(self) -> list[str]:
+        """Bind the port, if there is one, and return the roles that a supervisor must keep alive.
+
+        Raises:
+            InvalidRequest: If the address cannot be bound; says why.
+        """
+        if self._port is None:
+            return []
+        try:
+            self._listener = open_endpoint(self._host, self._port)
+        except OSError as exc:
+            raise InvalidRequest(
+                f"Cannot serve metrics on {self._host}:{self._port}: {exc.strerror or exc}.",
+                hint="Stop what uses the port, or choose another one with EMBERQ_METRICS_PORT.",
+            ) from exc
+        log.info("metrics_served", port=self._listener.getsockname()[1])
+        return ["metrics"]
+
+    def role(self, _spec: Frame, channel: socket.socket) -> None:
+        """Serve until told to end; the body of the preloader's role `metrics`."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
+        listener = self._listener
+        if listener is None:
+            try:
+                listener = open_endpoint(self._host, self._port or 0)
+            except OSError as exc:
+                log.debug("metrics_served_by_another", port=self._port, error=exc.strerror)
+                return
+            log.info("metrics_served", port=listener.getsockname()[1])
+        send(channel, {"ready": ""})
+        serve_endpoint(listener)
+
+    def keep(self, preloader: PreloaderClient) -> None:
+        """Add up what dead processes counted and see that somebody serves; call it every few seconds."""
+        if not metrics.is_enabled():
+            return
+        metrics.sample()
+        absorb_dead()
+        if self._port is None:
+            return
+        if self._child is not None and _has_ended(self._child):
+            self._child.channel.close()
+            self._child = None
+        if self._child is None:
+            self._child = preloader.fork("metrics")
+
+    def close(self) -> None:
+        """Stop serving and delete the directory if it is this process's own."""
+        if self._child is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._child.pid, signal.SIGTERM)
+            self._child.channel.close()
+            self._child = None
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        if self._own_directory is not None:
+            shutil.rmtree(self._own_directory, ignore_errors=True)
+            os.environ.pop("EMBERQ_METRICS_DIR", None)
+
+    def _make_directory(self) -> Path:
+        if self._parent is None:
+            return Path(tempfile.mkdtemp(prefix="emberq-metrics-"))
+        host = socket.gethostname()
+        # Directories of supervisors that were killed; those of other hosts on a shared disk are not ours.
+        for left in self._parent.glob(f"{host}-*"):
+            if not is_process_alive(int(left.name.rpartition("-")[2])):
+                shutil.rmtree(left, ignore_errors=True)
+        return self._parent / f"{host}-{os.getpid()}"
+
+
+def _has_ended(child: Child) -> bool:
+    try:
+        while child.channel.recv(4096, socket.MSG_DONTWAIT):
+            pass
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    return True

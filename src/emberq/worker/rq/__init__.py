@@ -1,0 +1,1 @@
+"""Changes to RQ's own worker, one concern per module."""

@@ -1,0 +1,196 @@
+"""The crew of a host: warm workers, one per slot, under a supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+from redis import Redis
+from redis.exceptions import RedisError
+
+from emberq.config.environment import get_environment
+from emberq.redis_pools import get_redis_pool
+from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.telemetry.logs import get_logger
+from emberq.worker.horse.role import Configuration, HorseRole
+from emberq.worker.job.policy import HorsePolicy
+from emberq.worker.preloader.metrics_role import MetricsEndpoint
+from emberq.worker.preloader.preloader import PreloaderClient, Role
+from emberq.worker.rq.heartbeat import beat
+from emberq.worker.rq.orphans import Reclaimer
+from emberq.worker.supervisor.reload import SourceWatcher
+from emberq.worker.supervisor.supervisor import Death, Supervisor
+from emberq.worker.supervisor.warmup import rehearse
+from emberq.worker.warm_worker import WarmWorker
+
+__all__ = ["MakeWorker", "make_crew", "run_crew"]
+
+log = get_logger(__name__)
+
+#: Seconds that running jobs get on SIGTERM where EMBERQ_SHUTDOWN_GRACE is not set; what container
+#: schedulers give by default.
+_SHUTDOWN_GRACE_SECONDS = 30.0
+
+#: Seconds between two looks whether Redis is back; doubles up to the second figure.
+_REDIS_PAUSE_SECONDS = 0.2
+_MAX_REDIS_PAUSE_SECONDS = 2.0
+
+#: Makes the worker of a slot, or its twin inside the horse: takes the name and, in a slot, the preloader.
+MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
+
+
+def make_crew(
+    make_worker: MakeWorker,
+    *,
+    slots: int,
+    modules: Sequence[str] = (),
+    roles: Mapping[str, Role] | None = None,
+    services: Sequence[str] = (),
+    shutdown_grace_seconds: Callable[[], float],
+    prepare: Callable[[], None] | None = None,
+    configuration: Configuration | None = None,
+    on_death: Death | None = None,
+    endpoint: MetricsEndpoint,
+    label: Callable[[], str] = str,
+) -> Supervisor:
+    """Put N worker slots, and processes beside them, under a supervisor.
+
+    Args:
+        make_worker: Makes each worker.
+        slots: How many.
+        modules: Modules whose resources are preloaded.
+        roles: Further processes that can be forked from the preloader.
+        services: Those of them that run beside the slots.
+        shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
+        prepare: Called first in every forked process.
+        configuration: What a horse needs first where it is spawned instead of forked.
+        on_death: Called with the name of a worker that died.
+        label: Says what a generation that begins now is made of.
+        endpoint: Where the host's metrics go.
+
+    Raises:
+        InvalidRequest: If the port of the metrics cannot be bound.
+    """
+    endpoint.enable()
+    beside = [*services, *endpoint.bind()]
+    host_name = socket.gethostname()
+
+    def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
+        # The process id makes the name new for every incarnation: RQ refuses a name that is still leased.
+        name = f"{host_name}-{number}-{os.getpid()}"
+        worker = _make_when_redis_is_there(make_worker, name, preloader)
+        worker.on_ready = lambda: ready(name)
+        worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
+
+    rehearse(make_worker(f"{host_name}-rehearsal-{os.getpid()}", None))
+    horse = HorseRole(lambda spec: make_worker(spec["name"], None), configuration)
+    return Supervisor(
+        slots=slots,
+        run_slot=run_slot,
+        roles={"horse": horse, "metrics": endpoint.role, **(roles or {})},
+        modules=modules,
+        services=beside,
+        shutdown_grace_seconds=shutdown_grace_seconds,
+        prepare=prepare,
+        on_death=on_death,
+        label=label,
+    )
+
+
+def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: PreloaderClient) -> WarmWorker:
+    """Make a slot's worker once Redis takes its heartbeat, as long as that takes.
+
+    RQ's worker ends when Redis fails it at the wrong moment. Its successors would do the same, one after
+    the other, until the supervisor takes it for a crash loop and gives up.
+    """
+    pause = _REDIS_PAUSE_SECONDS
+    while True:
+        try:
+            worker = make_worker(name, preloader)
+            beat(worker.connection, name)
+        except RedisError as exc:
+            if judge_redis_error(exc) is Outcome.PERMANENT:
+                # RQ's worker can do without it, or says what is wrong.
+                return make_worker(name, preloader)
+            log.warning("redis_awaited", worker=name, error=str(exc))
+            time.sleep(pause)
+            pause = min(2 * pause, _MAX_REDIS_PAUSE_SECONDS)
+        else:
+            return worker
+
+
+def run_crew(
+    url: str,
+    queues: Sequence[str],
+    *,
+    slots: int,
+    modules: Sequence[str] = (),
+    serializer: str | None = None,
+    with_scheduler: bool = False,
+    watcher: SourceWatcher | None = None,
+    ready: Callable[[], None] | None = None,
+) -> int:
+    """Run warm workers for anybody's RQ queues until told to stop.
+
+    Args:
+        url: Redis or Valkey.
+        queues: The queues, the most important first.
+        slots: Number of workers.
+        modules: Modules whose resources are preloaded.
+        serializer: RQ's serializer, as a dotted name; RQ's default if left out.
+        with_scheduler: Whether the workers also run RQ's scheduler; one of them does at a time.
+        watcher: Makes a new generation whenever it tells of a change.
+        ready: Called once when all workers serve; where Redis is away, that is when it is back.
+
+    Returns:
+        The exit code: 0 after a stop that was asked for.
+
+    Raises:
+        PreloadFailed: If the resources could not be loaded.
+        CrashLoop: If a worker does not come to serve.
+    """
+
+    def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
+        worker = WarmWorker(
+            list(queues),
+            name=name,
+            connection=Redis(connection_pool=get_redis_pool("worker", url)),
+            serializer=serializer,
+            preloader=preloader,
+            horse_spec={"name": name},
+            prepare_for_work=preloader is not None,
+        )
+        worker.with_scheduler = with_scheduler
+        return worker
+
+    environment = get_environment()
+    endpoint = MetricsEndpoint(
+        host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
+    )
+    reclaimer = Reclaimer(queues, connection=Redis(connection_pool=get_redis_pool("bell", url)))
+    supervisor = make_crew(
+        make_worker,
+        slots=slots,
+        modules=modules,
+        endpoint=endpoint,
+        on_death=lambda _worker: reclaimer.note_death(),
+        shutdown_grace_seconds=lambda: (
+            HorsePolicy.from_environment().shutdown_grace or _SHUTDOWN_GRACE_SECONDS
+        ),
+    )
+
+    waiting = [ready] if ready is not None else []
+
+    def on_tick() -> None:
+        reclaimer.tick()
+        if waiting and supervisor.all_serve():
+            waiting.pop()()
+        if watcher is not None and watcher.has_changed():
+            supervisor.renew("reload")
+
+    with contextlib.closing(endpoint):
+        supervisor.start()
+        return supervisor.run(tick=on_tick)

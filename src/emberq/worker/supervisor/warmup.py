@@ -1,0 +1,86 @@
+"""The rehearsal: a job's way through RQ, walked by the supervisor before it forks anything.
+
+The first jobs of a process fill caches, and Python's interpreter rewrites the code that it runs often (PEP
+659). After the fork each worker and each horse would do that by itself, in pages of its own: 4 to 5 MB per
+slot. Done once before, they all share the outcome.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING
+
+from redis.exceptions import RedisError
+from rq.registry import FailedJobRegistry, FinishedJobRegistry, StartedJobRegistry
+from rq.worker import WorkerStatus
+from setproctitle import getproctitle, setproctitle
+
+from emberq.telemetry.logs import get_logger
+from emberq.worker.job.limits import limited
+from emberq.worker.job.scope import job_scope
+
+if TYPE_CHECKING:
+    from rq.queue import Queue
+
+    from emberq.worker.warm_worker import WarmWorker
+
+__all__ = ["TURNS", "rehearse"]
+
+log = get_logger(__name__)
+
+#: Runs of a rehearsal: the interpreter rewrites a function after some eight, and what that one calls a few
+#: runs later.
+TURNS = 12
+#: Seconds after which Redis forgets a rehearsal whose process died in the middle of it.
+_KEPT_SECONDS = 60
+
+
+def rehearse(worker: WarmWorker) -> None:
+    """Run a job that does nothing a few times, on a queue that has the worker's name.
+
+    Nothing of it stays in Redis, and the connections are closed again. Without Redis there is no
+    rehearsal, and every slot needs some megabytes more.
+
+    Args:
+        worker: A worker made for this, under a name that nobody else has.
+    """
+    title = getproctitle()
+    worker.is_rehearsing = True
+    queue = worker.queue_class(worker.name, connection=worker.connection, serializer=worker.serializer)
+    try:
+        for _ in range(TURNS):
+            with job_scope():
+                _take_turn(worker, queue)
+        _clean_up(worker, queue)
+    except RedisError as exc:
+        log.info("rehearsal_failed", error=str(exc))
+    finally:
+        worker.connection.connection_pool.disconnect()
+        setproctitle(title)
+
+
+def _rehearsed() -> None:
+    """Do nothing; the job of the rehearsal."""
+
+
+def _take_turn(worker: WarmWorker, queue: Queue) -> None:
+    queue.enqueue_call(_rehearsed, timeout=_KEPT_SECONDS, ttl=_KEPT_SECONDS, result_ttl=0)
+    taken = worker.queue_class.dequeue_any(
+        [queue], None, connection=worker.connection, job_class=worker.job_class, serializer=worker.serializer
+    )
+    if taken is None:
+        return
+    job, _ = taken
+    execution = worker.prepare_execution(job)
+    with limited(worker.policy.for_job(job.meta)):
+        worker.perform_job(job, queue, execution)
+    worker.executions.clear()
+    worker.set_state(WorkerStatus.IDLE)
+
+
+def _clean_up(worker: WarmWorker, queue: Queue) -> None:
+    with contextlib.suppress(RedisError):
+        queue.delete()
+    registries = (StartedJobRegistry, FinishedJobRegistry, FailedJobRegistry)
+    keys = [registry(queue.name, connection=worker.connection).key for registry in registries]
+    worker.connection.delete(worker.key, queue.intermediate_queue_key, *keys)
