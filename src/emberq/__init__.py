@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from emberq.entry_points import PUBLIC_NAMES
+
 if TYPE_CHECKING:
-    from emberq.config.snapshot import get_worker_config
+    from emberq.config.current import get_worker_config
     from emberq.pipeline.resources import get_worker_embedding_functions
     from emberq.redis_pools import get_redis_pool
     from emberq.retry.operation import retry_db_operation, retry_redis_operation
@@ -28,23 +30,9 @@ __all__ = [
     "retry_redis_operation",
 ]
 
-#: Where each public name lives; imported on first use, so that `emberq --help` stays quick.
-_HOMES = {
-    "WarmWorker": "emberq.worker.warm_worker",
-    "connection": "emberq.worker.resources.connections",
-    "get_redis_pool": "emberq.redis_pools",
-    "get_worker_config": "emberq.config.snapshot",
-    "get_worker_embedding_functions": "emberq.pipeline.resources",
-    "job_scope": "emberq.worker.job.scope",
-    "progress": "emberq.worker.job.progress",
-    "resource": "emberq.worker.resources.resources",
-    "retry_db_operation": "emberq.retry.operation",
-    "retry_redis_operation": "emberq.retry.operation",
-}
-
 
 def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
+    home = PUBLIC_NAMES.get(name)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

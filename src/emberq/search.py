@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any, Literal
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.errors import InvalidRequest
 from emberq.pipeline.resources import get_embedder, get_reranker
 from emberq.store.files.collections import get_collection

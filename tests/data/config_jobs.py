@@ -7,8 +7,9 @@ import time
 from pathlib import Path
 
 from emberq import get_worker_config, resource
+from emberq.config.current import get_config_cache
 from emberq.config.environment import Environment
-from emberq.config.snapshot import Snapshot, get_config_cache
+from emberq.config.snapshot import Snapshot
 from emberq.store.services import configure_services
 
 #: Seconds a job waits for its test; far more than it needs.

@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import create_engine, text
 
 from emberq.api.app import make_app
-from emberq.config.snapshot import get_config_cache, get_worker_config, pinned_config
+from emberq.config.current import get_config_cache, get_worker_config, pinned_config
 from emberq.dispatch import configuration
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.store.admin.changes import set_setting

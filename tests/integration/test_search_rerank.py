@@ -9,7 +9,7 @@ from sqlalchemy import text
 from tests.integration.store.steps import add, claim, collection_of, commit
 from tiny_cross_encoder import make_cross_encoder
 
-from emberq.config.snapshot import get_config_cache
+from emberq.config.current import get_config_cache
 from emberq.errors import EmbeddingUnavailable, InvalidRequest
 from emberq.models.files import DEFAULT_MODEL
 from emberq.search import search

@@ -8,7 +8,7 @@ import time
 import pytest
 from tests.integration.crowd import Crowd
 
-from emberq.store.jobs.pauses import PauseScope, list_pauses, pause, resume
+from emberq.store.admin.pauses import PauseScope, list_pauses, pause, resume
 from emberq.store.jobs.queries import list_jobs
 from emberq.store.services import Services
 

@@ -12,8 +12,8 @@ from fastapi import Request
 from starlette.requests import ClientDisconnect
 
 from emberq.api.auth import Caller, identify, sent_key
+from emberq.config.current import get_worker_config
 from emberq.config.runtime import RuntimeSettings
-from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.conversion import JobEnds, job_error, result, submit
 from emberq.errors import FileTooLarge, InvalidRequest
 from emberq.store.files.blobs import BlobWriter

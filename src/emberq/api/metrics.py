@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import list_hosts
 from emberq.store.jobs.stats import count_outcomes, read_stats

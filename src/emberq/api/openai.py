@@ -14,8 +14,8 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.runtime import RuntimeSettings
-from emberq.config.snapshot import get_config_cache, get_worker_config
 from emberq.errors import EmberqError, InvalidRequest, ModelNotFound, RequestTooLarge, Unauthorized
 from emberq.models.files import list_models
 from emberq.models.pins import ALIASES

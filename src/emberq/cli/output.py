@@ -12,7 +12,16 @@ import typer
 
 from emberq.findings import Finding
 
-__all__ = ["AsJson", "ago", "print_findings", "print_json", "print_table", "seconds", "size"]
+__all__ = [
+    "AsJson",
+    "ago",
+    "describe_error",
+    "print_findings",
+    "print_json",
+    "print_table",
+    "seconds",
+    "size",
+]
 
 #: The option every listing has.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -20,6 +29,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 #: Columns of a table that goes into a file or a pipe, where nothing should be cut.
 _PIPE_WIDTH = 1000
 _STEP = 1024
+
+
+def describe_error(error: dict[str, Any]) -> str:
+    """Show a job's error as one line: code, message and what to do next."""
+    stage = f" while {error['stage']}" if error.get("stage") else ""
+    hint = f" → {error['hint']}" if error.get("hint") else ""
+    return f"{error['code']}{stage}: {error['message']}{hint}"
 
 
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from emberq.cli.client import Client
-from emberq.cli.commands.jobs import ENDED, describe_error
 from emberq.cli.failures import NotReachable, Problem
-from emberq.cli.output import seconds
+from emberq.cli.output import describe_error, seconds
+from emberq.store.schema.job_states import ENDED_STATES
 
 __all__ = ["Outcome", "Transfer"]
 
@@ -187,7 +187,9 @@ class Transfer:
 
     def _poll(self, outcomes: list[Outcome]) -> None:
         """Look at the oldest jobs that still run."""
-        for outcome in [one for one in outcomes if one.job_id and one.state not in ENDED][:_POLLED_AT_ONCE]:
+        for outcome in [one for one in outcomes if one.job_id and one.state not in ENDED_STATES][
+            :_POLLED_AT_ONCE
+        ]:
             try:
                 self._take_state(outcome, self._client.get(f"/jobs/{outcome.job_id}"))
             except Problem as exc:
@@ -195,7 +197,7 @@ class Transfer:
                     raise
 
     def _take_state(self, outcome: Outcome, job: dict[str, Any]) -> None:
-        if job["state"] in ENDED:
+        if job["state"] in ENDED_STATES:
             outcome.error = job["error"] if job["state"] != "completed" else None
             self._end(outcome, job["state"])
             return
@@ -222,4 +224,4 @@ class Transfer:
 
 
 def _unfinished(outcomes: list[Outcome]) -> int:
-    return sum(outcome.state not in (*ENDED, "refused") for outcome in outcomes)
+    return sum(outcome.state not in (*ENDED_STATES, "refused") for outcome in outcomes)

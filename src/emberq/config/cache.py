@@ -5,14 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 from emberq.config.newest import NewestVersion
+from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import EmberqError, SettingInvalid
 from emberq.telemetry.logs import get_logger
-
-if TYPE_CHECKING:
-    from emberq.config.snapshot import Snapshot, Unreadable
 
 __all__ = ["Load", "SnapshotCache"]
 
@@ -22,7 +20,7 @@ log = get_logger(__name__)
 _RETRY_SECONDS = 5.0
 
 #: Reads the settings as they were at a version, or as they are now.
-Load: TypeAlias = "Callable[[int | None], Snapshot]"
+Load: TypeAlias = Callable[[int | None], Snapshot]
 
 
 class SnapshotCache:

@@ -6,7 +6,7 @@ from typing import Any
 
 from rq.job import Job as Ticket
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.dispatch.tickets import ring
 from emberq.errors import EmberqError
 from emberq.store.jobs.admission import admit_jobs

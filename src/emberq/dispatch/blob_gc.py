@@ -24,7 +24,7 @@ _BATCH = 50
 class Collector:
     """Walks through the blob store, turn by turn, from its beginning again after its end.
 
-    Any number of them may walk side by side; `emberq.store.files.blob_gc` says why nothing that is needed goes.
+    Any number of them may walk side by side: see `emberq.store.files.blob_gc`.
     """
 
     def __init__(self, services: Services, *, grace_seconds: float = _GRACE_SECONDS) -> None:

@@ -6,7 +6,8 @@ import threading
 import time
 from collections.abc import Callable
 
-from emberq.config.snapshot import Snapshot, Unreadable, get_config_cache
+from emberq.config.current import get_config_cache
+from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import EmberqError
 from emberq.store.admin.settings import SETTINGS_CHANNEL, settings_version
 from emberq.store.listen import Listener

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import DatabaseUnavailable, EmberqError, EmptyFile, ServiceStopping, error_for_code
 from emberq.retry.classify import Outcome, judge_db_error

@@ -13,9 +13,10 @@ from typing import Any
 from pydantic import SecretStr
 from rq.serializers import JSONSerializer
 
+from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.environment import Environment, get_environment
 from emberq.config.generation import GenerationVersions, generation_key
-from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
+from emberq.config.snapshot import Snapshot
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.maintenance import Keeper
 from emberq.dispatch.recover import DeadWorkers, on_horse_death

@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.blob_gc import Collector
 from emberq.dispatch.prune import retire, retire_extractions, retire_vectors

@@ -9,7 +9,7 @@ from typing import Any
 from rq.job import Job as Ticket
 from sqlalchemy import Connection, RowMapping
 
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.tickets import lost_tickets, ring
 from emberq.embedded.launch import process_identity

@@ -11,6 +11,7 @@ from rq import Callback, Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from emberq.entry_points import PROCESS_FILE, TICKET_ENDED, TICKET_STOPPED
 from emberq.errors import RedisUnavailable
 from emberq.retry.operation import retry_redis_operation
 from emberq.store.jobs.fair_share import QUEUE_NAME
@@ -47,15 +48,15 @@ def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_tim
     queue = open_queue(connection)
     prepared = [
         Queue.prepare_data(
-            "emberq.pipeline.process.process_file",
+            PROCESS_FILE,
             args=(str(job_id),),
             job_id=ticket,
             timeout=int(job_timeout_seconds) + _TIMEOUT_MARGIN_SECONDS,
             result_ttl=0,
             failure_ttl=_FAILURE_TTL_SECONDS,
             description=f"process_file({job_id})",
-            on_success=Callback("emberq.dispatch.admit.on_ended"),
-            on_stopped=Callback("emberq.dispatch.recover.on_stopped"),
+            on_success=Callback(TICKET_ENDED),
+            on_stopped=Callback(TICKET_STOPPED),
         )
         for job_id, ticket in tickets
     ]

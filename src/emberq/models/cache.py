@@ -7,7 +7,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Sequence
 
-from emberq.config.snapshot import get_config_cache
+from emberq.config.current import get_config_cache
 from emberq.errors import DatabaseUnavailable
 from emberq.models.queues import Answer, Entry
 from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors

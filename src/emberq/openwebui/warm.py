@@ -26,9 +26,9 @@ from emberq.openwebui.worker.tenants import configure_tenants, confirm_settings,
 from emberq.openwebui.worker.version_check import uses_accelerator
 from emberq.openwebui.worker.warmup import rehearse_file
 from emberq.store.services import get_services
+from emberq.system.forks import after_fork
 from emberq.system.kept_open import hold
 from emberq.telemetry.logs import get_logger
-from emberq.worker.horse.handle import after_fork
 from emberq.worker.job.scope import job_scope
 from emberq.worker.resources.connections import connection
 from emberq.worker.resources.resources import resource

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
 
+from emberq.config.current import get_worker_config
 from emberq.config.runtime import RuntimeSettings
-from emberq.config.snapshot import get_worker_config
 from emberq.errors import (
     DatabaseUnavailable,
     EmberqError,

@@ -9,7 +9,8 @@ from typing import NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from emberq.config.snapshot import Snapshot, get_worker_config
+from emberq.config.current import get_worker_config
+from emberq.config.snapshot import Snapshot
 from emberq.models.embedder import Embedder
 from emberq.models.files import find_model
 from emberq.models.queues import Model, ModelKey

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from emberq.config.runtime import RuntimeSettings
 from emberq.models.embedder import Embedder
-from emberq.pipeline.detect import detect
 from emberq.pipeline.extract import extract
+from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.split import embedding_text, split
 from emberq.store.files.commit import commit_file, known_vectors
 from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, record_progress

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from redis import Redis
 
+from emberq.config.current import configure_worker_config
 from emberq.config.environment import Environment
-from emberq.config.snapshot import Snapshot, configure_worker_config
+from emberq.config.snapshot import Snapshot
 from emberq.redis_pools import get_redis_pool
 from emberq.retry.operation import retry_db_operation
 from emberq.store.admin.hosts import connection_name
@@ -17,9 +18,9 @@ from emberq.store.admin.secrets import Sealer, load_sealer
 from emberq.store.admin.settings import load_snapshot
 from emberq.store.database import Database
 from emberq.store.files.blobs import BlobStore, open_blob_store
+from emberq.system.forks import after_fork
 from emberq.system.kept_open import hold
 from emberq.telemetry import metrics
-from emberq.worker.horse.handle import after_fork
 
 __all__ = ["Services", "configure_services", "get_services"]
 

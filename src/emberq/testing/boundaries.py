@@ -14,12 +14,12 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from emberq.testing.faults import FaultPoints
+from emberq.testing.board import Board
 
 __all__ = ["watch_disk", "watch_model", "watch_redis", "watch_sql"]
 
 
-def watch_redis(points: FaultPoints) -> None:
+def watch_redis(points: Board) -> None:
     """Make every command and every batch that redis-py sends an operation."""
     from redis.connection import AbstractConnection
     from redis.exceptions import ConnectionError as RedisConnectionError
@@ -57,7 +57,7 @@ def watch_redis(points: FaultPoints) -> None:
     points.patch(AbstractConnection, "read_response", make_read)
 
 
-def watch_sql(points: FaultPoints) -> None:
+def watch_sql(points: Board) -> None:
     """Make psycopg's connects, statements, copies, commits and rollbacks operations."""
     import psycopg
 
@@ -96,7 +96,7 @@ def watch_sql(points: FaultPoints) -> None:
     points.patch(psycopg.Connection, "connect", lambda original: classmethod(connect(original.__func__)))
 
 
-def watch_disk(points: FaultPoints, directory: Path) -> None:
+def watch_disk(points: Board, directory: Path) -> None:
     """Make what happens to files below a directory operations: opens, writes, syncs, renames, removals."""
     below = f"{directory}{os.sep}"
 
@@ -145,7 +145,7 @@ def _is_below(path: Any, below: str) -> bool:
     return isinstance(path, (str, os.PathLike)) and str(path).startswith(below)
 
 
-def watch_model(points: FaultPoints) -> None:
+def watch_model(points: Board) -> None:
     """Make every run of an ONNX Runtime session an operation."""
     from onnxruntime import InferenceSession
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail

@@ -89,7 +89,6 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         self.horse_restarts = self._stable.restarts
         self._is_serving = False
         self._failure: Exception | None = None
-        self._process = 0
         #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
         self._handing_over = threading.Lock()
         #: The execution that the horse runs.
@@ -142,13 +141,6 @@ class WarmWorker(WatchedWorker, LeavingWorker):
             self._metrics.keep(self._stable.open())
             self.on_ready()
         super().check_for_suspension(burst)
-
-    def become_horse(self) -> None:
-        """Turn this copy of the worker, in a process of its own, into what runs the jobs."""
-        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
-        self._is_horse = True
-        self._horse_pid = 0
-        self._process = os.getpid()
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
@@ -263,12 +255,6 @@ class WarmWorker(WatchedWorker, LeavingWorker):
                 metrics.recovered("horse_killed", seconds=time.monotonic() - died_at)
         # To RQ 0 would mean that the job is done.
         return pid, status or _SILENT_EXIT, None
-
-    def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
-        """Go on to the job's outcome, except in a process that the job forked and that came back from it."""
-        if self._is_horse and os.getpid() != self._process:
-            os._exit(0)
-        super().handle_execution_ended(job, queue, heartbeat_ttl)
 
     def teardown(self) -> None:
         """End the horse and, if it is this worker's own, the preloader; then leave as RQ does."""

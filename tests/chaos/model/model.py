@@ -4,6 +4,9 @@ Which changes a job may make, who makes them and under what guard comes from
 `emberq.store.schema.job_states`; this module says what the guards mean and what the effects are. A step is
 one transaction, one message or one death. Tokens are modelled by whether they are the newest, which is all
 that is ever asked of them.
+
+A host may lose its lease at any moment, so a reaped worker may well be alive. The process that takes an
+upload may die at any moment: it simply takes no further step.
 """
 
 from __future__ import annotations

@@ -23,8 +23,8 @@ from sqlalchemy import text
 
 from emberq.api import auth
 from emberq.api.app import make_app, open_listener
+from emberq.config.current import get_worker_config
 from emberq.config.environment import Environment
-from emberq.config.snapshot import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.host import run_host
 from emberq.dispatch.maintenance import Keeper
@@ -34,10 +34,10 @@ from emberq.errors import EmberqError
 from emberq.pipeline.resources import get_embedder
 from emberq.store.admin.api_keys import create_key
 from emberq.store.services import configure_services
+from emberq.system.forks import after_fork
 from emberq.system.processes import descendants, die_with_parent, process_state
 from emberq.telemetry.logs import configure_logs
 from emberq.testing.faults import FaultPoints
-from emberq.worker.horse.handle import after_fork
 from emberq.worker.warm_worker import WarmWorker
 
 __all__ = ["PROCESSES", "Stage", "wait_until"]

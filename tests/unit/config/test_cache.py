@@ -6,8 +6,9 @@ import time
 import pytest
 
 from emberq.config.cache import SnapshotCache
+from emberq.config.current import configure_worker_config, get_worker_config
 from emberq.config.runtime import RuntimeSettings
-from emberq.config.snapshot import Snapshot, Unreadable, configure_worker_config, get_worker_config
+from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import DatabaseUnavailable
 
 

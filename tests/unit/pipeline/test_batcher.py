@@ -14,7 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from emberq.config.snapshot import Snapshot, configure_worker_config
+from emberq.config.current import configure_worker_config
+from emberq.config.snapshot import Snapshot
 from emberq.errors import EmbeddingUnavailable, InternalError, InvalidRequest, ServiceStopping
 from emberq.models.batcher import BULK, QUERY, Batcher
 from emberq.models.cache import RecentAnswers, StoredVectors

@@ -19,8 +19,8 @@ from emberq.errors import (
     FileError,
     UnsupportedMediaType,
 )
-from emberq.pipeline.detect import detect, detect_stream
 from emberq.pipeline.extract import media
+from emberq.pipeline.extract.detect import detect, detect_stream
 
 NOT_READ = {
     "a picture": files.PNG,

@@ -9,9 +9,9 @@ import pytest
 from tests.unit.pipeline import files
 
 from emberq.errors import CorruptFile, EncryptedFile, NoTextFound
-from emberq.pipeline.detect import detect
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import extract, media
+from emberq.pipeline.extract.detect import detect
 
 HEAD = b"From: a@example.org\nTo: b@example.org\nMessage-ID: <1@example.org>\n"
 DRM = (

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from tests.unit.pipeline import files
 
 from emberq.errors import CorruptFile, EncryptedFile, FileError, NoTextFound, UnsupportedMediaType
-from emberq.pipeline.detect import detect, detect_stream
 from emberq.pipeline.document import Document, SegmentKind
 from emberq.pipeline.extract import extract
+from emberq.pipeline.extract.detect import detect, detect_stream
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from tests.unit.pipeline import files
 
 from emberq.errors import CorruptFile, EncryptedFile, FileError, NoTextFound
-from emberq.pipeline.detect import detect
 from emberq.pipeline.document import Document, SegmentKind
 from emberq.pipeline.extract import extract, media
+from emberq.pipeline.extract.detect import detect
 
 PDF = files.make_pdf()
 

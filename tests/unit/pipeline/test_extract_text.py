@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from tests.unit.pipeline import files
 
 from emberq.errors import CorruptFile, FileError, NoTextFound
-from emberq.pipeline.detect import detect
 from emberq.pipeline.document import Document, SegmentKind
 from emberq.pipeline.extract import extract, media
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.decode import decode
+from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.sandbox import wire
 

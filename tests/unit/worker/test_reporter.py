@@ -8,7 +8,7 @@ import sys
 
 REPORTS_TO_NOBODY = """
 import socket
-from emberq.worker.horse.handle import _Reporter
+from emberq.worker.horse.process import _Reporter
 ours, theirs = socket.socketpair()
 theirs.close()
 try:

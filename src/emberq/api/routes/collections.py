@@ -17,7 +17,7 @@ from emberq.api.schemas import (
     SearchOut,
     collection_out,
 )
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.search import search
 from emberq.store.files.collections import (
     create_collection,

@@ -18,7 +18,7 @@ from emberq.api.openai import (
     wait_for,
     write_embeddings,
 )
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.errors import InvalidRequest
 from emberq.models.batcher import BULK, QUERY, Batcher
 from emberq.models.files import list_models

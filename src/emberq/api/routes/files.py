@@ -13,7 +13,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.schemas import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
 from emberq.api.upload import Upload, receive_upload
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import EmptyFile, InvalidRequest
 from emberq.store.files.blob_gc import hold_blob

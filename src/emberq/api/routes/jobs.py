@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
 from emberq.api.schemas import JobOut, Page, decode_cursor, encode_cursor, job_out
-from emberq.config.snapshot import get_worker_config
+from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.cancel import cancel, cancel_many
 from emberq.errors import Forbidden

@@ -11,8 +11,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import Forbidden
+from emberq.store.admin.pauses import PauseScope, list_pauses, pause, resume
 from emberq.store.jobs.fair_share import QUEUE_NAME
-from emberq.store.jobs.pauses import PauseScope, list_pauses, pause, resume
 
 __all__ = ["router"]
 

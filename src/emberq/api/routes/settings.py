@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr
 from sqlalchemy import Connection
 
 from emberq.api.auth import Admin, ServicesDep
+from emberq.config.current import get_config_cache
 from emberq.config.runtime import (
     EVERYBODY,
     RuntimeSettings,
@@ -20,7 +21,7 @@ from emberq.config.runtime import (
     is_secret,
     require_setting,
 )
-from emberq.config.snapshot import Snapshot, Unreadable, get_config_cache
+from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import SettingInvalid
 from emberq.store.admin.changes import change_settings, roll_back
 from emberq.store.admin.rollout import applied_by_hosts

@@ -6,8 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emberq.cli.commands.jobs import describe_error
-from emberq.cli.output import AsJson, ago, print_json, print_table, size
+from emberq.cli.output import AsJson, ago, describe_error, print_json, print_table, size
 
 __all__ = ["app"]
 

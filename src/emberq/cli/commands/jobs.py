@@ -9,17 +9,16 @@ from typing import Annotated, Any
 import typer
 
 from emberq.cli.commands import pauses
-from emberq.cli.output import AsJson, ago, print_json, print_table, seconds
+from emberq.cli.output import AsJson, ago, describe_error, print_json, print_table, seconds
+from emberq.store.schema.job_states import ENDED_STATES
 
-__all__ = ["ENDED", "age_in_seconds", "app", "describe_error"]
+__all__ = ["age_in_seconds", "app"]
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, cancel them, run them again, hold them back.")
 app.command()(pauses.pause)
 app.command()(pauses.resume)
 app.command()(pauses.pauses)
 
-#: States a job does not leave by itself.
-ENDED = ("completed", "failed", "cancelled")
 #: Seconds between two looks at a job that is followed.
 _FOLLOW_SECONDS = 0.3
 
@@ -27,13 +26,6 @@ _WAITING_REASONS = "paused, backoff, no_worker, tenant_cap, behind"
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
-
-
-def describe_error(error: dict[str, Any]) -> str:
-    """Show a job's error as one line: code, message and what to do next."""
-    stage = f" while {error['stage']}" if error.get("stage") else ""
-    hint = f" → {error['hint']}" if error.get("hint") else ""
-    return f"{error['code']}{stage}: {error['message']}{hint}"
 
 
 @app.command("list")
@@ -108,7 +100,7 @@ def show(
 
     with connect() as client:
         job = client.get(f"/jobs/{job_id}")
-        while follow and job["state"] not in ENDED:
+        while follow and job["state"] not in ENDED_STATES:
             time.sleep(_FOLLOW_SECONDS)
             job = client.get(f"/jobs/{job_id}")
     if json_output:

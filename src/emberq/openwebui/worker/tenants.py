@@ -6,8 +6,9 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.environment import Environment, get_environment
-from emberq.config.snapshot import Snapshot, get_config_cache, get_worker_config
+from emberq.config.snapshot import Snapshot
 from emberq.errors import SettingInvalid
 from emberq.store.admin.settings import settings_version
 from emberq.store.services import configure_services, get_services

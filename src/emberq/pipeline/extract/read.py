@@ -87,7 +87,7 @@ def _extract(stream: BinaryIO, media_type: str, progress: Progress, *, depth: in
 def _attachment(data: bytes, name: str, *, depth: int) -> Document | None:
     """Read an attachment, or return None if it is of no use: a picture, a locked or damaged file."""
     # Detection itself uses modules of this package.
-    from emberq.pipeline.detect import detect_stream
+    from emberq.pipeline.extract.detect import detect_stream
 
     stream = io.BytesIO(data)
     try:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Final, NoReturn
 
 from emberq.errors import BlobMissing, EmberqError, ExtractionCrashed
-from emberq.pipeline.detect import detect
+from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.read import extract
 from emberq.pipeline.sandbox import wire
 

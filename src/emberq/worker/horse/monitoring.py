@@ -8,13 +8,13 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from redis.exceptions import RedisError
-from rq.worker import Worker
 
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
-from emberq.worker.horse.handle import Horse, signals_held_back
+from emberq.worker.horse.handle import Horse
+from emberq.worker.horse.signals import signals_held_back
 from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
-from emberq.worker.job.policy import HorsePolicy
+from emberq.worker.rq.base import HorseWorker
 from emberq.worker.rq.requeue import give_back
 
 if TYPE_CHECKING:
@@ -32,18 +32,16 @@ log = get_logger(__name__)
 _SAME_SIGNAL = timedelta(seconds=1)
 
 
-class WatchedWorker(Worker):
+class WatchedWorker(HorseWorker):
     """Holds a job to its policy, and tells whoever looks at a failed job how its process ended.
 
     Attributes:
-        policy: What the horse and its jobs are allowed; read from `EMBERQ_*` variables if not set.
         on_horse_death: Called with the job and the reason when a horse ended in the middle of it.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         """Take everything `rq.Worker` takes."""
         super().__init__(*args, **kwargs)
-        self.policy = HorsePolicy.from_environment()
         self.on_horse_death: Callable[[Job, HorseDeath], None] | None = None
         self._watchdog = Watchdog(self.policy)
         self._death: HorseDeath | None = None

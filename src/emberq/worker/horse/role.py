@@ -19,12 +19,11 @@ from redis.sentinel import Sentinel, SentinelConnectionPool
 from rq.connections import get_connection_kwargs
 
 from emberq.system.messages import Frame
-from emberq.worker.horse.handle import run_horse
+from emberq.worker.horse.process import run_horse
+from emberq.worker.rq.base import HorseWorker
 
 if TYPE_CHECKING:
     from redis import Redis
-
-    from emberq.worker.warm_worker import WarmWorker
 
 __all__ = ["Configuration", "HorseRole", "describe_worker", "rebuild_worker"]
 
@@ -62,7 +61,7 @@ class HorseRole:
         configuration: What a spawned horse needs first.
     """
 
-    make_worker: Callable[[Frame], WarmWorker]
+    make_worker: Callable[[Frame], HorseWorker]
     configuration: Configuration | None = None
 
     def __call__(self, spec: Frame, channel: socket.socket) -> None:
@@ -84,7 +83,7 @@ class HorseRole:
         return recipe
 
 
-def describe_worker(worker: WarmWorker) -> str:
+def describe_worker(worker: HorseWorker) -> str:
     """Write down a worker, with its connection, for `rebuild_worker` in another process.
 
     Raises:
@@ -113,11 +112,11 @@ def describe_worker(worker: WarmWorker) -> str:
         raise ValueError(msg) from exc
 
 
-def rebuild_worker(description: str) -> WarmWorker:
+def rebuild_worker(description: str) -> HorseWorker:
     """Make the worker that `describe_worker` wrote down."""
     # It comes from the process that started this one, over a socket that nobody else has.
     described = pickle.loads(base64.b64decode(description))  # noqa: S301 - the same
-    worker: WarmWorker = described["class"](
+    worker: HorseWorker = described["class"](
         connection=_rebuild_redis(described["redis"]), prepare_for_work=False, **described["arguments"]
     )
     for name, value in described["attributes"].items():

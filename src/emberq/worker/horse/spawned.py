@@ -9,14 +9,11 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import socket
-import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NoReturn, Protocol, runtime_checkable
 
 from setproctitle import setproctitle
 
@@ -24,50 +21,11 @@ from emberq.errors import ResourceFailed
 from emberq.system.messages import Frame, receive, send
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
-from emberq.worker.job.tempdirs import temporary_root, use_root
+from emberq.worker.job.tempdirs import use_root
 
-__all__ = ["Spawnable", "become_spawned", "main", "write_recipe"]
+__all__ = ["main"]
 
 log = get_logger(__name__)
-
-
-@runtime_checkable
-class Spawnable(Protocol):
-    """A role that can also be played by a fresh interpreter."""
-
-    def recipe(self, spec: Frame) -> Frame:
-        """Return what the interpreter needs to know; raises ValueError if that cannot be told."""
-        ...
-
-
-def write_recipe(role: Spawnable, spec: Frame, *, modules: Sequence[str]) -> Frame:
-    """Return all that a fresh interpreter needs to play the role, or why it cannot.
-
-    Args:
-        role: The role.
-        spec: The fork request's spec.
-        modules: Modules whose resources are to be loaded.
-    """
-    root = temporary_root()
-    try:
-        recipe = role.recipe(spec)
-    except ValueError as exc:
-        return {"failed": str(exc)}
-    return {
-        **recipe,
-        "modules": list(modules),
-        "sys_path": sys.path,
-        "temporary_root": str(root) if root else None,
-    }
-
-
-def become_spawned(channel: socket.socket) -> NoReturn:
-    """Replace this process's program by a fresh interpreter that serves the channel."""
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
-    channel.set_inheritable(True)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    command = [sys.executable, *flags, "-P", "-m", "emberq.worker.horse.spawned", str(channel.fileno())]
-    os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted
 
 
 def main(descriptor: int) -> int:
@@ -102,7 +60,7 @@ def _prepare(recipe: Frame) -> Callable[[socket.socket], None]:
     sys.path[:] = recipe["sys_path"]
     # Imported only now: the search path is part of the recipe.
     from emberq.system.processes import freeze_objects
-    from emberq.worker.horse.handle import run_horse
+    from emberq.worker.horse.process import run_horse
     from emberq.worker.horse.role import Configuration, rebuild_worker
     from emberq.worker.resources.resources import preload
 

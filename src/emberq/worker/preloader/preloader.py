@@ -28,8 +28,8 @@ from emberq.system.processes import (
     thread_names,
 )
 from emberq.telemetry.logs import get_logger
-from emberq.worker.horse.spawned import Spawnable, become_spawned, write_recipe
 from emberq.worker.job.tempdirs import discard_directory, make_root, remove_root
+from emberq.worker.preloader.spawn import Spawnable, become_spawned, write_recipe
 from emberq.worker.resources.resources import close_resources, needs_spawn, preload
 
 __all__ = [

@@ -10,9 +10,10 @@ from redis.exceptions import RedisError
 from rq.job import JobStatus
 from rq.suspension import WORKERS_SUSPENDED
 from rq.utils import now
-from rq.worker import Worker, WorkerStatus
+from rq.worker import WorkerStatus
 
 from emberq.telemetry.logs import get_logger
+from emberq.worker.rq.base import HorseWorker
 from emberq.worker.rq.heartbeat import HEARTBEAT_REFRESH_SECONDS, beat, heartbeat_key
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ log = get_logger(__name__)
 _RENEWAL_SECONDS = 1.0
 
 
-class FrugalWorker(Worker):
+class FrugalWorker(HorseWorker):
     """Says to Redis in one breath what RQ says word by word, and nothing twice.
 
     While the work loop runs, a job costs worker and horse eight round trips instead of twenty. Called
@@ -137,6 +138,7 @@ class FrugalWorker(Worker):
 
     def handle_execution_ended(self, job: Job, queue: Queue, heartbeat_ttl: int) -> None:
         """Renew the job's heartbeat only where a callback may take its time; else the outcome follows."""
+        self.exit_if_forked_by_job()
         if job._status == JobStatus.FAILED or job._success_callback_name:  # noqa: SLF001 - a property loads it
             super().handle_execution_ended(job, queue, heartbeat_ttl)
             return

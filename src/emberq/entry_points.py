@@ -1,0 +1,42 @@
+"""Names that live outside the process: in Redis, in other programs' settings, in commands.
+
+A function is named in each ticket, a module in `--preload` and in what a process executes. Change one only
+together with what still carries the old name; `tests/unit/test_entry_points.py` pins them.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = [
+    "OPENWEBUI_PRELOAD",
+    "PROCESS_FILE",
+    "PUBLIC_NAMES",
+    "SPAWNED_HORSE",
+    "TICKET_ENDED",
+    "TICKET_STOPPED",
+]
+
+#: The function that a document's ticket names.
+PROCESS_FILE: Final = "emberq.pipeline.process.process_file"
+#: The callbacks of a document's ticket.
+TICKET_ENDED: Final = "emberq.dispatch.admit.on_ended"
+TICKET_STOPPED: Final = "emberq.dispatch.recover.on_stopped"
+#: The module that a spawned horse's interpreter runs.
+SPAWNED_HORSE: Final = "emberq.worker.horse.spawned"
+#: What `--preload` names for Open WebUI's own pipeline.
+OPENWEBUI_PRELOAD: Final = "emberq.openwebui.warm"
+
+#: Where each name of `emberq` lives; imported on first use, so that `emberq --help` stays quick.
+PUBLIC_NAMES: Final = {
+    "WarmWorker": "emberq.worker.warm_worker",
+    "connection": "emberq.worker.resources.connections",
+    "get_redis_pool": "emberq.redis_pools",
+    "get_worker_config": "emberq.config.current",
+    "get_worker_embedding_functions": "emberq.pipeline.resources",
+    "job_scope": "emberq.worker.job.scope",
+    "progress": "emberq.worker.job.progress",
+    "resource": "emberq.worker.resources.resources",
+    "retry_db_operation": "emberq.retry.operation",
+    "retry_redis_operation": "emberq.retry.operation",
+}

@@ -1,0 +1,25 @@
+"""Signals whose handlers raise, kept away from the middle of a message."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+
+from rq.timeouts import HorseMonitorTimeoutException
+
+__all__ = ["signals_held_back"]
+
+#: Signals whose handlers raise: RQ's monitoring alarm and requests to stop.
+_RAISING = {signal.SIGALRM, signal.SIGTERM, signal.SIGINT}
+
+
+@contextlib.contextmanager
+def signals_held_back() -> Iterator[None]:
+    """Deliver signals whose handlers raise only after the block, so that no message is cut in two."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _RAISING)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(HorseMonitorTimeoutException):
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)

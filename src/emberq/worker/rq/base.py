@@ -1,0 +1,38 @@
+"""What the horse process needs of a worker, beside RQ's own."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from rq.worker import Worker
+
+from emberq.worker.job.policy import HorsePolicy
+
+__all__ = ["HorseWorker"]
+
+
+class HorseWorker(Worker):
+    """An RQ worker that can be the worker object inside a horse.
+
+    Attributes:
+        policy: What the horse and its jobs are allowed; read from `EMBERQ_*` variables if not set.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        """Take everything `rq.Worker` takes."""
+        super().__init__(*args, **kwargs)
+        self.policy = HorsePolicy.from_environment()
+        self._process = 0
+
+    def become_horse(self) -> None:
+        """Turn this copy of the worker, in a process of its own, into what runs the jobs."""
+        self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
+        self._is_horse = True
+        self._horse_pid = 0
+        self._process = os.getpid()
+
+    def exit_if_forked_by_job(self) -> None:
+        """End this process if the job forked it and it came back from the job; the outcome is the horse's."""
+        if self._is_horse and os.getpid() != self._process:
+            os._exit(0)
