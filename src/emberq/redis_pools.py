@@ -35,8 +35,8 @@ from redis.exceptions import ClusterDownError, ReadOnlyError, TryAgainError
 from redis.retry import Retry
 from redis.sentinel import Sentinel, SentinelConnectionPool
 
-from emberq.retry.classify import Outcome, judge_redis_error
-from emberq.system.kept_open import hold
+from emberq.retry.classify import ErrorKind, classify_redis_error
+from emberq.system.kept_open import keep_open
 from emberq.telemetry import metrics
 
 __all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "watch_redis_pool"]
@@ -85,7 +85,7 @@ def get_redis_pool(kind: Profile, url: str) -> ConnectionPool:
         return pool
 
 
-@hold
+@keep_open
 def _own_pools() -> list[ConnectionPool]:
     return list(_pools.values())
 
@@ -128,10 +128,10 @@ class _Reconnecting(Retry):
         may_repeat = self.resend or getattr(do, "__name__", "") == "_send_ping"
 
         def is_worth_it(error: Exception) -> bool:
-            outcome = judge_redis_error(error)
+            outcome = classify_redis_error(error)
             allowed = is_retryable is None or is_retryable(error)
             return allowed and (
-                outcome is Outcome.NOTHING_HAPPENED or (outcome is Outcome.UNKNOWN and may_repeat)
+                outcome is ErrorKind.NOTHING_HAPPENED or (outcome is ErrorKind.UNKNOWN and may_repeat)
             )
 
         return super().call_with_retry(do, fail, is_worth_it, with_failure_count)

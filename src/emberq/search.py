@@ -13,7 +13,7 @@ from emberq.store.files.search import (
     Hit,
     keyword_search,
     reciprocal_rank_fusion,
-    see_one_moment,
+    use_snapshot,
     vector_search,
 )
 from emberq.store.services import Services
@@ -93,7 +93,7 @@ def _find(
     depth = max(limit * _FUSION_DEPTH, _MIN_FUSION_HITS) if mode == "hybrid" else limit
     rankings: list[list[Hit]] = []
     with services.database.transaction() as connection:
-        see_one_moment(connection)
+        use_snapshot(connection)
         if vector is not None:
             rankings.append(vector_search(connection, found["id"], vector, limit=depth, filter_=filter_))
         if mode != "vector":

@@ -39,7 +39,7 @@ server.serve_forever()
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(connections, "_opened", [])
-    monkeypatch.setattr(kept_open, "_adopted", kept_open.Holdings())
+    monkeypatch.setattr(kept_open, "_adopted", kept_open.KeptOpen())
     yield
     close_connections()
 

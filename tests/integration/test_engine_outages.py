@@ -17,11 +17,11 @@ from tests.integration.store.steps import add, claim, commit, job
 
 from emberq.config.environment import Environment
 from emberq.dispatch import maintenance as keeper_module
-from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, WorkerLost
 from emberq.pipeline import outages
-from emberq.pipeline.outages import is_blameless, patiently, until_written
+from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
 from emberq.store.admin.hosts import beat
 from emberq.store.database import Database
 from emberq.store.jobs.claim import Attempt
@@ -77,7 +77,7 @@ def end(services: Services, attempt: Attempt, error: EmberqError, *, delay: floa
             error,
             fence=attempt.fence,
             retry_delay_seconds=delay,
-            blameless=is_blameless(error),
+            blameless=is_outage(error),
         )
     return job(services, attempt.job_id)
 
@@ -151,7 +151,7 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
     tries: list[int] = []
     fed: list[int] = []
 
-    @until_written
+    @retry_forever
     def write() -> None:
         tries.append(len(tries))
         if len(tries) == 3:
@@ -189,11 +189,11 @@ def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest
     monkeypatch.setattr("emberq.retry.operation._JITTER_SECONDS", 0.0)
     monkeypatch.setattr(outages, "_PATIENCE_SECONDS", 0.2)
     with pytest.raises(DatabaseUnavailable):
-        patiently()(attempt_it)(psycopg.errors.DiskFull("full"))
+        retry_during_outage()(attempt_it)(psycopg.errors.DiskFull("full"))
     assert len(tries) > 3
     tries.clear()
     with pytest.raises(DatabaseUnavailable):
-        until_written(attempt_it)(psycopg.errors.InvalidPassword("no"))
+        retry_forever(attempt_it)(psycopg.errors.InvalidPassword("no"))
     assert len(tries) == 1
 
 
@@ -202,7 +202,7 @@ def test_no_lease_is_judged_right_after_an_outage(
 ) -> None:
     attempt = claimed_by_host(services)
     monkeypatch.setattr(keeper_module, "_ROLL_CALL_SECONDS", 3.0)
-    keeper = Keeper(far)
+    keeper = Maintenance(far)
     wire.cut()
     keeper.tick()
     wire.heal()
@@ -224,7 +224,7 @@ def test_a_host_that_does_not_answer_the_roll_call_loses_its_jobs(
 ) -> None:
     attempt = claimed_by_host(services)
     monkeypatch.setattr(keeper_module, "_ROLL_CALL_SECONDS", 1.0)
-    keeper = Keeper(far)
+    keeper = Maintenance(far)
     wire.cut()
     keeper.tick()
     wire.heal()
@@ -238,7 +238,7 @@ def test_a_host_that_does_not_answer_the_roll_call_loses_its_jobs(
 def test_a_keeper_that_stood_still_judges_no_lease_at_once(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = Keeper(services)
+    keeper = Maintenance(services)
     keeper.tick()
     attempt = claimed_by_host(services)
     monkeypatch.setattr(keeper_module, "LEASE_SECONDS", 0.5)
@@ -250,7 +250,7 @@ def test_a_keeper_that_stood_still_judges_no_lease_at_once(
 
 def test_a_new_keeper_judges_leases_at_once(services: Services) -> None:
     attempt = claimed_by_host(services)
-    Keeper(services).tick()
+    Maintenance(services).tick()
     assert job(services, attempt.job_id)["state"] != "processing"
 
 
@@ -301,4 +301,4 @@ def test_an_error_in_the_middle_of_copy_is_an_outage_too(services: Services) -> 
         )
     with pytest.raises(DatabaseUnavailable, match="full") as caught:
         commit(services, attempt, ["one"])
-    assert is_blameless(caught.value)
+    assert is_outage(caught.value)

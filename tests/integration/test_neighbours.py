@@ -13,7 +13,7 @@ from rq.serializers import JSONSerializer
 from tests.integration.store.steps import add, job
 
 from emberq.dispatch.admit import admit
-from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import take_over_neighbours
 from emberq.dispatch.tickets import open_queue
 from emberq.embedded.launch import process_identity
@@ -53,7 +53,7 @@ def at_work(services: Services, process: subprocess.Popen[bytes]) -> uuid.UUID:
 def test_the_jobs_of_a_host_that_was_killed_on_this_machine_run_again_before_its_lease_ends(
     services: Services, process: subprocess.Popen[bytes], at_work: uuid.UUID
 ) -> None:
-    keeper = Keeper(services)
+    keeper = Maintenance(services)
     keeper.tick()
     assert job(services, at_work)["state"] == "processing", "it lives"
     process.kill()

@@ -28,7 +28,7 @@ from rq.job import Job
 from rq.serializers import JSONSerializer
 
 from emberq.redis_pools import close_redis_pools, connected_sockets, get_redis_pool
-from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer, free_port
@@ -195,7 +195,7 @@ def test_a_server_of_an_unknown_authority_is_refused_at_once(server: ValkeyServe
         client = Redis(connection_pool=get_redis_pool("client", f"rediss://127.0.0.1:{proxy.port}/0"))
         with pytest.raises(redis.ConnectionError, match="CERTIFICATE_VERIFY_FAILED") as caught:
             client.ping()
-    assert judge_redis_error(caught.value) is Outcome.PERMANENT
+    assert classify_redis_error(caught.value) is ErrorKind.PERMANENT
 
 
 def documented_rules() -> list[str]:

@@ -19,11 +19,11 @@ from emberq.config.runtime import RuntimeSettings
 from emberq.models.embedder import Embedder
 from emberq.models.files import find_model
 from emberq.pipeline import warmup as documents
-from emberq.pipeline.warmup import rehearse_document
+from emberq.pipeline.warmup import warm_up_document
 from emberq.redis_pools import get_redis_pool
 from emberq.store.schema.tables import Base
 from emberq.store.services import Services
-from emberq.worker.supervisor.warmup import rehearse
+from emberq.worker.supervisor.warmup import warm_up
 
 EMBERQ = str(Path(sys.executable).with_name("emberq"))
 
@@ -46,7 +46,7 @@ def test_a_rehearsal_runs_jobs_and_leaves_nothing(redis_url: str) -> None:
     worker = make_worker(redis_url)
     with Redis.from_url(redis_url) as connection:
         before, keys_set = calls(connection, "hincrby"), calls(connection, "set")
-        rehearse(worker)
+        warm_up(worker)
         # Who looks for a worker's heartbeat finds none.
         assert calls(connection, "set") == keys_set
         # RQ counts every job that a worker has done.
@@ -57,7 +57,7 @@ def test_a_rehearsal_runs_jobs_and_leaves_nothing(redis_url: str) -> None:
 
 
 def test_without_redis_there_is_no_rehearsal() -> None:
-    rehearse(make_worker("redis://127.0.0.1:1/0"))
+    warm_up(make_worker("redis://127.0.0.1:1/0"))
 
 
 def test_workers_are_forked_after_a_rehearsal(redis_url: str, tmp_path: Path) -> None:
@@ -82,9 +82,9 @@ def embedder() -> Embedder:
 def test_a_rehearsed_document_changes_nothing(
     services: Services, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(documents, "TURNS", 2)
+    monkeypatch.setattr(documents, "WARMUP_RUNS", 2)
     tokens = embedder.tokens_embedded
-    rehearse_document(services, embedder, RuntimeSettings())
+    warm_up_document(services, embedder, RuntimeSettings())
     with services.database.transaction() as connection:
         for table in Base.metadata.sorted_tables:
             assert connection.execute(select(func.count()).select_from(table)).scalar() == 0, table.name

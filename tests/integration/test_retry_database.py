@@ -15,7 +15,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.exc import OperationalError
 
 from emberq.errors import DatabaseUnavailable
-from emberq.retry.classify import Outcome, judge_db_error
+from emberq.retry.classify import ErrorKind, classify_db_error
 from emberq.retry.operation import retry_db_operation
 from emberq.store.database import Database
 from emberq.testing.proxy import TcpProxy
@@ -147,7 +147,7 @@ def test_a_commit_whose_answer_is_lost_is_never_repeated_unasked(engine: Engine,
     with pytest.raises(DatabaseUnavailable) as caught:
         retry_db_operation()(work)()
     proxy.heal()
-    assert judge_db_error(caught.value) is Outcome.UNKNOWN
+    assert classify_db_error(caught.value) is ErrorKind.UNKNOWN
     assert len(attempts) == 1
     # It had happened; a blind retry would have made it two.
     assert count(engine) == 1

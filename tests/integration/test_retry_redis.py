@@ -16,7 +16,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from emberq.redis_pools import close_redis_pools, get_redis_pool
-from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer, free_port
@@ -61,7 +61,7 @@ def test_an_increment_whose_answer_is_lost_is_not_repeated_unasked(
 
     with pytest.raises(redis.ConnectionError) as caught:
         work()
-    assert judge_redis_error(caught.value) is Outcome.UNKNOWN
+    assert classify_redis_error(caught.value) is ErrorKind.UNKNOWN
     assert len(attempts) == 1
     assert direct.get("n") == "1"
 
@@ -91,7 +91,7 @@ def test_a_silent_connection_is_given_up_after_its_time_out(client: Redis, proxy
     started = time.monotonic()
     with pytest.raises(redis.TimeoutError) as caught:
         retry_redis_operation()(client.incr)("n")
-    assert judge_redis_error(caught.value) is Outcome.UNKNOWN
+    assert classify_redis_error(caught.value) is ErrorKind.UNKNOWN
     assert 4 < time.monotonic() - started < 15
 
 
@@ -125,7 +125,7 @@ def test_a_refused_connection_did_nothing() -> None:
     client = Redis(port=free_port(), retry=Retry(NoBackoff(), 0))
     with pytest.raises(redis.ConnectionError) as caught:
         client.incr("n")
-    assert judge_redis_error(caught.value) is Outcome.NOTHING_HAPPENED
+    assert classify_redis_error(caught.value) is ErrorKind.NOTHING_HAPPENED
 
 
 def test_a_connection_that_is_never_accepted_did_nothing() -> None:
@@ -145,7 +145,7 @@ def test_a_connection_that_is_never_accepted_did_nothing() -> None:
             client.ping()
         for one in waiting:
             one.close()
-    assert judge_redis_error(caught.value) is Outcome.NOTHING_HAPPENED
+    assert classify_redis_error(caught.value) is ErrorKind.NOTHING_HAPPENED
 
 
 def test_a_loading_server_is_waited_for(tmp_path: Path) -> None:

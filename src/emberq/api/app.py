@@ -33,9 +33,9 @@ from emberq.api.routes import (
 )
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.conversion import JobEnds
-from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.maintenance import Maintenance
 from emberq.errors import InvalidRequest
-from emberq.models.batcher import Batcher, lane_specs
+from emberq.models.batcher import Batcher, queue_specs
 from emberq.models.cache import StoredVectors
 from emberq.pipeline.resources import get_model
 from emberq.store.services import get_services
@@ -68,7 +68,7 @@ def make_app(
         stop = threading.Event()
         bodies = {"emberq-config": ConfigurationFollower(get_services(), name="api").run}
         if keep:
-            bodies["emberq-keeper"] = Keeper(get_services()).run
+            bodies["emberq-keeper"] = Maintenance(get_services()).run
         threads = [
             threading.Thread(target=body, args=(stop,), name=name, daemon=True)
             for name, body in bodies.items()
@@ -93,7 +93,7 @@ def make_app(
         responses=PROBLEM_RESPONSES,
     )
     batcher = Batcher(
-        lane_specs(bulk_threads=get_services().environment.embedding_threads),
+        queue_specs(bulk_threads=get_services().environment.embedding_threads),
         load=get_model,
         stored=StoredVectors(get_services),
     )

@@ -19,7 +19,7 @@ from emberq.config.runtime import RuntimeSettings
 from emberq.errors import EmberqError, InvalidRequest, ModelNotFound, RequestTooLarge, Unauthorized
 from emberq.models.files import list_models
 from emberq.models.pins import ALIASES
-from emberq.models.queues import Answer
+from emberq.models.queues import Result
 
 __all__ = [
     "MOST_INPUTS",
@@ -178,7 +178,7 @@ async def known_model(asked: str, default: str) -> str:
     )
 
 
-async def wait_for(request: Request, future: Future[list[Answer]]) -> list[Answer]:
+async def wait_for(request: Request, future: Future[list[Result]]) -> list[Result]:
     """Wait for answers as long as the client does.
 
     Raises:
@@ -222,7 +222,7 @@ def openai_error(error: EmberqError, status: int) -> JSONResponse:
 
 
 def write_embeddings(
-    answers: Sequence[Answer], *, model: str, encoding_format: Literal["float", "base64"]
+    answers: Sequence[Result], *, model: str, encoding_format: Literal["float", "base64"]
 ) -> str:
     """Write the answer to an embeddings request as JSON.
 

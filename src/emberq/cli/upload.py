@@ -19,7 +19,7 @@ from emberq.cli.failures import NotReachable, Problem
 from emberq.cli.output import describe_error, seconds
 from emberq.store.schema.job_states import ENDED_STATES
 
-__all__ = ["Outcome", "Transfer"]
+__all__ = ["UploadResult", "Uploader"]
 
 #: Seconds between two looks at the jobs.
 _POLL_SECONDS = 0.2
@@ -33,7 +33,7 @@ _FULL = (429, 503)
 
 
 @dataclass(slots=True)
-class Outcome:
+class UploadResult:
     """What became of one file.
 
     Attributes:
@@ -55,7 +55,7 @@ class Outcome:
         return asdict(self)
 
 
-class Transfer:
+class Uploader:
     """One run of `emberq ingest`.
 
     Invariant: `acknowledged` files are emberq's to finish, whatever happens to this process.
@@ -92,7 +92,7 @@ class Transfer:
         self._bars: dict[str, TaskID] = {}
         self.acknowledged = 0
 
-    def run(self, files: list[tuple[Path, str]], *, wait: bool) -> list[Outcome]:
+    def run(self, files: list[tuple[Path, str]], *, wait: bool) -> list[UploadResult]:
         """Upload the files and return what became of each, in their order.
 
         Args:
@@ -104,7 +104,7 @@ class Transfer:
             NotReachable: If the API is away for longer than a few minutes.
         """
         self._ensure_collection()
-        outcomes = [Outcome(str(path)) for path, _ in files]
+        outcomes = [UploadResult(str(path)) for path, _ in files]
         with self._progress, ThreadPoolExecutor(self._parallel) as pool:
             total = self._progress.add_task("all files", total=len(files), stage="")
             pending: set[Future[None]] = {
@@ -127,7 +127,7 @@ class Transfer:
                 raise
         return outcomes
 
-    def summarize(self, outcomes: list[Outcome]) -> None:
+    def summarize(self, outcomes: list[UploadResult]) -> None:
         """Print how many came to which end, and every failure with what to do about it."""
         states: dict[str, int] = {}
         for outcome in outcomes:
@@ -149,7 +149,7 @@ class Transfer:
                 raise
             self._client.request("POST", "/collections", json={"name": self._collection})
 
-    def _upload(self, path: Path, external_id: str, outcome: Outcome) -> None:
+    def _upload(self, path: Path, external_id: str, outcome: UploadResult) -> None:
         try:
             answer = self._send(path, external_id)
         except Problem as exc:
@@ -185,7 +185,7 @@ class Transfer:
                     raise
                 pause = min(pause * 2, 10.0)
 
-    def _poll(self, outcomes: list[Outcome]) -> None:
+    def _poll(self, outcomes: list[UploadResult]) -> None:
         """Look at the oldest jobs that still run."""
         for outcome in [one for one in outcomes if one.job_id and one.state not in ENDED_STATES][
             :_POLLED_AT_ONCE
@@ -196,7 +196,7 @@ class Transfer:
                 if exc.status not in _FULL:
                     raise
 
-    def _take_state(self, outcome: Outcome, job: dict[str, Any]) -> None:
+    def _take_state(self, outcome: UploadResult, job: dict[str, Any]) -> None:
         if job["state"] in ENDED_STATES:
             outcome.error = job["error"] if job["state"] != "completed" else None
             self._end(outcome, job["state"])
@@ -213,7 +213,7 @@ class Transfer:
                 bar, completed=progress["done"], total=progress["total"] or None, stage=job["stage"] or ""
             )
 
-    def _end(self, outcome: Outcome, state: str) -> None:
+    def _end(self, outcome: UploadResult, state: str) -> None:
         outcome.state = state
         bar = self._bars.pop(outcome.path, None)
         if bar is not None:
@@ -223,5 +223,5 @@ class Transfer:
             sys.stderr.write(f"{state}  {outcome.path}{reason}\n")
 
 
-def _unfinished(outcomes: list[Outcome]) -> int:
+def _unfinished(outcomes: list[UploadResult]) -> int:
     return sum(outcome.state not in (*ENDED_STATES, "refused") for outcome in outcomes)

@@ -7,7 +7,7 @@ from typing import Any
 from rq.job import Job as Ticket
 
 from emberq.config.current import get_worker_config
-from emberq.dispatch.tickets import ring
+from emberq.dispatch.tickets import enqueue
 from emberq.errors import EmberqError
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.services import Services, get_services
@@ -28,7 +28,7 @@ def admit(services: Services, *, job_timeout_seconds: float) -> int:
     with services.database.transaction() as connection:
         tickets = admit_jobs(connection)
     if tickets:
-        ring(services.redis(), tickets, job_timeout_seconds=job_timeout_seconds)
+        enqueue(services.redis(), tickets, job_timeout_seconds=job_timeout_seconds)
         log.debug("jobs_admitted", jobs=len(tickets))
     return len(tickets)
 

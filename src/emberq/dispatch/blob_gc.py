@@ -9,7 +9,7 @@ from emberq.store.files.blob_gc import collect_blobs, collect_drafts, old_blobs,
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Collector"]
+__all__ = ["BlobGarbageCollector"]
 
 log = get_logger(__name__)
 
@@ -21,7 +21,7 @@ _TURN_SECONDS = 0.5
 _BATCH = 50
 
 
-class Collector:
+class BlobGarbageCollector:
     """Walks through the blob store, turn by turn, from its beginning again after its end.
 
     Any number of them may walk side by side: see `emberq.store.files.blob_gc`.

@@ -19,8 +19,8 @@ import anyio.to_thread
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import DatabaseUnavailable, EmberqError, EmptyFile, ServiceStopping, error_for_code
-from emberq.retry.classify import Outcome, judge_db_error
-from emberq.store.files.blob_gc import hold_blob
+from emberq.retry.classify import ErrorKind, classify_db_error
+from emberq.store.files.blob_gc import lock_blob_shared
 from emberq.store.files.blobs import BlobWriter
 from emberq.store.files.extractions import (
     ExtractionEnd,
@@ -84,7 +84,7 @@ def submit(
     settings = get_worker_config().for_tenant(tenant)
     blob = writer.seal()
     with services.database.transaction() as connection:
-        hold_blob(connection, blob.sha256)
+        lock_blob_shared(connection, blob.sha256)
         writer.publish()
         added = add_file(
             connection,
@@ -189,7 +189,7 @@ class JobEnds:
             try:
                 return await anyio.to_thread.run_sync(unit)
             except DatabaseUnavailable as exc:
-                if judge_db_error(exc) is Outcome.PERMANENT:
+                if classify_db_error(exc) is ErrorKind.PERMANENT:
                     raise
                 log.warning("request_waits", error_code=exc.code, error=exc.message)
             try:

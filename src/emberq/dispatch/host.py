@@ -18,7 +18,7 @@ from emberq.config.environment import Environment, get_environment
 from emberq.config.generation import GenerationVersions, generation_key
 from emberq.config.snapshot import Snapshot
 from emberq.dispatch.configuration import ConfigurationFollower
-from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.dispatch.tickets import QUEUE_NAME
 from emberq.embedded.launch import process_identity
@@ -33,7 +33,7 @@ from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import PreloaderClient, Role
 from emberq.worker.supervisor.reload import SourceWatcher
-from emberq.worker.supervisor.run import make_crew
+from emberq.worker.supervisor.run import make_supervisor
 from emberq.worker.warm_worker import WarmWorker
 
 __all__ = ["configure_spawned", "run_host"]
@@ -124,7 +124,7 @@ def run_host(
         directory=environment.metrics_dir,
         parent=services.data_dir / "metrics",
     )
-    supervisor = make_crew(
+    supervisor = make_supervisor(
         make_worker,
         slots=slots,
         modules=[DOCUMENT_RESOURCES, *preload],
@@ -139,7 +139,7 @@ def run_host(
     )
     services.database.close()
     supervisor.start()
-    keeper = Keeper(services)
+    keeper = Maintenance(services)
     generations = GenerationVersions(loaded)
 
     def send_beat() -> None:
@@ -219,6 +219,6 @@ def _release(services: Services, host_id: uuid.UUID) -> None:
     try:
         with services.database.transaction() as connection:
             release_host(connection, host_id)
-        Keeper(services).tick()
+        Maintenance(services).tick()
     except EmberqError as exc:
         log.warning("release_failed", error=exc.message)

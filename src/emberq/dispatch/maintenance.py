@@ -9,8 +9,8 @@ from collections.abc import Callable
 
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit
-from emberq.dispatch.blob_gc import Collector
-from emberq.dispatch.prune import retire, retire_extractions, retire_vectors
+from emberq.dispatch.blob_gc import BlobGarbageCollector
+from emberq.dispatch.prune import prune_extractions, prune_jobs, prune_vectors
 from emberq.dispatch.recover import reap, sweep, take_over_neighbours
 from emberq.errors import DatabaseUnavailable, EmberqError
 from emberq.store.admin.hosts import BEAT_SECONDS, LEASE_SECONDS
@@ -18,7 +18,7 @@ from emberq.store.services import Services
 from emberq.system.machine import machine_identity
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Keeper"]
+__all__ = ["Maintenance"]
 
 log = get_logger(__name__)
 
@@ -37,7 +37,7 @@ _COLLECT_SECONDS = 60.0
 _ROLL_CALL_SECONDS = 2.5 * BEAT_SECONDS
 
 
-class Keeper:
+class Maintenance:
     """Admits, sweeps, reaps, retires and collects; any number of keepers may run side by side.
 
     Invariant: a duty that fails is logged and tried again at its next turn; the others go on. No lease is
@@ -52,8 +52,8 @@ class Keeper:
             ("reap", BEAT_SECONDS, self._reap),
             ("admit", _ADMIT_SECONDS, self._admit),
             ("sweep", _SWEEP_SECONDS, self._sweep),
-            ("retire", _RETIRE_SECONDS, self._retire),
-            ("collect", _COLLECT_SECONDS, Collector(services).turn),
+            ("prune", _RETIRE_SECONDS, self._prune),
+            ("collect", _COLLECT_SECONDS, BlobGarbageCollector(services).turn),
         ]
         self._due: dict[str, float] = {}
         self._reap_from = 0.0
@@ -70,7 +70,7 @@ class Keeper:
     def tick(self) -> None:
         """Do what is due."""
         if time.monotonic() - self._ticked_at > LEASE_SECONDS:
-            self._call_the_roll()
+            self._grace_after_outage()
         for name, every_seconds, duty in self._duties:
             now = time.monotonic()
             if now < self._due.get(name, 0.0):
@@ -81,7 +81,7 @@ class Keeper:
             except EmberqError as exc:
                 log.warning("duty_failed", duty=name, error_code=exc.code, error=exc.message)
                 if isinstance(exc, DatabaseUnavailable):
-                    self._call_the_roll()
+                    self._grace_after_outage()
         self._ticked_at = time.monotonic()
 
     def run(self, stop: threading.Event, *, every_seconds: float = 0.5) -> None:
@@ -101,7 +101,7 @@ class Keeper:
     def _take_over_neighbours(self) -> None:
         take_over_neighbours(self._services, machine_identity())
 
-    def _call_the_roll(self) -> None:
+    def _grace_after_outage(self) -> None:
         self._reap_from = time.monotonic() + _ROLL_CALL_SECONDS
 
     def _reap(self) -> None:
@@ -109,10 +109,10 @@ class Keeper:
             return
         reap(self._services, retry_delay_seconds=get_worker_config().settings.job_retry_delay)
 
-    def _retire(self) -> None:
+    def _prune(self) -> None:
         settings = get_worker_config().settings
-        retire(self._services, retention_seconds=settings.job_retention)
-        retire_extractions(self._services, ttl_seconds=settings.extraction_ttl)
-        retire_vectors(
+        prune_jobs(self._services, retention_seconds=settings.job_retention)
+        prune_extractions(self._services, ttl_seconds=settings.extraction_ttl)
+        prune_vectors(
             self._services, ttl_seconds=settings.embedding_cache_ttl, max_rows=settings.embedding_cache_rows
         )

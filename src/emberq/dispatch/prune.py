@@ -14,7 +14,7 @@ from emberq.store.jobs.retention import purge
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["retire", "retire_extractions", "retire_vectors"]
+__all__ = ["prune_extractions", "prune_jobs", "prune_vectors"]
 
 log = get_logger(__name__)
 
@@ -22,7 +22,7 @@ log = get_logger(__name__)
 _TURN_SECONDS = 0.5
 
 
-def retire(services: Services, *, retention_seconds: float) -> int:
+def prune_jobs(services: Services, *, retention_seconds: float) -> int:
     """Delete what has been over for too long and return how many rows went; 0 seconds keep everything.
 
     Raises:
@@ -43,7 +43,7 @@ def retire(services: Services, *, retention_seconds: float) -> int:
     return jobs + files + keys
 
 
-def retire_extractions(services: Services, *, ttl_seconds: float) -> int:
+def prune_extractions(services: Services, *, ttl_seconds: float) -> int:
     """Delete the extractions that nobody asked for any more and return how many.
 
     Their bytes are collected later, like those of any deleted file.
@@ -57,7 +57,7 @@ def retire_extractions(services: Services, *, ttl_seconds: float) -> int:
     return files
 
 
-def retire_vectors(services: Services, *, ttl_seconds: float, max_rows: int) -> int:
+def prune_vectors(services: Services, *, ttl_seconds: float, max_rows: int) -> int:
     """Delete the vectors that nobody asks for any more, or that are too many, and return how many.
 
     Raises:

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, RowMapping
 
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
-from emberq.dispatch.tickets import lost_tickets, ring
+from emberq.dispatch.tickets import enqueue, missing_tickets
 from emberq.embedded.launch import process_identity
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.retry.operation import retry_db_operation
@@ -60,10 +60,10 @@ def sweep(
     """
     with services.database.transaction() as connection:
         waiting = queued_jobs(connection, older_than_seconds=after_seconds, limit=_SWEEP_LIMIT)
-    lost = lost_tickets(services.redis(), waiting)
+    lost = missing_tickets(services.redis(), waiting)
     if lost:
         log.warning("tickets_lost", jobs=len(lost))
-        ring(services.redis(), lost, job_timeout_seconds=job_timeout_seconds)
+        enqueue(services.redis(), lost, job_timeout_seconds=job_timeout_seconds)
         for _ in lost:
             metrics.recovered("ticket_lost")
     return len(lost)

@@ -16,7 +16,7 @@ from emberq.errors import RedisUnavailable
 from emberq.retry.operation import retry_redis_operation
 from emberq.store.jobs.fair_share import QUEUE_NAME
 
-__all__ = ["QUEUE_NAME", "lost_tickets", "open_queue", "ring"]
+__all__ = ["QUEUE_NAME", "enqueue", "missing_tickets", "open_queue"]
 
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300
@@ -32,7 +32,9 @@ def open_queue(connection: Redis, name: str = QUEUE_NAME) -> Queue:
 
 
 @retry_redis_operation(idempotent=True, total_seconds=_RING_SECONDS)
-def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_timeout_seconds: float) -> None:
+def enqueue(
+    connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_timeout_seconds: float
+) -> None:
     """Put tickets on the queue, in order; a ticket that is rung twice opens its job once.
 
     Args:
@@ -66,7 +68,9 @@ def ring(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_tim
         raise RedisUnavailable(f"Redis did not take the tickets: {type(exc).__name__}.") from exc
 
 
-def lost_tickets(connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]]) -> list[tuple[uuid.UUID, str]]:
+def missing_tickets(
+    connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]]
+) -> list[tuple[uuid.UUID, str]]:
     """Return those tickets of unclaimed jobs that do not wait in the queue.
 
     A ticket that a worker popped is among them: from there to the claim it takes milliseconds, so a job

@@ -11,11 +11,11 @@ from typing import Any
 
 from emberq.errors import EmberqError, InternalError, InvalidRequest, ServiceStopping
 from emberq.models.cache import RecentAnswers, StoredVectors
-from emberq.models.queues import Answer, Entry, Input, Lane, LaneSpec, Model, ModelKey, Request
+from emberq.models.queues import InferenceQueue, Input, Model, ModelKey, QueueItem, QueueSpec, Request, Result
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["BULK", "QUERY", "RERANK", "Batcher", "lane_specs"]
+__all__ = ["BULK", "QUERY", "RERANK", "Batcher", "queue_specs"]
 
 log = get_logger(__name__)
 
@@ -30,7 +30,7 @@ _BULK_INPUTS = 64
 _STOP_SECONDS = 10.0
 
 
-def lane_specs(*, bulk_threads: int) -> list[LaneSpec]:
+def queue_specs(*, bulk_threads: int) -> list[QueueSpec]:
     """Return the lanes of the service.
 
     Args:
@@ -38,9 +38,9 @@ def lane_specs(*, bulk_threads: int) -> list[LaneSpec]:
     """
     threads = bulk_threads or max(1, (os.cpu_count() or 1) // 2)
     return [
-        LaneSpec(QUERY),
-        LaneSpec(RERANK),
-        LaneSpec(
+        QueueSpec(QUERY),
+        QueueSpec(RERANK),
+        QueueSpec(
             BULK, threads=threads, window_seconds=_WINDOW_SECONDS, most_inputs=_BULK_INPUTS, is_kept=True
         ),
     ]
@@ -55,7 +55,7 @@ class Batcher:
     """
 
     def __init__(
-        self, lanes: Iterable[LaneSpec], *, load: Callable[[ModelKey], Model], stored: StoredVectors
+        self, lanes: Iterable[QueueSpec], *, load: Callable[[ModelKey], Model], stored: StoredVectors
     ) -> None:
         """Make the lanes; nothing runs yet.
 
@@ -65,11 +65,11 @@ class Batcher:
             stored: Answers that outlive the process, for the lanes that keep theirs.
         """
         self._lock = threading.Lock()
-        self._lanes = {spec.name: Lane(spec, self._lock) for spec in lanes}
+        self._lanes = {spec.name: InferenceQueue(spec, self._lock) for spec in lanes}
         self._load = load
         self._stored = stored
         self._recent = RecentAnswers()
-        self._in_flight: dict[tuple[Any, ...], Entry] = {}
+        self._in_flight: dict[tuple[Any, ...], QueueItem] = {}
         self._threads: list[threading.Thread] = []
         self._is_leaving = False
 
@@ -85,7 +85,7 @@ class Batcher:
 
     def submit(
         self, lane: str, inputs: Sequence[Input], *, tenant: str, model: ModelKey
-    ) -> Future[list[Answer]]:
+    ) -> Future[list[Result]]:
         """Ask for the answers to some inputs; cancel the future if they are not wanted any more.
 
         Args:
@@ -118,7 +118,7 @@ class Batcher:
                 key = (lane, tenant, model, digest)
                 entry = self._in_flight.get(key)
                 if entry is None:
-                    entry = self._in_flight[key] = Entry(tenant, model, digest, one)
+                    entry = self._in_flight[key] = QueueItem(tenant, model, digest, one)
                     self._lanes[lane].put(entry)
                 else:
                     hits += 1
@@ -151,7 +151,7 @@ class Batcher:
         for thread in self._threads:
             thread.join(_STOP_SECONDS)
 
-    def _work(self, lane: Lane) -> None:
+    def _work(self, lane: InferenceQueue) -> None:
         while True:
             with self._lock:
                 turn = lane.take()
@@ -165,7 +165,7 @@ class Batcher:
             if entries:
                 self._take_turn(lane, entries)
 
-    def _take_turn(self, lane: Lane, entries: list[Entry]) -> None:
+    def _take_turn(self, lane: InferenceQueue, entries: list[QueueItem]) -> None:
         try:
             model = self._load(entries[0].model)
             if lane.spec.is_kept:
@@ -179,13 +179,15 @@ class Batcher:
         except Exception as exc:  # noqa: BLE001 - those who wait are told, and the thread goes on
             self._fail(lane, entries, exc)
             return
-        answers = [Answer(row.copy(), number) for row, number in zip(rows, tokens, strict=True)]
+        answers = [Result(row.copy(), number) for row, number in zip(rows, tokens, strict=True)]
         metrics.vectors_looked_up(hits=0, misses=len(entries))
         self._answer(lane, entries, answers)
         if lane.spec.is_kept:
             self._stored.keep(model.fingerprint, entries, answers)
 
-    def _answer_from_store(self, lane: Lane, model: Model, entries: list[Entry]) -> list[Entry]:
+    def _answer_from_store(
+        self, lane: InferenceQueue, model: Model, entries: list[QueueItem]
+    ) -> list[QueueItem]:
         """Answer what the database knows and return the rest."""
         found = self._stored.find(model.fingerprint, entries)
         known = [entry for entry in entries if entry in found]
@@ -193,7 +195,7 @@ class Batcher:
         self._answer(lane, known, [found[entry] for entry in known])
         return [entry for entry in entries if entry not in found]
 
-    def _answer(self, lane: Lane, entries: list[Entry], answers: list[Answer]) -> None:
+    def _answer(self, lane: InferenceQueue, entries: list[QueueItem], answers: list[Result]) -> None:
         done: list[Request] = []
         with self._lock:
             for entry, answer in zip(entries, answers, strict=True):
@@ -203,7 +205,7 @@ class Batcher:
         for request in done:
             request.end()
 
-    def _fail(self, lane: Lane, entries: list[Entry], exc: Exception) -> None:
+    def _fail(self, lane: InferenceQueue, entries: list[QueueItem], exc: Exception) -> None:
         error = exc if isinstance(exc, EmberqError) else InternalError()
         log.warning(
             "batch_failed", lane=lane.spec.name, error_code=error.code, error=str(exc), inputs=len(entries)
@@ -215,11 +217,11 @@ class Batcher:
         for request in waiting:
             request.fail(error)
 
-    def _forget(self, lane: Lane, entry: Entry) -> None:
+    def _forget(self, lane: InferenceQueue, entry: QueueItem) -> None:
         self._in_flight.pop((lane.spec.name, entry.tenant, entry.model, entry.digest), None)
 
 
-def _close_all(entries: Iterable[Entry]) -> list[Request]:
+def _close_all(entries: Iterable[QueueItem]) -> list[Request]:
     return [request for entry in entries for request, _ in entry.waiters if request.close()]
 
 

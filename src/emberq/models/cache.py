@@ -9,7 +9,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from emberq.config.current import get_config_cache
 from emberq.errors import DatabaseUnavailable
-from emberq.models.queues import Answer, Entry
+from emberq.models.queues import QueueItem, Result
 from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
@@ -33,16 +33,16 @@ class RecentAnswers:
         """Keep up to so many bytes."""
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._answers: OrderedDict[Hashable, Answer] = OrderedDict()
+        self._answers: OrderedDict[Hashable, Result] = OrderedDict()
 
-    def get(self, key: Hashable) -> Answer | None:
+    def get(self, key: Hashable) -> Result | None:
         """Return an answer and keep it longer."""
         answer = self._answers.get(key)
         if answer is not None:
             self._answers.move_to_end(key)
         return answer
 
-    def put(self, key: Hashable, answer: Answer) -> None:
+    def put(self, key: Hashable, answer: Result) -> None:
         """Keep an answer in place of those asked for the longest time ago."""
         replaced = self._answers.pop(key, None)
         self._bytes += _size(answer) - (_size(replaced) if replaced is not None else 0)
@@ -52,7 +52,7 @@ class RecentAnswers:
             self._bytes -= _size(gone)
 
 
-def _size(answer: Answer) -> int:
+def _size(answer: Result) -> int:
     return answer.row.nbytes + _ENTRY_BYTES
 
 
@@ -67,7 +67,7 @@ class StoredVectors:
         self._services = services
         self._rest_until = 0.0
 
-    def find(self, fingerprint: str, entries: Sequence[Entry]) -> dict[Entry, Answer]:
+    def find(self, fingerprint: str, entries: Sequence[QueueItem]) -> dict[QueueItem, Result]:
         """Return the answers that are known, for the model with this fingerprint."""
         if not self._is_used():
             return {}
@@ -78,9 +78,9 @@ class StoredVectors:
         except DatabaseUnavailable as exc:
             self._rest(exc)
             return {}
-        return {entry: Answer(*found[key]) for entry, key in keys.items() if key in found}
+        return {entry: Result(*found[key]) for entry, key in keys.items() if key in found}
 
-    def keep(self, fingerprint: str, entries: Sequence[Entry], answers: Sequence[Answer]) -> None:
+    def keep(self, fingerprint: str, entries: Sequence[QueueItem], answers: Sequence[Result]) -> None:
         """Keep what was computed."""
         if not self._is_used():
             return
@@ -103,6 +103,6 @@ class StoredVectors:
         log.warning("embedding_cache_skipped", error_code=error.code, error=error.message)
 
 
-def _key(fingerprint: str, entry: Entry) -> CacheKey:
+def _key(fingerprint: str, entry: QueueItem) -> CacheKey:
     """Name the text and the model as the chunks of documents do."""
     return entry.tenant, hashlib.sha256(f"{fingerprint}\0{entry.input}".encode()).digest()

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Answer", "Entry", "Input", "Lane", "LaneSpec", "Model", "ModelKey", "Request"]
+__all__ = ["InferenceQueue", "Input", "Model", "ModelKey", "QueueItem", "QueueSpec", "Request", "Result"]
 
 #: A text, or a query and a text that belong together.
 Input: TypeAlias = "str | tuple[str, str]"
@@ -40,7 +40,7 @@ class ModelKey(NamedTuple):
     name: str
 
 
-class Answer(NamedTuple):
+class Result(NamedTuple):
     """What a model said of one input: its row, `[columns]`, and the number of tokens."""
 
     row: NDArray[np.float32]
@@ -56,12 +56,12 @@ class Request:
 
     def __init__(self, size: int) -> None:
         """Wait for `size` answers."""
-        self.future: Future[list[Answer]] = Future()
-        self._answers: list[Answer | None] = [None] * size
+        self.future: Future[list[Result]] = Future()
+        self._answers: list[Result | None] = [None] * size
         self._missing = size
         self._is_closed = False
 
-    def put(self, index: int, answer: Answer) -> bool:
+    def put(self, index: int, answer: Result) -> bool:
         """Take an answer and tell whether it was the last one, which closes the request."""
         self._answers[index] = answer
         self._missing -= 1
@@ -85,7 +85,7 @@ class Request:
 
 
 @dataclass(slots=True, eq=False)
-class Entry:
+class QueueItem:
     """One input in a lane, with everybody who waits for it.
 
     Attributes:
@@ -114,7 +114,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class LaneSpec:
+class QueueSpec:
     """How a lane works.
 
     Attributes:
@@ -134,14 +134,14 @@ class LaneSpec:
     is_kept: bool = False
 
 
-class Lane:
+class InferenceQueue:
     """The queue of one lane: a ring of tenants, each with its inputs in order.
 
     Invariants, under the lock: `waiting` is the number of entries in the ring. No entry waits longer
     than the window while a thread is idle. Every turn takes one input of each tenant before a second one.
     """
 
-    def __init__(self, spec: LaneSpec, lock: threading.Lock) -> None:
+    def __init__(self, spec: QueueSpec, lock: threading.Lock) -> None:
         """Make an empty lane.
 
         Args:
@@ -150,12 +150,12 @@ class Lane:
         """
         self.spec = spec
         self.waiting = 0
-        self._ring: OrderedDict[tuple[str, ModelKey], deque[Entry]] = OrderedDict()
+        self._ring: OrderedDict[tuple[str, ModelKey], deque[QueueItem]] = OrderedDict()
         self._wake = threading.Condition(lock)
         self._since = 0.0
         self._is_closed = False
 
-    def put(self, entry: Entry) -> None:
+    def put(self, entry: QueueItem) -> None:
         """Let an entry wait."""
         if not self.waiting:
             self._since = time.monotonic()
@@ -165,7 +165,7 @@ class Lane:
         if self.waiting == 1 or self.waiting % self.spec.most_inputs == 0:
             self._wake.notify()
 
-    def take(self) -> tuple[list[Entry], list[Entry]] | None:
+    def take(self) -> tuple[list[QueueItem], list[QueueItem]] | None:
         """Wait for entries; nothing when the lane was closed.
 
         Returns:
@@ -181,7 +181,7 @@ class Lane:
             self._wake.wait(left)
         return None
 
-    def close(self) -> list[Entry]:
+    def close(self) -> list[QueueItem]:
         """Let every thread go and return what waited."""
         self._is_closed = True
         left = [entry for queue in self._ring.values() for entry in queue]
@@ -190,9 +190,9 @@ class Lane:
         self._wake.notify_all()
         return left
 
-    def _take_turn(self) -> tuple[list[Entry], list[Entry]]:
-        taken: list[Entry] = []
-        unwanted: list[Entry] = []
+    def _take_turn(self) -> tuple[list[QueueItem], list[QueueItem]]:
+        taken: list[QueueItem] = []
+        unwanted: list[QueueItem] = []
         characters = 0
         while len(taken) < self.spec.most_inputs and characters < self.spec.most_characters:
             key = next((key for key in self._ring if not taken or key[1] == taken[0].model), None)

@@ -18,16 +18,16 @@ from emberq.openwebui.enqueue import enqueue_file
 from emberq.openwebui.worker.attempt_count import Delivery
 from emberq.openwebui.worker.configuration import OpenWebUIConfiguration, PinnedConfiguration
 from emberq.openwebui.worker.failures import clean, name_failure
-from emberq.openwebui.worker.installed_modules import OpenWebUI, close_connections, import_open_webui
-from emberq.openwebui.worker.interception import Attempt, cover_seams, running
-from emberq.openwebui.worker.job_runtime import Rider
+from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI, close_connections, import_open_webui
+from emberq.openwebui.worker.interception import FileAttempt, intercept, running
+from emberq.openwebui.worker.job_runtime import JobRuntime
 from emberq.openwebui.worker.processing import FileTask, process, remove_chunks
 from emberq.openwebui.worker.tenants import configure_tenants, confirm_settings, read_tenant
 from emberq.openwebui.worker.version_check import uses_accelerator
-from emberq.openwebui.worker.warmup import rehearse_file
+from emberq.openwebui.worker.warmup import warm_up_file
 from emberq.store.services import get_services
 from emberq.system.forks import after_fork
-from emberq.system.kept_open import hold
+from emberq.system.kept_open import keep_open
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import job_scope
 from emberq.worker.resources.connections import connection
@@ -42,10 +42,10 @@ _FORKS = not uses_accelerator()
 
 
 @resource(main_thread=True, fork_safe=_FORKS)
-def open_webui() -> OpenWebUI:
+def open_webui() -> InstalledOpenWebUI:
     """Import the installed Open WebUI, with nothing of it left open."""
     found = import_open_webui()
-    cover_seams(found)
+    intercept(found)
     return found
 
 
@@ -72,14 +72,14 @@ def local_models() -> dict[str, Any]:
 @resource(main_thread=True, fork_safe=_FORKS)
 def rehearsal() -> None:
     """Let the horses share what their first file would make each of them do for itself."""
-    rehearse_file(open_webui(), configuration().get())
+    warm_up_file(open_webui(), configuration().get())
     close_connections(open_webui())
 
 
 @connection
-def rider() -> Iterator[Rider]:
+def rider() -> Iterator[JobRuntime]:
     """Start what a horse has of its own, and close it at the horse's end."""
-    made = Rider(open_webui(), configuration())
+    made = JobRuntime(open_webui(), configuration())
     yield made
     made.close()
 
@@ -97,7 +97,7 @@ def _saddle() -> None:
         log.warning("openwebui_not_warmed_up", error=type(exc).__name__)
 
 
-@hold
+@keep_open
 def _held() -> list[object]:
     return rider.value.held() if rider.value is not None else []
 
@@ -136,7 +136,7 @@ def process_file_job(
     with job_scope(openwebui_file=file_id, tenant=tenant, attempt=delivery.attempt) as scope:
         mine = rider()
         scope.callback(mine.tidy)
-        attempt = Attempt(uuid.uuid4().hex, file_id, mine.rows)
+        attempt = FileAttempt(uuid.uuid4().hex, file_id, mine.rows)
         if delivery.is_left_over:
             return _give_up(mine, delivery, file_id)
         secrets: set[str] = set()
@@ -162,7 +162,9 @@ def settle_file_job(file_id: str, code: str) -> bool:
         return mine.rows.settle(file_id, error=error_for_code(code)().message)
 
 
-def _run(mine: Rider, task: FileTask, attempt: Attempt, tenant: str | None, secrets: set[str]) -> None:
+def _run(
+    mine: JobRuntime, task: FileTask, attempt: FileAttempt, tenant: str | None, secrets: set[str]
+) -> None:
     """Make one attempt, from the signature on the file's row to its end."""
     file = mine.rows.get(task.file_id)
     mine.rows.begin(task.file_id, attempt.id)
@@ -182,9 +184,9 @@ def _run(mine: Rider, task: FileTask, attempt: Attempt, tenant: str | None, secr
 
 
 def _end_badly(
-    mine: Rider,
+    mine: JobRuntime,
     task: FileTask,
-    attempt: Attempt,
+    attempt: FileAttempt,
     delivery: Delivery,
     error: Exception,
     secrets: set[str],
@@ -222,7 +224,7 @@ def _end_badly(
     return named
 
 
-def _give_up(mine: Rider, delivery: Delivery, file_id: str) -> dict[str, Any]:
+def _give_up(mine: JobRuntime, delivery: Delivery, file_id: str) -> dict[str, Any]:
     """Write down that a file has used up its attempts without one that came to its end.
 
     Raises:

@@ -9,12 +9,12 @@ from typing import ParamSpec, TypeVar
 from rq.timeouts import JobTimeoutException
 
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
-from emberq.retry.classify import Outcome, judge_db_error
+from emberq.retry.classify import ErrorKind, classify_db_error
 from emberq.retry.operation import retry_db_operation
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import waiting
 
-__all__ = ["is_blameless", "patiently", "until_written"]
+__all__ = ["is_outage", "retry_during_outage", "retry_forever"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -28,7 +28,7 @@ _PATIENCE_SECONDS = 120.0
 _MANY_RETRIES = 200
 
 
-def patiently(*, idempotent: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
+def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
     """Run one transaction of an attempt again while PostgreSQL is away, for two minutes.
 
     Args:
@@ -48,13 +48,13 @@ def patiently(*, idempotent: bool = True) -> Callable[[Callable[P, R]], Callable
     return decorate
 
 
-def until_written(function: Callable[P, R]) -> Callable[P, R]:
+def retry_forever(function: Callable[P, R]) -> Callable[P, R]:
     """Do it however long PostgreSQL stays away, even when the job's time is over meanwhile.
 
     What an attempt came to has to be written down: nobody else looks after a job whose host lives. The
     worker, which watches from outside, ends a horse that takes far too long, and gives the job back itself.
     """
-    once = patiently()(function)
+    once = retry_during_outage()(function)
 
     @wraps(function)
     def written(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -64,19 +64,19 @@ def until_written(function: Callable[P, R]) -> Callable[P, R]:
             except JobTimeoutException:
                 log.warning("end_not_written_yet", operation=function.__qualname__, error="JobTimeout")
             except DatabaseUnavailable as exc:
-                if judge_db_error(exc) is Outcome.PERMANENT:
+                if classify_db_error(exc) is ErrorKind.PERMANENT:
                     raise
                 log.warning("end_not_written_yet", operation=function.__qualname__, error=exc.message)
 
     return written
 
 
-def is_blameless(error: EmberqError) -> bool:
+def is_outage(error: EmberqError) -> bool:
     """Tell whether an attempt ended because an engine was away that said so, and did nothing.
 
     A connection that broke under a commit is another matter: the file itself may have brought PostgreSQL
     down, and would do so for ever if its attempts were not counted.
     """
     if isinstance(error, DatabaseUnavailable):
-        return judge_db_error(error) is Outcome.NOTHING_HAPPENED
+        return classify_db_error(error) is ErrorKind.NOTHING_HAPPENED
     return isinstance(error, StorageUnavailable)

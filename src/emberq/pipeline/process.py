@@ -28,7 +28,7 @@ from emberq.errors import (
 from emberq.models.embedder import Embedder
 from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.markdown_pages import to_markdown
-from emberq.pipeline.outages import is_blameless, patiently, until_written
+from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox.parent import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
@@ -95,7 +95,7 @@ def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
         raise
 
 
-@until_written
+@retry_forever
 def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnavailable) -> None:
     ticket = get_current_job()
     with services.database.transaction() as connection:
@@ -110,7 +110,7 @@ def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnava
         )
 
 
-@patiently(idempotent=False)
+@retry_during_outage(idempotent=False)
 def _claim_once(services: Services, job_id: uuid.UUID) -> Attempt | None:
     ticket = get_current_job()
     host = os.environ.get("EMBERQ_HOST_ID")
@@ -207,7 +207,7 @@ def _embed(
     ]
 
 
-@patiently()
+@retry_during_outage()
 def _known(
     services: Services, attempt: Attempt, fingerprints: list[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
@@ -215,13 +215,13 @@ def _known(
         return known_vectors(connection, attempt.tenant, fingerprints)
 
 
-@until_written
+@retry_forever
 def _is_completed(services: Services, attempt: Attempt) -> bool:
     with services.database.transaction() as connection:
         return is_completed(connection, attempt)
 
 
-@patiently()  # a second commit finds the lease over and adds nothing
+@retry_during_outage()  # a second commit finds the lease over and adds nothing
 def _commit(
     services: Services,
     attempt: Attempt,
@@ -244,7 +244,7 @@ def _commit(
         )
 
 
-@until_written  # the fence is over after the first time
+@retry_forever  # the fence is over after the first time
 def _fail(
     services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
 ) -> str:
@@ -258,7 +258,7 @@ def _fail(
             retry_delay_seconds=settings.job_retry_delay,
             stage=stage,
             detail=str(detail) if detail else None,
-            blameless=is_blameless(error),
+            blameless=is_outage(error),
         )
     log.warning("attempt_failed", error_code=error.code, error=error.message, stage=stage, state=state)
     return state or "lease_lost"
@@ -320,7 +320,7 @@ class _Stages:
             self.timings[self.stage] = round(time.monotonic() - self._began_at, 4)
         return self.timings
 
-    @patiently()
+    @retry_during_outage()
     def _write(self, done: int, total: int) -> None:
         with self._services.database.transaction() as connection:
             record_progress(

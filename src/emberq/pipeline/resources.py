@@ -17,7 +17,7 @@ from emberq.models.queues import Model, ModelKey
 from emberq.models.reranker import CrossEncoder, find_reranker
 from emberq.pipeline import extract
 from emberq.pipeline.sandbox import parent
-from emberq.pipeline.warmup import rehearse_document
+from emberq.pipeline.warmup import warm_up_document
 from emberq.store.services import get_services
 from emberq.worker.resources.resources import resource
 
@@ -76,7 +76,7 @@ def extractors() -> tuple[object, ...]:
 @resource
 def rehearsal() -> None:
     """Let the horses share what their first documents would make each of them build for itself."""
-    rehearse_document(get_services(), embedding_functions().embed, worker_config().settings)
+    warm_up_document(get_services(), embedding_functions().embed, worker_config().settings)
     get_services().database.close()
 
 

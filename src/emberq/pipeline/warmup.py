@@ -18,9 +18,9 @@ from emberq.pipeline.split import embedding_text, split
 from emberq.store.files.commit import commit_file, known_vectors
 from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, record_progress
 from emberq.store.services import Services
-from emberq.worker.supervisor.warmup import TURNS
+from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
-__all__ = ["rehearse_document"]
+__all__ = ["warm_up_document"]
 
 #: A few short paragraphs, so that there is something to split.
 _TEXT = "\n\n".join(f"# Part {number}\n\nA worker that is warm answers at once." for number in range(4))
@@ -44,7 +44,7 @@ _NOTHING = Attempt(
 )
 
 
-def rehearse_document(services: Services, embedder: Embedder, settings: RuntimeSettings) -> None:
+def warm_up_document(services: Services, embedder: Embedder, settings: RuntimeSettings) -> None:
     """Take a small text through the stages a few times; nothing is stored.
 
     Args:
@@ -58,7 +58,7 @@ def rehearse_document(services: Services, embedder: Embedder, settings: RuntimeS
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "rehearsal.md"
         path.write_text(_TEXT, encoding="utf-8")
-        for _ in range(TURNS):
+        for _ in range(WARMUP_RUNS):
             _take_turn(services, embedder, settings, path)
 
 

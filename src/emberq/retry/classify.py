@@ -25,10 +25,10 @@ from redis.sentinel import MasterNotFoundError, SlaveNotFoundError
 
 from emberq.errors import DatabaseUnavailable, RedisUnavailable
 
-__all__ = ["Outcome", "judge_db_error", "judge_redis_error"]
+__all__ = ["ErrorKind", "classify_db_error", "classify_redis_error"]
 
 
-class Outcome(Enum):
+class ErrorKind(Enum):
     """What an error says about the operation that met it."""
 
     #: It will fail again: a bug, a wrong password, a missing table.
@@ -45,13 +45,13 @@ _SQLSTATES = {
     # replica, not accepting connections (starting, stopping, recovering), never connected, rejected, idle
     # too long.
     **dict.fromkeys(
-        ("40001", "40P01", "55P03", "25006", "57P03", "08001", "08004", "57P05"), Outcome.NOTHING_HAPPENED
+        ("40001", "40P01", "55P03", "25006", "57P03", "08001", "08004", "57P05"), ErrorKind.NOTHING_HAPPENED
     ),
     # The same for want of something: disk, memory, connections, a limit of the configuration. A commit that
     # cannot be written to the log is not reported like this: the server ends.
-    **dict.fromkeys(("53000", "53100", "53200", "53300", "53400"), Outcome.NOTHING_HAPPENED),
+    **dict.fromkeys(("53000", "53100", "53200", "53300", "53400"), ErrorKind.NOTHING_HAPPENED),
     # Broken off, perhaps after the commit: the server stopped or crashed, the connection broke.
-    **dict.fromkeys(("57P01", "57P02", "08000", "08003", "08006", "08007"), Outcome.UNKNOWN),
+    **dict.fromkeys(("57P01", "57P02", "08000", "08003", "08006", "08007"), ErrorKind.UNKNOWN),
 }
 #: What a server says at connecting, where no SQLSTATE reaches us, that will be said again.
 _REFUSED_FOR_GOOD = re.compile(
@@ -89,44 +89,44 @@ _REDIS_LOGIN = (AuthenticationError, AuthorizationError, ExternalAuthProviderErr
 _REDIS_BROKEN = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
 
 
-def judge_db_error(error: BaseException) -> Outcome:
+def classify_db_error(error: BaseException) -> ErrorKind:
     """Judge an error of psycopg, SQLAlchemy or asyncpg, or one of ours that wraps it."""
     if isinstance(error, DatabaseUnavailable):
-        return judge_db_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
+        return classify_db_error(error.__cause__) if error.__cause__ is not None else ErrorKind.UNKNOWN
     cause = getattr(error, "orig", None) or error
     sqlstate = getattr(cause, "sqlstate", None)
     if sqlstate is not None:
-        return _SQLSTATES.get(sqlstate, Outcome.PERMANENT)
+        return _SQLSTATES.get(sqlstate, ErrorKind.PERMANENT)
     if _is_sqlalchemy_pool_timeout(error) or isinstance(cause, ConnectionRefusedError):
-        return Outcome.NOTHING_HAPPENED
+        return ErrorKind.NOTHING_HAPPENED
     if _is_psycopg_operational_error(cause) and getattr(cause, "pgconn", None) is not None:
         # psycopg keeps the half-made connection with errors of connecting, and only with those.
-        return Outcome.PERMANENT if _REFUSED_FOR_GOOD.search(str(cause)) else Outcome.NOTHING_HAPPENED
+        return ErrorKind.PERMANENT if _REFUSED_FOR_GOOD.search(str(cause)) else ErrorKind.NOTHING_HAPPENED
     broke = (
         _is_psycopg_operational_error(cause)
         or getattr(error, "connection_invalidated", False)
         or isinstance(cause, ConnectionError)
     )
-    return Outcome.UNKNOWN if broke else Outcome.PERMANENT
+    return ErrorKind.UNKNOWN if broke else ErrorKind.PERMANENT
 
 
-def judge_redis_error(error: BaseException) -> Outcome:
+def classify_redis_error(error: BaseException) -> ErrorKind:
     """Judge an error of redis-py, or one of ours that wraps it."""
     if isinstance(error, RedisUnavailable):
-        return judge_redis_error(error.__cause__) if error.__cause__ is not None else Outcome.UNKNOWN
+        return classify_redis_error(error.__cause__) if error.__cause__ is not None else ErrorKind.UNKNOWN
     takes_no_writes = isinstance(error, ResponseError) and str(error).startswith(_REDIS_TAKES_NO_WRITES)
     if takes_no_writes or isinstance(error, _REDIS_DID_NOTHING):
-        return Outcome.NOTHING_HAPPENED
+        return ErrorKind.NOTHING_HAPPENED
     is_for_good = (
         isinstance(error, _REDIS_LOGIN)
         or not isinstance(error, _REDIS_BROKEN)
         or any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in _chain(error))
     )
     if is_for_good:
-        return Outcome.PERMANENT
+        return ErrorKind.PERMANENT
     text = str(error)
     did_nothing = _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED
-    return Outcome.NOTHING_HAPPENED if did_nothing else Outcome.UNKNOWN
+    return ErrorKind.NOTHING_HAPPENED if did_nothing else ErrorKind.UNKNOWN
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

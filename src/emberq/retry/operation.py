@@ -20,7 +20,7 @@ from typing import Any, ParamSpec, Self, TypeVar, cast
 import stamina
 from stamina.instrumentation import RetryDetails, RetryHook, get_on_retry_hooks, set_on_retry_hooks
 
-from emberq.retry.classify import Outcome, judge_db_error, judge_redis_error
+from emberq.retry.classify import ErrorKind, classify_db_error, classify_redis_error
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
@@ -82,14 +82,14 @@ class Retrying:
     """How to retry: a decorator of sync and async functions, and an iterable of attempts of a block.
 
     Attributes:
-        judge: Says what an error means.
+        classify: Says what an error means.
         operation: The name in metrics and logs; the decorated function's where it is empty.
         idempotent: Whether to try again when it may have happened.
         max_retries: Attempts after the first one.
         total_seconds: Time after which no further attempt begins.
     """
 
-    judge: Callable[[BaseException], Outcome]
+    classify: Callable[[BaseException], ErrorKind]
     operation: str
     idempotent: bool
     max_retries: int
@@ -120,8 +120,8 @@ class Retrying:
 
     def worth_another(self, error: BaseException) -> bool:
         """Tell whether an error may lead to another attempt."""
-        outcome = self.judge(error)
-        return outcome is Outcome.NOTHING_HAPPENED or (outcome is Outcome.UNKNOWN and self.idempotent)
+        outcome = self.classify(error)
+        return outcome is ErrorKind.NOTHING_HAPPENED or (outcome is ErrorKind.UNKNOWN and self.idempotent)
 
 
 def _retry_coroutine(
@@ -193,7 +193,7 @@ class _Attempts:
 
     def _give_up(self, error: Exception) -> None:
         """Count an error that was transient and got no further attempt."""
-        if self._retrying.judge(error) is Outcome.PERMANENT:
+        if self._retrying.classify(error) is ErrorKind.PERMANENT:
             return
         outcome = "exhausted" if self._retrying.worth_another(error) else "not_idempotent"
         metrics.operation_retried(operation=self._name, outcome=outcome)
@@ -227,7 +227,7 @@ def retry_db_operation(
         ...     with attempt:
         ...         ...
     """
-    return Retrying(judge_db_error, operation, idempotent, max_retries, total_seconds)
+    return Retrying(classify_db_error, operation, idempotent, max_retries, total_seconds)
 
 
 def retry_redis_operation(
@@ -249,7 +249,7 @@ def retry_redis_operation(
         max_retries: Attempts after the first one.
         total_seconds: Time after which no further attempt begins; a running one is not cut short.
     """
-    return Retrying(judge_redis_error, operation, idempotent, max_retries, total_seconds)
+    return Retrying(classify_redis_error, operation, idempotent, max_retries, total_seconds)
 
 
 def _count_retry(details: RetryDetails) -> None:

@@ -19,7 +19,7 @@ from emberq.store.admin.settings import load_snapshot
 from emberq.store.database import Database
 from emberq.store.files.blobs import BlobStore, open_blob_store
 from emberq.system.forks import after_fork
-from emberq.system.kept_open import hold
+from emberq.system.kept_open import keep_open
 from emberq.telemetry import metrics
 
 __all__ = ["Services", "configure_services", "get_services"]
@@ -117,7 +117,7 @@ def get_services() -> Services:
     return _services
 
 
-@hold
+@keep_open
 def _pooled_connections() -> object:
     return _services.database.engine if _services is not None else None
 

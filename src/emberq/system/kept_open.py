@@ -23,7 +23,7 @@ from multiprocessing.process import BaseProcess
 
 from emberq.system.open_files import child_processes, open_descriptors
 
-__all__ = ["Holdings", "adopting", "held", "hold", "hold_objects", "look_through"]
+__all__ = ["KeptOpen", "adopting", "find_open", "keep_objects_open", "keep_open", "kept"]
 
 #: Objects looked at before the search is given up; a large model's wrapper has some ten thousand.
 _MAX_OBJECTS = 200_000
@@ -37,7 +37,7 @@ _DEAD_ENDS = (
 
 
 @dataclass(slots=True)
-class Holdings:
+class KeptOpen:
     """What is kept on purpose.
 
     Attributes:
@@ -50,13 +50,13 @@ class Holdings:
     threads: set[threading.Thread] = field(default_factory=set)
     children: set[int] = field(default_factory=set)
 
-    def add(self, other: Holdings) -> None:
+    def add(self, other: KeptOpen) -> None:
         """Add what the other keeps."""
         self.descriptors |= other.descriptors
         self.threads |= other.threads
         self.children |= other.children
 
-    def covers(self, other: Holdings) -> bool:
+    def covers(self, other: KeptOpen) -> bool:
         """Tell whether all that the other has is kept here."""
         return (
             other.descriptors <= self.descriptors
@@ -67,10 +67,10 @@ class Holdings:
 
 _pools: list[Callable[[], object]] = []
 _objects: list[Callable[[], object]] = []
-_adopted = Holdings()
+_adopted = KeptOpen()
 
 
-def hold(holder: Callable[[], object]) -> Callable[[], object]:
+def keep_open(holder: Callable[[], object]) -> Callable[[], object]:
     """Register a pool that keeps things open between jobs on purpose.
 
     Args:
@@ -81,13 +81,13 @@ def hold(holder: Callable[[], object]) -> Callable[[], object]:
     return holder
 
 
-def hold_objects(holder: Callable[[], object]) -> Callable[[], object]:
+def keep_objects_open(holder: Callable[[], object]) -> Callable[[], object]:
     """Do the same for objects of any size; they are looked through after all pools."""
     _objects.append(holder)
     return holder
 
 
-def held(wanted: Holdings) -> Holdings:
+def kept(wanted: KeptOpen) -> KeptOpen:
     """Return what is kept on purpose at this moment.
 
     Args:
@@ -99,7 +99,7 @@ def held(wanted: Holdings) -> Holdings:
     for root in roots:
         if found.covers(wanted):
             break
-        found.add(look_through([root()]))
+        found.add(find_open([root()]))
     return found
 
 
@@ -122,13 +122,13 @@ def adopting() -> Iterator[None]:
         _adopted.children.update(child_processes() - children)
 
 
-def look_through(roots: Iterable[object]) -> Holdings:
+def find_open(roots: Iterable[object]) -> KeptOpen:
     """Find descriptors, threads and child processes in objects and all they refer to.
 
     Args:
         roots: Where to begin. Modules, classes and functions are not entered: they lead everywhere.
     """
-    found = Holdings()
+    found = KeptOpen()
     queue: deque[object] = deque(roots)
     seen: set[int] = set()
     while queue and len(seen) < _MAX_OBJECTS:
@@ -144,7 +144,7 @@ def look_through(roots: Iterable[object]) -> Holdings:
     return found
 
 
-def _note(thing: object, found: Holdings) -> None:
+def _note(thing: object, found: KeptOpen) -> None:
     if isinstance(thing, subprocess.Popen):
         found.children.add(thing.pid)
     elif isinstance(thing, BaseProcess):
@@ -157,9 +157,9 @@ def _note(thing: object, found: Holdings) -> None:
             found.descriptors.add(int(thing.fileno()))  # type: ignore[attr-defined]
 
 
-def _helpers_of_multiprocessing() -> Holdings:
+def _helpers_of_multiprocessing() -> KeptOpen:
     """Return the resource tracker and the fork server, which multiprocessing starts once for good."""
-    found = Holdings()
+    found = KeptOpen()
     for module, name, pid, descriptor in (
         ("multiprocessing.resource_tracker", "_resource_tracker", "_pid", "_fd"),
         ("multiprocessing.forkserver", "_forkserver", "_forkserver_pid", "_forkserver_alive_fd"),

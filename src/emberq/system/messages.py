@@ -10,10 +10,10 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Frame", "is_readable", "receive", "send"]
+__all__ = ["Message", "is_readable", "receive", "send"]
 
 #: One message: a JSON object.
-Frame = dict[str, Any]
+Message = dict[str, Any]
 
 #: Sizes in bytes of the JSON object and of the payload.
 _HEADER = struct.Struct("!II")
@@ -22,7 +22,7 @@ _MAX_DESCRIPTORS = 4
 
 
 def send(
-    channel: socket.socket, frame: Frame, *, descriptors: Sequence[int] = (), payload: bytes = b""
+    channel: socket.socket, frame: Message, *, descriptors: Sequence[int] = (), payload: bytes = b""
 ) -> None:
     """Send one message in one piece.
 
@@ -43,7 +43,7 @@ def send(
     channel.sendall(b"".join((header, body, payload)))
 
 
-def receive(channel: socket.socket) -> tuple[Frame | None, list[int]]:
+def receive(channel: socket.socket) -> tuple[Message | None, list[int]]:
     """Receive one message and the descriptors sent with it.
 
     Returns:
@@ -61,7 +61,7 @@ def receive(channel: socket.socket) -> tuple[Frame | None, list[int]]:
         return None, []
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    frame: Frame = json.loads(bytes(rest[:body_size]))
+    frame: Message = json.loads(bytes(rest[:body_size]))
     if payload_size:
         frame["payload"] = bytes(rest[body_size:])
     return frame, list(descriptors)

@@ -9,11 +9,11 @@ import threading
 from dataclasses import dataclass
 
 __all__ = [
-    "Footprint",
+    "OpenHandles",
     "child_processes",
     "descriptor_target",
+    "list_open_handles",
     "open_descriptors",
-    "take_footprint",
 ]
 
 _DESCRIPTORS = "/proc/self/fd"
@@ -21,7 +21,7 @@ _TASKS = "/proc/self/task"
 
 
 @dataclass(frozen=True, slots=True)
-class Footprint:
+class OpenHandles:
     """What a process had open at one moment; empty where the system does not tell.
 
     Attributes:
@@ -37,10 +37,10 @@ class Footprint:
     children: frozenset[int]
 
 
-def take_footprint() -> Footprint:
+def list_open_handles() -> OpenHandles:
     """Return what this process has open now; takes some 20 µs."""
     threads = frozenset(threading.enumerate())
-    return Footprint(
+    return OpenHandles(
         descriptors=frozenset(_list_descriptors()),
         threads=threads,
         native_threads=max(0, _count_tasks() - len(threads)),

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 from rq.exceptions import StopRequested
 
 from emberq.redis_pools import watch_redis_pool
-from emberq.system.messages import Frame
+from emberq.system.messages import Message
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.horse.handle import Horse
-from emberq.worker.horse.lifecycle import Stable
-from emberq.worker.horse.monitoring import WatchedWorker
+from emberq.worker.horse.lifecycle import HorseLifecycle
+from emberq.worker.horse.monitoring import MonitoredWorker
 from emberq.worker.horse.role import HorseRole
 from emberq.worker.horse.watchdog import end_horse
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
@@ -30,9 +30,9 @@ from emberq.worker.preloader.preloader import (
     Role,
     begin_preloader,
 )
-from emberq.worker.rq.graceful_stop import LeavingWorker
+from emberq.worker.rq.graceful_stop import GracefulStopWorker
 from emberq.worker.rq.heartbeat import HEARTBEAT_REFRESH_SECONDS
-from emberq.worker.rq.requeue import give_back
+from emberq.worker.rq.requeue import requeue
 
 if TYPE_CHECKING:
     from resource import struct_rusage
@@ -51,7 +51,7 @@ _EXIT_SECONDS = 0.5
 _SILENT_EXIT = os.EX_SOFTWARE << 8
 
 
-class WarmWorker(WatchedWorker, LeavingWorker):
+class WarmWorker(MonitoredWorker, GracefulStopWorker):
     """An RQ worker whose horse stays: resources are loaded once, before the fork.
 
     A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): what the modules named in
@@ -69,7 +69,7 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         self,
         *args: Any,
         preloader: PreloaderClient | None = None,
-        horse_spec: Frame | None = None,
+        horse_spec: Message | None = None,
         **kwargs: Any,
     ) -> None:
         """Make a worker; takes everything `rq.Worker` takes.
@@ -82,17 +82,17 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         """
         super().__init__(*args, **kwargs)
         ensure_logs()
-        self._stable = Stable(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
+        self._lifecycle = HorseLifecycle(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
         self._metrics = MetricsEndpoint.from_variables()
         self.on_ready: Callable[[], None] = lambda: None
         self.with_scheduler = False
-        self.horse_restarts = self._stable.restarts
+        self.horse_restarts = self._lifecycle.restarts
         self._is_serving = False
         self._failure: Exception | None = None
         #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
         self._handing_over = threading.Lock()
         #: The execution that the horse runs.
-        self._ridden_by: str | None = None
+        self._execution_id: str | None = None
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Work as RQ does.
@@ -113,7 +113,7 @@ class WarmWorker(WatchedWorker, LeavingWorker):
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
         self._metrics.enable()
-        self._stable.open()
+        self._lifecycle.open()
         super().bootstrap(*args, **kwargs)
         watch_redis_pool("worker", self.connection.connection_pool)
 
@@ -132,13 +132,13 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         """
         if not self._is_serving:
             try:
-                self._stable.saddle().wait_until_loaded()
+                self._lifecycle.ensure().wait_until_loaded()
             except (PreloadFailed, PreloaderLost) as exc:
                 self._failure = exc
                 raise StopRequested from exc
             self._is_serving = True
             metrics.worker_is("idle")
-            self._metrics.keep(self._stable.open())
+            self._metrics.keep(self._lifecycle.open())
             self.on_ready()
         super().check_for_suspension(burst)
 
@@ -149,10 +149,10 @@ class WarmWorker(WatchedWorker, LeavingWorker):
             metrics.worker_is("idle")
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
-            give_back(self, job, queue)
+            requeue(self, job, queue)
             self._horse_pid = 0
-            self._stable.forget_preloader()
-            if self._stable.is_shared:
+            self._lifecycle.forget_preloader()
+            if self._lifecycle.is_shared:
                 self._stop_requested = True
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
@@ -167,16 +167,16 @@ class WarmWorker(WatchedWorker, LeavingWorker):
                 self._hand_over(job, queue, execution)
             except OSError:
                 # It died since it was looked at; it has not seen the job, so another one may have it.
-                self._stable.discard("died")
+                self._lifecycle.discard("died")
                 self._hand_over(job, queue, execution)
             metrics.worker_is("busy")
-            self._ridden_by = None if execution is None else execution.id
+            self._execution_id = None if execution is None else execution.id
             if self._stopped_job_id == job.id:
                 # The command came when there was no process to stop yet.
                 self.kill_horse()
 
     def _hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
-        horse = self._stable.tend(self.policy)
+        horse = self._lifecycle.ensure_ready(self.policy)
         self._horse_pid = horse.child.pid
         horse.hand_over(job, queue, execution)
 
@@ -187,7 +187,7 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         finally:
             if not self._is_serving:
                 # The next call may come after changes that only a new fork sees.
-                self._stable.close()
+                self._lifecycle.close()
 
     def wait_for_horse(self) -> tuple[int | None, int | None, struct_rusage | None]:
         """Wait for the horse's answer or its death, and end it if the job goes beyond its policy.
@@ -195,17 +195,17 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         Returns:
             The horse's process id and a wait status: 0 after an answer, the real one after a death.
         """
-        horse = self._stable.horse
+        horse = self._lifecycle.horse
         if horse is None or not self._horse_pid:
             return None, None, None
         while True:
             if horse.wait(self._watchdog.wait_seconds(HEARTBEAT_REFRESH_SECONDS)):
                 frame = horse.read()
                 if frame is None:
-                    return self._bury(horse)
+                    return self._reap(horse)
                 if "done" in frame:
                     with self._handing_over:
-                        self._ridden_by = None
+                        self._execution_id = None
                     return horse.child.pid, 0, None
                 self._watchdog.note(frame)
             self.beat_if_due()
@@ -216,14 +216,14 @@ class WarmWorker(WatchedWorker, LeavingWorker):
         super().idle()
         if self._is_serving:
             with contextlib.suppress(OSError, PreloadFailed, PreloaderLost):
-                self._stable.tend(self.policy)
+                self._lifecycle.ensure_ready(self.policy)
 
     def beat_if_due(self) -> None:
         """Write the heartbeat key if it is due and see to the metrics as often."""
         before = self._beat_at
         super().beat_if_due()
         if self._beat_at != before and self._is_serving:
-            self._metrics.keep(self._stable.open())
+            self._metrics.keep(self._lifecycle.open())
 
     def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
         """Kill the horse if it runs a job; may be called from any thread."""
@@ -233,25 +233,25 @@ class WarmWorker(WatchedWorker, LeavingWorker):
     def request_stop_execution(self, execution_id: str) -> None:
         """Stop an execution, but not the next one if it has just ended; comes from the pub/sub thread."""
         with self._handing_over:
-            if self._ridden_by in (None, execution_id):
+            if self._execution_id in (None, execution_id):
                 super().request_stop_execution(execution_id)
 
-    def _bury(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
+    def _reap(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
         pid = horse.child.pid
-        status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
+        status = self._lifecycle.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
         # It may only have closed its socket, and what the job forked may live on in its group.
         end_horse(pid, gently=False)
         if status is None:
-            status = self._stable.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
+            status = self._lifecycle.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
         status = signal.SIGKILL if status is None else status
         died_at = time.monotonic()
         death = self.note_death(status)
-        self._ridden_by = None
-        self._stable.discard(death.reason)
+        self._execution_id = None
+        self._lifecycle.discard(death.reason)
         if self._is_serving and not self._stop_requested:
             # The successor is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
-                self._stable.saddle()
+                self._lifecycle.ensure()
                 metrics.recovered("horse_killed", seconds=time.monotonic() - died_at)
         # To RQ 0 would mean that the job is done.
         return pid, status or _SILENT_EXIT, None
@@ -262,5 +262,5 @@ class WarmWorker(WatchedWorker, LeavingWorker):
             return
         self._is_serving = False
         self._metrics.close()
-        self._stable.close()
+        self._lifecycle.close()
         super().teardown()

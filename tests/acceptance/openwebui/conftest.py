@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from tests.acceptance.openwebui.server import PASSWORD, PYTHON, Server
 
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.records import StoredFile
 
 EMBERQ = str(Path(sys.executable).with_name("emberq"))
@@ -106,7 +106,7 @@ def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
 class Chunks:
     """Looks into Open WebUI's collections."""
 
-    def __init__(self, client: OpenWebUI) -> None:
+    def __init__(self, client: OpenWebUIClient) -> None:
         self._client = client
 
     def of(self, collection: str) -> list[tuple[str, str]]:
@@ -159,14 +159,14 @@ def server(openwebui_process: Server, peer: Peer) -> Server:
 
 
 @pytest.fixture
-def webui(server: Server) -> Iterator[OpenWebUI]:
+def webui(server: Server) -> Iterator[OpenWebUIClient]:
     """A client of it, as its admin."""
     with server.client() as made:
         yield made
 
 
 @pytest.fixture
-def chunks(webui: OpenWebUI) -> Chunks:
+def chunks(webui: OpenWebUIClient) -> Chunks:
     """What its vector database has."""
     return Chunks(webui)
 
@@ -192,7 +192,9 @@ def emberq(server: Server, tmp_path: Path) -> Callable[..., subprocess.Completed
     return run
 
 
-def wait_for_status(client: OpenWebUI, file_ids: list[str], *statuses: str, seconds: float = 60) -> None:
+def wait_for_status(
+    client: OpenWebUIClient, file_ids: list[str], *statuses: str, seconds: float = 60
+) -> None:
     """Wait until each file has one of these statuses."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:

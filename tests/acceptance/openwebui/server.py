@@ -15,7 +15,7 @@ from openwebui_stage import find_python
 from sqlalchemy.engine import make_url
 
 from emberq.embedded import Engines
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.testing.valkey import free_port
 
 __all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server", "database"]
@@ -96,8 +96,8 @@ class Server:
             self.process.wait(timeout=60)
             self.process = None
 
-    def client(self) -> OpenWebUI:
-        return OpenWebUI(self.url, self.token())
+    def client(self) -> OpenWebUIClient:
+        return OpenWebUIClient(self.url, self.token())
 
     def token(self) -> str:
         """Return the admin's token; signing in is allowed fifteen times in three minutes."""

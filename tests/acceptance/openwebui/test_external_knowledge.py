@@ -15,7 +15,7 @@ from tests.acceptance.conftest import CORPUS, EMBERQ, Stack
 from tests.acceptance.openwebui.conftest import Peer
 
 from emberq.models.files import DEFAULT_MODEL
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused
 from emberq.pipeline.resources import get_embedder
 
@@ -53,7 +53,7 @@ def apply(stack: Stack, *arguments: str) -> dict[str, Any]:
 
 
 def search_as_open_webui(
-    webui: OpenWebUI, source: dict[str, Any], query: str, count: int = 3
+    webui: OpenWebUIClient, source: dict[str, Any], query: str, count: int = 3
 ) -> dict[str, Any]:
     found: dict[str, Any] = webui._post(
         "/api/v1/knowledge/external/source/test", {**source, "query": query, "count": count}
@@ -78,7 +78,7 @@ def as_emberq_embeds(peer: Peer) -> None:
 
 @pytest.mark.parametrize("indexed", [False, True])
 def test_open_webui_finds_what_emberq_finds(
-    shelves: Stack, webui: OpenWebUI, as_emberq_embeds: None, indexed: bool
+    shelves: Stack, webui: OpenWebUIClient, as_emberq_embeds: None, indexed: bool
 ) -> None:
     made = apply(shelves, *(["--indexed"] if indexed else []))
     assert {source["name"] for source in made["sources"]} == {"memory", "other"}
@@ -100,7 +100,9 @@ def test_open_webui_finds_what_emberq_finds(
     assert listed.is_external
 
 
-def test_only_the_named_collection_is_there(shelves: Stack, webui: OpenWebUI, as_emberq_embeds: None) -> None:
+def test_only_the_named_collection_is_there(
+    shelves: Stack, webui: OpenWebUIClient, as_emberq_embeds: None
+) -> None:
     made = apply(shelves, "--collection", "other")
     (source,) = made["sources"]
     assert search_as_open_webui(webui, source, QUESTION)["documents"]
@@ -109,7 +111,7 @@ def test_only_the_named_collection_is_there(shelves: Stack, webui: OpenWebUI, as
 
 
 def test_a_deleted_file_and_a_foreign_tenant_are_not_found(
-    shelves: Stack, webui: OpenWebUI, as_emberq_embeds: None, birds: str, tmp_path: Path
+    shelves: Stack, webui: OpenWebUIClient, as_emberq_embeds: None, birds: str, tmp_path: Path
 ) -> None:
     note = tmp_path / "heron.txt"
     note.write_text("The grey heron stands still in shallow water.")

@@ -18,7 +18,7 @@ import pytest
 from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, write_files
 from tests.acceptance.openwebui.server import Server
 
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 
 #: Files of the import that is killed; the figure of the docs is measured with 1000.
 FILES = int(os.environ.get("OPENWEBUI_IMPORT_FILES", "60"))
@@ -41,7 +41,7 @@ def start_import(server: Server, data_dir: Path, folder: Path, knowledge: str) -
     )
 
 
-def check_each_is_there_once(webui: OpenWebUI, knowledge_id: str, names: list[str]) -> None:
+def check_each_is_there_once(webui: OpenWebUIClient, knowledge_id: str, names: list[str]) -> None:
     mine = [file for file in webui.files(own=True) if file.knowledge_id == knowledge_id]
     assert Counter(file.import_path for file in mine) == Counter(names)
     assert {file.status for file in mine} == {"completed"}
@@ -52,7 +52,7 @@ def check_each_is_there_once(webui: OpenWebUI, knowledge_id: str, names: list[st
 
 
 def test_kills_in_between_leave_no_double_and_no_gap(
-    server: Server, peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    server: Server, peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     knowledge = webui.create_knowledge("killed import")
     folder = tmp_path / "files"
@@ -82,7 +82,7 @@ def test_kills_in_between_leave_no_double_and_no_gap(
 
 
 def test_a_kill_of_the_server_does_not_end_the_import(
-    server: Server, peer: Peer, webui: OpenWebUI, tmp_path: Path
+    server: Server, peer: Peer, webui: OpenWebUIClient, tmp_path: Path
 ) -> None:
     knowledge = webui.create_knowledge("server killed")
     folder = tmp_path / "files"
@@ -107,7 +107,7 @@ def test_a_kill_of_the_server_does_not_end_the_import(
 
 
 def test_what_cannot_be_imported_is_told_and_the_rest_is_there(
-    peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     folder = tmp_path / "files"
     paths = write_files(folder, 3, start=3000)
@@ -138,7 +138,7 @@ def test_what_cannot_be_imported_is_told_and_the_rest_is_there(
 
 
 def test_a_changed_file_takes_the_place_of_its_older_version(
-    peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     folder = tmp_path / "files"
     changed, kept = write_files(folder, 2, start=4000)
@@ -156,7 +156,7 @@ def test_a_changed_file_takes_the_place_of_its_older_version(
 
 
 def test_ctrl_c_stops_gracefully_and_the_next_run_goes_on(
-    server: Server, peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    server: Server, peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     knowledge = webui.create_knowledge("stopped import")
     folder = tmp_path / "files"
@@ -174,7 +174,7 @@ def test_ctrl_c_stops_gracefully_and_the_next_run_goes_on(
 
 
 def test_a_server_that_is_away_for_a_while_fails_nothing(
-    peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     folder = tmp_path / "files"
     names = [path.relative_to(folder).as_posix() for path in write_files(folder, 4, start=6000)]

@@ -14,7 +14,7 @@ import pytest
 from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, wait_for_status, write_files
 from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
 
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -26,7 +26,7 @@ def reports_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, An
 
 
 def test_kill_9_of_the_server_loses_no_file(
-    server: Server, peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    server: Server, peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     knowledge = webui.create_knowledge("after the kill")
     paths = write_files(tmp_path / "files", 8)
@@ -59,7 +59,7 @@ def test_kill_9_of_the_server_loses_no_file(
 
 
 def test_a_file_that_failed_as_its_server_was_away_is_begun_again(
-    peer: Peer, webui: OpenWebUI, emberq: Run, chunks: Chunks, tmp_path: Path
+    peer: Peer, webui: OpenWebUIClient, emberq: Run, chunks: Chunks, tmp_path: Path
 ) -> None:
     knowledge = webui.create_knowledge("after the outage")
     paths = write_files(tmp_path / "files", 3, start=20)
@@ -85,7 +85,7 @@ def test_a_file_that_failed_as_its_server_was_away_is_begun_again(
 
 
 def test_it_gives_up_in_the_end_and_remembers_that(
-    peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     path = write_files(tmp_path / "files", 1, start=30)[0]
     peer.process_status = 503
@@ -105,7 +105,7 @@ def test_it_gives_up_in_the_end_and_remembers_that(
 
 
 def test_a_file_that_may_be_at_work_is_left_alone(
-    peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     path = write_files(tmp_path / "files", 1, start=40)[0]
     peer.delay = 5.0
@@ -118,7 +118,7 @@ def test_a_file_that_may_be_at_work_is_left_alone(
 
 
 def test_two_watchers_are_refused_and_the_running_one_heals(
-    server: Server, peer: Peer, webui: OpenWebUI, emberq: Run, tmp_path: Path
+    server: Server, peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     path = write_files(tmp_path / "files", 1, start=50)[0]
     log = tmp_path / "watch.log"
@@ -150,7 +150,7 @@ def test_a_wrong_key_is_told_without_showing_it(emberq: Run) -> None:
     assert "not-a-token" not in done.stderr
 
 
-def test_an_ordinary_account_is_told_that_it_does_not_suffice(webui: OpenWebUI, emberq: Run) -> None:
+def test_an_ordinary_account_is_told_that_it_does_not_suffice(webui: OpenWebUIClient, emberq: Run) -> None:
     body = {"name": "Ada", "email": "ada@example.org", "password": "a-password-of-ada", "role": "user"}
     token = webui._post("/api/v1/auths/add", body)["token"]
     assert "forbidden" in emberq("watch", "--once", "--token", token, expect=1).stderr

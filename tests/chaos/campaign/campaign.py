@@ -100,7 +100,7 @@ def run_campaign(
         director.start()
         while director.is_alive():
             # Engines end with the thread that started them, which is this one.
-            system.tend()
+            system.ensure_ready()
             director.join(0.05)
         if director.error is not None:
             raise director.error

@@ -100,7 +100,7 @@ class Program:
         self._died_at = None
         self.starts += 1
 
-    def tend(self, *, pause_seconds: float) -> None:
+    def ensure_ready(self, *, pause_seconds: float) -> None:
         """Start it again if it has been dead for so long."""
         if self.pid:
             self._family = self.processes()

@@ -50,7 +50,7 @@ class Wires:
 class System:
     """Engines, an API and hosts that can be killed one by one and come back by themselves.
 
-    Call `tend` from the main thread again and again: engines end with the thread that started them.
+    Call `ensure_ready` from the main thread again and again: engines end with the thread that started them.
     """
 
     def __init__(
@@ -117,7 +117,7 @@ class System:
         headers = {"Authorization": f"Bearer {self.key}"}
         return httpx.Client(base_url=self.url, headers=headers, timeout=seconds)
 
-    def tend(self) -> None:
+    def ensure_ready(self) -> None:
         """Start dead engines again; call it from the thread that called `start`."""
         if not self.engines.check():
             self._dead_since = None
@@ -133,7 +133,7 @@ class System:
         """Start dead programs again until told to stop; the body of a thread that outlives them."""
         while not stop.wait(0.05):
             for program in self.programs:
-                program.tend(pause_seconds=_RESTART_SECONDS)
+                program.ensure_ready(pause_seconds=_RESTART_SECONDS)
 
     def kill(self, pids: list[int]) -> None:
         """SIGKILL processes, as near to at once as can be."""
@@ -174,7 +174,7 @@ class System:
 def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: bool = True) -> Iterator[System]:
     """Run a whole system in an empty directory, its blobs on a small file system where that is permitted.
 
-    Programs and wires are threads' work; engines are the caller's, who has to `tend` them.
+    Programs and wires are threads' work; engines are the caller's, who has to `ensure_ready` them.
 
     Args:
         directory: Where everything is kept.

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 from tests.chaos.nth.stage import Stage, wait_until
 
-from emberq.dispatch.tickets import ring
+from emberq.dispatch.tickets import enqueue
 from emberq.search import search
 from emberq.store.jobs.claim import claim_job
 from emberq.store.jobs.queries import get_job
@@ -302,7 +302,7 @@ def _check_old_tickets(run: Run) -> None:
     """Deliver every ticket once more: it must open nothing."""
     before = _everything(run)
     tickets = [(job["id"], job["ticket"]) for job in map(run.job, run.jobs) if job["ticket"]]
-    ring(run.stage.redis(), tickets, job_timeout_seconds=60)
+    enqueue(run.stage.redis(), tickets, job_timeout_seconds=60)
     # A ticket that was taken twice may stay where RQ keeps what was popped, until RQ's next clean-up.
     run.expect(rest(run, seconds=END_SECONDS), f"old tickets are not taken: {run.stage.queue_lengths()}")
     run.expect(_everything(run) == before, "an old ticket opened a job that was over")

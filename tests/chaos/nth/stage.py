@@ -27,7 +27,7 @@ from emberq.config.current import get_worker_config
 from emberq.config.environment import Environment
 from emberq.dispatch.admit import admit
 from emberq.dispatch.host import run_host
-from emberq.dispatch.maintenance import Keeper
+from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import reap, sweep
 from emberq.dispatch.tickets import QUEUE_NAME, open_queue
 from emberq.errors import EmberqError
@@ -217,7 +217,7 @@ class Stage:
 
     def _run_keeper(self) -> None:
         self.points.become("keeper")
-        Keeper(self.services).tick()
+        Maintenance(self.services).tick()
 
 
 def _say_when_slot(points: FaultPoints) -> None:

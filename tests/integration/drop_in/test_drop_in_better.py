@@ -82,7 +82,7 @@ def test_a_preloader_that_dies_is_made_anew(warm_yard: Yard) -> None:
     def kill(_worker: Worker) -> None:
         first = warm_yard.queue.enqueue(jobs.add, 1, 1)
         until(lambda: first.get_status(refresh=True) == JobStatus.FINISHED)
-        preloader, horse = worker._stable._preloader, worker._stable.horse
+        preloader, horse = worker._lifecycle._preloader, worker._lifecycle.horse
         assert isinstance(preloader, Preloader)
         assert horse is not None
         os.kill(preloader.pid, signal.SIGKILL)

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from sqlalchemy import func, select, text
 
-from emberq.dispatch.blob_gc import Collector
+from emberq.dispatch.blob_gc import BlobGarbageCollector
 from emberq.dispatch.conversion import result, submit
-from emberq.dispatch.maintenance import Keeper
-from emberq.dispatch.prune import retire, retire_extractions
+from emberq.dispatch.maintenance import Maintenance
+from emberq.dispatch.prune import prune_extractions, prune_jobs
 from emberq.errors import CorruptFile, JobNotFound
 from emberq.store.files.collections import list_collections
 from emberq.store.files.commit import commit_file
@@ -119,14 +119,14 @@ def test_what_nobody_asks_for_any_more_goes_and_its_bytes_too(services: Services
     read(services, job_id)
     age(services, 2 * DAY)
     # The sweep of ended jobs leaves it alone.
-    assert retire(services, retention_seconds=DAY) == 0
-    assert retire_extractions(services, ttl_seconds=3 * DAY) == 0
-    assert retire_extractions(services, ttl_seconds=DAY) == 1
+    assert prune_jobs(services, retention_seconds=DAY) == 0
+    assert prune_extractions(services, ttl_seconds=3 * DAY) == 0
+    assert prune_extractions(services, ttl_seconds=DAY) == 1
     assert (count(services, FileRow), count(services, FileVersion), count(services, Job)) == (0, 0, 0)
     with pytest.raises(JobNotFound):
         result(services, "a", job_id)
     time.sleep(0.02)
-    assert Collector(services, grace_seconds=0.01).turn() == 1
+    assert BlobGarbageCollector(services, grace_seconds=0.01).turn() == 1
 
 
 def test_whoever_asks_again_keeps_it(services: Services) -> None:
@@ -134,16 +134,16 @@ def test_whoever_asks_again_keeps_it(services: Services) -> None:
     read(services, job_id)
     age(services, 2 * DAY)
     assert send(services) == job_id
-    assert retire_extractions(services, ttl_seconds=DAY) == 0
+    assert prune_extractions(services, ttl_seconds=DAY) == 0
     assert result(services, "a", job_id).extraction is not None
 
 
 def test_what_is_still_read_or_has_just_been_stays_however_old_the_request(services: Services) -> None:
     job_id = send(services)
     age(services, 2 * DAY)
-    assert retire_extractions(services, ttl_seconds=DAY) == 0
+    assert prune_extractions(services, ttl_seconds=DAY) == 0
     read(services, job_id)
-    assert retire_extractions(services, ttl_seconds=DAY) == 0
+    assert prune_extractions(services, ttl_seconds=DAY) == 0
     assert result(services, "a", job_id).extraction is not None
 
 
@@ -166,7 +166,7 @@ def test_a_request_that_comes_while_it_is_swept_finds_it_or_has_it_read_anew(ser
 def test_the_keeper_sweeps_by_the_setting(services: Services) -> None:
     read(services, send(services))
     age(services, 2 * DAY)
-    Keeper(services)._retire()
+    Maintenance(services)._prune()
     assert count(services, FileRow) == 0
 
 

@@ -16,12 +16,12 @@ import pytest
 from sqlalchemy import Connection, text
 from tests.integration.store.steps import claim, collection_of, commit, delete
 
-from emberq.dispatch.blob_gc import Collector
-from emberq.dispatch.maintenance import Keeper
-from emberq.dispatch.prune import retire
+from emberq.dispatch.blob_gc import BlobGarbageCollector
+from emberq.dispatch.maintenance import Maintenance
+from emberq.dispatch.prune import prune_jobs
 from emberq.errors import DatabaseUnavailable
 from emberq.store.files import blob_gc
-from emberq.store.files.blob_gc import collect_blobs, hold_blob, restore_discarded
+from emberq.store.files.blob_gc import collect_blobs, lock_blob_shared, restore_discarded
 from emberq.store.files.blobs import BlobStore, BlobWriter
 from emberq.store.files.files import AddedFile, add_file
 from emberq.store.services import Services
@@ -53,7 +53,7 @@ def upload(services: Services, content: bytes, *, external_id: str | None = None
         writer.write(content)
         blob = writer.seal()
         with services.database.transaction() as connection:
-            hold_blob(connection, blob.sha256)
+            lock_blob_shared(connection, blob.sha256)
             writer.publish()
             yield add_file(
                 connection,
@@ -98,7 +98,7 @@ def test_orphans_go_after_the_grace_period_and_needed_bytes_stay(services: Servi
     needed = put(services, b"needed")
     for sha256 in (orphan, needed):
         age(services, sha256)
-    assert Collector(services, grace_seconds=DAY).turn() == 1
+    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
     assert [is_there(services, one) for one in (orphan, young, needed)] == [False, True, True]
     assert list(services.blobs.discarded.iterdir()) == []
 
@@ -106,7 +106,7 @@ def test_orphans_go_after_the_grace_period_and_needed_bytes_stay(services: Servi
 def test_every_keeper_collects(services: Services) -> None:
     orphan = put(services, b"orphan")
     age(services, orphan)
-    Keeper(services).tick()
+    Maintenance(services).tick()
     assert not is_there(services, orphan)
 
 
@@ -131,10 +131,10 @@ def test_a_deleted_files_bytes_go_after_the_grace_period_unless_another_file_has
         age(services, sha256)
     delete(services, one.file_id)
     delete(services, alone.file_id)
-    assert Collector(services, grace_seconds=DAY).turn() == 0
+    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 0
     with services.database.transaction() as connection:
         connection.execute(text("UPDATE files SET deleted_at = deleted_at - interval '2 days'"))
-    assert Collector(services, grace_seconds=DAY).turn() == 1
+    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
     assert (is_there(services, shared_bytes), is_there(services, alone_bytes)) == (True, False)
 
 
@@ -146,11 +146,11 @@ def test_a_purged_versions_bytes_go_and_the_newest_ones_stay(services: Services)
     old, new = put(services, b"old"), put(services, b"new")
     for sha256 in (old, new):
         age(services, sha256)
-    assert Collector(services, grace_seconds=DAY).turn() == 0
+    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 0
     with services.database.transaction() as connection:
         connection.execute(text("UPDATE jobs SET ended_at = ended_at - interval '8 days'"))
-    assert retire(services, retention_seconds=7 * DAY) == 1
-    assert Collector(services, grace_seconds=DAY).turn() == 1
+    assert prune_jobs(services, retention_seconds=7 * DAY) == 1
+    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
     assert (is_there(services, old), is_there(services, new)) == (False, True)
 
 
@@ -250,10 +250,10 @@ def test_the_draft_of_a_killed_process_is_collected_and_that_of_a_living_one_sta
     [left] = store.drafts.iterdir()
     with store.writer() as living:
         living.write(b"slow")
-        assert Collector(services, grace_seconds=DAY).turn() == 0
+        assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 0
         for draft in store.drafts.iterdir():
             _age_path(draft)
-        assert Collector(services, grace_seconds=DAY).turn() == 1
+        assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
         assert not left.exists()
         assert _finish(living)
     assert not list(store.drafts.iterdir())
@@ -266,7 +266,7 @@ def test_a_large_store_is_walked_in_turns(services: Services, monkeypatch: pytes
     for sha256 in hashes:
         age(services, sha256)
     monkeypatch.setattr(module, "_TURN_SECONDS", 0.01)
-    collector = Collector(services, grace_seconds=DAY)
+    collector = BlobGarbageCollector(services, grace_seconds=DAY)
     turns = [collector.turn() for _ in range(40)]
     assert sum(turns) == 30
     assert max(turns) < 30

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emberq.config import snapshot as snapshots
+from emberq.config import current as snapshots
 from emberq.config.current import configure_worker_config, get_config_cache, get_worker_config, pinned_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import Snapshot

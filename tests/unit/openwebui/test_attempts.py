@@ -8,7 +8,7 @@ import pytest
 
 from emberq.errors import InvalidRequest
 from emberq.openwebui.sidecar.attempts import Attempts, AttemptsFile, hold, place
-from emberq.openwebui.sidecar.file_locks import Claims
+from emberq.openwebui.sidecar.file_locks import FileLocks
 
 
 def test_what_was_put_is_there_after_a_restart(tmp_path: Path) -> None:
@@ -46,8 +46,8 @@ def test_only_one_holds_a_place(tmp_path: Path) -> None:
 
 def test_a_claim_keeps_other_processes_out_and_ends_with_its_own(tmp_path: Path) -> None:
     program = (
-        "import sys; from pathlib import Path; from emberq.openwebui.sidecar.file_locks import Claims\n"
-        "with Claims(Path(sys.argv[1])) as claims, claims.take(sys.argv[2]) as got:\n"
+        "import sys; from pathlib import Path; from emberq.openwebui.sidecar.file_locks import FileLocks\n"
+        "with FileLocks(Path(sys.argv[1])) as claims, claims.take(sys.argv[2]) as got:\n"
         "    print(got)\n"
     )
 
@@ -55,7 +55,7 @@ def test_a_claim_keeps_other_processes_out_and_ends_with_its_own(tmp_path: Path)
         command = [sys.executable, "-c", program, str(tmp_path / "files.json"), file_id]
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
 
-    with Claims(tmp_path / "files.json") as claims:
+    with FileLocks(tmp_path / "files.json") as claims:
         with claims.take("f") as got:
             assert got
             assert other("f") == "False"

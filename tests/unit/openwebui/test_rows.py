@@ -11,7 +11,7 @@ from sqlalchemy import JSON, BigInteger, Column, MetaData, Table, Text, create_e
 from sqlalchemy.engine import Engine
 
 from emberq.errors import Cancelled, FileNotFound
-from emberq.openwebui.worker.rows import FileRows
+from emberq.openwebui.worker.rows import OpenWebUIFileRows
 
 TABLE = Table(
     "file",
@@ -42,8 +42,8 @@ def engine(tmp_path: Path) -> Iterator[Engine]:
 
 
 @pytest.fixture
-def rows(engine: Engine) -> FileRows:
-    return FileRows(engine, SimpleNamespace(__table__=TABLE))
+def rows(engine: Engine) -> OpenWebUIFileRows:
+    return OpenWebUIFileRows(engine, SimpleNamespace(__table__=TABLE))
 
 
 def _data(engine: Engine) -> dict[str, object]:
@@ -51,7 +51,7 @@ def _data(engine: Engine) -> dict[str, object]:
         return dict(connection.execute(select(TABLE.c.data)).scalar_one())
 
 
-def test_a_file_is_read(rows: FileRows) -> None:
+def test_a_file_is_read(rows: OpenWebUIFileRows) -> None:
     file = rows.get("f")
     assert (file.user_id, file.name, file.content_type, file.status) == (
         "u",
@@ -64,7 +64,7 @@ def test_a_file_is_read(rows: FileRows) -> None:
         rows.get("other")
 
 
-def test_an_attempt_signs_and_leaves_no_signature(rows: FileRows, engine: Engine) -> None:
+def test_an_attempt_signs_and_leaves_no_signature(rows: OpenWebUIFileRows, engine: Engine) -> None:
     rows.begin("f", "one")
     assert _data(engine)["status"] == "processing"
     rows.require("f", "one")
@@ -72,7 +72,7 @@ def test_an_attempt_signs_and_leaves_no_signature(rows: FileRows, engine: Engine
     assert _data(engine) == {"status": "completed", "error": None, "kept": 1}
 
 
-def test_who_lost_a_file_changes_nothing_more(rows: FileRows, engine: Engine) -> None:
+def test_who_lost_a_file_changes_nothing_more(rows: OpenWebUIFileRows, engine: Engine) -> None:
     rows.begin("f", "one")
     rows.begin("f", "two")
     with pytest.raises(Cancelled, match="taken the file over"):
@@ -82,7 +82,7 @@ def test_who_lost_a_file_changes_nothing_more(rows: FileRows, engine: Engine) ->
     rows.require("f", "two")
 
 
-def test_a_file_that_is_gone_is_told(rows: FileRows, engine: Engine) -> None:
+def test_a_file_that_is_gone_is_told(rows: OpenWebUIFileRows, engine: Engine) -> None:
     rows.begin("f", "one")
     with engine.begin() as connection:
         connection.execute(TABLE.delete())
@@ -92,7 +92,7 @@ def test_a_file_that_is_gone_is_told(rows: FileRows, engine: Engine) -> None:
     assert not rows.exists("f")
 
 
-def test_only_an_open_file_is_settled(rows: FileRows, engine: Engine) -> None:
+def test_only_an_open_file_is_settled(rows: OpenWebUIFileRows, engine: Engine) -> None:
     rows.begin("f", "one")
     assert rows.settle("f", error="It is over.")
     assert _data(engine) == {"status": "failed", "error": "It is over.", "kept": 1}

@@ -19,7 +19,7 @@ from emberq.config.snapshot import Snapshot
 from emberq.errors import EmbeddingUnavailable, InternalError, InvalidRequest, ServiceStopping
 from emberq.models.batcher import BULK, QUERY, Batcher
 from emberq.models.cache import RecentAnswers, StoredVectors
-from emberq.models.queues import Answer, Input, LaneSpec, ModelKey
+from emberq.models.queues import Input, ModelKey, QueueSpec, Result
 from emberq.store.services import get_services
 
 ONE, OTHER = ModelKey("embedding", "one"), ModelKey("embedding", "other")
@@ -63,10 +63,10 @@ Make = Callable[..., tuple[Batcher, Numbers]]
 def make() -> Iterator[Make]:
     made: list[tuple[Batcher, Numbers]] = []
 
-    def start(*specs: LaneSpec) -> tuple[Batcher, Numbers]:
+    def start(*specs: QueueSpec) -> tuple[Batcher, Numbers]:
         configure_worker_config(lambda _: Snapshot(version=0))
         model = Numbers()
-        lanes = specs or (LaneSpec(QUERY), LaneSpec(BULK, most_inputs=4))
+        lanes = specs or (QueueSpec(QUERY), QueueSpec(BULK, most_inputs=4))
         batcher = Batcher(lanes, load=lambda _: model, stored=StoredVectors(get_services))
         batcher.start()
         made.append((batcher, model))
@@ -78,11 +78,11 @@ def make() -> Iterator[Make]:
         batcher.close()
 
 
-def values(future: Future[list[Answer]]) -> list[float]:
+def values(future: Future[list[Result]]) -> list[float]:
     return [float(answer.row[0]) for answer in future.result(30)]
 
 
-def hold(batcher: Batcher, model: Numbers, lane: str = BULK, key: ModelKey = ONE) -> Future[list[Answer]]:
+def hold(batcher: Batcher, model: Numbers, lane: str = BULK, key: ModelKey = ONE) -> Future[list[Result]]:
     """Keep the lane's thread busy until `goes_on` is set."""
     future = batcher.submit(lane, [f"hold {lane}"], tenant="holder", model=key)
     assert model.holds.wait(30)
@@ -102,8 +102,8 @@ def test_everybody_gets_the_answers_to_his_own_texts_in_their_order(
 ) -> None:
     model = Numbers()
     lanes = [
-        LaneSpec(QUERY, most_inputs=most),
-        LaneSpec(
+        QueueSpec(QUERY, most_inputs=most),
+        QueueSpec(
             BULK,
             threads=threads,
             window_seconds=window,
@@ -208,19 +208,19 @@ def test_a_request_that_is_cancelled_while_it_is_computed_harms_nobody(make: Mak
 
 
 def test_texts_sent_within_the_window_share_a_batch_that_goes_when_it_is_full(make: Make) -> None:
-    batcher, model = make(LaneSpec(BULK, window_seconds=60, most_inputs=3))
+    batcher, model = make(QueueSpec(BULK, window_seconds=60, most_inputs=3))
     futures = [batcher.submit(BULK, [f"text {n}"], tenant="a", model=ONE) for n in range(3)]
     wait(futures, timeout=30)
     assert model.batches == [["text 0", "text 1", "text 2"]]
 
 
 def test_a_text_alone_goes_when_the_window_is_over(make: Make) -> None:
-    batcher, _ = make(LaneSpec(BULK, window_seconds=0.01))
+    batcher, _ = make(QueueSpec(BULK, window_seconds=0.01))
     assert values(batcher.submit(BULK, ["alone"], tenant="a", model=ONE)) == [number("alone")]
 
 
 def test_idle_threads_take_what_a_long_turn_leaves(make: Make) -> None:
-    batcher, model = make(LaneSpec(BULK, threads=2, most_characters=1))
+    batcher, model = make(QueueSpec(BULK, threads=2, most_characters=1))
     both = batcher.submit(BULK, ["hold this", "free"], tenant="a", model=ONE)
     deadline = time.monotonic() + 30
     while "free" not in model.computed:
@@ -270,8 +270,8 @@ def test_half_a_surrogate_pair_is_refused_before_it_waits(make: Make) -> None:
 
 
 def test_recent_answers_are_those_asked_for_last() -> None:
-    def answer(value: float) -> Answer:
-        return Answer(np.full(100, value, np.float32), 1)
+    def answer(value: float) -> Result:
+        return Result(np.full(100, value, np.float32), 1)
 
     recent = RecentAnswers(most_bytes=3 * 1000)
     for key in (1, 2, 3):

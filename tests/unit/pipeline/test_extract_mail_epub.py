@@ -70,7 +70,7 @@ def test_mails_within_mails_are_read_to_a_bounded_depth(tmp_path: Path) -> None:
 def test_a_body_is_read_in_its_charset(tmp_path: Path, charset: str) -> None:
     encoding = "utf-8" if charset.startswith("x-") else charset
     body = "Größe der Lieferung über Nacht.\n".encode(encoding)
-    head = b"Content-Type: text/plain; charset=%s\nContent-Transfer-Encoding: 8bit\n\n" % charset.encode()
+    head = b"Content-Type: text/plain; charset=%s\nContent-Uploader-Encoding: 8bit\n\n" % charset.encode()
 
     assert "Größe der Lieferung über Nacht." in read(tmp_path, HEAD + head + body).text
 

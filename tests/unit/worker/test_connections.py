@@ -17,7 +17,7 @@ from emberq.worker.resources.connections import close_connections, connection
 def registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     for name in ("_opened", "_inherited"):
         monkeypatch.setattr(connections, name, [])
-    monkeypatch.setattr(kept_open, "_adopted", kept_open.Holdings())
+    monkeypatch.setattr(kept_open, "_adopted", kept_open.KeptOpen())
     yield
     close_connections()
 

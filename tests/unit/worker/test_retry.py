@@ -14,7 +14,7 @@ from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_ret
 from structlog.testing import capture_logs
 
 from emberq.errors import CorruptFile, DatabaseUnavailable
-from emberq.retry.classify import Outcome
+from emberq.retry.classify import ErrorKind
 from emberq.retry.operation import Retrying, retry_db_operation, retry_redis_operation
 
 
@@ -48,26 +48,26 @@ def failing(*errors: Exception) -> tuple[Callable[[], str], list[int]]:
 
 
 class Judged(Exception):
-    def __init__(self, outcome: Outcome) -> None:
+    def __init__(self, outcome: ErrorKind) -> None:
         super().__init__(outcome)
         self.outcome = outcome
 
 
-def judge(error: BaseException) -> Outcome:
+def judge(error: BaseException) -> ErrorKind:
     assert isinstance(error, Judged)
     return error.outcome
 
 
 @given(
-    outcomes=st.lists(st.sampled_from(Outcome), max_size=6),
+    outcomes=st.lists(st.sampled_from(ErrorKind), max_size=6),
     idempotent=st.booleans(),
     max_retries=st.integers(0, 4),
 )
 def test_attempts_go_on_exactly_as_long_as_the_errors_allow(
-    outcomes: list[Outcome], idempotent: bool, max_retries: int
+    outcomes: list[ErrorKind], idempotent: bool, max_retries: int
 ) -> None:
     """The model: skip errors that may be retried, at most `max_retries`; the next one, if any, is raised."""
-    allowed = {Outcome.NOTHING_HAPPENED, Outcome.UNKNOWN} if idempotent else {Outcome.NOTHING_HAPPENED}
+    allowed = {ErrorKind.NOTHING_HAPPENED, ErrorKind.UNKNOWN} if idempotent else {ErrorKind.NOTHING_HAPPENED}
     expected = next((i for i, outcome in enumerate(outcomes) if outcome not in allowed), len(outcomes))
     expected = min(expected, max_retries)
     raised = outcomes[expected] if expected < len(outcomes) else None

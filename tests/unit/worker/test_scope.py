@@ -23,7 +23,7 @@ from rq.timeouts import JobTimeoutException
 from structlog.testing import capture_logs
 
 from emberq.system import kept_open
-from emberq.system.kept_open import hold, hold_objects
+from emberq.system.kept_open import keep_objects_open, keep_open
 from emberq.system.open_files import child_processes
 from emberq.worker.job.scope import current_scope, job_scope
 
@@ -32,7 +32,7 @@ from emberq.worker.job.scope import current_scope, job_scope
 def holders(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(kept_open, "_pools", list(kept_open._pools))
     monkeypatch.setattr(kept_open, "_objects", list(kept_open._objects))
-    monkeypatch.setattr(kept_open, "_adopted", kept_open.Holdings())
+    monkeypatch.setattr(kept_open, "_adopted", kept_open.KeptOpen())
 
 
 @given(st.lists(st.booleans(), max_size=20))
@@ -263,8 +263,8 @@ def test_nothing_more_is_looked_through_once_all_that_was_opened_is_found() -> N
 
         return look
 
-    hold_objects(holder("objects", models))
-    hold(holder("pools", pool))
+    keep_objects_open(holder("objects", models))
+    keep_open(holder("pools", pool))
     with job_scope() as scope:
         pool.append(socket.socket())
     assert (scope.leaked, asked) == ({}, ["pools"])
@@ -277,7 +277,7 @@ def test_nothing_more_is_looked_through_once_all_that_was_opened_is_found() -> N
 
 def test_what_is_held_on_purpose_is_no_leak() -> None:
     pool: dict[str, object] = {}
-    hold(lambda: pool)
+    keep_open(lambda: pool)
     with job_scope() as scope:
         executor = ThreadPoolExecutor(1)
         executor.submit(time.sleep, 0).result()

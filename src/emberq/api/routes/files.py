@@ -16,7 +16,7 @@ from emberq.api.upload import Upload, receive_upload
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import EmptyFile, InvalidRequest
-from emberq.store.files.blob_gc import hold_blob
+from emberq.store.files.blob_gc import lock_blob_shared
 from emberq.store.files.blobs import BlobWriter
 from emberq.store.files.collections import get_collection
 from emberq.store.files.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
@@ -116,7 +116,7 @@ def _store(
     priority = _priority(received.fields.get("priority"))
     blob = writer.seal()
     with services.database.transaction() as connection:
-        hold_blob(connection, blob.sha256)
+        lock_blob_shared(connection, blob.sha256)
         writer.publish()
         return add_file(
             connection,

@@ -22,7 +22,7 @@ from emberq.api.openai import (
     wait_for,
 )
 from emberq.models.batcher import RERANK, Batcher
-from emberq.models.queues import Answer, Input, ModelKey
+from emberq.models.queues import Input, ModelKey, Result
 from emberq.models.reranker import cosine_relevances
 
 __all__ = ["router"]
@@ -100,7 +100,7 @@ async def rerank(request: Request, caller: Annotated[Caller, Depends(reader)]) -
     )
 
 
-def _scores(model: ModelKey, answers: list[Answer]) -> list[float]:
+def _scores(model: ModelKey, answers: list[Result]) -> list[float]:
     rows = np.stack([answer.row for answer in answers])
     relevances = rows[:, 0] if model.kind == "reranking" else cosine_relevances(rows)
     return [float(one) for one in relevances]

@@ -34,13 +34,13 @@ def ingest(
     Example: emberq ingest ~/handbook -c handbook --recursive
     """
     from emberq.cli.client import connect
-    from emberq.cli.upload import Transfer
+    from emberq.cli.upload import Uploader
 
     files = find_files(paths, recursive=recursive)
     if not files:
         raise typer.BadParameter("no file there; --recursive looks below folders", param_hint="PATHS")
     with connect() as client:
-        transfer = Transfer(
+        transfer = Uploader(
             client,
             collection,
             parallel=parallel,

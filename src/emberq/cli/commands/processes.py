@@ -154,10 +154,10 @@ def worker(
         Console(highlight=False).print(f"{environment.workers} workers are ready")
 
     if queues and QUEUE_NAME not in queues:
-        from emberq.worker.supervisor.run import run_crew
+        from emberq.worker.supervisor.run import run_workers
 
         with _redis_alone(environment) as url:
-            return run_crew(
+            return run_workers(
                 url,
                 queues,
                 slots=environment.workers,

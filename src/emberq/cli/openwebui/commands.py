@@ -13,7 +13,7 @@ import typer
 from emberq.cli.output import AsJson, print_findings, print_json, print_table
 
 if TYPE_CHECKING:
-    from emberq.openwebui.sidecar.client import OpenWebUI
+    from emberq.openwebui.sidecar.client import OpenWebUIClient
 
 __all__ = ["app"]
 
@@ -61,19 +61,19 @@ def watch(
     and files that failed because emberq, or another server, could not be reached. Needs an admin's key.
     """
     from emberq.openwebui.sidecar.attempts import AttemptsFile, hold, place
-    from emberq.openwebui.sidecar.file_locks import Claims
+    from emberq.openwebui.sidecar.file_locks import FileLocks
     from emberq.openwebui.sidecar.policy import Policy
-    from emberq.openwebui.sidecar.watch import Rescuer
+    from emberq.openwebui.sidecar.watch import Watcher
 
     client, data_dir = _connect(url, token)
     path = place(data_dir, "watch", client.url)
-    with client, hold(path, "watcher"), Claims(place(data_dir, "files", client.url)) as claims:
+    with client, hold(path, "watcher"), FileLocks(place(data_dir, "files", client.url)) as claims:
         require_admin(client)
         attempts = AttemptsFile(path)
         if forget:
             attempts.clear()
         policy = Policy(stuck_after=stuck_after, max_attempts=max_attempts)
-        rescuer = Rescuer(client, attempts, policy, claims=claims, concurrency=concurrency)
+        rescuer = Watcher(client, attempts, policy, claims=claims, concurrency=concurrency)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: rescuer.stop.set())
         if not once:
@@ -121,7 +121,7 @@ def import_folder(
     """
     from emberq.cli.openwebui.importing import find_paths, resolve_knowledge, run_import, summarize
     from emberq.openwebui.sidecar.attempts import hold, place
-    from emberq.openwebui.sidecar.file_locks import Claims
+    from emberq.openwebui.sidecar.file_locks import FileLocks
     from emberq.openwebui.sidecar.importer import Importer
     from emberq.openwebui.sidecar.policy import Policy
 
@@ -131,7 +131,7 @@ def import_folder(
     client, data_dir = _connect(url, token)
     with client:
         base = resolve_knowledge(client, knowledge, create=create)
-        claims = Claims(place(data_dir, "files", client.url))
+        claims = FileLocks(place(data_dir, "files", client.url))
         with claims, hold(place(data_dir, "import", client.url, base.id), "import into this knowledge base"):
             policy = Policy(stuck_after=stuck_after, max_attempts=max_attempts)
             importer = Importer(client, base, folder, policy=policy, claims=claims, concurrency=concurrency)
@@ -260,7 +260,7 @@ def _emberq_setting(key: str) -> str:
         return ""
 
 
-def _connect(url: str | None, token: str | None) -> tuple[OpenWebUI, Path]:
+def _connect(url: str | None, token: str | None) -> tuple[OpenWebUIClient, Path]:
     """Return a client and the data directory, and send logs to stderr."""
     from emberq.config.environment import get_environment
     from emberq.openwebui.sidecar.connect import connect
@@ -271,7 +271,7 @@ def _connect(url: str | None, token: str | None) -> tuple[OpenWebUI, Path]:
     return connect(environment, url=url, token=token), environment.data_dir
 
 
-def require_admin(client: OpenWebUI) -> None:
+def require_admin(client: OpenWebUIClient) -> None:
     """Make sure that the key is an admin's."""
     from emberq.errors import Forbidden
 

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 if TYPE_CHECKING:
-    from emberq.openwebui.sidecar.client import OpenWebUI
-    from emberq.openwebui.sidecar.importer import Importer, Outcome
+    from emberq.openwebui.sidecar.client import OpenWebUIClient
+    from emberq.openwebui.sidecar.importer import Importer, ImportResult
     from emberq.openwebui.sidecar.records import Knowledge
 
 __all__ = ["find_paths", "resolve_knowledge", "run_import", "summarize"]
@@ -40,7 +40,7 @@ def find_paths(folder: Path, *, include: Sequence[str], exclude: Sequence[str]) 
     return found
 
 
-def resolve_knowledge(client: OpenWebUI, name: str, *, create: bool) -> Knowledge:
+def resolve_knowledge(client: OpenWebUIClient, name: str, *, create: bool) -> Knowledge:
     """Return the knowledge base of a name or id.
 
     Raises:
@@ -65,7 +65,7 @@ def resolve_knowledge(client: OpenWebUI, name: str, *, create: bool) -> Knowledg
     return found[0]
 
 
-def run_import(importer: Importer, paths: Sequence[str], *, quiet: bool) -> list[Outcome]:
+def run_import(importer: Importer, paths: Sequence[str], *, quiet: bool) -> list[ImportResult]:
     """Run an import under a progress bar on stderr; Ctrl-C and SIGTERM stop it gracefully."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: importer.stop.set())
@@ -83,7 +83,7 @@ def run_import(importer: Importer, paths: Sequence[str], *, quiet: bool) -> list
         return importer.run(paths)
 
 
-def summarize(outcomes: Sequence[Outcome]) -> None:
+def summarize(outcomes: Sequence[ImportResult]) -> None:
     """Print how many files came to which end, and for the others than the good ones, why."""
     counted = Counter(outcome.state for outcome in outcomes)
     sys.stdout.write(f"{len(outcomes)} files: " + ", ".join(_words(counted.items())) + "\n")

@@ -12,7 +12,7 @@ from uuid import UUID
 import httpx
 
 from emberq.errors import InvalidRequest
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.telemetry.redact import redact_text
 
 __all__ = ["Facts", "Probe", "gather", "read_env_file"]
@@ -69,7 +69,9 @@ class Facts:
     emberq_model: str = ""
 
 
-def gather(client: OpenWebUI, *, env: Mapping[str, str], env_is_known: bool, emberq_model: str = "") -> Facts:
+def gather(
+    client: OpenWebUIClient, *, env: Mapping[str, str], env_is_known: bool, emberq_model: str = ""
+) -> Facts:
     """Ask Open WebUI and the servers that its settings name.
 
     Raises:

@@ -14,11 +14,11 @@ import httpx
 from emberq.errors import Unauthorized
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused, OpenWebUIUnavailable
 from emberq.openwebui.sidecar.records import Knowledge, StoredFile, read_file, read_knowledge
-from emberq.retry.classify import Outcome
+from emberq.retry.classify import ErrorKind
 from emberq.retry.operation import Retrying
 from emberq.telemetry.redact import redact_text
 
-__all__ = ["OpenWebUI", "judge_answer"]
+__all__ = ["OpenWebUIClient", "classify_answer"]
 
 #: Seconds a connection may take to come about, and a short request to be answered.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 120.0
@@ -34,14 +34,14 @@ _CLOCK_SECONDS = 3.0
 _QUOTED = 300
 
 
-def judge_answer(error: BaseException) -> Outcome:
+def classify_answer(error: BaseException) -> ErrorKind:
     """Say what an error of the client means for another attempt."""
     if not isinstance(error, OpenWebUIUnavailable):
-        return Outcome.PERMANENT
-    return Outcome.NOTHING_HAPPENED if error.is_unheard else Outcome.UNKNOWN
+        return ErrorKind.PERMANENT
+    return ErrorKind.NOTHING_HAPPENED if error.is_unheard else ErrorKind.UNKNOWN
 
 
-class OpenWebUI:
+class OpenWebUIClient:
     """A connection to one Open WebUI; safe to share among threads."""
 
     def __init__(self, url: str, token: str = "", *, retries: int = 3) -> None:
@@ -271,7 +271,7 @@ class OpenWebUI:
         if not repeat:
             return self._send(method, path, **options)
         retrying = Retrying(
-            judge_answer, "openwebui", idempotent=True, max_retries=self._retries, total_seconds=30
+            classify_answer, "openwebui", idempotent=True, max_retries=self._retries, total_seconds=30
         )
         return retrying(self._send)(method, path, **options)
 

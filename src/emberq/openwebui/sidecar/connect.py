@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from emberq.config.environment import Environment
 from emberq.errors import Unauthorized
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 
 __all__ = ["connect"]
 
 
 def connect(
     environment: Environment, *, url: str | None = None, token: str | None = None, retries: int = 3
-) -> OpenWebUI:
+) -> OpenWebUIClient:
     """Return a client for the Open WebUI of the environment, signed in if that is what is set.
 
     Args:
@@ -26,7 +26,7 @@ def connect(
     """
     key, password = environment.openwebui_api_key, environment.openwebui_password
     token = token or (key.get_secret_value() if key else "")
-    client = OpenWebUI(url or environment.openwebui_url, token, retries=retries)
+    client = OpenWebUIClient(url or environment.openwebui_url, token, retries=retries)
     if token:
         return client
     if not environment.openwebui_email or password is None:

@@ -12,10 +12,10 @@ from typing import Self
 
 from emberq.embedded.datadir import private_mode
 
-__all__ = ["Claims"]
+__all__ = ["FileLocks"]
 
 
-class Claims:
+class FileLocks:
     """Claims on the files of one server, among the processes that share a data directory.
 
     A claim is a lock on one byte of a lock file, at an offset that the file's id decides: it ends with the

@@ -17,15 +17,15 @@ from typing import Literal
 
 from emberq.errors import EmberqError
 from emberq.openwebui.sidecar.attempts import Attempts
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused, OpenWebUIUnavailable
-from emberq.openwebui.sidecar.file_locks import Claims
+from emberq.openwebui.sidecar.file_locks import FileLocks
 from emberq.openwebui.sidecar.policy import Policy, decide, is_duplicate
 from emberq.openwebui.sidecar.reconcile import LocalFile, Plan, Step, make_plan
 from emberq.openwebui.sidecar.records import IMPORT_MARK, Knowledge, StoredFile
 from emberq.openwebui.sidecar.watch import begin_again
 
-__all__ = ["Importer", "Outcome"]
+__all__ = ["ImportResult", "Importer"]
 
 #: Seconds between two looks at a file that is being processed: more and more, up to the longest.
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.2, 2.0
@@ -37,7 +37,7 @@ _NOT_FOUND = 404
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class ImportResult:
     """What became of one file of the folder.
 
     Attributes:
@@ -70,12 +70,12 @@ class Importer:
 
     def __init__(
         self,
-        client: OpenWebUI,
+        client: OpenWebUIClient,
         knowledge: Knowledge,
         folder: Path,
         *,
         policy: Policy,
-        claims: Claims,
+        claims: FileLocks,
         concurrency: int = 4,
     ) -> None:
         """Prepare an import.
@@ -95,11 +95,11 @@ class Importer:
         self._claims = claims
         self._concurrency = concurrency
         #: Called with each file's outcome as soon as it is known, from any thread.
-        self.tell: Callable[[Outcome], None] = lambda _: None
+        self.tell: Callable[[ImportResult], None] = lambda _: None
         #: Set to stop: what was uploaded goes on in the server.
         self.stop = Event()
 
-    def run(self, paths: Sequence[str]) -> list[Outcome]:
+    def run(self, paths: Sequence[str]) -> list[ImportResult]:
         """Bring in the files of these paths below the folder, and return what became of each, in their order.
 
         Raises:
@@ -108,7 +108,7 @@ class Importer:
         with ThreadPoolExecutor(self._concurrency) as pool:
             read = list(pool.map(self._read, paths))
             folder = [one for one in read if isinstance(one, LocalFile)]
-            outcomes = {one.path: one for one in read if isinstance(one, Outcome)}
+            outcomes = {one.path: one for one in read if isinstance(one, ImportResult)}
             plan = self._compare(folder)
             self._drop_extras(plan)
             # What takes another's place first: the folder may have the older bytes under another name now.
@@ -119,18 +119,18 @@ class Importer:
                 outcomes |= {one.path: one for one in self._settle(folder, outcomes)}
         return [outcomes[path] for path in paths]
 
-    def _read(self, path: str) -> LocalFile | Outcome:
+    def _read(self, path: str) -> LocalFile | ImportResult:
         try:
             with (self._folder / path).open("rb") as file:
                 return LocalFile(path, hashlib.file_digest(file, "sha256").hexdigest())
         except OSError as exc:
-            return Outcome(path, "failed", reason=f"The file cannot be read: {exc.strerror}.")
+            return ImportResult(path, "failed", reason=f"The file cannot be read: {exc.strerror}.")
 
     def _compare(self, folder: Sequence[LocalFile]) -> Plan:
         linked = list(self._client.files_in(self._knowledge.id))
         return make_plan(folder, self._client.files(own=True), linked, self._knowledge.id)
 
-    def _settle(self, folder: Sequence[LocalFile], outcomes: dict[str, Outcome]) -> list[Outcome]:
+    def _settle(self, folder: Sequence[LocalFile], outcomes: dict[str, ImportResult]) -> list[ImportResult]:
         """Look once more: nothing may be there twice, and nothing imported be without its link."""
         plan = self._compare(folder)
         self._drop_extras(plan)
@@ -157,12 +157,12 @@ class Importer:
         if file.id in linked and kept in linked and file.text_hash == linked[kept].text_hash:
             self._client.relink(self._knowledge.id, kept)
 
-    def _take_and_tell(self, step: Step) -> Outcome:
+    def _take_and_tell(self, step: Step) -> ImportResult:
         outcome = self._take_step(step)
         self.tell(outcome)
         return outcome
 
-    def _take_step(self, step: Step) -> Outcome:
+    def _take_step(self, step: Step) -> ImportResult:
         path, file_id = step.local.path, step.file.id if step.file else ""
         try:
             outcome = self._do(step)
@@ -170,20 +170,20 @@ class Importer:
                 for file in step.outdated:
                     self._remove(file, outcome.file_id)
         except _Stopped:
-            outcome = Outcome(path, "stopped", file_id)
+            outcome = ImportResult(path, "stopped", file_id)
         except EmberqError as exc:
-            outcome = Outcome(path, "failed", file_id, exc.message)
+            outcome = ImportResult(path, "failed", file_id, exc.message)
         except OSError as exc:
-            outcome = Outcome(path, "failed", file_id, f"The file cannot be read: {exc.strerror}.")
+            outcome = ImportResult(path, "failed", file_id, f"The file cannot be read: {exc.strerror}.")
         return outcome
 
-    def _do(self, step: Step) -> Outcome:
+    def _do(self, step: Step) -> ImportResult:
         if step.act == "same":
-            return Outcome(
+            return ImportResult(
                 step.local.path, "same_content", reason=f"The same bytes are there as {step.twin}."
             )
         if step.act == "present" and step.file is not None:
-            return Outcome(step.local.path, "already_there", step.file.id)
+            return ImportResult(step.local.path, "already_there", step.file.id)
         self._check()
         file = step.file or self._upload(step.local)
         return self._finish(step.local.path, file, at_once=step.act in ("again", "link"))
@@ -218,7 +218,7 @@ class Importer:
                 continue
         return None
 
-    def _finish(self, path: str, file: StoredFile, *, at_once: bool) -> Outcome:
+    def _finish(self, path: str, file: StoredFile, *, at_once: bool) -> ImportResult:
         """Bring an upload to its end, beginning again where it got stuck or was cut off.
 
         Args:
@@ -230,16 +230,18 @@ class Importer:
         while True:
             now = file if at_once else self._wait_for_end(file)
             if now is None:
-                return Outcome(path, "failed", file.id, "Somebody deleted it in Open WebUI meanwhile.")
+                return ImportResult(path, "failed", file.id, "Somebody deleted it in Open WebUI meanwhile.")
             if not at_once:
                 if now.status == "completed":
-                    return Outcome(path, "imported", file.id)
+                    return ImportResult(path, "imported", file.id)
                 if is_duplicate(now.error):
                     self._client.delete_file(file.id)
-                    return Outcome(path, "same_content", reason="The same text is there under another name.")
+                    return ImportResult(
+                        path, "same_content", reason="The same text is there under another name."
+                    )
                 decision = decide(now, past, self._policy, self._client.server_time())
                 if decision.act in ("none", "give_up"):
-                    return Outcome(path, "failed", file.id, decision.reason or now.error)
+                    return ImportResult(path, "failed", file.id, decision.reason or now.error)
                 if decision.act in ("wait", "leave"):
                     self._pause(
                         min(_LONGEST_LOOK_SECONDS, max(0.1, decision.at - self._client.server_time()))

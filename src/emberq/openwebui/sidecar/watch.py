@@ -10,14 +10,14 @@ from typing import Literal
 
 from emberq.errors import EmberqError, InvalidRequest
 from emberq.openwebui.sidecar.attempts import Attempts, AttemptsFile
-from emberq.openwebui.sidecar.client import OpenWebUI
+from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused, OpenWebUIUnavailable
-from emberq.openwebui.sidecar.file_locks import Claims
+from emberq.openwebui.sidecar.file_locks import FileLocks
 from emberq.openwebui.sidecar.policy import Decision, Policy, decide
 from emberq.openwebui.sidecar.records import StoredFile
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Report", "Rescuer", "begin_again"]
+__all__ = ["Report", "Watcher", "begin_again"]
 
 log = get_logger(__name__)
 
@@ -50,7 +50,7 @@ class Report:
 
 
 def begin_again(
-    client: OpenWebUI,
+    client: OpenWebUIClient,
     file: StoredFile,
     *,
     knowledge_id: str = "",
@@ -86,7 +86,7 @@ def begin_again(
             client.relink(knowledge_id, file.id)
 
 
-class Rescuer:
+class Watcher:
     """Looks for files that got stuck and brings them to an end.
 
     Invariant: an attempt is counted, on the disk, before it begins.
@@ -94,11 +94,11 @@ class Rescuer:
 
     def __init__(
         self,
-        client: OpenWebUI,
+        client: OpenWebUIClient,
         attempts: AttemptsFile,
         policy: Policy,
         *,
-        claims: Claims,
+        claims: FileLocks,
         concurrency: int = 2,
     ) -> None:
         """Prepare a rescuer.

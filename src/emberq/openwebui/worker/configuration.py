@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import select
 
-from emberq.openwebui.worker.installed_modules import OpenWebUI
+from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
 from emberq.openwebui.worker.rows import retry_open_webui
 from emberq.telemetry.logs import get_logger
 
@@ -59,7 +59,7 @@ class PinnedConfiguration:
 class OpenWebUIConfiguration:
     """Keeps one snapshot per process and reads it again when it is a second old."""
 
-    def __init__(self, open_webui: OpenWebUI) -> None:
+    def __init__(self, open_webui: InstalledOpenWebUI) -> None:
         """Take the defaults, which come from the environment, as they are before any job."""
         self._open_webui = open_webui
         self._defaults = dict(open_webui.Config.DEFAULTS)

@@ -19,8 +19,8 @@ from emberq.errors import (
     JobTimeout,
     NoTextFound,
 )
-from emberq.openwebui.worker.rows import judge_error
-from emberq.retry.classify import Outcome
+from emberq.openwebui.worker.rows import classify_error
+from emberq.retry.classify import ErrorKind
 from emberq.telemetry.redact import redact_text
 
 __all__ = ["clean", "name_failure"]
@@ -62,7 +62,7 @@ def name_failure(
         if isinstance(one, JobTimeoutException):
             return JobTimeout(hint="Split the file, or enqueue it with a longer timeout_seconds.")
     for one in chain:
-        if _is_of(one, _DATABASE) and judge_error(one) is not Outcome.PERMANENT:
+        if _is_of(one, _DATABASE) and classify_error(one) is not ErrorKind.PERMANENT:
             return DatabaseUnavailable("Open WebUI's database or vector store was away.")
     of_route = _of_route(chain, duplicate_content, empty_content)
     if of_route is not None:

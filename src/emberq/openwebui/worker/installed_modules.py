@@ -15,16 +15,16 @@ from typing import Any
 
 from emberq.errors import DatabaseUnavailable, InvalidRequest
 from emberq.openwebui.worker.version_check import prepare_environment, require_tested_version
-from emberq.retry.classify import Outcome
+from emberq.retry.classify import ErrorKind
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["OpenWebUI", "close_connections", "import_open_webui"]
+__all__ = ["InstalledOpenWebUI", "close_connections", "import_open_webui"]
 
 log = get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class OpenWebUI:
+class InstalledOpenWebUI:
     """The modules and classes of Open WebUI that jobs use.
 
     Attributes:
@@ -76,7 +76,7 @@ class OpenWebUI:
         return found
 
 
-def import_open_webui() -> OpenWebUI:
+def import_open_webui() -> InstalledOpenWebUI:
     """Import the installed Open WebUI, if it is one that may run here.
 
     Raises:
@@ -107,7 +107,7 @@ def import_open_webui() -> OpenWebUI:
     return found
 
 
-def _import_all() -> OpenWebUI:
+def _import_all() -> InstalledOpenWebUI:
     # The configuration first: the others read from it as they are imported.
     importlib.import_module("open_webui.config")
     modules = {
@@ -128,7 +128,7 @@ def _import_all() -> OpenWebUI:
         )
     }
     messages = modules["constants"].ERROR_MESSAGES
-    return OpenWebUI(
+    return InstalledOpenWebUI(
         retrieval=modules["routers.retrieval"],
         embeddings=modules["retrieval.utils"],
         uploads=modules["routers.files"],
@@ -150,7 +150,7 @@ def _import_all() -> OpenWebUI:
     )
 
 
-def close_connections(open_webui: OpenWebUI) -> None:
+def close_connections(open_webui: InstalledOpenWebUI) -> None:
     """Close every connection of this process; the engines stay usable and open new ones."""
     for session in (
         open_webui.database.ScopedSession,
@@ -165,11 +165,11 @@ def close_connections(open_webui: OpenWebUI) -> None:
 
 
 def _is_away(error: BaseException | None) -> bool:
-    from emberq.openwebui.worker.rows import judge_error
+    from emberq.openwebui.worker.rows import classify_error
 
     while error is not None:
         with contextlib.suppress(Exception):
-            if judge_error(error) is not Outcome.PERMANENT:
+            if classify_error(error) is not ErrorKind.PERMANENT:
                 return True
         error = error.__cause__ or error.__context__
     return False

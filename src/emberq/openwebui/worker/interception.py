@@ -17,11 +17,11 @@ from typing import Any
 
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError
 from emberq.openwebui.worker.embedding import embed_batch
-from emberq.openwebui.worker.installed_modules import OpenWebUI
-from emberq.openwebui.worker.rows import FileRows, retry_open_webui
+from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
+from emberq.openwebui.worker.rows import OpenWebUIFileRows, retry_open_webui
 from emberq.worker.job.progress import progress
 
-__all__ = ["Attempt", "cover_seams", "running"]
+__all__ = ["FileAttempt", "intercept", "running"]
 
 #: Requests of one file on their way at a time where Open WebUI sets no limit: it would send all at once.
 _MAX_REQUESTS = 64
@@ -31,10 +31,10 @@ _LOOK_SECONDS = 1.0
 _MAX_IDS = 1000
 
 #: The attempt that this process is busy with; a horse runs one at a time.
-_attempt: Attempt | None = None
+_attempt: FileAttempt | None = None
 
 
-class Attempt:
+class FileAttempt:
     """One attempt at one file.
 
     Attributes:
@@ -46,7 +46,7 @@ class Attempt:
         failure: The first error of ours on the way, before Open WebUI made a text of it.
     """
 
-    def __init__(self, attempt_id: str, file_id: str, rows: FileRows) -> None:
+    def __init__(self, attempt_id: str, file_id: str, rows: OpenWebUIFileRows) -> None:
         """Begin an attempt."""
         self.id = attempt_id
         self.file_id = file_id
@@ -105,7 +105,7 @@ class Attempt:
 
 
 @contextlib.contextmanager
-def running(attempt: Attempt) -> Iterator[None]:
+def running(attempt: FileAttempt) -> Iterator[None]:
     """Make an attempt the one that the seams serve."""
     global _attempt  # noqa: PLW0603 - one per process is the point
     _attempt = attempt
@@ -115,7 +115,7 @@ def running(attempt: Attempt) -> Iterator[None]:
         _attempt = None
 
 
-def cover_seams(open_webui: OpenWebUI) -> None:
+def intercept(open_webui: InstalledOpenWebUI) -> None:
     """Put ours in front of Open WebUI's, once per process tree, before the fork."""
     module = open_webui.retrieval
     make_embedding_function, get_client = module.get_embedding_function, module.get_vector_db_client
@@ -161,7 +161,7 @@ class _Files:
             _attempt, lambda session: self._files.update_file_metadata_by_id(id, meta, db=session), db
         )
 
-    async def _written(self, attempt: Attempt, write: Callable[[Any], Awaitable[Any]], db: Any) -> Any:
+    async def _written(self, attempt: FileAttempt, write: Callable[[Any], Awaitable[Any]], db: Any) -> Any:
         """Write again, in a session of its own, what came to nothing; what is lost is not passed over."""
         written = await write(db)
         if written is not None:
@@ -175,7 +175,7 @@ class _Files:
         return written
 
 
-def _embedding_of(attempt: Attempt, inner: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
+def _embedding_of(attempt: FileAttempt, inner: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Any:
     engine, batch_size = str(args[0]), max(int(args[5]), 1)
     limit = int(kwargs.get("concurrent_requests") or 0) or _MAX_REQUESTS
     if not kwargs.get("enable_async", True):
@@ -218,7 +218,7 @@ def _first(failed: ExceptionGroup[Exception]) -> Exception:
 class _Vectors:
     """A vector client that replaces a file's chunks in a collection instead of adding to them."""
 
-    def __init__(self, client: Any, attempt: Attempt) -> None:
+    def __init__(self, client: Any, attempt: FileAttempt) -> None:
         self._client = client
         self._attempt = attempt
 

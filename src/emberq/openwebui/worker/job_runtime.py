@@ -15,12 +15,12 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from emberq.openwebui.worker.configuration import OpenWebUIConfiguration
-from emberq.openwebui.worker.installed_modules import OpenWebUI
-from emberq.openwebui.worker.rows import FileRows
-from emberq.openwebui.worker.warmup import rehearse
+from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
+from emberq.openwebui.worker.rows import OpenWebUIFileRows
+from emberq.openwebui.worker.warmup import warm_up
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Rider"]
+__all__ = ["JobRuntime"]
 
 T = TypeVar("T")
 
@@ -38,7 +38,7 @@ _WARM_CONNECTIONS = 3
 _END_SECONDS = 10.0
 
 
-class Rider:
+class JobRuntime:
     """A horse's loop, connections and stand-ins.
 
     Attributes:
@@ -48,11 +48,11 @@ class Rider:
         is_stuck: Whether something of an ended job is still running; the horse must not go on then.
     """
 
-    def __init__(self, open_webui: OpenWebUI, configuration: OpenWebUIConfiguration) -> None:
+    def __init__(self, open_webui: InstalledOpenWebUI, configuration: OpenWebUIConfiguration) -> None:
         """Start the loop; connections are opened by `warm_up`."""
         self.open_webui = open_webui
         self.configuration = configuration
-        self.rows = FileRows(open_webui.database.engine, open_webui.File)
+        self.rows = OpenWebUIFileRows(open_webui.database.engine, open_webui.File)
         self.is_stuck = False
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(ThreadPoolExecutor(_MAX_THREADS, "openwebui"))
@@ -75,7 +75,7 @@ class Rider:
                     connection.exec_driver_sql("SELECT 1")
         self.run(self._open_at_once())
         # Pages that the first file would write to are this process's own after it.
-        self.run(rehearse(self.open_webui, self.configuration.get()))
+        self.run(warm_up(self.open_webui, self.configuration.get()))
 
     async def _open_at_once(self) -> None:
         from anyio.to_thread import run_sync

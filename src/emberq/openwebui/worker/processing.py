@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from emberq.errors import Forbidden, UnsupportedMediaType
-from emberq.openwebui.worker.installed_modules import OpenWebUI
-from emberq.openwebui.worker.interception import Attempt, delete_ids, stored_ids
-from emberq.openwebui.worker.rows import FileRow
+from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
+from emberq.openwebui.worker.interception import FileAttempt, delete_ids, stored_ids
+from emberq.openwebui.worker.rows import OpenWebUIFileRow
 
 __all__ = ["FileTask", "process", "remove_chunks"]
 
@@ -34,7 +34,7 @@ class FileTask:
 
 
 async def process(
-    open_webui: OpenWebUI, request: Any, task: FileTask, file: FileRow, attempt: Attempt
+    open_webui: InstalledOpenWebUI, request: Any, task: FileTask, file: OpenWebUIFileRow, attempt: FileAttempt
 ) -> None:
     """Extract, split, embed and store a file, and link it to its knowledge base.
 
@@ -68,18 +68,18 @@ async def process(
         open_webui.uploads._cleanup_local_cache(file.path)  # noqa: SLF001 - the server's own step after a file
 
 
-async def _is_audio(open_webui: OpenWebUI, file: FileRow) -> bool:
+async def _is_audio(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> bool:
     kinds = await open_webui.Config.get("audio.stt.supported_content_types", [])
     return bool(file.content_type and open_webui.uploads.strict_match_mime_type(kinds, file.content_type))
 
 
-async def _transcribe(open_webui: OpenWebUI, request: Any, file: FileRow, user: Any) -> str:
+async def _transcribe(open_webui: InstalledOpenWebUI, request: Any, file: OpenWebUIFileRow, user: Any) -> str:
     path = await asyncio.to_thread(open_webui.Storage.get_file, file.path)
     heard = await open_webui.uploads.transcribe(request, path, dict(file.metadata), user)
     return str(heard.get("text", ""))
 
 
-async def _has_text(open_webui: OpenWebUI, file: FileRow) -> bool:
+async def _has_text(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> bool:
     """Tell whether text is to be read from the file: videos are kept as they are.
 
     Raises:
@@ -105,7 +105,7 @@ async def _has_text(open_webui: OpenWebUI, file: FileRow) -> bool:
     )
 
 
-async def _link(open_webui: OpenWebUI, knowledge_id: str, file: FileRow, user: Any) -> None:
+async def _link(open_webui: InstalledOpenWebUI, knowledge_id: str, file: OpenWebUIFileRow, user: Any) -> None:
     """Link the file to the knowledge base unless it is linked already.
 
     Raises:
@@ -129,7 +129,7 @@ async def _link(open_webui: OpenWebUI, knowledge_id: str, file: FileRow, user: A
         )
 
 
-def remove_chunks(open_webui: OpenWebUI, task: FileTask) -> None:
+def remove_chunks(open_webui: InstalledOpenWebUI, task: FileTask) -> None:
     """Take a deleted file's chunks out again, which were stored after its deletion took out the others."""
     client = open_webui.vectors.get_vector_db_client()
     for collection in {f"file-{task.file_id}", task.collection_name, task.knowledge_id} - {None}:

@@ -15,10 +15,10 @@ from sqlalchemy import Connection, select, update
 from sqlalchemy.engine import Engine
 
 from emberq.errors import Cancelled, FileNotFound
-from emberq.retry.classify import Outcome, judge_db_error
+from emberq.retry.classify import ErrorKind, classify_db_error
 from emberq.retry.operation import Retrying
 
-__all__ = ["FileRow", "FileRows", "judge_error", "retry_open_webui"]
+__all__ = ["OpenWebUIFileRow", "OpenWebUIFileRows", "classify_error", "retry_open_webui"]
 
 T = TypeVar("T")
 
@@ -28,22 +28,24 @@ _SIGNATURE = "emberq_attempt"
 _OPEN = ("pending", "processing", None)
 
 
-def judge_error(error: BaseException) -> Outcome:
+def classify_error(error: BaseException) -> ErrorKind:
     """Judge an error of the drivers Open WebUI uses: psycopg, psycopg2 and sqlite3."""
     cause = getattr(error, "orig", None) or error
     if type(cause).__module__.startswith("sqlite3"):
         is_busy = any(word in str(cause) for word in ("locked", "busy"))
-        return Outcome.NOTHING_HAPPENED if is_busy else Outcome.PERMANENT
-    return judge_db_error(error)
+        return ErrorKind.NOTHING_HAPPENED if is_busy else ErrorKind.PERMANENT
+    return classify_db_error(error)
 
 
 def retry_open_webui(operation: str) -> Retrying:
     """Run one idempotent unit of work again when Open WebUI's database blinked."""
-    return Retrying(judge_error, f"openwebui.{operation}", idempotent=True, max_retries=3, total_seconds=30.0)
+    return Retrying(
+        classify_error, f"openwebui.{operation}", idempotent=True, max_retries=3, total_seconds=30.0
+    )
 
 
 @dataclass(frozen=True, slots=True)
-class FileRow:
+class OpenWebUIFileRow:
     """A file as Open WebUI has it.
 
     Attributes:
@@ -65,7 +67,7 @@ class FileRow:
     metadata: Mapping[str, Any]
 
 
-class FileRows:
+class OpenWebUIFileRows:
     """Reads and changes the rows of files.
 
     Invariant: an attempt that another one has taken over, or whose file is gone, changes nothing more.
@@ -76,7 +78,7 @@ class FileRows:
         self._engine = engine
         self._table = table.__table__
 
-    def get(self, file_id: str) -> FileRow:
+    def get(self, file_id: str) -> OpenWebUIFileRow:
         """Return a file.
 
         Raises:
@@ -91,7 +93,7 @@ class FileRows:
             )
         meta = row.meta or {}
         client = meta.get("data")
-        return FileRow(
+        return OpenWebUIFileRow(
             id=row.id,
             user_id=row.user_id,
             name=row.filename,
@@ -134,7 +136,7 @@ class FileRows:
         """Tell whether there is a file of that id."""
         return self._look(file_id) is not None
 
-    def rehearse(self, file_id: str) -> None:
+    def warm_up(self, file_id: str) -> None:
         """Run the statements above for a file that does not exist."""
         self._look(file_id)
         self._change(file_id, {})

@@ -20,13 +20,13 @@ from typing import Any
 from urllib.request import getproxies
 
 from emberq.openwebui.worker.configuration import PinnedConfiguration
-from emberq.openwebui.worker.installed_modules import OpenWebUI
+from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
 from emberq.openwebui.worker.interception import stored_ids
-from emberq.openwebui.worker.rows import FileRows
+from emberq.openwebui.worker.rows import OpenWebUIFileRows
 from emberq.telemetry.logs import get_logger
-from emberq.worker.supervisor.warmup import TURNS
+from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
-__all__ = ["rehearse", "rehearse_file"]
+__all__ = ["warm_up", "warm_up_file"]
 
 log = get_logger(__name__)
 
@@ -39,19 +39,19 @@ _PARAGRAPHS = (f"A paragraph of the rehearsal, the {n}th. " * 20 for n in range(
 _TEXT = "\n\n".join(("# A heading", *_PARAGRAPHS))
 
 
-def rehearse_file(open_webui: OpenWebUI, pinned: PinnedConfiguration) -> None:
+def warm_up_file(open_webui: InstalledOpenWebUI, pinned: PinnedConfiguration) -> None:
     """Take a file that does not exist through the processing, before the fork."""
 
     async def take_turns() -> None:
         try:
-            await rehearse(open_webui, pinned, turns=TURNS)
+            await warm_up(open_webui, pinned, turns=WARMUP_RUNS)
         finally:
             await open_webui.database.async_engine.dispose()
 
     asyncio.run(take_turns())
 
 
-async def rehearse(open_webui: OpenWebUI, pinned: PinnedConfiguration, *, turns: int = 1) -> None:
+async def warm_up(open_webui: InstalledOpenWebUI, pinned: PinnedConfiguration, *, turns: int = 1) -> None:
     """Do the same on the loop that runs; if it fails, horses only start colder."""
     state = SimpleNamespace(main_loop=asyncio.get_running_loop(), ef=None, rf=None)
     request = SimpleNamespace(app=SimpleNamespace(state=state))
@@ -69,7 +69,9 @@ async def rehearse(open_webui: OpenWebUI, pinned: PinnedConfiguration, *, turns:
         log.warning("openwebui_rehearsal_failed", error=type(exc).__name__)
 
 
-async def _read_and_split(open_webui: OpenWebUI, request: Any, config: dict[str, Any], path: Path) -> None:
+async def _read_and_split(
+    open_webui: InstalledOpenWebUI, request: Any, config: dict[str, Any], path: Path
+) -> None:
     # Whatever engine is set: nothing of the rehearsal leaves the process.
     config.update({"rag.content_extraction_engine": "", "rag.bypass_embedding_and_retrieval": False})
     loader = open_webui.retrieval.build_loader_from_config(config)
@@ -84,11 +86,11 @@ async def _read_and_split(open_webui: OpenWebUI, request: Any, config: dict[str,
     )
 
 
-async def _ask_for_nobody(open_webui: OpenWebUI) -> None:
-    rows = FileRows(open_webui.database.engine, open_webui.File)
+async def _ask_for_nobody(open_webui: InstalledOpenWebUI) -> None:
+    rows = OpenWebUIFileRows(open_webui.database.engine, open_webui.File)
 
     def ask() -> None:
-        rows.rehearse(_NOBODY)
+        rows.warm_up(_NOBODY)
         client = open_webui.vectors.get_vector_db_client()
         stored_ids(client, _NOBODY, _NOBODY)
         open_webui.retrieval.has_duplicate_content(_NOBODY, _NOBODY, _NOBODY)
@@ -107,7 +109,7 @@ async def _ask_for_nobody(open_webui: OpenWebUI) -> None:
             model.model_validate(table())
 
 
-async def _change_and_take_back(open_webui: OpenWebUI) -> None:
+async def _change_and_take_back(open_webui: InstalledOpenWebUI) -> None:
     """Write a file's row and change it, in a transaction that is rolled back."""
     async with open_webui.database.get_async_db_context() as session:
         file = open_webui.File(id=_NOBODY, user_id=_NOBODY, filename=_NOBODY, updated_at=0)
@@ -122,7 +124,7 @@ async def _change_and_take_back(open_webui: OpenWebUI) -> None:
         await session.rollback()
 
 
-async def _embed(open_webui: OpenWebUI) -> None:
+async def _embed(open_webui: InstalledOpenWebUI) -> None:
     """Send a batch to a server of our own, which is there for that long only."""
     if getproxies().get("http"):
         return  # It might be sent there.

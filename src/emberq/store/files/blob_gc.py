@@ -6,9 +6,9 @@ the same bytes puts its blob in place and commits its row, the collector deletes
 against it:
 
 1. An upload publishes its blob inside the transaction that writes its row, under a shared advisory lock on
-   the hash (`hold_blob`). The collector looks and takes away under the exclusive lock. So either the upload
-   is first, and the collector sees the row; or the collector is first, and the upload, which always brings
-   its own copy, puts it in place afterwards.
+   the hash (`lock_blob_shared`). The collector looks and takes away under the exclusive lock. So either the
+   upload is first, and the collector sees the row; or the collector is first, and the upload, which always
+   brings its own copy, puts it in place afterwards.
 2. The lock ends with the connection, so a collector that stands still for long (SIGSTOP, a restart of
    PostgreSQL) may hold it no more without knowing. It therefore does not delete, it moves the blob aside,
    and then asks again in the same transaction: an answer proves that the lock was held all the time, and
@@ -39,7 +39,14 @@ from emberq.store.database import Database
 from emberq.store.files.blobs import BlobStore, reached_storage
 from emberq.store.schema.tables import FileRow, FileVersion
 
-__all__ = ["collect_blobs", "collect_drafts", "hold_blob", "old_blobs", "prefixes", "restore_discarded"]
+__all__ = [
+    "collect_blobs",
+    "collect_drafts",
+    "lock_blob_shared",
+    "old_blobs",
+    "prefixes",
+    "restore_discarded",
+]
 
 #: First half of the advisory locks on hashes; keeps them apart from all others.
 _LOCK_SPACE = 0x626C6F62
@@ -52,7 +59,7 @@ _LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:space, hashtext(:sha25
 _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:sha256))")
 
 
-def hold_blob(connection: Connection, sha256: str) -> None:
+def lock_blob_shared(connection: Connection, sha256: str) -> None:
     """Keep the bytes with this hash from being collected until the transaction ends; publish them after it.
 
     Take it before any row is locked: whoever waits for it so holds nothing that others wait for.

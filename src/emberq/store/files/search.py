@@ -21,7 +21,7 @@ __all__ = [
     "Hit",
     "keyword_search",
     "reciprocal_rank_fusion",
-    "see_one_moment",
+    "use_snapshot",
     "vector_search",
 ]
 
@@ -80,7 +80,7 @@ def _select_hits(score: Any, collection_id: uuid.UUID, filter_: dict[str, Any] |
     return statement
 
 
-def see_one_moment(connection: Connection) -> None:
+def use_snapshot(connection: Connection) -> None:
     """Let all searches of a transaction see the same moment; call it first.
 
     Each statement sees its own otherwise, and a file that is replaced between two of them would be found

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from emberq.system.messages import Frame, receive, send
+from emberq.system.messages import Message, receive, send
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.job_transfer import (
     pack_assignment,
@@ -118,7 +118,7 @@ class Horse:
         """
         send(self.child.channel, pack_assignment(job, queue, execution), payload=pack_job(job))
 
-    def read(self) -> Frame | None:
+    def read(self) -> Message | None:
         """Return what the horse says: progress, its answer, that it has rested; nothing if it has died.
 
         It is read whole even if RQ's monitoring alarm rings in the middle of it.
@@ -139,7 +139,7 @@ class Horse:
                 self.baseline_bytes = self.private_bytes
         return frame
 
-    def _note_loaded(self, frame: Frame | None) -> Frame | None:
+    def _note_loaded(self, frame: Message | None) -> Message | None:
         self.is_loaded = frame is not None and "loaded" in frame
         if self.is_loaded:
             return frame
@@ -163,7 +163,7 @@ class Horse:
             self._process = -1
 
     @classmethod
-    def fork(cls, preloader: PreloaderClient, spec: Frame) -> Horse:
+    def fork(cls, preloader: PreloaderClient, spec: Message) -> Horse:
         """Fork a new horse; takes milliseconds.
 
         Raises:

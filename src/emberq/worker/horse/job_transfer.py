@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rq.executions import Execution
 from rq.job import UNEVALUATED
 
-from emberq.system.messages import Frame
+from emberq.system.messages import Message
 from emberq.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _CONNECTION, _SERIALIZER, _UNEVALUATED = range(3)
 
 
-def pack_assignment(job: Job, queue: Queue, execution: Execution | None) -> Frame:
+def pack_assignment(job: Job, queue: Queue, execution: Execution | None) -> Message:
     """Return the names of a job, its queue and its execution."""
     return {
         "job": job.id,
@@ -57,7 +57,7 @@ def pack_job(job: Job) -> bytes:
         return b""
 
 
-def unpack_job(worker: Worker, frame: Frame) -> Job:
+def unpack_job(worker: Worker, frame: Message) -> Job:
     """Return the job of an assignment, fetched from Redis if it was not sent.
 
     Raises:
@@ -82,7 +82,7 @@ def unpack_job(worker: Worker, frame: Frame) -> Job:
     return worker.job_class.fetch(frame["job"], connection=worker.connection, serializer=worker.serializer)
 
 
-def unpack_queue(worker: Worker, frame: Frame) -> Queue:
+def unpack_queue(worker: Worker, frame: Message) -> Queue:
     """Return the queue of an assignment: the worker's own of that name, or else a new one."""
     for queue in worker.queues:
         if queue.name == frame["queue"]:
@@ -96,7 +96,7 @@ def unpack_queue(worker: Worker, frame: Frame) -> Queue:
     )
 
 
-def unpack_execution(worker: Worker, frame: Frame, job: Job) -> Execution | None:
+def unpack_execution(worker: Worker, frame: Message, job: Job) -> Execution | None:
     """Return the execution of an assignment, nothing if the worker prepared none."""
     if frame["execution"] is None:
         return None

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 
-from emberq.system.messages import Frame
+from emberq.system.messages import Message
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.handle import Horse
@@ -16,7 +16,7 @@ from emberq.worker.horse.watchdog import end_horse
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.preloader import Preloader, PreloaderClient, PreloaderLost
 
-__all__ = ["Stable"]
+__all__ = ["HorseLifecycle"]
 
 log = get_logger(__name__)
 
@@ -26,7 +26,7 @@ _MEMORY_RECYCLE_SECONDS = 30.0
 _CLOSE_SECONDS = 5.0
 
 
-class Stable:
+class HorseLifecycle:
     """One worker's preloader and its horse.
 
     Invariant: at most one horse, and one successor being made ready, have not been told to end; with a
@@ -39,7 +39,7 @@ class Stable:
     """
 
     def __init__(
-        self, begin: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Frame
+        self, begin: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Message
     ) -> None:
         """Describe a stable; nothing is started.
 
@@ -65,7 +65,7 @@ class Stable:
             self._is_loading = True
         return self._preloader
 
-    def saddle(self) -> Horse:
+    def ensure(self) -> Horse:
         """Return a living horse, forked first if there is none; takes milliseconds once all is loaded.
 
         Raises:
@@ -92,15 +92,15 @@ class Stable:
         log.info("horse_replaced", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
         self.horse = None
 
-    def tend(self, policy: HorsePolicy) -> Horse:
+    def ensure_ready(self, policy: HorsePolicy) -> Horse:
         """Return a living, rested horse that may serve on; one that may not is replaced.
 
         Raises:
             PreloadFailed: If a resource could not be loaded; the message says which error.
             PreloaderLost: If the preloader is gone.
         """
-        self._recycle_if_due(policy, self.saddle())
-        return self.saddle()
+        self._recycle_if_due(policy, self.ensure())
+        return self.ensure()
 
     def _recycle_if_due(self, policy: HorsePolicy, horse: Horse) -> None:
         """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""

@@ -15,7 +15,7 @@ from emberq.worker.horse.handle import Horse
 from emberq.worker.horse.signals import signals_held_back
 from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath, Watchdog, end_horse
 from emberq.worker.rq.base import HorseWorker
-from emberq.worker.rq.requeue import give_back
+from emberq.worker.rq.requeue import requeue
 
 if TYPE_CHECKING:
     from types import FrameType
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["WatchedWorker"]
+__all__ = ["MonitoredWorker"]
 
 log = get_logger(__name__)
 
@@ -32,7 +32,7 @@ log = get_logger(__name__)
 _SAME_SIGNAL = timedelta(seconds=1)
 
 
-class WatchedWorker(HorseWorker):
+class MonitoredWorker(HorseWorker):
     """Holds a job to its policy, and tells whoever looks at a failed job how its process ended.
 
     Attributes:
@@ -131,7 +131,7 @@ class WatchedWorker(HorseWorker):
         """Fail or retry the job as RQ does, with what is known of its horse's end; or give it back."""
         death, self._death = self._death, None
         if death is not None and death.reason == "given_back":
-            give_back(self, job, queue)
+            requeue(self, job, queue)
             return
         if death is not None and self._stopped_job_id != job.id:
             exc_string = "\n".join(part for part in (exc_string, death.message, death.stacks) if part)

@@ -15,8 +15,8 @@ from emberq.config.current import pinned_config
 from emberq.errors import InternalError
 from emberq.redis_pools import watch_redis_pool
 from emberq.system.forks import run_after_fork
-from emberq.system.kept_open import hold
-from emberq.system.messages import Frame, receive, send
+from emberq.system.kept_open import keep_open
+from emberq.system.messages import Message, receive, send
 from emberq.system.processes import RewrittenVariable, private_memory_bytes
 from emberq.telemetry import metrics
 from emberq.worker.horse.job_transfer import unpack_execution, unpack_job, unpack_queue
@@ -53,7 +53,7 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     random.seed()
     worker.become_horse()
     worker.connection.connection_pool.reset()
-    hold(lambda: worker.connection.connection_pool)
+    keep_open(lambda: worker.connection.connection_pool)
     run_after_fork()
     feed_progress(_Reporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
@@ -93,7 +93,7 @@ def _serve_job(worker: HorseWorker, link: _Link) -> bool:
     return True
 
 
-def _run_job(worker: HorseWorker, frame: Frame) -> None:
+def _run_job(worker: HorseWorker, frame: Message) -> None:
     os.environ["RQ_WORKER_ID"] = worker.name
     _JOB_ID.set(frame["job"])
     structlog.contextvars.bind_contextvars(rq_job=frame["job"], worker=worker.name)
@@ -120,7 +120,7 @@ class _Link:
         self.memory = _MemoryGauge()
         self._socket_id = _socket_id(channel)
 
-    def answer(self, frame: Frame) -> None:
+    def answer(self, frame: Message) -> None:
         """Answer, if this is still the same socket.
 
         Raises:

@@ -18,7 +18,7 @@ from redis.connection import ConnectionPool
 from redis.sentinel import Sentinel, SentinelConnectionPool
 from rq.connections import get_connection_kwargs
 
-from emberq.system.messages import Frame
+from emberq.system.messages import Message
 from emberq.worker.horse.process import run_horse
 from emberq.worker.rq.base import HorseWorker
 
@@ -61,20 +61,20 @@ class HorseRole:
         configuration: What a spawned horse needs first.
     """
 
-    make_worker: Callable[[Frame], HorseWorker]
+    make_worker: Callable[[Message], HorseWorker]
     configuration: Configuration | None = None
 
-    def __call__(self, spec: Frame, channel: socket.socket) -> None:
+    def __call__(self, spec: Message, channel: socket.socket) -> None:
         """Be the horse, in a forked child."""
         run_horse(self.make_worker(spec), channel)
 
-    def recipe(self, spec: Frame) -> Frame:
+    def recipe(self, spec: Message) -> Message:
         """Return what a spawned process needs to be the same horse.
 
         Raises:
             ValueError: If the worker uses something that another process cannot import.
         """
-        recipe: Frame = {"worker": describe_worker(self.make_worker(spec))}
+        recipe: Message = {"worker": describe_worker(self.make_worker(spec))}
         if self.configuration is not None:
             recipe["configure"] = {
                 "call": self.configuration.call,

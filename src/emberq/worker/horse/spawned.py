@@ -18,7 +18,7 @@ from pathlib import Path
 from setproctitle import setproctitle
 
 from emberq.errors import ResourceFailed
-from emberq.system.messages import Frame, receive, send
+from emberq.system.messages import Message, receive, send
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.job.tempdirs import use_root
@@ -49,7 +49,7 @@ def main(descriptor: int) -> int:
     return 0
 
 
-def _prepare(recipe: Frame) -> Callable[[socket.socket], None]:
+def _prepare(recipe: Message) -> Callable[[socket.socket], None]:
     """Load everything and return what serves the channel.
 
     Raises:

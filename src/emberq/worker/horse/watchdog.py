@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
 
-from emberq.system.messages import Frame
+from emberq.system.messages import Message
 from emberq.system.processes import descendants, process_state
 from emberq.worker.job.policy import HorsePolicy
 
@@ -126,7 +126,7 @@ class Watchdog:
     stage: str | None = None
     _counted_at: float = field(default_factory=time.monotonic)
 
-    def note(self, frame: Frame) -> None:
+    def note(self, frame: Message) -> None:
         """Take note of a progress report."""
         self.progress_at = time.monotonic()
         self.stage = frame.get("stage") or self.stage

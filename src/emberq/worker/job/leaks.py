@@ -27,13 +27,13 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from emberq.system.kept_open import Holdings, held
+from emberq.system.kept_open import KeptOpen, kept
 from emberq.system.open_files import (
-    Footprint,
+    OpenHandles,
     child_processes,
     descriptor_target,
+    list_open_handles,
     open_descriptors,
-    take_footprint,
 )
 from emberq.system.processes import descendants
 
@@ -78,13 +78,13 @@ class Leaks:
         self.names.extend(list(names)[: _MAX_NAMES - len(self.names)])
 
 
-def clean_leaks(before: Footprint) -> Leaks:
+def clean_leaks(before: OpenHandles) -> Leaks:
     """Find what has been opened since `before` and is not kept on purpose, and clean what can be.
 
     Args:
         before: What was open when the job began.
     """
-    now, leaks = take_footprint(), Leaks()
+    now, leaks = list_open_handles(), Leaks()
     if (
         now.descriptors <= before.descriptors
         and now.threads <= before.threads
@@ -92,8 +92,8 @@ def clean_leaks(before: Footprint) -> Leaks:
         and now.children <= before.children
     ):
         return leaks
-    holdings = held(
-        Holdings(
+    holdings = kept(
+        KeptOpen(
             {int(name) for name in now.descriptors - before.descriptors},
             set(now.threads - before.threads),
             set(now.children - before.children),
@@ -106,7 +106,7 @@ def clean_leaks(before: Footprint) -> Leaks:
     return leaks
 
 
-def _clean_children(before: Footprint, holdings: Holdings, leaks: Leaks) -> None:
+def _clean_children(before: OpenHandles, holdings: KeptOpen, leaks: Leaks) -> None:
     leaked = child_processes() - before.children - holdings.children
     if not leaked:
         return
@@ -131,7 +131,7 @@ def _reap(pid: int) -> bool:
     return False
 
 
-def _wait_for_threads(before: Footprint, holdings: Holdings, leaks: Leaks) -> None:
+def _wait_for_threads(before: OpenHandles, holdings: KeptOpen, leaks: Leaks) -> None:
     known = before.threads | holdings.threads | {threading.current_thread()}
     deadline = time.monotonic() + _THREAD_GRACE_SECONDS
     for thread in set(threading.enumerate()) - known:
@@ -143,7 +143,7 @@ def _wait_for_threads(before: Footprint, holdings: Holdings, leaks: Leaks) -> No
     leaks.note("threads", len(leaked), names, left=len(leaked))
 
 
-def _collect_descriptors(before: Footprint, holdings: Holdings, leaks: Leaks) -> None:
+def _collect_descriptors(before: OpenHandles, holdings: KeptOpen, leaks: Leaks) -> None:
     known = {int(name) for name in before.descriptors} | holdings.descriptors
     found = _describe(open_descriptors() - known)
     if not found:
@@ -184,9 +184,9 @@ def _command(pid: int) -> str:
     return ""
 
 
-def _count_native_threads(before: Footprint, leaks: Leaks) -> None:
+def _count_native_threads(before: OpenHandles, leaks: Leaks) -> None:
     global _native_threads  # noqa: PLW0603 - the sum over the life of the process is the point
-    more = take_footprint().native_threads - before.native_threads
+    more = list_open_handles().native_threads - before.native_threads
     if more <= 0:
         return
     _native_threads += more

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Surroundings"]
+__all__ = ["ProcessState"]
 
 log = get_logger(__name__)
 
@@ -168,7 +168,7 @@ _PARTS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
+class ProcessState:
     """Environment, working directory, umask, signal handlers, timers, root logger and the like.
 
     Attributes:
@@ -178,7 +178,7 @@ class Surroundings:
     values: tuple[Any, ...]
 
     @classmethod
-    def capture(cls) -> Surroundings:
+    def capture(cls) -> ProcessState:
         """Remember how things are; takes some 15 µs."""
         return cls(tuple(part.read() for part in _PARTS))
 

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import structlog
 from rq.timeouts import BaseTimeoutException
 
-from emberq.system.open_files import Footprint, take_footprint
+from emberq.system.open_files import OpenHandles, list_open_handles
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.leaks import clean_leaks
-from emberq.worker.job.process_state import Surroundings
+from emberq.worker.job.process_state import ProcessState
 from emberq.worker.job.tempdirs import empty_directory, job_directory
 
 __all__ = ["JobScope", "current_scope", "job_scope"]
@@ -172,13 +172,13 @@ def _watch_over_process(scope: JobScope, end: contextlib.ExitStack) -> None:
         return _open_scopes == scope.depth + 1
 
     if scope.outer is None:
-        before, temporary = take_footprint(), job_directory()
+        before, temporary = list_open_handles(), job_directory()
         end.callback(lambda: _count_leaks(scope, before, temporary) if is_alone() else None)
         if temporary is not None:
             # Before the environment is remembered, so that in the usual job nothing in it differs.
             end.callback(_point_tempfile_at, tempfile.tempdir, os.environ.get("TMPDIR"))
             _point_tempfile_at(temporary, temporary)
-    surroundings = Surroundings.capture()
+    surroundings = ProcessState.capture()
     end.callback(lambda: _restore_process(surroundings) if is_alone() else None)
 
 
@@ -190,13 +190,13 @@ def _point_tempfile_at(directory: str | None, variable: str | None) -> None:
         os.environ["TMPDIR"] = variable
 
 
-def _restore_process(surroundings: Surroundings) -> None:
+def _restore_process(surroundings: ProcessState) -> None:
     changed = surroundings.restore()
     if changed:
         log.debug("job_changes_undone", parts=changed)
 
 
-def _count_leaks(scope: JobScope, before: Footprint, temporary: str | None) -> None:
+def _count_leaks(scope: JobScope, before: OpenHandles, temporary: str | None) -> None:
     leaks = clean_leaks(before)
     if temporary is not None:
         files, left = empty_directory(temporary)

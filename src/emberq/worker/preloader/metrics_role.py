@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from emberq.errors import InvalidRequest
-from emberq.system.messages import Frame, send
+from emberq.system.messages import Message, send
 from emberq.telemetry import metrics
 from emberq.telemetry.endpoint import open_endpoint, serve_endpoint
 from emberq.telemetry.exposition import absorb_dead, is_process_alive
@@ -97,7 +97,7 @@ class MetricsEndpoint:
         log.info("metrics_served", port=self._listener.getsockname()[1])
         return ["metrics"]
 
-    def role(self, _spec: Frame, channel: socket.socket) -> None:
+    def role(self, _spec: Message, channel: socket.socket) -> None:
         """Serve until told to end; the body of the preloader's role `metrics`."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))

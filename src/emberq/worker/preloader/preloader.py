@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from emberq.errors import InvalidRequest
-from emberq.system.messages import Frame, is_readable, receive, send
+from emberq.system.messages import Message, is_readable, receive, send
 from emberq.system.processes import (
     count_threads,
     die_with_parent,
@@ -45,7 +45,7 @@ __all__ = [
 log = get_logger(__name__)
 
 #: What a forked child runs: takes the request's spec and the socket to whoever asked for it.
-Role = Callable[[Frame, socket.socket], None]
+Role = Callable[[Message, socket.socket], None]
 
 #: Seconds that threads of loading get to be gone.
 _THREAD_END_SECONDS = 0.5
@@ -88,7 +88,7 @@ class PreloaderClient:
         self.channel = channel
         self._exits: dict[int, int] = {}
 
-    def fork(self, role: str, spec: Frame | None = None) -> Child:
+    def fork(self, role: str, spec: Message | None = None) -> Child:
         """Ask for a child in a role; takes a few milliseconds.
 
         Raises:
@@ -127,7 +127,7 @@ class PreloaderClient:
         exits, self._exits = self._exits, {}
         return exits
 
-    def _next(self) -> tuple[Frame, list[int]]:
+    def _next(self) -> tuple[Message, list[int]]:
         frame, descriptors = receive(self.channel)
         if frame is None:
             raise PreloaderLost
@@ -289,10 +289,10 @@ class _Server:
             self._fork(client, frame)
         return True
 
-    def _fork(self, client: socket.socket, frame: Frame) -> None:
+    def _fork(self, client: socket.socket, frame: Message) -> None:
         ours, theirs = socket.socketpair()
         role: object = self._roles.get(frame["fork"])
-        recipe: Frame | None = None
+        recipe: Message | None = None
         if needs_spawn() and isinstance(role, Spawnable):
             recipe = write_recipe(role, frame["spec"], modules=self._modules)
         parent = os.getpid()
@@ -316,7 +316,7 @@ class _Server:
             except OSError:
                 self._drop(client)
 
-    def _run_child(self, parent: int, channel: socket.socket, frame: Frame, *, spawned: bool) -> NoReturn:
+    def _run_child(self, parent: int, channel: socket.socket, frame: Message, *, spawned: bool) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)

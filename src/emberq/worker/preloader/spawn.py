@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NoReturn, Protocol, runtime_checkable
 
 from emberq.entry_points import SPAWNED_HORSE
-from emberq.system.messages import Frame
+from emberq.system.messages import Message
 from emberq.worker.job.tempdirs import temporary_root
 
 __all__ = ["Spawnable", "become_spawned", "write_recipe"]
@@ -25,12 +25,12 @@ __all__ = ["Spawnable", "become_spawned", "write_recipe"]
 class Spawnable(Protocol):
     """A role that can also be played by a fresh interpreter."""
 
-    def recipe(self, spec: Frame) -> Frame:
+    def recipe(self, spec: Message) -> Message:
         """Return what the interpreter needs to know; raises ValueError if that cannot be told."""
         ...
 
 
-def write_recipe(role: Spawnable, spec: Frame, *, modules: Sequence[str]) -> Frame:
+def write_recipe(role: Spawnable, spec: Message, *, modules: Sequence[str]) -> Message:
     """Return all that a fresh interpreter needs to play the role, or why it cannot.
 
     Args:

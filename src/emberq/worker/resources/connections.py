@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, Generic, TypeVar, cast, overload
 
-from emberq.system.kept_open import adopting, hold_objects
+from emberq.system.kept_open import adopting, keep_objects_open
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import JobScope, current_scope
 from emberq.worker.resources.loading import make_value
@@ -171,7 +171,7 @@ def close_connections() -> None:
         one.close()
 
 
-@hold_objects
+@keep_objects_open
 def _values() -> list[object]:
     return [one.value for one in _opened if one.opened_by == os.getpid()]
 

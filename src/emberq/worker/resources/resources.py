@@ -11,7 +11,7 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from emberq.errors import ResourceFailed
-from emberq.system.kept_open import adopting, hold_objects
+from emberq.system.kept_open import adopting, keep_objects_open
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import current_scope
@@ -271,6 +271,6 @@ def _set_chain(exc: BaseException, name: str) -> None:
     setattr(exc, _CHAIN, (name, *_chain(exc)))
 
 
-@hold_objects
+@keep_objects_open
 def _values() -> list[object]:
     return [one.value for one in _loaded]

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["FrugalWorker"]
+__all__ = ["PipelinedWorker"]
 
 log = get_logger(__name__)
 
@@ -30,7 +30,7 @@ log = get_logger(__name__)
 _RENEWAL_SECONDS = 1.0
 
 
-class FrugalWorker(HorseWorker):
+class PipelinedWorker(HorseWorker):
     """Says to Redis in one breath what RQ says word by word, and nothing twice.
 
     While the work loop runs, a job costs worker and horse eight round trips instead of twenty. Called
@@ -46,7 +46,7 @@ class FrugalWorker(HorseWorker):
         self._beat_at = -HEARTBEAT_REFRESH_SECONDS
         self._written_state: str | None = None
         #: Whether it only rehearses: nobody is to see a heartbeat of it.
-        self.is_rehearsing = False
+        self.is_warming_up = False
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Begin with nothing written."""
@@ -80,7 +80,7 @@ class FrugalWorker(HorseWorker):
             with self.connection.pipeline(transaction=False) as own:
                 self._write(timeout, own, renew=True)
                 own.execute()
-        if not (self._is_horse or self.is_rehearsing):
+        if not (self._is_horse or self.is_warming_up):
             self.beat_if_due()
 
     def _write(self, timeout: int | None, pipeline: Pipeline, *, renew: bool) -> None:

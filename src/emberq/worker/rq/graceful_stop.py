@@ -15,21 +15,21 @@ from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 from rq.worker import WorkerStatus
 
-from emberq.worker.rq.fewer_round_trips import FrugalWorker
-from emberq.worker.rq.requeue import give_back
+from emberq.worker.rq.fewer_round_trips import PipelinedWorker
+from emberq.worker.rq.requeue import requeue
 
 if TYPE_CHECKING:
     from redis.client import Pipeline
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["LeavingWorker"]
+__all__ = ["GracefulStopWorker"]
 
 #: Seconds between two attempts to end the wait for a job, until the worker has noticed.
 _UNBLOCK_SECONDS = 0.02
 
 
-class LeavingWorker(FrugalWorker):
+class GracefulStopWorker(PipelinedWorker):
     """Has Redis end the wait for a job, and looks whether there is one before it leaves."""
 
     #: Whether the worker waits for a job, and so may be given one any moment.
@@ -61,7 +61,7 @@ class LeavingWorker(FrugalWorker):
         if taken is None or not self._is_leaving:
             return taken
         self._is_leaving = False
-        give_back(self, *taken)
+        requeue(self, *taken)
         raise StopRequested
 
     def reorder_queues(self, reference_queue: Queue) -> None:

@@ -11,12 +11,12 @@ if TYPE_CHECKING:
     from rq.queue import Queue
     from rq.worker.base import BaseWorker
 
-__all__ = ["give_back"]
+__all__ = ["requeue"]
 
 log = get_logger(__name__)
 
 
-def give_back(worker: BaseWorker, job: Job, queue: Queue) -> None:
+def requeue(worker: BaseWorker, job: Job, queue: Queue) -> None:
     """Put a worker's job back to the front of its queue; none of its retries is used up.
 
     Args:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from emberq.config.environment import get_environment
 from emberq.redis_pools import get_redis_pool
-from emberq.retry.classify import Outcome, judge_redis_error
+from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.role import Configuration, HorseRole
 from emberq.worker.job.policy import HorsePolicy
@@ -23,10 +23,10 @@ from emberq.worker.rq.heartbeat import beat
 from emberq.worker.rq.orphans import Reclaimer
 from emberq.worker.supervisor.reload import SourceWatcher
 from emberq.worker.supervisor.supervisor import Death, Supervisor
-from emberq.worker.supervisor.warmup import rehearse
+from emberq.worker.supervisor.warmup import warm_up
 from emberq.worker.warm_worker import WarmWorker
 
-__all__ = ["MakeWorker", "make_crew", "run_crew"]
+__all__ = ["MakeWorker", "make_supervisor", "run_workers"]
 
 log = get_logger(__name__)
 
@@ -42,7 +42,7 @@ _MAX_REDIS_PAUSE_SECONDS = 2.0
 MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
 
 
-def make_crew(
+def make_supervisor(
     make_worker: MakeWorker,
     *,
     slots: int,
@@ -85,7 +85,7 @@ def make_crew(
         worker.on_ready = lambda: ready(name)
         worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
 
-    rehearse(make_worker(f"{host_name}-rehearsal-{os.getpid()}", None))
+    warm_up(make_worker(f"{host_name}-rehearsal-{os.getpid()}", None))
     horse = HorseRole(lambda spec: make_worker(spec["name"], None), configuration)
     return Supervisor(
         slots=slots,
@@ -112,7 +112,7 @@ def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: Pre
             worker = make_worker(name, preloader)
             beat(worker.connection, name)
         except RedisError as exc:
-            if judge_redis_error(exc) is Outcome.PERMANENT:
+            if classify_redis_error(exc) is ErrorKind.PERMANENT:
                 # RQ's worker can do without it, or says what is wrong.
                 return make_worker(name, preloader)
             log.warning("redis_awaited", worker=name, error=str(exc))
@@ -122,7 +122,7 @@ def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: Pre
             return worker
 
 
-def run_crew(
+def run_workers(
     url: str,
     queues: Sequence[str],
     *,
@@ -171,7 +171,7 @@ def run_crew(
         host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
     )
     reclaimer = Reclaimer(queues, connection=Redis(connection_pool=get_redis_pool("bell", url)))
-    supervisor = make_crew(
+    supervisor = make_supervisor(
         make_worker,
         slots=slots,
         modules=modules,

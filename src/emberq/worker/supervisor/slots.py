@@ -14,7 +14,7 @@ from emberq.errors import InternalError
 from emberq.system.messages import is_readable, receive
 from emberq.worker.preloader.generations import Generation
 
-__all__ = ["CrashLoop", "Incarnation", "Post"]
+__all__ = ["CrashLoop", "Slot", "SlotProcess"]
 
 #: Seconds a process must live for its death not to count as part of a crash loop.
 _HEALTHY_SECONDS = 10.0
@@ -31,7 +31,7 @@ class CrashLoop(InternalError):
 
 
 @dataclass(slots=True)
-class Incarnation:
+class SlotProcess:
     """One process that fills, filled or will fill a post.
 
     Attributes:
@@ -68,7 +68,7 @@ class Incarnation:
 
 
 @dataclass(slots=True)
-class Post:
+class Slot:
     """One place: a worker slot, or a process beside the slots.
 
     Invariant: at most one process serves here as `current`; a `successor` takes over only once it is
@@ -76,14 +76,14 @@ class Post:
     """
 
     name: str
-    start: Callable[[Generation], Incarnation]
-    current: Incarnation | None = None
-    successor: Incarnation | None = None
-    leaving: list[Incarnation] = field(default_factory=list)
+    start: Callable[[Generation], SlotProcess]
+    current: SlotProcess | None = None
+    successor: SlotProcess | None = None
+    leaving: list[SlotProcess] = field(default_factory=list)
     crashes: int = 0
     not_before: float = 0.0
 
-    def incarnations(self) -> list[Incarnation]:
+    def processes(self) -> list[SlotProcess]:
         """Return every process of this post that has not ended."""
         return [one for one in (self.current, self.successor, *self.leaving) if one is not None]
 
@@ -94,7 +94,7 @@ class Post:
             self.leaving.append(self.current)
         self.current, self.successor = self.successor, None
 
-    def forget(self, gone: Incarnation) -> None:
+    def forget(self, gone: SlotProcess) -> None:
         """Take an ended process off the post."""
         gone.channel.close()
         if gone is self.current:

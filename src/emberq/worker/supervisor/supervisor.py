@@ -19,7 +19,7 @@ from emberq.system.processes import die_with_parent, freeze_objects, process_sta
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.generations import Generation, Generations, NoGeneration
 from emberq.worker.preloader.preloader import PreloaderClient, PreloaderLost, Role, begin_preloader
-from emberq.worker.supervisor.slots import CrashLoop, Incarnation, Post
+from emberq.worker.supervisor.slots import CrashLoop, Slot, SlotProcess
 
 __all__ = ["Death", "SlotRunner", "Supervisor"]
 
@@ -90,8 +90,8 @@ class Supervisor:
         self._prepare = prepare or (lambda: None)
         self._on_death = on_death
         self._posts = [
-            *(Post(name, partial(self._start_service, name)) for name in services),
-            *(Post(f"slot {number}", partial(self._start_slot, number)) for number in range(1, slots + 1)),
+            *(Slot(name, partial(self._start_service, name)) for name in services),
+            *(Slot(f"slot {number}", partial(self._start_slot, number)) for number in range(1, slots + 1)),
         ]
         self._slot_posts = self._posts[len(services) :]
         self._generations = Generations(
@@ -126,7 +126,7 @@ class Supervisor:
         gc.collect()
         freeze_objects()
         self._generations.start(is_wanted=lambda: not self._stop_requests)
-        self._fill_posts()
+        self._fill_slots()
         deadline = time.monotonic() + _READY_SECONDS
         try:
             while not self._stop_requests and time.monotonic() < deadline and not self.all_serve():
@@ -185,14 +185,14 @@ class Supervisor:
     def _prepare_child(self) -> None:
         """Close, in a forked child, this process's ends of all channels: a held end hides a death."""
         self._generations.close_channels()
-        for one in self._incarnations():
+        for one in self._slot_processes():
             one.channel.close()
         self._prepare()
 
-    def _incarnations(self) -> list[Incarnation]:
-        return [one for post in self._posts for one in post.incarnations()]
+    def _slot_processes(self) -> list[SlotProcess]:
+        return [one for post in self._posts for one in post.processes()]
 
-    def _fill_posts(self) -> None:
+    def _fill_slots(self) -> None:
         """Start a process in every empty post whose pause is over."""
         newest = self._generations.newest
         for post in self._posts:
@@ -200,7 +200,7 @@ class Supervisor:
                 continue
             post.current = self._try_start(post, newest)
 
-    def _try_start(self, post: Post, generation: Generation) -> Incarnation | None:
+    def _try_start(self, post: Slot, generation: Generation) -> SlotProcess | None:
         try:
             started = post.start(generation)
         except (PreloaderLost, OSError) as exc:
@@ -209,11 +209,11 @@ class Supervisor:
         log.info("process_started", process=post.name, process_pid=started.pid, generation=generation.number)
         return started
 
-    def _start_service(self, role: str, generation: Generation) -> Incarnation:
+    def _start_service(self, role: str, generation: Generation) -> SlotProcess:
         child = generation.preloader.fork(role)
-        return Incarnation(child.pid, generation, child.channel, of_preloader=True)
+        return SlotProcess(child.pid, generation, child.channel, of_preloader=True)
 
-    def _start_slot(self, number: int, generation: Generation) -> Incarnation:
+    def _start_slot(self, number: int, generation: Generation) -> SlotProcess:
         to_preloader = generation.preloader.connect()
         ours, theirs = socket.socketpair()
         parent = os.getpid()
@@ -223,7 +223,7 @@ class Supervisor:
             self._run_slot_process(number, to_preloader, theirs, parent)
         to_preloader.close()
         theirs.close()
-        return Incarnation(pid, generation, ours, of_preloader=False)
+        return SlotProcess(pid, generation, ours, of_preloader=False)
 
     def _run_slot_process(
         self, number: int, to_preloader: socket.socket, channel: socket.socket, parent: int
@@ -254,7 +254,7 @@ class Supervisor:
         """Take note of deaths and readiness, and fill what is empty."""
         ended = self._collect_exits()
         for post in self._posts:
-            for one in post.incarnations():
+            for one in post.processes():
                 one.look()
                 if one.pid in ended or (one.of_preloader and one.generation.state == "lost"):
                     self._note_end(post, one, ended.get(one.pid, signal.SIGKILL))
@@ -262,9 +262,9 @@ class Supervisor:
                     self._note_stopped(post, one)
                 else:
                     self._stopped_since.pop(one.pid, None)
-        self._fill_posts()
+        self._fill_slots()
 
-    def _note_end(self, post: Post, one: Incarnation, status: int) -> None:
+    def _note_end(self, post: Slot, one: SlotProcess, status: int) -> None:
         """Take an ended process off its post; what nobody asked for is counted and reported."""
         was_leaving, was_successor = one in post.leaving, one is post.successor
         post.forget(one)
@@ -281,7 +281,7 @@ class Supervisor:
             pause = post.note_crash(time.monotonic() - one.started_at, most=self._max_crashes)
             log.info("process_restarts", process=post.name, in_seconds=pause, crashes=post.crashes)
 
-    def _note_stopped(self, post: Post, one: Incarnation) -> None:
+    def _note_stopped(self, post: Slot, one: SlotProcess) -> None:
         """End a process that has been standing still for too long; it cannot be asked."""
         since = self._stopped_since.setdefault(one.pid, time.monotonic())
         if time.monotonic() - since > _STOPPED_SECONDS:
@@ -294,7 +294,7 @@ class Supervisor:
         newest = self._generations.newest
         if newest is not None:
             self._hand_over(newest)
-        self._generations.end_unused({one.generation for one in self._incarnations()})
+        self._generations.end_unused({one.generation for one in self._slot_processes()})
 
     def _hand_over(self, newest: Generation) -> None:
         for post in self._posts:
@@ -312,7 +312,7 @@ class Supervisor:
 
     def _collect_exits(self) -> dict[int, int]:
         ended: dict[int, int] = {}
-        for one in self._incarnations():
+        for one in self._slot_processes():
             if not one.of_preloader:
                 with contextlib.suppress(ChildProcessError):
                     pid, status = os.waitpid(one.pid, os.WNOHANG)
@@ -328,7 +328,7 @@ class Supervisor:
         hasten_at = time.monotonic() + grace_seconds
         kill_at = hasten_at + _GIVE_BACK_SECONDS
         hastened = False
-        while self._incarnations():
+        while self._slot_processes():
             self._collect_ends()
             now = time.monotonic()
             if not hastened and (now > hasten_at or self._stop_requests > 1):
@@ -345,10 +345,10 @@ class Supervisor:
     def _collect_ends(self) -> None:
         ended = self._collect_exits()
         for post in self._posts:
-            for one in post.incarnations():
+            for one in post.processes():
                 if one.pid in ended or (one.of_preloader and one.generation.state == "lost"):
                     post.forget(one)
 
     def _signal_all(self, number: signal.Signals) -> None:
-        for one in self._incarnations():
+        for one in self._slot_processes():
             one.signal(number)

@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
     from emberq.worker.warm_worker import WarmWorker
 
-__all__ = ["TURNS", "rehearse"]
+__all__ = ["WARMUP_RUNS", "warm_up"]
 
 log = get_logger(__name__)
 
 #: Runs of a rehearsal: the interpreter rewrites a function after some eight, and what that one calls a few
 #: runs later.
-TURNS = 12
+WARMUP_RUNS = 12
 #: Seconds after which Redis forgets a rehearsal whose process died in the middle of it.
 _KEPT_SECONDS = 60
 
 
-def rehearse(worker: WarmWorker) -> None:
+def warm_up(worker: WarmWorker) -> None:
     """Run a job that does nothing a few times, on a queue that has the worker's name.
 
     Nothing of it stays in Redis, and the connections are closed again. Without Redis there is no
@@ -45,10 +45,10 @@ def rehearse(worker: WarmWorker) -> None:
         worker: A worker made for this, under a name that nobody else has.
     """
     title = getproctitle()
-    worker.is_rehearsing = True
+    worker.is_warming_up = True
     queue = worker.queue_class(worker.name, connection=worker.connection, serializer=worker.serializer)
     try:
-        for _ in range(TURNS):
+        for _ in range(WARMUP_RUNS):
             with job_scope():
                 _take_turn(worker, queue)
         _clean_up(worker, queue)
@@ -59,12 +59,12 @@ def rehearse(worker: WarmWorker) -> None:
         setproctitle(title)
 
 
-def _rehearsed() -> None:
+def _warmed_up() -> None:
     """Do nothing; the job of the rehearsal."""
 
 
 def _take_turn(worker: WarmWorker, queue: Queue) -> None:
-    queue.enqueue_call(_rehearsed, timeout=_KEPT_SECONDS, ttl=_KEPT_SECONDS, result_ttl=0)
+    queue.enqueue_call(_warmed_up, timeout=_KEPT_SECONDS, ttl=_KEPT_SECONDS, result_ttl=0)
     taken = worker.queue_class.dequeue_any(
         [queue], None, connection=worker.connection, job_class=worker.job_class, serializer=worker.serializer
     )
