@@ -16,20 +16,16 @@ from typing import Any, TypeVar
 
 import anyio.to_thread
 
-from emberq.config.current import get_worker_config
-from emberq.dispatch.admit import admit_soon
-from emberq.errors import DatabaseUnavailable, EmberqError, EmptyFile, ServiceStopping, error_for_code
+from emberq.dispatch.uploads import accept_upload
+from emberq.errors import DatabaseUnavailable, EmberqError, ServiceStopping, error_for_code
 from emberq.retry.classify import ErrorKind, classify_db_error
-from emberq.store.files.blob_gc import lock_blob_shared
 from emberq.store.files.blobs import BlobWriter
 from emberq.store.files.extractions import (
     ExtractionEnd,
     ended_jobs,
     extraction_collection,
-    note_use,
     read_end,
 )
-from emberq.store.files.files import add_file
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
@@ -79,29 +75,19 @@ def submit(
         RateLimited: If the tenant has `tenant_max_pending` waiting jobs.
         StorageUnavailable: If the blob store does not work.
     """
-    if writer.size == 0:
-        raise EmptyFile(f"{name} has no bytes.")
-    settings = get_worker_config().for_tenant(tenant)
-    blob = writer.seal()
     with services.database.transaction() as connection:
-        lock_blob_shared(connection, blob.sha256)
-        writer.publish()
-        added = add_file(
-            connection,
-            collection=extraction_collection(connection, tenant),
-            name=name,
-            blob=blob,
-            external_id=_identity(blob.sha256, name),
-            metadata=metadata,
-            max_attempts=settings.job_max_attempts,
-            max_pending=settings.tenant_max_pending,
-            traceparent=traceparent,
-        )
-        note_use(connection, added.file_id)
+        collection = extraction_collection(connection, tenant)
+    added = accept_upload(
+        services,
+        writer,
+        collection=collection,
+        name=name,
+        external_id=_identity(writer.sha256, name),
+        metadata=metadata,
+        traceparent=traceparent,
+    )
     if added.deduplicated:
         log.info("extraction_joined", job=str(added.job_id), tenant=tenant)
-    else:
-        admit_soon(services)
     return added.job_id
 
 

@@ -12,18 +12,15 @@ from fastapi.responses import FileResponse, PlainTextResponse
 
 from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.schemas import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
-from emberq.api.upload import Upload, receive_upload
+from emberq.api.upload import receive_upload
 from emberq.config.current import get_worker_config
-from emberq.dispatch.admit import admit_soon
-from emberq.errors import EmptyFile, InvalidRequest
-from emberq.store.files.blob_gc import lock_blob_shared
-from emberq.store.files.blobs import BlobWriter
+from emberq.dispatch.uploads import accept_upload
+from emberq.errors import InvalidRequest
 from emberq.store.files.collections import get_collection
-from emberq.store.files.files import AddedFile, add_file, delete_file, get_file, get_text, list_files
+from emberq.store.files.files import AddedFile, delete_file, get_file, get_text, list_files
 from emberq.store.jobs.fair_share import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.tables import JobState
-from emberq.store.services import Services
 
 __all__ = ["router"]
 
@@ -83,18 +80,17 @@ async def upload(
         received = await receive_upload(request, writer, max_bytes=settings.max_file_size)
 
         def store() -> tuple[AddedFile, UploadOut]:
-            added = _store(
+            added = accept_upload(
                 services,
-                collection,
-                received,
                 writer,
-                max_attempts=settings.job_max_attempts,
-                max_pending=settings.tenant_max_pending,
+                collection=collection,
+                name=received.file_name or "unnamed",
+                external_id=received.fields.get("external_id") or None,
+                metadata=_metadata(received.fields.get("metadata")),
+                priority=_priority(received.fields.get("priority")),
                 idempotency_key=idempotency_key,
                 traceparent=traceparent,
             )
-            if not added.deduplicated:
-                admit_soon(services)
             with services.database.transaction() as connection:
                 file = get_file(connection, caller.tenant, added.file_id)
                 job = get_job(connection, caller.tenant, added.job_id)
@@ -105,29 +101,6 @@ async def upload(
         response.status_code = 200
     response.headers["Location"] = f"/api/v1/jobs/{added.job_id}"
     return answer
-
-
-def _store(
-    services: Services, collection: Any, received: Upload, writer: BlobWriter, **options: Any
-) -> AddedFile:
-    if writer.size == 0:
-        raise EmptyFile(f"{received.file_name} has no bytes.")
-    metadata = _metadata(received.fields.get("metadata"))
-    priority = _priority(received.fields.get("priority"))
-    blob = writer.seal()
-    with services.database.transaction() as connection:
-        lock_blob_shared(connection, blob.sha256)
-        writer.publish()
-        return add_file(
-            connection,
-            collection=collection,
-            name=received.file_name or "unnamed",
-            blob=blob,
-            external_id=received.fields.get("external_id") or None,
-            metadata=metadata,
-            priority=priority,
-            **options,
-        )
 
 
 def _metadata(text: str | None) -> dict[str, Any]:

@@ -58,6 +58,11 @@ class BlobWriter:
         #: Bytes received so far.
         self.size = 0
 
+    @property
+    def sha256(self) -> str:
+        """The hash of the bytes received so far, in hex."""
+        return self._hash.hexdigest()
+
     def write(self, data: bytes) -> None:
         """Add the next bytes.
 
@@ -81,7 +86,7 @@ class BlobWriter:
             # What is younger than this is never an orphan, however slowly the bytes came.
             os.utime(self._file.fileno())
             os.fsync(self._file.fileno())
-        return StoredBlob(self._hash.hexdigest(), self.size)
+        return StoredBlob(self.sha256, self.size)
 
     def publish(self) -> None:
         """Put the sealed bytes in their place, over equal ones if there are any: they are there for certain.
@@ -92,9 +97,9 @@ class BlobWriter:
             BlobMissing: If it is tried again after so long that they have been collected.
             StorageUnavailable: If the disk is full, or the store is gone.
         """
-        target = self._store.path_of(self._hash.hexdigest())
+        target = self._store.path_of(self.sha256)
         if self._is_published:
-            path = self._store.existing(self._hash.hexdigest())
+            path = self._store.existing(self.sha256)
             with reached_storage():
                 os.utime(path)
             return

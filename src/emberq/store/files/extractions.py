@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, RowMapping, delete, exists, func, or_, select, update
+from sqlalchemy import Connection, RowMapping, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.errors import JobNotFound
@@ -29,7 +29,6 @@ __all__ = [
     "PageText",
     "ended_jobs",
     "extraction_collection",
-    "note_use",
     "purge_extractions",
     "read_end",
 ]
@@ -123,11 +122,6 @@ def extraction_collection(connection: Connection, tenant: str) -> RowMapping:
             .on_conflict_do_nothing()
         )
     return found
-
-
-def note_use(connection: Connection, file_id: uuid.UUID) -> None:
-    """Keep an extraction for `extraction_ttl` from now on; in the transaction that asks for it."""
-    connection.execute(update(FileRow).where(FileRow.id == file_id).values(used_at=func.now()))
 
 
 def ended_jobs(connection: Connection, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:

@@ -16,7 +16,15 @@ from emberq.store.jobs.admission import count_waiting
 from emberq.store.jobs.fair_share import INTERACTIVE_PRIORITY
 from emberq.store.jobs.queries import cancel_waiting_jobs
 from emberq.store.schema.job_states import LIVE_STATES, JobState
-from emberq.store.schema.tables import ChunkRow, Collection, FileRow, FileVersion, IdempotencyKey, Job
+from emberq.store.schema.tables import (
+    ChunkRow,
+    Collection,
+    CollectionKind,
+    FileRow,
+    FileVersion,
+    IdempotencyKey,
+    Job,
+)
 
 __all__ = ["AddedFile", "add_file", "delete_file", "get_file", "get_text", "list_files"]
 
@@ -107,6 +115,9 @@ def add_file(
     file_id, version, done_by = _add_version(
         connection, collection, name=name, blob=blob, external_id=external_id, metadata=metadata
     )
+    if collection["kind"] == CollectionKind.EXTRACTION:
+        # An extraction is kept for `extraction_ttl` after its last request.
+        connection.execute(update(FileRow).where(FileRow.id == file_id).values(used_at=func.now()))
     if done_by is not None:
         added = AddedFile(file_id, done_by, deduplicated=True)
     else:
