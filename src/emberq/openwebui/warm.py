@@ -266,6 +266,6 @@ def _compute_on_one_thread() -> None:
 
     Those that its first computation would start are missing in a forked horse, which waits for them for
     ever. The call makes its pool anew after a fork; two first computations at once, as of two batches of a
-    file, would each find it half made (docs/decisions/0018-local-models-and-forks.md).
+    file, would each find it half made (docs/decisions/0015-local-models-and-forks.md).
     """
     importlib.import_module("torch").set_num_threads(1)
