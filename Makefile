@@ -77,7 +77,7 @@ $(OPENWEBUI)-slim/.installed:
 	@$(call compile,$(OPENWEBUI)-slim)
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format bench bench-openwebui size pin clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format docs bench bench-openwebui size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -114,6 +114,9 @@ lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
 format: $(VENV)/.dev  ## format and fix what can be fixed
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.default  ## write the generated pages anew, check links and names; fails if a page was out of date
+	@$(PY) docs/make.py
 
 bench: $(VENV)/.model $(PEERS)/.peers  ## compare the warm worker with others; BENCH="--quick" is short
 	@BENCH_VENV=$(PEERS) $(PY) bench/run.py $(BENCH)
