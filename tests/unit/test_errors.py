@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from emberq.errors import EmberqError, InternalError, all_errors, error_for_code
+from emberq.errors import EmberqError, InternalError, all_errors, causes, error_for_code
 
 CONTRACT = [
     "unsupported_media_type",
@@ -42,7 +42,7 @@ CONTRACT = [
 def test_the_codes_are_those_of_the_contract_and_so_is_what_may_be_retried() -> None:
     from emberq import errors  # noqa: F401 - the tree is built by the import
 
-    ours = {code for code, error in all_errors().items() if error.__module__ == "emberq.errors"}
+    ours = {code for code, error in all_errors().items() if error.__module__.startswith("emberq.errors.")}
     assert ours == {code.rstrip("*") for code in CONTRACT}
     for code in CONTRACT:
         assert error_for_code(code.rstrip("*")).retryable is code.endswith("*"), code
@@ -65,3 +65,24 @@ def test_the_tree_in_the_docstring_names_every_code() -> None:
 
     for code in CONTRACT:
         assert code.rstrip("*") in (errors.__doc__ or "")
+
+
+def test_the_causes_are_walked_down_to_the_first_one() -> None:
+    try:
+        try:
+            try:
+                raise KeyError("first")
+            except KeyError:
+                raise ValueError("while handling it") from None
+        except ValueError as exc:
+            raise InternalError from exc
+    except InternalError as exc:
+        last = exc
+    assert [type(one) for one in causes(last)] == [InternalError, ValueError, KeyError]
+    assert list(causes(None)) == []
+
+
+def test_a_chain_that_bites_its_own_tail_ends() -> None:
+    first, second = ValueError("a"), ValueError("b")
+    first.__cause__, second.__cause__ = second, first
+    assert list(causes(first)) == [first, second]

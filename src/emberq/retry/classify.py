@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Iterator
 from enum import Enum
 
 from redis.exceptions import (
@@ -23,7 +22,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.sentinel import MasterNotFoundError, SlaveNotFoundError
 
-from emberq.errors import DatabaseUnavailable, RedisUnavailable
+from emberq.errors import DatabaseUnavailable, RedisUnavailable, causes
 
 __all__ = ["ErrorKind", "classify_db_error", "classify_redis_error"]
 
@@ -120,21 +119,13 @@ def classify_redis_error(error: BaseException) -> ErrorKind:
     is_for_good = (
         isinstance(error, _REDIS_LOGIN)
         or not isinstance(error, _REDIS_BROKEN)
-        or any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in _chain(error))
+        or any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in causes(error))
     )
     if is_for_good:
         return ErrorKind.PERMANENT
     text = str(error)
     did_nothing = _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED
     return ErrorKind.NOTHING_HAPPENED if did_nothing else ErrorKind.UNKNOWN
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_psycopg_operational_error(error: BaseException) -> bool:

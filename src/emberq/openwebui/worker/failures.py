@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
 from rq.timeouts import JobTimeoutException
 
@@ -18,6 +18,7 @@ from emberq.errors import (
     InternalError,
     JobTimeout,
     NoTextFound,
+    causes,
 )
 from emberq.openwebui.worker.rows import classify_error
 from emberq.retry.classify import ErrorKind
@@ -55,7 +56,8 @@ def name_failure(
         empty_content: What it says of a file without text.
         secrets: Values that must not appear in what a person is told.
     """
-    chain = list(_chain(error))
+    # Open WebUI raises errors of its own in the handler of the real one.
+    chain = list(causes(error))
     for one in chain:
         if isinstance(one, EmberqError):
             return one
@@ -124,15 +126,6 @@ def clean(text: str, secrets: Collection[str] = ()) -> str:
         text = text.replace(secret, "***")
     text = " ".join(_URL.sub("(address)", redact_text(text)).split())
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
-
-
-def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Walk from an error to its first cause; Open WebUI raises its own in the handler of the real one."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        yield error
-        error = error.__cause__ or error.__context__
 
 
 def _is_of(error: BaseException, packages: Collection[str]) -> bool:

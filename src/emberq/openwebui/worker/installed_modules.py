@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from emberq.errors import DatabaseUnavailable, InvalidRequest
+from emberq.errors import DatabaseUnavailable, InvalidRequest, causes
 from emberq.openwebui.worker.version_check import prepare_environment, require_tested_version
 from emberq.retry.classify import ErrorKind
 from emberq.telemetry.logs import get_logger
@@ -164,12 +164,11 @@ def close_connections(open_webui: InstalledOpenWebUI) -> None:
     open_webui.database.async_engine.sync_engine.dispose(close=False)
 
 
-def _is_away(error: BaseException | None) -> bool:
+def _is_away(error: BaseException) -> bool:
     from emberq.openwebui.worker.rows import classify_error
 
-    while error is not None:
+    for one in causes(error):
         with contextlib.suppress(Exception):
-            if classify_error(error) is not ErrorKind.PERMANENT:
+            if classify_error(one) is not ErrorKind.PERMANENT:
                 return True
-        error = error.__cause__ or error.__context__
     return False

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
-from emberq.errors import ResourceFailed
+from emberq.errors import ResourceFailed, causes
 from emberq.system.kept_open import adopting, keep_objects_open
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
@@ -259,12 +259,7 @@ def _load_or_explain(one: Resource[Any]) -> None:
 
 def _chain(exc: BaseException) -> tuple[str, ...]:
     """Return through which resources an error came, also where a loader wrapped it in one of its own."""
-    seen: BaseException | None = exc
-    while seen is not None:
-        if chain := vars(seen).get(_CHAIN):
-            return tuple(chain)
-        seen = seen.__cause__ or seen.__context__
-    return ()
+    return next((tuple(chain) for one in causes(exc) if (chain := vars(one).get(_CHAIN))), ())
 
 
 def _set_chain(exc: BaseException, name: str) -> None:
