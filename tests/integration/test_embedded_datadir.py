@@ -35,7 +35,7 @@ def test_a_directory_held_in_this_process_is_refused_with_its_holder_named(tmp_p
         assert f"emberq up (pid {os.getpid()}" in refused.value.message
         assert "--data-dir" in refused.value.hint
     with DataDirectory(path) as again:
-        assert again.is_held
+        assert again.is_locked
 
 
 def test_a_new_directory_is_private(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_dead_holders_lock_is_waited_for_while_its_child_is_about_to_let_go(tm
         with subprocess.Popen(["sleep", "0.5"], pass_fds=[lock.fileno()]):
             lock.close()
             with DataDirectory(tmp_path) as data:
-                assert data.is_held
+                assert data.is_locked
 
 
 def test_the_directory_errors_are_invalid_requests_and_leave_the_code_to_them() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import importlib.util
-import os
 import secrets
 import shutil
 import subprocess
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emberq.errors import DatabaseUnavailable
+from emberq.system.files import sync_directory
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -95,7 +95,7 @@ def make_cluster(
     if done.returncode != 0:
         raise process.failure(DatabaseUnavailable, "initdb failed.", done)
     new.rename(cluster)
-    _sync(cluster.parent)
+    sync_directory(cluster.parent)
 
 
 def _check_version(cluster: Path) -> None:
@@ -105,14 +105,6 @@ def _check_version(cluster: Path) -> None:
             f"{cluster} was made by PostgreSQL {found}, this one is {_MAJOR_VERSION}.",
             hint=f"Dump it with PostgreSQL {found} and restore it into a new --data-dir.",
         )
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _character_locale() -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -18,24 +17,29 @@ from typing import ClassVar, Self
 from emberq.embedded.account import may_bypass_search
 from emberq.embedded.launch import process_identity
 from emberq.errors import InvalidRequest
+from emberq.system.file_lock import lock_file, open_lock_file
 
 __all__ = ["LONGEST_SOCKET_NAME", "DataDirectory", "DataDirectoryError", "DataDirectoryInUse"]
 
 #: Bytes of the longest socket below the socket directory: the slash and PostgreSQL's fixed name.
 LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
 
-#: Bytes a socket's path may have: the kernels allow 107 (Linux) and 103 (macOS), and one spare is polite.
+#: Bytes a socket's path may have; the kernels allow 107 (Linux) and 103 (macOS).
 _SOCKET_PATH_LIMIT = 100
 
-#: Seconds to wait for a lock whose holder is dead: a child of it that was about to exec still has its copy.
+#: Name of the lock file; it also says which process has the lock.
+_LOCK = "emberq.lock"
+#: Seconds to wait for the lock of a dead process: its child that was about to exec still has a copy.
 _GRACE_SECONDS = 2.0
+#: Seconds between two tries meanwhile.
+_POLL_SECONDS = 0.02
 
 #: Characters that PostgreSQL or libpq read as syntax in a socket directory's name.
 _SYNTAX = frozenset(",\"'\\")
 
-#: Descriptors of the locks held here. `flock` belongs to the open file, which a fork shares: a forked worker
-#: that outlived us would hold the directory, so children close their copies.
-_held: set[int] = set()
+#: Descriptors of this process's locks. A fork shares the lock, and a forked worker that outlived this process
+#: would keep the directory locked, so children close their copies.
+_locks: set[int] = set()
 
 
 class DataDirectoryError(InvalidRequest):
@@ -53,7 +57,7 @@ class DataDirectoryInUse(DataDirectoryError):
 
 
 class DataDirectory:
-    """The directory that holds the embedded engines' data, held by one process at a time.
+    """The directory with the embedded engines' data, locked by one process at a time.
 
     Use it as a context manager, or call `acquire` and `release`.
 
@@ -68,13 +72,13 @@ class DataDirectory:
 
         Args:
             path: The directory; it is made when it does not exist.
-            purpose: What runs in it, shown to whoever finds it in use.
+            purpose: What runs in it; shown to a user who finds it in use.
         """
         self.path = Path(path).expanduser().absolute()
         self.socket_directory = _socket_directory(self.path)
         self._purpose = purpose
         self._lock: int | None = None
-        self._holder = 0
+        self._owner = 0
 
     def __enter__(self) -> Self:
         self.acquire()
@@ -84,52 +88,49 @@ class DataDirectory:
         self.release()
 
     @property
-    def is_held(self) -> bool:
-        """Whether this process holds the directory through this object."""
-        return self._lock is not None and self._holder == os.getpid()
+    def is_locked(self) -> bool:
+        """Whether this process has locked the directory through this object."""
+        return self._lock is not None and self._owner == os.getpid()
 
     def acquire(self) -> None:
-        """Make the directory if need be and take its lock.
+        """Make the directory if it is missing, and lock it.
 
         Raises:
-            DataDirectoryInUse: If another process, or another object of this one, holds it.
+            DataDirectoryInUse: If another process, or another object of this process, has locked it.
             DataDirectoryError: If it cannot be made or written to.
         """
-        if self.is_held:
+        if self.is_locked:
             return
-        lock_file = self.path / "emberq.lock"
         try:
             self.path.mkdir(mode=private_mode(), parents=True, exist_ok=True)
-            lock = os.open(lock_file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            lock = open_lock_file(self.path / _LOCK)
         except OSError as exc:
             raise DataDirectoryError(
                 f"{self.path} cannot be used as data directory: {exc.strerror}."
             ) from exc
-        try:
-            _take(lock)
-        except BlockingIOError as exc:
-            holder = _holder(lock)
+        if not _take(lock):
+            owner = _owner(lock)
             os.close(lock)
-            raise DataDirectoryInUse(f"{self.path} is in use by {_describe(holder)}.") from exc
+            raise DataDirectoryInUse(f"{self.path} is in use by {_describe(owner)}.")
         record = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(), "runs": self._purpose}
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps(record).encode(), 0)
-        self._lock, self._holder = lock, os.getpid()
-        _held.add(lock)
+        self._lock, self._owner = lock, os.getpid()
+        _locks.add(lock)
 
     def release(self) -> None:
-        """Give the directory back; harmless if it is not held, or in a fork of the holder."""
-        if not self.is_held or self._lock is None:
+        """Unlock the directory; does nothing if it is not locked, and in a fork of the process that did."""
+        if not self.is_locked or self._lock is None:
             return
         if self.socket_directory.parent != self.path:
             shutil.rmtree(self.socket_directory, ignore_errors=True)
         os.ftruncate(self._lock, 0)
-        _held.discard(self._lock)
+        _locks.discard(self._lock)
         os.close(self._lock)
         self._lock = None
 
     def make(self, name: str) -> Path:
-        """Return a private subdirectory, made if need be.
+        """Return a private subdirectory, made if it is missing.
 
         Raises:
             DataDirectoryError: If it belongs to another user or is no directory.
@@ -137,7 +138,7 @@ class DataDirectory:
         return make_private(self.path / name)
 
     def make_socket_directory(self) -> Path:
-        """Return `socket_directory`, made if need be.
+        """Return `socket_directory`, made if it is missing.
 
         Raises:
             DataDirectoryError: If it belongs to another user or is no directory.
@@ -146,12 +147,12 @@ class DataDirectory:
 
 
 def private_mode() -> int:
-    """Return the mode of directories we make: 0700, or 0711 where root's engine account must pass through."""
+    """Return the mode of new directories: 0700, or 0711 where root's engine account must pass through."""
     return 0o700 if os.geteuid() != 0 or may_bypass_search() else 0o711
 
 
 def make_private(path: Path) -> Path:
-    """Make a directory only we may list, or check that an existing one is ours.
+    """Make a directory that only this user may list, or check that an existing one is this user's.
 
     Raises:
         DataDirectoryError: If it cannot be made, belongs to another user, or is no directory.
@@ -188,21 +189,17 @@ def _fits(directory: Path) -> bool:
     return length <= _SOCKET_PATH_LIMIT and text.isprintable() and not _SYNTAX & set(text)
 
 
-def _take(lock: int) -> None:
+def _take(lock: int) -> bool:
     deadline = time.monotonic() + _GRACE_SECONDS
-    while True:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = _holder(lock)
-            if (holder and process_identity(int(holder["pid"]))) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.02)
-        else:
-            return
+    while not lock_file(lock):
+        owner = _owner(lock)
+        if (owner and process_identity(int(owner["pid"]))) or time.monotonic() > deadline:
+            return False
+        time.sleep(_POLL_SECONDS)
+    return True
 
 
-def _holder(lock: int) -> dict[str, str]:
+def _owner(lock: int) -> dict[str, str]:
     try:
         record = json.loads(os.pread(lock, 4096, 0))
         return {"pid": str(int(record["pid"])), "since": str(record["since"]), "runs": str(record["runs"])}
@@ -210,17 +207,17 @@ def _holder(lock: int) -> dict[str, str]:
         return {}
 
 
-def _describe(holder: dict[str, str]) -> str:
-    if not holder:
+def _describe(owner: dict[str, str]) -> str:
+    if not owner:
         return "another emberq"
-    return "{runs} (pid {pid}, since {since})".format_map(holder)
+    return "{runs} (pid {pid}, since {since})".format_map(owner)
 
 
 def _close_inherited() -> None:
-    for lock in _held:
+    for lock in _locks:
         with contextlib.suppress(OSError):
             os.close(lock)
-    _held.clear()
+    _locks.clear()
 
 
 os.register_at_fork(after_in_child=_close_inherited)

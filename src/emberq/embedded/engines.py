@@ -92,7 +92,7 @@ class Engines:
 
         Nothing is dead before `start`, after `stop`, or in a fork of the owner: there they are not ours.
         """
-        if self._data is None or not self._data.is_held:
+        if self._data is None or not self._data.is_locked:
             return ()
         found = {"postgres": self._postgres, "valkey": self._valkey}
         return tuple(name for name, engine in found.items() if engine is not None and not engine.is_alive)

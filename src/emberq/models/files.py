@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
 import re
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from typing import Any
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.pins import ALIASES, DEFAULT_MODEL, PINNED, Repository
 from emberq.models.sources import fetch_from_hub, fetch_pinned
+from emberq.system.file_lock import locked_file
 
 __all__ = [
     "DEFAULT_MODEL",
@@ -191,7 +190,7 @@ def pull_model(
         return find_model(name)
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(home.with_name(f".{home.name}.lock")):
+        with locked_file(home.with_name(f".{home.name}.lock"), mode=0o666):
             files = _present(name, home.parent, say) or _install(name, home, say)
             build_graph(files)
     except OSError as exc:
@@ -292,11 +291,3 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock file alone; the kernel gives it back if the process dies."""
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
-import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from emberq.system.file_lock import locked_file
 from emberq.telemetry.metrics import metrics_directory, metrics_registry, sample
 
 if TYPE_CHECKING:
@@ -21,6 +19,8 @@ __all__ = ["absorb_dead", "collect_host", "exposition", "is_process_alive", "ren
 
 #: Kinds of files whose values of dead processes go on counting.
 _SUMMED = ("counter", "histogram", "summary")
+#: Locked by a process that absorbs files, and shared by those that read them.
+_LOCK = ".lock"
 #: Seconds a reader waits for the absorber, which takes milliseconds.
 _LOCK_SECONDS = 1.0
 
@@ -82,8 +82,8 @@ def absorb_dead(directory: Path | None = None) -> int:
     dead = [file for file in directory.glob("*.db") if _is_of_the_dead(file)]
     if not dead:
         return 0
-    with _lock(directory, fcntl.LOCK_EX, wait_seconds=0.0) as locked:
-        if not locked:
+    with locked_file(directory / _LOCK, wait_seconds=0.0) as is_locked:
+        if not is_locked:
             return 0
         for kind in _SUMMED:
             _absorb(directory, kind, [file for file in dead if file.name.startswith(f"{kind}_")])
@@ -136,7 +136,7 @@ def _absorbed(sums: Path, note: Path) -> set[Path]:
 def _read(directory: Path) -> list[Metric]:
     from prometheus_client.multiprocess import MultiProcessCollector
 
-    with _lock(directory, fcntl.LOCK_SH, wait_seconds=_LOCK_SECONDS):
+    with locked_file(directory / _LOCK, shared=True, wait_seconds=_LOCK_SECONDS):
         counted_twice = {
             file
             for kind in _SUMMED
@@ -150,27 +150,6 @@ def _read(directory: Path) -> list[Metric]:
             and not (file.name.startswith("gauge_live") and _is_of_the_dead(file))
         ]
         return list(MultiProcessCollector.merge(files, accumulate=True))  # type: ignore[no-untyped-call]
-
-
-@contextlib.contextmanager
-def _lock(directory: Path, kind: int, *, wait_seconds: float) -> Iterator[bool]:
-    """Hold the directory's lock; yields False if somebody else held it all the time."""
-    descriptor = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        deadline = time.monotonic() + wait_seconds
-        while True:
-            try:
-                fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
-            except BlockingIOError:
-                if time.monotonic() >= deadline:
-                    yield False
-                    return
-                time.sleep(0.01)
-            else:
-                break
-        yield True
-    finally:
-        os.close(descriptor)
 
 
 def _has_values(file: Path) -> bool:

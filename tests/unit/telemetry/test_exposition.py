@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
+from emberq.system.file_lock import locked_file
 from emberq.telemetry import exposition
 from emberq.telemetry.exposition import absorb_dead
 
@@ -161,10 +162,8 @@ def test_a_file_that_was_only_opened_disturbs_nobody(tmp_path: Path) -> None:
 
 
 def test_only_one_adds_up_at_a_time(tmp_path: Path) -> None:
-    import fcntl
-
     run(COUNT, tmp_path)
-    with exposition._lock(tmp_path, fcntl.LOCK_EX, wait_seconds=0) as locked:
-        assert locked
+    with locked_file(tmp_path / ".lock", wait_seconds=0) as is_locked:
+        assert is_locked
         assert absorb_dead(tmp_path) == 0
     assert absorb_dead(tmp_path) == 4

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -14,6 +13,8 @@ from threading import Lock
 
 from emberq.embedded.datadir import private_mode
 from emberq.errors import InvalidRequest
+from emberq.system.file_lock import lock_file, open_lock_file
+from emberq.system.files import replace_durably
 
 __all__ = ["Attempts", "AttemptsFile", "hold", "place"]
 
@@ -98,17 +99,7 @@ class AttemptsFile:
             self._write()
 
     def _write(self) -> None:
-        draft = self._path.with_suffix(".draft")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump({name: asdict(row) for name, row in self._rows.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self._path)
-        directory = os.open(self._path.parent, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
+        replace_durably(self._path, json.dumps({name: asdict(row) for name, row in self._rows.items()}))
 
 
 def place(data_dir: Path, *what: str) -> Path:
@@ -130,20 +121,17 @@ def hold(path: Path, who: str) -> Iterator[None]:
     """
     try:
         path.parent.mkdir(mode=private_mode(), parents=True, exist_ok=True)
-        lock = os.open(path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = open_lock_file(path.with_suffix(".lock"))
     except OSError as exc:
         raise InvalidRequest(
             f"{path.parent} cannot be written to: {exc.strerror}.",
             hint="Set EMBERQ_DATA_DIR to one that can.",
         ) from exc
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as exc:
-        os.close(lock)
-        raise InvalidRequest(
-            f"Another {who} is at work on this Open WebUI.", hint="Wait for it to end, or stop it first."
-        ) from exc
-    try:
+        if not lock_file(lock):
+            raise InvalidRequest(
+                f"Another {who} is at work on this Open WebUI.", hint="Wait for it to end, or stop it first."
+            )
         yield
     finally:
         os.close(lock)

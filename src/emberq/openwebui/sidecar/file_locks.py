@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import os
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Self
 
 from emberq.embedded.datadir import private_mode
+from emberq.system.file_lock import lock_byte, open_lock_file, unlock_byte
 
 __all__ = ["FileLocks"]
 
@@ -25,7 +25,7 @@ class FileLocks:
     def __init__(self, path: Path) -> None:
         """Open the lock file; it and its directory are made."""
         path.parent.mkdir(mode=private_mode(), parents=True, exist_ok=True)
-        self._descriptor = os.open(path.with_suffix(".claims"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._descriptor = open_lock_file(path.with_suffix(".claims"))
 
     def __enter__(self) -> Self:
         """Use the claims for a block."""
@@ -39,12 +39,10 @@ class FileLocks:
     def take(self, file_id: str) -> Iterator[bool]:
         """Claim a file for a block; yields whether nobody else has it."""
         offset = int.from_bytes(hashlib.sha256(file_id.encode()).digest()[:7])
-        try:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, offset)
-        except BlockingIOError:
+        if not lock_byte(self._descriptor, offset):
             yield False
             return
         try:
             yield True
         finally:
-            fcntl.lockf(self._descriptor, fcntl.LOCK_UN, 1, offset)
+            unlock_byte(self._descriptor, offset)

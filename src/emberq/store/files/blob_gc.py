@@ -23,7 +23,6 @@ written to for the grace period, was left by a process that died.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -38,6 +37,7 @@ from emberq.errors import DatabaseUnavailable
 from emberq.store.database import Database
 from emberq.store.files.blobs import BlobStore, reached_storage
 from emberq.store.schema.tables import FileRow, FileVersion
+from emberq.system.file_lock import lock_file
 
 __all__ = [
     "collect_blobs",
@@ -231,7 +231,6 @@ def _is_left_behind(draft: Path) -> bool:
     # NFS gives an exclusive lock only to who may write.
     with draft.open("r+b") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return lock_file(file.fileno())
         except OSError:
             return False
-    return True

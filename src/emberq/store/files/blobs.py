@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import uuid
@@ -15,6 +14,8 @@ from typing import Self
 from urllib.parse import unquote, urlsplit
 
 from emberq.errors import BlobMissing, SettingInvalid, StorageUnavailable
+from emberq.system.file_lock import lock_file
+from emberq.system.files import sync_directory
 
 __all__ = ["BlobStore", "BlobWriter", "StoredBlob", "open_blob_store", "reached_storage"]
 
@@ -49,10 +50,10 @@ class BlobWriter:
         self._draft = store.drafts / uuid.uuid4().hex
         with reached_storage():
             self._file = self._draft.open("xb", buffering=0)
-        # Held as long as this process lives: that is how its leftovers are told from its work. Where the
-        # file system knows no locks, leftovers stay.
+        # Locked as long as this process lives: that tells its drafts from those of dead processes. Where
+        # the file system knows no locks, the drafts of dead processes stay.
         with suppress(OSError):
-            fcntl.flock(self._file, fcntl.LOCK_SH)
+            lock_file(self._file.fileno(), shared=True)
         self._hash = hashlib.sha256()
         self._is_published = False
         #: Bytes received so far.
@@ -108,7 +109,7 @@ class BlobWriter:
             self._draft.replace(target)
             self._is_published = True
             for directory in (target.parent, target.parent.parent):
-                _sync_directory(directory)
+                sync_directory(directory)
 
     def commit(self) -> StoredBlob:
         """Seal and publish at once.
@@ -211,12 +212,3 @@ def open_blob_store(url: str | None, data_dir: Path) -> BlobStore:
             hint="Use file:///path on a file system that the API and the workers share.",
         )
     return BlobStore(Path(unquote(parts.path)))
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a rename in the directory durable (fsync(2): a new name is data of its directory)."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ is noticed, and what a killed preloader left, when the next one starts.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import shutil
 import tempfile
@@ -16,6 +15,7 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
+from emberq.system.file_lock import lock_file, open_lock_file
 from emberq.telemetry.logs import get_logger
 
 __all__ = [
@@ -55,8 +55,8 @@ def make_root() -> Path:
         _delete_if_abandoned(other)
     # It gets the name by which others find it only once it is locked.
     new = Path(tempfile.mkdtemp(prefix=f".{_ROOT_PREFIX}", dir=base))
-    _lock = os.open(new / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(_lock, fcntl.LOCK_EX)
+    _lock = open_lock_file(new / _LOCK)
+    lock_file(_lock)
     root = new.rename(base / new.name.removeprefix("."))
     use_root(root)
     return root
@@ -151,8 +151,8 @@ def _delete_if_abandoned(root: Path) -> None:
             return
         lock = os.open(root / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(root, ignore_errors=True)
+            if lock_file(lock):
+                shutil.rmtree(root, ignore_errors=True)
         finally:
             os.close(lock)
 

@@ -1,0 +1,36 @@
+"""Writes to disk that a crash or a power failure cannot undo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["replace_durably", "sync_directory"]
+
+
+def sync_directory(path: Path) -> None:
+    """Make new, renamed and deleted names in a directory durable: to fsync(2) they are its data."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def replace_durably(path: Path, text: str) -> None:
+    """Write a file whole: after a crash it has the old text or the new one, after the return the new one.
+
+    Args:
+        path: The file; a draft lies beside it meanwhile, with the suffix `.draft`.
+        text: Its new content, written as UTF-8.
+
+    Raises:
+        OSError: If it cannot be written; the old text then stays.
+    """
+    draft = path.with_suffix(".draft")
+    with draft.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_directory(path.parent)
