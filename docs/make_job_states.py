@@ -68,7 +68,7 @@ before the commit, a cancellation in two statements. Each must be found out;
 `python -m pytest -s tests/chaos/model` prints the shortest way to the mistake.
 
 **The real store is played against a dictionary.** Hypothesis makes up long lives of many files
-(`tests/integration/store/test_store_machine.py`), and real threads run each race in both orders
+(`tests/integration/store/machine/test_machine.py`), and real threads run each race in both orders
 (`tests/integration/store/test_races.py`).
 """
 

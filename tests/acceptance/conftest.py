@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,9 +20,7 @@ from sqlalchemy import text
 
 from emberq.embedded import Engines
 from emberq.store.database import Database
-
-EMBERQ = str(Path(sys.executable).with_name("emberq"))
-CORPUS = Path(__file__).parents[2] / "examples" / "corpus"
+from tests.harness.paths import EMBERQ
 
 
 @contextmanager

@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "any-rq-job"
+from tests.harness.paths import EXAMPLES
+
+EXAMPLE = EXAMPLES / "any-rq-job"
 BIN = Path(sys.executable).parent
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.conftest import CORPUS, EMBERQ, Stack
+
+from tests.acceptance.conftest import Stack
+from tests.harness.paths import CORPUS, EMBERQ
 
 GOOD = [CORPUS / "zip-bombs-and-sandboxing.md", CORPUS / "fork-copy-on-write-memory.pdf"]
 

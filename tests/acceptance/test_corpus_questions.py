@@ -7,7 +7,9 @@ from collections.abc import Callable
 
 import httpx
 import pytest
-from tests.acceptance.conftest import CORPUS, Stack
+
+from tests.acceptance.conftest import Stack
+from tests.harness.paths import CORPUS
 
 QUESTIONS = json.loads((CORPUS.parent / "questions.json").read_text(encoding="utf-8"))
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import httpx
+
 from tests.acceptance.conftest import Stack
 from tests.acceptance.test_metrics import scrape
 

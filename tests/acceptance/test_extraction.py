@@ -21,12 +21,13 @@ from urllib.parse import quote
 import httpx
 import pytest
 from sqlalchemy import text
-from tests.acceptance.conftest import CORPUS, Stack
-from tests.acceptance.test_http import UNREADABLE
 
 from emberq.store.admin.api_keys import create_key
 from emberq.store.database import Database
 from emberq.store.files.extractions import EXTRACTION_COLLECTION
+from tests.acceptance.conftest import Stack
+from tests.acceptance.test_http import UNREADABLE
+from tests.harness.paths import CORPUS
 
 FILE_ID = "0b8c2f6e-1111-4222-8333-123456789abc"
 PDF = CORPUS / "rag-evaluation-ndcg-recall.pdf"
@@ -378,7 +379,7 @@ def test_engines_that_restart_are_waited_for(
 
 def kill_engine(stack: Stack, name: str) -> None:
     """Kill the engine's main process, as the kernel would for want of memory."""
-    from process_table import family_of
+    from tests.harness.process_table import family_of
 
     found = []
     for pid in family_of(stack.pid):

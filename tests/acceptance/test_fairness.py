@@ -11,9 +11,9 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.acceptance.conftest import Stack
 
 from emberq.store.admin.api_keys import create_key
+from tests.acceptance.conftest import Stack
 
 #: Seconds of the machine's own noise: HTTP, the admission tick, a busy neighbour.
 NOISE_SECONDS = 2.0

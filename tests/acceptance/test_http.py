@@ -14,8 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from process_table import family_of
-from tests.acceptance.conftest import CORPUS, Stack
+
+from tests.acceptance.conftest import Stack
+from tests.harness.paths import CORPUS
+from tests.harness.process_table import family_of
 
 PDF = CORPUS / "fork-copy-on-write-memory.pdf"
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import httpx
 import pytest
-from process_table import alive, family_of
 from redis import Redis
+
 from tests.acceptance.conftest import Stack
+from tests.harness.process_table import alive, family_of
 
 BIRDS = [
     "storks",

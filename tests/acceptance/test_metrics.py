@@ -14,11 +14,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from redis import Redis
 from rq import Queue
-from tests.acceptance.conftest import EMBERQ, Stack
 
 from emberq.testing.valkey import ValkeyServer, free_port
-
-DATA = Path(__file__).parents[1] / "data"
+from tests.acceptance.conftest import Stack
+from tests.harness.paths import EMBERQ, python_path
 
 Samples = dict[str, float]
 
@@ -116,15 +115,15 @@ def test_a_crew_for_any_queue_serves_its_metrics_and_takes_a_taken_port_for_an_a
             **os.environ,
             "EMBERQ_REDIS_URL": server.url,
             "EMBERQ_METRICS_PORT": str(port),
-            "PYTHONPATH": f"{DATA}:{os.environ.get('PYTHONPATH', '')}",
+            "PYTHONPATH": python_path(),
         }
-        command = [EMBERQ, "worker", "-n", "2", "--preload", "warm_jobs", "warm"]
+        command = [EMBERQ, "worker", "-n", "2", "--preload", "tests.jobs.warm", "warm"]
         crew = subprocess.Popen(command, env=environment, cwd=tmp_path)
         try:
             with Redis(port=server.port) as connection:
                 queue = Queue("warm", connection=connection)
                 for _ in range(6):
-                    queue.enqueue("warm_jobs.where")
+                    queue.enqueue("tests.jobs.warm.where")
                 samples = wait_for(
                     f"http://127.0.0.1:{port}/metrics", "emberq_job_duration_seconds_count{}", 6.0
                 )

@@ -16,14 +16,14 @@ import httpx
 import pytest
 from redis import Redis
 from sqlalchemy import make_url, text
-from tests.acceptance.conftest import Stack, nothing_stored
-from tests.acceptance.test_kills import long_text
 
 from emberq.embedded import Engines
 from emberq.store.admin.hosts import LEASE_SECONDS
 from emberq.store.database import Database
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer
+from tests.acceptance.conftest import Stack, nothing_stored
+from tests.acceptance.test_kills import long_text
 
 #: Longer than a lease: whoever judged leases when PostgreSQL is back would find everybody dead.
 LONG_SECONDS = LEASE_SECONDS + 4

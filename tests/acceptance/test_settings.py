@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 from cryptography.fernet import Fernet
+
 from tests.acceptance.conftest import Stack
 
 

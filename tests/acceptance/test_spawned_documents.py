@@ -7,8 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.acceptance.conftest import Stack
-
-DATA = Path(__file__).parent.parent / "data"
+from tests.harness.paths import python_path
 
 
 def test_documents_are_processed_by_a_spawned_horse_and_again_after_it_was_killed(
@@ -16,9 +15,9 @@ def test_documents_are_processed_by_a_spawned_horse_and_again_after_it_was_kille
 ) -> None:
     notes = tmp_path / "notes"
     environment = {
-        "EMBERQ_PRELOAD": "spawn_jobs",
+        "EMBERQ_PRELOAD": "tests.jobs.spawn",
         "SPAWN_JOBS_NOTES": str(notes),
-        "PYTHONPATH": f"{DATA}{os.pathsep}{os.environ.get('PYTHONPATH', '')}",
+        "PYTHONPATH": python_path(),
     }
     stack = own_stack(environment=environment)
 

@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from process_table import alive, family_of
-from tests.acceptance.conftest import EMBERQ, Stack
+
+from tests.acceptance.conftest import Stack
+from tests.harness.paths import EMBERQ
+from tests.harness.process_table import alive, family_of
 
 
 def wait_until_gone(pids: list[int], seconds: float) -> list[int]:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from tests.chaos.campaign.campaign import run_campaign
 from tests.chaos.campaign.plan import FAULTS, QUICK_FAULTS, VICTIMS, make_plan
 from tests.chaos.campaign.report import as_markdown, last_line

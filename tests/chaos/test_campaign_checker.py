@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from tests.chaos.campaign.checker import Finding, check
 from tests.chaos.campaign.history import History, Operation, read_history
 

@@ -32,9 +32,7 @@ from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer, free_port
-
-DATA = Path(__file__).parent.parent / "data"
-DOCS = Path(__file__).parent.parent.parent / "docs"
+from tests.harness.paths import DOCS, python_path
 
 
 @pytest.fixture(autouse=True)
@@ -53,11 +51,11 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
 def worker(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
     """Run `pooled_worker.py`; what it says goes to the test's own output."""
     process = subprocess.Popen(
-        [sys.executable, str(DATA / "pooled_worker.py"), url, *options],
+        [sys.executable, "-m", "tests.jobs.pooled_worker", url, *options],
         env={
             **os.environ,
-            "EMBERQ_PRELOAD": "warm_jobs",
-            "PYTHONPATH": f"{DATA}:{os.environ.get('PYTHONPATH', '')}",
+            "EMBERQ_PRELOAD": "tests.jobs.warm",
+            "PYTHONPATH": python_path(),
         },
         text=True,
     )
@@ -92,17 +90,17 @@ def run_the_round(url: str) -> None:
     """Jobs, a stop command over pub/sub, a scheduled job, a killed horse: all that a worker does."""
     jobs = queue(url)
     with worker(url, "--with-scheduler") as process:
-        first = jobs.enqueue("warm_jobs.where")
+        first = jobs.enqueue("tests.jobs.warm.where")
         assert wait(first, "finished") == "finished"
-        killed, after = jobs.enqueue("warm_jobs.die"), jobs.enqueue("warm_jobs.where")
+        killed, after = jobs.enqueue("tests.jobs.warm.die"), jobs.enqueue("tests.jobs.warm.where")
         assert wait(killed, "failed") == "failed"
         assert wait(after, "finished") == "finished"
-        endless = jobs.enqueue("warm_jobs.sleep", 60)
+        endless = jobs.enqueue("tests.jobs.warm.sleep", 60)
         wait(endless, "started")
         time.sleep(0.3)
         send_stop_job_command(jobs.connection, endless.id, serializer=JSONSerializer)
         assert wait(endless, "stopped", "failed") == "stopped"
-        later = jobs.enqueue_in(dt.timedelta(seconds=1), "warm_jobs.where")
+        later = jobs.enqueue_in(dt.timedelta(seconds=1), "tests.jobs.warm.where")
         assert wait(later, "finished") == "finished"
         assert process.poll() is None
 
@@ -281,11 +279,11 @@ def test_jobs_go_on_after_the_primary_was_killed(cluster: Cluster) -> None:
 
     @retry_redis_operation(idempotent=True, max_retries=20, total_seconds=60)
     def enqueue() -> Job:
-        return jobs.enqueue("warm_jobs.where")
+        return jobs.enqueue("tests.jobs.warm.where")
 
     with worker(cluster.url) as process:
         assert wait(enqueue(), "finished") == "finished"
-        running = jobs.enqueue("warm_jobs.sleep", 4)
+        running = jobs.enqueue("tests.jobs.warm.sleep", 4)
         wait(running, "started")
         jobs.connection.wait(1, 2000)
         cluster.primary.kill()

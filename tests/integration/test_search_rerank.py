@@ -6,8 +6,6 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import text
-from tests.integration.store.steps import add, claim, collection_of, commit
-from tiny_cross_encoder import make_cross_encoder
 
 from emberq.config.current import get_config_cache
 from emberq.errors import EmbeddingUnavailable, InvalidRequest
@@ -16,6 +14,8 @@ from emberq.search import search
 from emberq.store.admin.changes import set_setting
 from emberq.store.files.search import Hit
 from emberq.store.services import Services
+from tests.harness.tiny_cross_encoder import make_cross_encoder
+from tests.integration.store.steps import add, claim, collection_of, commit
 
 TEXTS = ["far away", "terns fly", "far terns fly", *(f"law number {n}" for n in range(20))]
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.server import PASSWORD, PYTHON, Server
 
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.records import StoredFile
+from tests.acceptance.openwebui.server import PASSWORD, PYTHON, Server
+from tests.harness.paths import EMBERQ
 
-EMBERQ = str(Path(sys.executable).with_name("emberq"))
 DIMENSIONS = 384
 
 

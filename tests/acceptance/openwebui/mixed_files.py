@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.acceptance.conftest import CORPUS
+from tests.harness.paths import CORPUS
 
 __all__ = ["MixedFile", "mixed_files"]
 

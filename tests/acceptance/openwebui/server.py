@@ -11,12 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-from openwebui_stage import find_python
 from sqlalchemy.engine import make_url
 
 from emberq.embedded import Engines
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.testing.valkey import free_port
+from tests.harness.openwebui import find_python
 
 __all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server", "database"]
 

@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.conftest import Peer
-from tests.acceptance.openwebui.server import Server
 
 from emberq.openwebui.doctor.recommended import PREFIXES
+from tests.acceptance.openwebui.conftest import Peer
+from tests.acceptance.openwebui.server import Server
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -11,13 +11,14 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
-from tests.acceptance.conftest import CORPUS, EMBERQ, Stack
-from tests.acceptance.openwebui.conftest import Peer
 
 from emberq.models.files import DEFAULT_MODEL
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused
 from emberq.pipeline.resources import get_embedder
+from tests.acceptance.conftest import Stack
+from tests.acceptance.openwebui.conftest import Peer
+from tests.harness.paths import CORPUS, EMBERQ
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, write_files
-from tests.acceptance.openwebui.server import Server
 
 from emberq.openwebui.sidecar.client import OpenWebUIClient
+from tests.acceptance.openwebui.conftest import Chunks, Peer, write_files
+from tests.acceptance.openwebui.server import Server
+from tests.harness.paths import EMBERQ
 
 #: Files of the import that is killed; the figure of the docs is measured with 1000.
 FILES = int(os.environ.get("OPENWEBUI_IMPORT_FILES", "60"))

@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.acceptance.openwebui.conftest import EMBERQ, Chunks, Peer, wait_for_status, write_files
-from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
 
 from emberq.openwebui.sidecar.client import OpenWebUIClient
+from tests.acceptance.openwebui.conftest import Chunks, Peer, wait_for_status, write_files
+from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
+from tests.harness.paths import EMBERQ
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 

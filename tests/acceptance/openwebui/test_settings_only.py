@@ -19,13 +19,13 @@ from typing import Any, NamedTuple
 import httpx
 import psutil
 import pytest
-from tests.acceptance.conftest import EMBERQ, Stack
-from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
-from tests.acceptance.openwebui.server import PASSWORD, Server, database
 
 from emberq.testing.valkey import free_port
+from tests.acceptance.conftest import Stack
+from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
+from tests.acceptance.openwebui.server import PASSWORD, Server, database
+from tests.harness.paths import EMBERQ, ROOT
 
-ROOT = Path(__file__).parents[3]
 SLIM = Path(
     os.environ.get("EMBERQ_OPENWEBUI_SLIM_PYTHON") or ROOT / ".venv-openwebui-slim" / "bin" / "python"
 )

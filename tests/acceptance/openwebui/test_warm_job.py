@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from openwebui_stage import EmbeddingServer, Peer, crew, find_python, worker_environment
 from pydantic import SecretStr
 from redis import Redis
 from rq.command import send_stop_job_command
@@ -28,6 +27,7 @@ from emberq.openwebui.enqueue import enqueue_file
 from emberq.redis_pools import close_redis_pools
 from emberq.store.admin.changes import change_settings
 from emberq.store.services import configure_services
+from tests.harness.openwebui import EmbeddingServer, Peer, crew, find_python, worker_environment
 
 PYTHON = find_python()
 

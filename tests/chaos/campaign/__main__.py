@@ -10,12 +10,11 @@ import sys
 import tempfile
 from pathlib import Path
 
+from emberq.telemetry.logs import configure_logs
 from tests.chaos.campaign.campaign import run_campaign
 from tests.chaos.campaign.plan import FAULTS, QUICK_FAULTS, make_plan
 from tests.chaos.campaign.report import as_markdown, broken_goals, last_line, survival_section
 from tests.chaos.campaign.two_hosts import lose_a_host
-
-from emberq.telemetry.logs import configure_logs
 
 #: Kills from which on a campaign is expected to reach every rare state.
 _FULL = 200

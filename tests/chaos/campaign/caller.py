@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+
 from tests.chaos.campaign.documents import read_lines, write_document
 from tests.chaos.campaign.history import History
 from tests.chaos.campaign.system import COLLECTION, System

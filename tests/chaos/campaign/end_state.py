@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import httpx
+
 from tests.chaos.campaign.documents import read_lines
 from tests.chaos.campaign.system import COLLECTION
 from tests.chaos.campaign.witness import Witness

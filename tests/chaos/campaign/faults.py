@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 from redis import Redis
+
+from emberq.testing.proxy import TcpProxy
 from tests.chaos.campaign.aimed import AimedFaults
 from tests.chaos.campaign.caller import Caller
 from tests.chaos.campaign.killer import Killer, Outcome
@@ -17,8 +19,6 @@ from tests.chaos.campaign.programs import Program, send
 from tests.chaos.campaign.recovery import Need, Recovery
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import InHand, Witness
-
-from emberq.testing.proxy import TcpProxy
 
 __all__ = ["Faults"]
 

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from process_table import alive, family_of
 from tests.chaos.campaign.plan import Action
 from tests.chaos.campaign.programs import Program
 from tests.chaos.campaign.recovery import Need, Recovery, latest
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import InHand, Witness
+from tests.harness.process_table import alive, family_of
 
 __all__ = ["Anatomy", "Killer", "Outcome", "anatomy_of"]
 

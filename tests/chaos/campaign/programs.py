@@ -12,14 +12,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from process_table import alive, family_of
-
 from emberq.embedded import launch
+from tests.harness.paths import EMBERQ
+from tests.harness.process_table import alive, family_of
 
 __all__ = ["EMBERQ", "Program"]
 
 #: The command line of the environment that runs the campaign.
-EMBERQ = str(Path(sys.executable).with_name("emberq"))
 #: Seconds a program may take to leave when it is asked to.
 _STOP_SECONDS = 15.0
 

@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from tests.chaos.campaign.programs import Program, send
-from tests.chaos.campaign.surroundings import own_network, small_file_system
 
 from emberq.embedded import Engines
 from emberq.errors import EmberqError
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import free_port
+from tests.chaos.campaign.programs import Program, send
+from tests.chaos.campaign.surroundings import own_network, small_file_system
 
 __all__ = ["COLLECTION", "SETTINGS", "System", "Wires", "run_system"]
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+
 from tests.chaos.campaign.system import System
 
 __all__ = ["Event", "InHand", "Witness"]

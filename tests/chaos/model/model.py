@@ -16,20 +16,6 @@ from enum import StrEnum
 from functools import partial
 from typing import NamedTuple
 
-from tests.chaos.model.search import Step
-from tests.chaos.model.world import (
-    GONE,
-    MAX_ATTEMPTS,
-    Job,
-    Phase,
-    State,
-    Worker,
-    newest_version,
-    with_job,
-    with_worker,
-    with_workers,
-)
-
 from emberq.store.schema.job_states import (
     ACCEPT,
     ADMIT,
@@ -46,6 +32,19 @@ from emberq.store.schema.job_states import (
     Guard,
     JobState,
     Transition,
+)
+from tests.chaos.model.search import Step
+from tests.chaos.model.world import (
+    GONE,
+    MAX_ATTEMPTS,
+    Job,
+    Phase,
+    State,
+    Worker,
+    newest_version,
+    with_job,
+    with_worker,
+    with_workers,
 )
 
 __all__ = ["FlawedRule", "Model"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 import sys
 
 import pytest
+
+from emberq.store.schema.job_states import DROP, PROGRESS, TRANSITIONS
 from tests.chaos.model.model import FlawedRule, Model
 from tests.chaos.model.search import Explored, search, stuck_states
 from tests.chaos.model.world import INITIAL, State, broken_invariant, is_good
-
-from emberq.store.schema.job_states import DROP, PROGRESS, TRANSITIONS
 
 #: What each flawed rule must be caught breaking.
 CAUGHT = {

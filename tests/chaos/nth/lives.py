@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
-from tests.chaos.nth.stage import Stage, wait_until
 
 from emberq.dispatch.tickets import enqueue
 from emberq.search import search
 from emberq.store.jobs.claim import claim_job
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.job_states import ENDED_STATES, JobState
+from tests.chaos.nth.stage import Stage, wait_until
 
 __all__ = ["LIVES", "Life", "Run", "check_always", "rest"]
 

@@ -6,11 +6,10 @@ import time
 import uuid
 from dataclasses import dataclass, field
 
-from tests.chaos.nth.lives import LIVES, Life, Run, check_always, rest
-from tests.chaos.nth.stage import Stage
-
 from emberq.store.files.collections import create_collection
 from emberq.testing.faults import Crossing, Fault
+from tests.chaos.nth.lives import LIVES, Life, Run, check_always, rest
+from tests.chaos.nth.stage import Stage
 
 __all__ = ["Outcome", "Round", "count", "play"]
 

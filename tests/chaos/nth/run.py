@@ -31,14 +31,14 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-from tests.chaos.nth.lives import LIVES
-from tests.chaos.nth.rounds import Outcome, Round, count, play
-from tests.chaos.nth.stage import PROCESSES, Stage
 
 from emberq.embedded import Engines
 from emberq.store.database import Database
 from emberq.store.migrate import migrate
 from emberq.testing.faults import Crossing, Fault, Variant
+from tests.chaos.nth.lives import LIVES
+from tests.chaos.nth.rounds import Outcome, Round, count, play
+from tests.chaos.nth.stage import PROCESSES, Stage
 
 #: Operations beyond those that were counted: what recovers does more of them.
 _MORE = 2

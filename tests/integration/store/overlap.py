@@ -10,12 +10,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from sqlalchemy import Connection, text
-from tests.integration.store.steps import (
-    TENANT,
-    blob,
-    collection_of,
-    values_of,
-)
 
 from emberq.errors import EmberqError
 from emberq.store.files.collections import delete_collection
@@ -25,6 +19,12 @@ from emberq.store.jobs.claim import Attempt
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.jobs.queries import cancel_job
 from emberq.store.services import Services
+from tests.integration.store.steps import (
+    TENANT,
+    blob,
+    collection_of,
+    values_of,
+)
 
 __all__ = [
     "PATIENCE_SECONDS",

@@ -10,6 +10,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 from sqlalchemy import Connection, func, select, text
+
+from emberq.errors import Cancelled, CollectionNotFound, EmberqError, FileNotFound, JobTimeout, WorkerLost
+from emberq.store.admin.hosts import orphaned_jobs
+from emberq.store.files.commit import ChunkValues, commit_file
+from emberq.store.files.files import get_file
+from emberq.store.jobs.admission import admit_jobs
+from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job
+from emberq.store.jobs.finish import fail_attempt
+from emberq.store.jobs.queries import get_job, retry_job
+from emberq.store.schema.tables import FileRow, Job
+from emberq.store.services import Services
 from tests.integration.store.overlap import (
     PATIENCE_SECONDS,
     Step,
@@ -34,17 +45,6 @@ from tests.integration.store.steps import (
     job,
     values_of,
 )
-
-from emberq.errors import Cancelled, CollectionNotFound, EmberqError, FileNotFound, JobTimeout, WorkerLost
-from emberq.store.admin.hosts import orphaned_jobs
-from emberq.store.files.commit import ChunkValues, commit_file
-from emberq.store.files.files import get_file
-from emberq.store.jobs.admission import admit_jobs
-from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job
-from emberq.store.jobs.finish import fail_attempt
-from emberq.store.jobs.queries import get_job, retry_job
-from emberq.store.schema.tables import FileRow, Job
-from emberq.store.services import Services
 
 
 def count_rows(services: Services, table: type[Job | FileRow]) -> int:

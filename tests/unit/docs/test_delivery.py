@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
-from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[3]
+from tests.harness.paths import ROOT
+
 PAGE = ROOT / "docs" / "explanation" / "delivery.md"
 #: A promise is one line with its number, and below it one with the tests that hold it.
 PROMISE = re.compile(r"^(\d+\.\d+) (.+)$")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,8 +13,8 @@ import yaml
 from emberq.cli.main import app
 from emberq.config.environment import Environment
 from emberq.openwebui.doctor.recommended import recommended_settings
+from tests.harness.paths import DEPLOY
 
-DEPLOY = Path(__file__).parents[3] / "deploy"
 COMPOSE = yaml.safe_load((DEPLOY / "openwebui" / "compose.yaml").read_text(encoding="utf-8"))
 KUBERNETES = [
     part

@@ -1,11 +1,9 @@
 from __future__ import annotations
 
 import runpy
-from pathlib import Path
 
 from emberq.telemetry.catalogue import CATALOGUE
-
-DOCS = Path(__file__).parent.parent.parent.parent / "docs"
+from tests.harness.paths import DOCS
 
 
 def test_the_reference_page_is_up_to_date() -> None:

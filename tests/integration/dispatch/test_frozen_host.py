@@ -1,0 +1,109 @@
+"""A host that froze in the middle of a transaction: its locks hold nobody up once its lease is over."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from signal import SIGCONT, SIGSTOP
+
+import pytest
+from sqlalchemy import text
+
+from emberq.dispatch.recover import reap
+from emberq.store.admin.hosts import beat, connection_name
+from emberq.store.services import Services
+from tests.integration.store.steps import add, claim, commit, job
+
+HOLD = """
+import sys, time
+from sqlalchemy import text
+from emberq.store.database import Database
+database = Database(sys.argv[1], application_name=sys.argv[2])
+with database.transaction() as connection:
+    connection.execute(text("UPDATE jobs SET progress_done = 7"))
+    connection.execute(text("UPDATE files SET name = name"))
+    print("held", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def host(services: Services) -> uuid.UUID:
+    host_id = uuid.uuid4()
+    with services.database.transaction() as connection:
+        beat(connection, host_id, name="host", pid=1, workers=1)
+    return host_id
+
+
+@pytest.fixture
+def job_id(services: Services, host: uuid.UUID) -> uuid.UUID:
+    added = add(services)
+    claim(services, added.job_id)
+    with services.database.transaction() as connection:
+        connection.execute(text("UPDATE jobs SET host_id = :host"), {"host": host})
+    return added.job_id
+
+
+@pytest.fixture
+def frozen(services: Services, host: uuid.UUID, job_id: uuid.UUID) -> Iterator[subprocess.Popen[str]]:
+    """A process of the host, stopped while it holds the rows of the job and its file."""
+    command = [sys.executable, "-c", HOLD, services.database.url, connection_name(host)]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        process.send_signal(SIGSTOP)
+        yield process
+        if process.returncode is None:
+            thaw(process)
+
+
+def thaw(process: subprocess.Popen[str]) -> str:
+    """Let the process go on to its end and return what it complained of."""
+    process.send_signal(SIGCONT)
+    return process.communicate("\n")[1]
+
+
+def let_lease_run_out(services: Services) -> None:
+    with services.database.transaction() as connection:
+        connection.execute(text("UPDATE hosts SET lease_until = now() - interval '1 second'"))
+
+
+def reap_for(services: Services, seconds: float) -> int:
+    deadline = time.monotonic() + seconds
+    reaped = 0
+    while not reaped and time.monotonic() < deadline:
+        reaped = reap(services, retry_delay_seconds=0)
+        time.sleep(0.1)
+    return reaped
+
+
+def test_a_frozen_hosts_job_is_taken_over_and_its_file_can_be_committed(
+    services: Services, job_id: uuid.UUID, frozen: subprocess.Popen[str]
+) -> None:
+    let_lease_run_out(services)
+    assert reap_for(services, seconds=20) == 1
+    commit(services, claim(services, job_id), ["text"])
+    row = job(services, job_id)
+    assert (row["state"], row["attempt"], row["progress_done"]) == ("completed", 2, 0)
+
+
+def test_the_frozen_process_cannot_go_on_where_it_stopped(
+    services: Services, job_id: uuid.UUID, frozen: subprocess.Popen[str]
+) -> None:
+    let_lease_run_out(services)
+    assert reap_for(services, seconds=20) == 1
+    assert "DatabaseUnavailable" in thaw(frozen)
+    assert job(services, job_id)["progress_done"] == 0
+
+
+def test_a_host_that_beats_is_left_alone(
+    services: Services, job_id: uuid.UUID, frozen: subprocess.Popen[str]
+) -> None:
+    assert reap_for(services, seconds=3) == 0
+    assert thaw(frozen) == ""
+    assert job(services, job_id)["progress_done"] == 7

@@ -1,0 +1,263 @@
+"""Files are read in a process of their own, whose every end has its name."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from emberq.errors import (
+    ArchiveBomb,
+    BlobMissing,
+    CorruptFile,
+    EmberqError,
+    EmptyFile,
+    EncryptedFile,
+    ExtractionCrashed,
+    ExtractionTimeout,
+    MemoryLimitExceeded,
+    NoTextFound,
+    StorageUnavailable,
+    UnsupportedMediaType,
+)
+from emberq.pipeline.document import Document
+from emberq.pipeline.sandbox.parent import extract_sandboxed
+from tests.harness import sample_files as files
+
+MIB = 1 << 20
+
+#: More paragraphs than a reader gets through in a second.
+SLOW = b"<html><body>" + b"<p>Some words &amp; more of them</p>\n" * 600_000
+
+BAD = {
+    "empty": (b"", EmptyFile),
+    "a picture": (files.PNG, UnsupportedMediaType),
+    "a cut PDF": (files.make_pdf()[:1500], CorruptFile),
+    "a cut DOCX": (files.make_docx()[:3000], CorruptFile),
+    "a locked PDF": (files.make_pdf(password="secret"), EncryptedFile),
+    "a locked DOCX": (files.make_ole("EncryptionInfo", "EncryptedPackage"), EncryptedFile),
+    "a scan": (files.make_scan(), NoTextFound),
+    "an archive bomb": (files.make_bomb(), ArchiveBomb),
+}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_left() -> Iterator[None]:
+    """No child and no descriptor more than before."""
+    me = psutil.Process()
+    before = set(me.children()), me.num_fds()
+    yield
+    assert (set(me.children()), me.num_fds()) == before
+
+
+def put(path: Path, data: bytes) -> Path:
+    blob = path / "blob"
+    blob.write_bytes(data)
+    return blob
+
+
+def read(blob: Path, *, name: str = "file", seconds: float = 60, memory: int = 512 * MIB) -> Document:
+    return extract_sandboxed(blob, name=name, timeout_seconds=seconds, memory_bytes=memory)
+
+
+def reader_of(parent: int) -> psutil.Process:
+    """Return the newest child of this process, which reads the file; engines of other tests are older."""
+    return max(psutil.Process(parent).children(), key=psutil.Process.create_time)
+
+
+def pdf_bomb(size: int) -> bytes:
+    """Write a PDF whose only page unpacks to this many bytes."""
+    page = zlib.compress(b"BT (a) Tj ET\n" + b" " * size, 9)
+    objects = (
+        b"<</Type/Catalog/Pages 2 0 R>>",
+        b"<</Type/Pages/Kids[3 0 R]/Count 1>>",
+        b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 600 800]/Contents 4 0 R>>",
+        b"<</Length %d/Filter/FlateDecode>>stream\n%s\nendstream" % (len(page), page),
+    )
+    body = b"%PDF-1.4\n"
+    offsets = []
+    for number, content in enumerate(objects, 1):
+        offsets.append(len(body))
+        body += b"%d 0 obj\n%s\nendobj\n" % (number, content)
+    table = b"".join(b"%010d 00000 n \n" % offset for offset in offsets)
+    return body + (
+        b"xref\n0 5\n0000000000 65535 f \n%strailer<</Size 5/Root 1 0 R>>\nstartxref\n%d\n%%%%EOF\n"
+        % (table, len(body))
+    )
+
+
+@pytest.mark.parametrize("media_type", files.EVERY_FORMAT)
+def test_every_format_comes_back_whole(tmp_path: Path, media_type: str) -> None:
+    make, word = files.EVERY_FORMAT[media_type]
+
+    document = read(put(tmp_path, make()), name="wrong.bin")
+
+    assert document.media_type == media_type
+    assert word in document.text
+
+
+@pytest.mark.parametrize(("data", "error"), BAD.values(), ids=BAD.keys())
+def test_a_bad_file_has_its_own_error_and_the_next_is_read(
+    tmp_path: Path, data: bytes, error: type[EmberqError]
+) -> None:
+    blob = put(tmp_path, data)
+
+    with pytest.raises(error) as caught:
+        read(blob)
+
+    assert type(caught.value) is error
+    assert caught.value.hint
+    assert "naïve" in read(put(tmp_path, files.TEXT)).text
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BlobMissing, match=r"report\.pdf"):
+        read(tmp_path / "gone", name="report.pdf")
+
+
+def test_a_store_that_does_not_tell_is_no_failure_of_the_file(tmp_path: Path) -> None:
+    unreachable = tmp_path / ("a" * 300)  # more than a file system takes for a name
+    with pytest.raises(StorageUnavailable, match=r"report\.pdf"):
+        read(unreachable, name="report.pdf")
+
+
+def test_a_slow_file_ends_at_its_time(tmp_path: Path) -> None:
+    blob = put(tmp_path, SLOW)
+    started = time.monotonic()
+
+    with pytest.raises(ExtractionTimeout):
+        read(blob, seconds=0.5)
+
+    assert time.monotonic() - started < 5
+
+
+def test_a_file_that_needs_more_memory_is_named(tmp_path: Path) -> None:
+    # Far above the limit: memory that earlier tests left free in this process counts as inherited.
+    with pytest.raises(MemoryLimitExceeded):
+        read(put(tmp_path, b"many words here\n" * (16 * MIB)), memory=100 * MIB)
+
+
+def test_native_code_that_aborts_for_want_of_memory_is_named(tmp_path: Path) -> None:
+    with pytest.raises(MemoryLimitExceeded):
+        read(put(tmp_path, pdf_bomb(300 * MIB)), memory=256 * MIB)
+
+
+@pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
+def test_a_crash_is_named_and_the_next_file_is_read_by_another_process(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    readers: list[int] = []
+
+    def strike(_done: int, _total: int) -> None:
+        reader = reader_of(os.getpid())
+        readers.append(reader.pid)
+        if len(readers) == 1:
+            reader.send_signal(number)
+            psutil.wait_procs([reader], timeout=0)
+
+    # Enough pages that it is struck before its answer is on the way.
+    blob = put(tmp_path, files.make_pdf(*[["Some words. " * 200]] * 150))
+    with pytest.raises(ExtractionCrashed, match=number.name):
+        extract_sandboxed(blob, name="a.pdf", timeout_seconds=60, memory_bytes=512 * MIB, progress=strike)
+    document = extract_sandboxed(
+        blob, name="a.pdf", timeout_seconds=60, memory_bytes=512 * MIB, progress=strike
+    )
+
+    assert document.page_count == 150
+    assert len(set(readers)) == 2
+
+
+def test_an_error_while_waiting_ends_the_child(tmp_path: Path) -> None:
+    class StopIt(Exception):
+        pass
+
+    def stop(_done: int, _total: int) -> None:
+        raise StopIt
+
+    blob = put(tmp_path, files.make_pdf(*[["Some words. " * 200]] * 50))
+
+    with pytest.raises(StopIt):
+        extract_sandboxed(blob, name="a.pdf", timeout_seconds=60, memory_bytes=512 * MIB, progress=stop)
+
+
+def test_a_signal_while_waiting_ends_the_child(tmp_path: Path) -> None:
+    class Alarm(Exception):
+        pass
+
+    def ring(_number: int, _frame: object) -> None:
+        raise Alarm
+
+    blob = put(tmp_path, SLOW)
+    before = signal.signal(signal.SIGALRM, ring)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.3)
+        with pytest.raises(Alarm):
+            read(blob)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux ends a child with its parent")
+def test_the_child_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
+    blob = put(tmp_path, SLOW)
+    parent = os.fork()
+    if not parent:
+        try:
+            read(blob)
+        finally:
+            os._exit(0)
+    try:
+        deadline = time.monotonic() + 10
+        while not (found := psutil.Process(parent).children()):
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+        # It asks the kernel for this as its first act.
+        time.sleep(0.1)
+    finally:
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
+
+    _, alive = psutil.wait_procs(found, timeout=5)
+    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_twenty_files_leave_nothing_behind(tmp_path: Path) -> None:
+    blob = put(tmp_path, files.TEXT)
+
+    assert len({read(blob) for _ in range(20)}) == 1
+
+
+def write_sentences(path: Path, megabytes: int) -> Path:
+    blob = path / "blob"
+    with blob.open("wb") as file:
+        for _ in range(megabytes):
+            file.write(b"The queue holds the tickets, the database the truth.\n" * (MIB // 53))
+    return blob
+
+
+def test_a_large_text_needs_memory_and_time_in_proportion(tmp_path: Path) -> None:
+    blob = write_sentences(tmp_path, 50)
+    started = time.monotonic()
+
+    document = read(blob, memory=200 * MIB)
+
+    assert len(document.text) == blob.stat().st_size
+    assert time.monotonic() - started < 30
+
+
+def test_a_text_of_300_megabytes_is_refused_by_the_limit_on_memory(tmp_path: Path) -> None:
+    blob = write_sentences(tmp_path, 300)
+    started = time.monotonic()
+
+    with pytest.raises(MemoryLimitExceeded):
+        read(blob, memory=400 * MIB)
+
+    assert time.monotonic() - started < 30
+    blob.unlink()
