@@ -17,6 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from emberq.cli.client import Client
 from emberq.cli.failures import NotReachable, Problem
 from emberq.cli.output import describe_error, seconds
+from emberq.retry.backoff import Backoff
 from emberq.store.schema.job_states import ENDED_STATES
 
 __all__ = ["UploadResult", "Uploader"]
@@ -29,6 +30,9 @@ _POLLED_AT_ONCE = 16
 _MOST_BARS = 8
 #: Seconds an upload is tried again while the API is full or away.
 _PATIENCE_SECONDS = 300.0
+#: Pauses between attempts, where the API names none.
+_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=10.0)
+#: Statuses of an API that is full or away.
 _FULL = (429, 503)
 
 
@@ -167,11 +171,9 @@ class Uploader:
 
     def _send(self, path: Path, external_id: str) -> dict[str, Any]:
         """Upload one file, again and again while the API is full or away."""
-        url, deadline, pause = (
-            f"/collections/{self._collection}/files",
-            time.monotonic() + _PATIENCE_SECONDS,
-            0.5,
-        )
+        url = f"/collections/{self._collection}/files"
+        deadline = time.monotonic() + _PATIENCE_SECONDS
+        failures = 0
         while True:
             try:
                 with path.open("rb") as file:
@@ -181,9 +183,10 @@ class Uploader:
             except (Problem, NotReachable) as exc:
                 given = exc.retry_after if isinstance(exc, Problem) else None
                 is_passing = isinstance(exc, NotReachable) or exc.status in _FULL
-                if not is_passing or time.monotonic() > deadline or self._stop.wait(given or pause):
+                failures += 1
+                pause = given or _BACKOFF.pause_seconds(failures)
+                if not is_passing or time.monotonic() > deadline or self._stop.wait(pause):
                     raise
-                pause = min(pause * 2, 10.0)
 
     def _poll(self, outcomes: list[UploadResult]) -> None:
         """Look at the oldest jobs that still run."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import selectors
 import time
 import weakref
@@ -13,16 +12,15 @@ from psycopg import Error, pq
 from psycopg.conninfo import make_conninfo
 from sqlalchemy import make_url
 
+from emberq.retry.backoff import Backoff
 from emberq.telemetry.logs import get_logger
 
 __all__ = ["Listener"]
 
 log = get_logger(__name__)
 
-#: Seconds before the first try to connect again; doubles each time, with jitter.
-_FIRST_BACKOFF_SECONDS = 0.1
-#: Longest pause between two tries.
-_MAX_BACKOFF_SECONDS = 5.0
+#: Pauses before the next try to connect.
+_BACKOFF = Backoff(first_seconds=0.1, longest_seconds=5.0, jitter=0.5)
 #: Seconds PostgreSQL may take to accept the connection; short, because the caller has other duties.
 _CONNECT_TIMEOUT_SECONDS = 2
 #: Seconds of silence after which TCP asks whether the other side is there, between, and how often.
@@ -129,11 +127,10 @@ class Listener:
         return True
 
     def _drop(self) -> None:
-        """Close what is left of the connection, and be patient before the next one."""
+        """Close what is left of the connection; the next one is made after a pause."""
         self.close()
-        pause = min(_FIRST_BACKOFF_SECONDS * 2.0**self._failures, _MAX_BACKOFF_SECONDS)
-        self._failures = min(self._failures + 1, 10)
-        self._not_before = time.monotonic() + pause * random.uniform(0.5, 1.0)  # noqa: S311 - jitter
+        self._failures += 1
+        self._not_before = time.monotonic() + _BACKOFF.pause_seconds(self._failures)
 
     def _forget(self) -> None:
         """Close this process's copy of the socket; the server must not hear of it."""

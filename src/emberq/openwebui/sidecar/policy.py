@@ -16,11 +16,12 @@ from typing import Literal
 
 from emberq.openwebui.sidecar.attempts import Attempts
 from emberq.openwebui.sidecar.records import StoredFile
+from emberq.retry.backoff import Backoff
 
 __all__ = ["Decision", "Policy", "decide", "is_cut_off", "is_duplicate"]
 
-#: Seconds between two attempts at a file: twice as long each time, up to the longest.
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 5.0, 600.0
+#: Pauses between two attempts at a file.
+_BACKOFF = Backoff(first_seconds=5.0, longest_seconds=600.0)
 #: How the error of a file begins or reads that was cut off on its way to or from a server. The words are
 #: those of Open WebUI's loaders and of its HTTP libraries (requests, urllib3, aiohttp).
 _CUT_OFF = re.compile(
@@ -100,7 +101,7 @@ def decide(file: StoredFile, past: Attempts, policy: Policy, now: float) -> Deci
         last = past.error or file.error
         told = f"{reason}; gave up after {past.count} attempts"
         return Decision("give_up", f"{told}: {last}" if last and last not in told else told)
-    next_at = past.ended_at + _pause_after(past.count) if past.ended_at else 0.0
+    next_at = past.ended_at + _BACKOFF.pause_seconds(max(past.count, 1)) if past.ended_at else 0.0
     if now < next_at:
         return Decision("wait", reason, next_at)
     return Decision("link" if needs_link else "run", reason)
@@ -111,10 +112,6 @@ def _busy_until(file: StoredFile, past: Attempts, policy: Policy) -> float:
     begun_at = past.started_at if past.is_open else 0.0
     changed_at = file.updated_at if file.status in ("pending", "processing") else 0.0
     return max(begun_at, changed_at) + policy.stuck_after if begun_at or changed_at else 0.0
-
-
-def _pause_after(count: int) -> float:
-    return min(_FIRST_PAUSE_SECONDS * 2.0 ** (max(count, 1) - 1), _LONGEST_PAUSE_SECONDS)
 
 
 def _reason(file: StoredFile, now: float) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import random
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable, EmberqError
+from emberq.retry.backoff import Backoff
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import waiting
 
@@ -18,10 +18,8 @@ log = get_logger(__name__)
 
 #: Seconds after which no further attempt at one batch begins.
 _TOTAL_SECONDS = 60.0
-#: Seconds before the second attempt, the factor of each further pause, and the longest pause.
-_FIRST_PAUSE_SECONDS = 0.25
-_PAUSE_FACTOR = 2.0
-_MAX_PAUSE_SECONDS = 8.0
+#: Pauses between attempts.
+_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=16.0, jitter=0.5)
 #: Longest pause that a server may ask for with Retry-After.
 _MAX_ASKED_SECONDS = 30.0
 #: Statuses of a server that is busy or away; any other refusal will be repeated.
@@ -39,7 +37,7 @@ async def embed_batch(send: Callable[[], Awaitable[Any]], *, engine: str) -> Any
         EmbeddingUnavailable: If the server stayed busy or away.
         EmbeddingRejected: If it refused the request.
     """
-    began_at, pause = time.monotonic(), _FIRST_PAUSE_SECONDS
+    began_at, failures = time.monotonic(), 0
     while True:
         try:
             vectors = await send()
@@ -48,14 +46,15 @@ async def embed_batch(send: Callable[[], Awaitable[Any]], *, engine: str) -> Any
         except Exception as exc:
             if not engine:
                 raise
-            asked = _asked_seconds(exc)
-            wait = max(pause, asked) + random.uniform(0, pause)  # noqa: S311 - spreads load
+            failures += 1
+            pause = _BACKOFF.pause_seconds(failures)
+            # Also what the server asked for is spread, as it asked all jobs for the same.
+            wait = max(pause, _asked_seconds(exc) + pause / 2)
             if not _may_pass(exc) or time.monotonic() + wait - began_at > _TOTAL_SECONDS:
                 raise _named(exc) from None
             log.warning("embedding_retried", status=getattr(exc, "status", None), wait_seconds=round(wait, 2))
             waiting()
             await asyncio.sleep(wait)
-            pause = min(pause * _PAUSE_FACTOR, _MAX_PAUSE_SECONDS)
         else:
             if vectors is None:
                 raise EmbeddingRejected("The embedding server sent no vectors.")

@@ -36,6 +36,7 @@ from emberq.errors import (
 from emberq.pipeline.document import Document
 from emberq.pipeline.sandbox import wire
 from emberq.pipeline.sandbox.child import EXIT_MEMORY, MAX_DETAIL, serve
+from emberq.retry.backoff import Backoff
 
 __all__ = ["extract_sandboxed"]
 
@@ -55,6 +56,8 @@ _NO_MEMORY: Final = (b"bad_alloc", b"memory allocation of")
 _ABORTS: Final = frozenset({-signal.SIGABRT, -signal.SIGILL, -signal.SIGTRAP, -signal.SIGSEGV})
 #: Part of the memory allowed that such a child must have used; a buffer that doubles fails beyond half.
 _MUCH: Final = 0.4
+#: Pauses between two looks whether a child that closed its pipe has ended.
+_BACKOFF: Final = Backoff(first_seconds=0.0005, longest_seconds=0.05)
 #: Arguments for one call; `starmap` makes it in C, where no signal handler can come between.
 _ONCE: Final = ((),)
 
@@ -149,7 +152,7 @@ class _Child:
 
     def wait(self, deadline: float) -> int | None:
         """Return how the child ended, as `Popen.returncode`, None if it has not by the deadline."""
-        pause = 0.0005
+        looks = 0
         while True:
             pid, status, usage = os.wait4(self._pids[0], os.WNOHANG)
             if pid:
@@ -158,8 +161,8 @@ class _Child:
                 return os.waitstatus_to_exitcode(status)
             if time.monotonic() >= deadline:
                 return None
-            time.sleep(pause)
-            pause = min(2 * pause, 0.05)
+            looks += 1
+            time.sleep(_BACKOFF.pause_seconds(looks))
 
     def report(self) -> bytes:
         """Return the end of what the child wrote to its standard error."""

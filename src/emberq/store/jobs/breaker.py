@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, delete, func, text, update
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable, EmberqError
+from emberq.retry.backoff import Backoff
 from emberq.store.schema.tables import Breaker, Job, JobState, job_sequence
 
 __all__ = ["PROVIDER_CODES", "close_breaker", "hold_back", "may_hold_back", "note_failure", "probe_now"]
@@ -23,10 +24,9 @@ PROVIDER_CODES = frozenset({EmbeddingUnavailable.code, EmbeddingRejected.code})
 _THRESHOLD = 5
 #: Seconds after which an old failure no longer belongs to the row.
 _WINDOW_SECONDS = 600.0
-#: Seconds until the first probe; doubles with every probe that fails.
-_PAUSE_SECONDS = 30.0
-#: Longest time between two probes: a provider that is back is noticed within ten minutes.
-_MAX_PAUSE_SECONDS = 600.0
+#: Pauses before the probes: a provider that is back is noticed within ten minutes. The statement below does
+#: the same arithmetic in SQL.
+_BACKOFF = Backoff(first_seconds=30.0, longest_seconds=600.0)
 
 #: Seconds after a probe is due until the job of the last one may be the next.
 _AFTER_PROBE_SECONDS = 1.0
@@ -48,7 +48,7 @@ ON CONFLICT (tenant) DO UPDATE SET
         WHEN known.retry_at IS NULL AND known.failed_at < now() - make_interval(secs => :window) THEN NULL
         WHEN known.failures + 1 >= :threshold THEN
             now() + make_interval(secs => least(
-                :longest, :pause * power(2, least(known.failures + 1 - :threshold, 20))))
+                :longest, :first * power(:factor, least(known.failures + 1 - :threshold, 20))))
     END
 RETURNING retry_at
 """)
@@ -70,8 +70,9 @@ def note_failure(connection: Connection, tenant: str, error: EmberqError) -> dat
             "error_code": error.code,
             "threshold": _THRESHOLD,
             "window": _WINDOW_SECONDS,
-            "pause": _PAUSE_SECONDS,
-            "longest": _MAX_PAUSE_SECONDS,
+            "first": _BACKOFF.first_seconds,
+            "factor": _BACKOFF.factor,
+            "longest": _BACKOFF.longest_seconds,
         },
     ).scalar_one()
     return probe_at

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import uuid
 from datetime import timedelta
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from emberq.errors import Cancelled, EmberqError, Quarantined, WorkerLost
+from emberq.retry.backoff import Backoff
 from emberq.store.jobs.breaker import hold_back, may_hold_back, note_failure
 from emberq.store.jobs.transitions import in_state, move
 from emberq.store.schema.job_states import (
@@ -28,16 +28,14 @@ from emberq.store.schema.tables import Job
 
 __all__ = ["fail_attempt", "release_attempt", "retry_pause_seconds"]
 
-#: Longest time between two attempts, whatever the doubling says.
+#: Longest time between two attempts.
 _MAX_RETRY_PAUSE_SECONDS = 3600.0
-#: Pauses differ by so much of their length either way, so that what failed together does not return together.
+#: The part of a pause that is cut off at random, so that jobs that failed together do not return together.
 _JITTER = 0.2
-#: Seconds that a job waits which came back unclaimed twice in a row; doubles with every further time. Horses
-#: that die before they claim anything are no file's fault, so the job is not set aside; but without a pause
-#: it would go round and round, some thirty times a second.
-_FIRST_RETURN_PAUSE_SECONDS = 0.5
-#: Longest such pause: once the host is well again, its jobs run within a minute.
-_MAX_RETURN_PAUSE_SECONDS = 60.0
+#: Pauses of a job that comes back unclaimed for the second time in a row and more often. Horses that die
+#: before they claim a job are not the file's fault, so it is not quarantined; without a pause it would be
+#: delivered some thirty times a second. Once the host is well again, its jobs run within a minute.
+_RETURN_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=60.0)
 #: Reasons kept with a job; retries by hand may add to them without limit.
 _MAX_REASONS = 100
 
@@ -50,10 +48,8 @@ def retry_pause_seconds(error: EmberqError, *, attempt: int, retry_delay_seconds
         attempt: The number of the attempt; each one doubles the pause.
         retry_delay_seconds: The setting job_retry_delay.
     """
-    # Beyond 2^30 the longest pause has long been reached, and the power stays a number.
-    pause = error.retry_pause * retry_delay_seconds * 2.0 ** min(attempt - 1, 30)
-    spread = random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311 - nothing secret hangs on it
-    return min(pause * spread, _MAX_RETRY_PAUSE_SECONDS)
+    first = error.retry_pause * retry_delay_seconds
+    return Backoff(first, _MAX_RETRY_PAUSE_SECONDS, jitter=_JITTER).pause_seconds(attempt)
 
 
 def fail_attempt(
@@ -177,8 +173,7 @@ def _give_back(connection: Connection, job_id: uuid.UUID, job: Any, error: Ember
     """Give back a job that nobody claimed: at once, unless that is how its last delivery ended, too."""
     pause: Any = None
     if job.returned:
-        doubled = _FIRST_RETURN_PAUSE_SECONDS * 2.0 ** min(job.returned - 1, 30)
-        pause = func.now() + timedelta(seconds=min(doubled, _MAX_RETURN_PAUSE_SECONDS))
+        pause = func.now() + timedelta(seconds=_RETURN_BACKOFF.pause_seconds(job.returned))
     connection.execute(
         move(GIVE_BACK, ticket=job.ticket)
         .where(Job.id == job_id)

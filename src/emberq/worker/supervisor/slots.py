@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from emberq.errors import InternalError
+from emberq.retry.backoff import Backoff
 from emberq.system.messages import is_readable, receive
 from emberq.worker.preloader.generations import Generation
 
@@ -18,10 +19,8 @@ __all__ = ["CrashLoop", "Slot", "SlotProcess"]
 
 #: Seconds a process must live for its death not to count as part of a crash loop.
 _HEALTHY_SECONDS = 10.0
-#: Pause before the second start of a process that dies at once; doubles with each further one.
-_FIRST_BACKOFF_SECONDS = 0.4
-#: Longest pause before a crashing process is started again.
-_MAX_BACKOFF_SECONDS = 30.0
+#: Pauses before a process is started again that has died at once, from its second such death on.
+_BACKOFF = Backoff(first_seconds=0.4, longest_seconds=30.0)
 
 
 class CrashLoop(InternalError):
@@ -113,10 +112,6 @@ class Slot:
         self.crashes = 1 if lived_seconds > _HEALTHY_SECONDS else self.crashes + 1
         if self.crashes >= most:
             raise CrashLoop(f"{self.name} died {self.crashes} times in a row.")
-        pause = (
-            0.0
-            if self.crashes == 1
-            else min(_FIRST_BACKOFF_SECONDS * 2 ** (self.crashes - 2), _MAX_BACKOFF_SECONDS)
-        )
+        pause = _BACKOFF.pause_seconds(self.crashes - 1)
         self.not_before = time.monotonic() + pause
         return pause

@@ -11,6 +11,7 @@ import pytest
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
 from emberq.openwebui.worker import embedding
 from emberq.openwebui.worker.embedding import embed_batch
+from emberq.retry.backoff import Backoff
 
 
 class Refused(Exception):
@@ -23,7 +24,7 @@ class Refused(Exception):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "_FIRST_PAUSE_SECONDS", 0.001)
+    monkeypatch.setattr(embedding, "_BACKOFF", Backoff(first_seconds=0.002, longest_seconds=1.0))
     monkeypatch.setattr(embedding, "_TOTAL_SECONDS", 0.2)
 
 

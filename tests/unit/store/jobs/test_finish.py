@@ -31,14 +31,16 @@ def pauses(error: EmberqError, attempt: int = 1) -> list[float]:
 )
 def test_each_class_of_error_has_its_pause(error: EmberqError, seconds: float) -> None:
     found = pauses(error)
-    assert 0.8 * seconds <= min(found) <= max(found) <= 1.2 * seconds
+    assert 0.8 * seconds <= min(found) <= max(found) <= seconds
 
 
 def test_the_pause_doubles_and_ends_at_an_hour() -> None:
     for attempt, seconds in ((2, 120.0), (3, 240.0), (4, 480.0)):
-        assert 0.8 * seconds <= min(pauses(JobTimeout(), attempt)) <= 1.2 * seconds
-    assert set(pauses(JobTimeout(), 20)) == {3600.0}
-    assert set(pauses(JobTimeout(), 5000)) == {3600.0}
+        found = pauses(JobTimeout(), attempt)
+        assert 0.8 * seconds <= min(found) <= max(found) <= seconds
+    for attempt in (20, 5000):
+        assert min(pauses(JobTimeout(), attempt)) >= 0.8 * 3600
+        assert max(pauses(JobTimeout(), attempt)) <= 3600
 
 
 def test_what_failed_together_does_not_return_together() -> None:
