@@ -16,10 +16,9 @@ _HEAD = """\
 
 Written by `python docs/make_job_states.py` from `store/schema/job_states.py`; a test keeps it up to date.
 
-A job takes one version of a file through the pipeline. Its states, and every change that is permitted
-between them, are written down in one place. The statements that move jobs are built from it, the trigger
-with which PostgreSQL refuses any other change is held to it by a test, the model that is searched for
-mistakes takes its steps from it, and so does this page.
+A job takes one version of a file through the pipeline. `store/schema/job_states.py` defines its states and
+every permitted transition. The UPDATE statements, the model checker's steps and this page are built from
+it; a test compares the trigger that refuses every other change in PostgreSQL with it.
 
 ```mermaid
 stateDiagram-v2
@@ -27,47 +26,47 @@ stateDiagram-v2
 
 _TABLE = """```
 
-Progress, a second ring for a lost ticket and a request to stop change the job, but not its state.
+`progress`, `enqueue again` and `request cancel` change the job, but not its state.
 
-## Who may do what
+## The transitions
 
-| Transition | From | To | Who | If | Then |
+| Transition | From | To | Actor | Condition | Effect |
 |---|---|---|---|---|---|
 """
 
 _PROOFS = """
-Whoever moves a job that is being processed shows, besides:
+To move a job that is being processed, an actor also shows a proof:
 
-| Who | Shows that |
+| Actor | Proof |
 |---|---|
 """
 
 _ACTORS = """
-| Who | Is |
+| Actor | Meaning |
 |---|---|
 """
 
 _MODEL = """
 ## How it is checked
 
-**The database refuses the rest.** A trigger compares each change of a state with the permitted ones
-(`test_the_database_refuses_exactly_the_changes_that_no_transition_makes` tries all of them).
+**The database refuses every other change.** A trigger compares each change of a state with the permitted
+ones (`test_the_database_refuses_exactly_the_changes_that_no_transition_makes` tries all of them).
 
-**Every interleaving is searched.** `tests/chaos/model` lets one file live through everything at once: two
-versions, two workers, a reaper, two attempts, cancel, delete, retry, pause, purge, tickets that are lost or
-delivered twice, and the death of a horse, a slot or a host between any two steps. It takes its transitions
-from the same table. In none of its more than 43,000 states is one of these broken: what is acknowledged is
-there; readers see one version, whole; an older version never follows a newer one; deleted stays deleted;
-what was cancelled is not committed later; no job is completed without its chunks; no job takes more than
-`max_attempts` attempts; only its newest holder, or the reaper, ends an attempt. And from each of them the
+**Every interleaving is searched.** `tests/chaos/model` takes its transitions from the same table and searches
+the life of one file: two versions, two workers, a reaper, two attempts, cancel, delete, retry, pause, purge,
+tickets that are lost or delivered twice, and the death of a horse, a slot or a host between any two steps. In
+none of its more than 43,000 states is one of these invariants broken: an acknowledged file exists; readers
+see one version, complete; an older version never follows a newer one; a deleted file stays deleted; a
+cancelled job is not committed later; no job is completed without its chunks; no job takes more than
+`max_attempts` attempts; only the newest claim's holder, or the reaper, ends an attempt. From each state the
 system reaches a good end by itself.
 
-**The search is checked, too.** Ten rules that look right and are not are put in, one at a time, such as no
-fencing, attempts counted only when they fail politely, a deletion without a tombstone, an acknowledgement
-before the commit, a cancellation in two statements. Each must be found out;
+**The search itself is tested.** Ten flawed rules are put in, one at a time, such as no fencing, attempts
+counted only when they fail politely, a deletion without a tombstone, an acknowledgement before the commit, a
+cancellation in two statements. The search must find each of them;
 `python -m pytest -s tests/chaos/model` prints the shortest way to the mistake.
 
-**The real store is played against a dictionary.** Hypothesis makes up long lives of many files
+**The real store is compared with a dictionary.** Hypothesis generates long lives of many files
 (`tests/integration/store/machine/test_machine.py`), and real threads run each race in both orders
 (`tests/integration/store/test_races.py`).
 """

@@ -64,7 +64,14 @@ def process_file(job_id: str) -> str:
     """
     metrics.job_counts_itself()
     services = get_services()
-    attempt = _claim(services, uuid.UUID(job_id))
+    ticket, host_id = get_current_job(), os.environ.get("EMBERQ_HOST_ID")
+    attempt = _claim(
+        services,
+        uuid.UUID(job_id),
+        ticket=ticket.id if ticket else "",
+        worker=os.environ.get("RQ_WORKER_ID", ""),
+        host_id=uuid.UUID(host_id) if host_id else None,
+    )
     if attempt is None:
         log.info("ticket_stale", job=job_id)
         return "stale"
@@ -85,43 +92,33 @@ def _trace_id(traceparent: str | None) -> str | None:
     return parts[1] if len(parts) >= 4 else None  # noqa: PLR2004 - the four parts of the format
 
 
-def _claim(services: Services, job_id: uuid.UUID) -> Attempt | None:
+def _claim(
+    services: Services, job_id: uuid.UUID, *, ticket: str, worker: str, host_id: uuid.UUID | None
+) -> Attempt | None:
     try:
-        return _claim_once(services, job_id)
+        return _claim_once(services, job_id, ticket=ticket, worker=worker, host_id=host_id)
     except DatabaseUnavailable as exc:
-        # The claim may stand although its answer was lost. A second one would find its ticket used, and the
-        # job would wait for a worker that does not know of it: so it is given back by its ticket.
-        _give_back_claim(services, job_id, exc)
+        # The claim may be committed although its answer was lost. A second claim would find the ticket used,
+        # and no worker would process the job: so this attempt is ended by its ticket.
+        _end_unknown_claim(services, job_id, exc, ticket=ticket)
         raise
 
 
 @retry_forever
-def _give_back_claim(services: Services, job_id: uuid.UUID, error: DatabaseUnavailable) -> None:
-    ticket = get_current_job()
+def _end_unknown_claim(
+    services: Services, job_id: uuid.UUID, error: DatabaseUnavailable, *, ticket: str
+) -> None:
     with services.database.transaction() as connection:
-        fail_attempt(
-            connection,
-            job_id,
-            error,
-            ticket=ticket.id if ticket else "",
-            retry_delay_seconds=0.0,
-            # Nothing of the file was touched.
-            blameless=True,
-        )
+        # An outage: the file was not touched.
+        fail_attempt(connection, job_id, error, ticket=ticket, retry_delay_seconds=0.0, is_outage=True)
 
 
 @retry_during_outage(idempotent=False)
-def _claim_once(services: Services, job_id: uuid.UUID) -> Attempt | None:
-    ticket = get_current_job()
-    host = os.environ.get("EMBERQ_HOST_ID")
+def _claim_once(
+    services: Services, job_id: uuid.UUID, *, ticket: str, worker: str, host_id: uuid.UUID | None
+) -> Attempt | None:
     with services.database.transaction() as connection:
-        return claim_job(
-            connection,
-            job_id,
-            ticket=ticket.id if ticket else "",
-            worker=os.environ.get("RQ_WORKER_ID", ""),
-            host_id=uuid.UUID(host) if host else None,
-        )
+        return claim_job(connection, job_id, ticket=ticket, worker=worker, host_id=host_id)
 
 
 def _run(services: Services, attempt: Attempt) -> str:
@@ -258,7 +255,7 @@ def _fail(
             retry_delay_seconds=settings.job_retry_delay,
             stage=stage,
             detail=str(detail) if detail else None,
-            blameless=is_outage(error),
+            is_outage=is_outage(error),
         )
     log.warning("attempt_failed", error_code=error.code, error=error.message, stage=stage, state=state)
     return state or "lease_lost"

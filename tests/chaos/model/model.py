@@ -19,14 +19,14 @@ from typing import NamedTuple
 from emberq.store.schema.job_states import (
     ACCEPT,
     ADMIT,
-    ASK_TO_STOP,
     CLAIM,
-    DROP,
-    HOLD_BACK,
+    DELETE,
     LIVE_STATES,
     PROGRESS,
     PROOFS,
     REPLACE,
+    REQUEST_CANCEL,
+    SNOOZE,
     TRANSITIONS,
     Actor,
     Guard,
@@ -82,10 +82,10 @@ class Facts(NamedTuple):
 #: How an attempt can end without a commit while its worker lives: the file is at fault, the moment is,
 #: the embedding provider is away, or it refuses while it refuses everybody.
 _POLITE_ERRORS = (
-    frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_LIVES}),
-    frozenset({Guard.RETRYABLE, Guard.WORKER_LIVES}),
-    frozenset({Guard.RETRYABLE, Guard.WORKER_LIVES, Guard.PROVIDER_AWAY}),
-    frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_LIVES, Guard.PROVIDER_AWAY}),
+    frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_ALIVE}),
+    frozenset({Guard.RETRYABLE, Guard.WORKER_ALIVE}),
+    frozenset({Guard.RETRYABLE, Guard.WORKER_ALIVE, Guard.OUTAGE}),
+    frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_ALIVE, Guard.OUTAGE}),
 )
 _WORKER_GONE = frozenset({Guard.RETRYABLE, Guard.WORKER_LOST})
 #: A slot sees its horse die, or ends it because the job took too long.
@@ -93,16 +93,16 @@ _ERRORS_OF = {Actor.WORKER: _POLITE_ERRORS, Actor.SLOT: (_WORKER_GONE, _POLITE_E
 _PLAIN_ERROR_GUARDS = (
     Guard.RETRYABLE,
     Guard.NOT_RETRYABLE,
-    Guard.WORKER_LIVES,
+    Guard.WORKER_ALIVE,
     Guard.WORKER_LOST,
 )
-_ERROR_GUARDS = frozenset({*_PLAIN_ERROR_GUARDS, Guard.PROVIDER_AWAY, Guard.PROVIDER_FINE})
+_ERROR_GUARDS = frozenset({*_PLAIN_ERROR_GUARDS, Guard.OUTAGE, Guard.NO_OUTAGE})
 
 
 def _is_excused(facts: Facts) -> bool:
     """Tell whether the attempt ended because of the provider: a refusal is believed in the end."""
     may_be = Guard.RETRYABLE in facts.error or facts.its.attempt < MAX_ATTEMPTS
-    return Guard.PROVIDER_AWAY in facts.error and may_be
+    return Guard.OUTAGE in facts.error and may_be
 
 
 def _is_newest(facts: Facts) -> bool:
@@ -118,22 +118,22 @@ _MEANING: dict[Guard, Callable[[Facts], bool]] = {
     # Pauses end, leases run out, workers are told to leave, retention passes: at any moment, as far as the
     # model knows.
     Guard.DUE: lambda facts: True,
-    Guard.LEASE_OVER: lambda facts: True,
-    Guard.WORKER_LEAVES: lambda facts: True,
-    Guard.KEPT_LONG_ENOUGH: lambda facts: True,
+    Guard.LEASE_EXPIRED: lambda facts: True,
+    Guard.WORKER_STOPPING: lambda facts: True,
+    Guard.RETENTION_OVER: lambda facts: True,
     Guard.TICKET: lambda facts: facts.worker.has_newest_ticket,
-    Guard.TICKET_VANISHED: lambda facts: not facts.its.ticket_waits,
+    Guard.TICKET_MISSING: lambda facts: not facts.its.ticket_waits,
     Guard.FENCE: lambda facts: facts.worker.has_newest_fence,
     Guard.TICKET_OF_CLAIM: lambda facts: facts.worker.has_newest_ticket and facts.worker.has_newest_fence,
-    Guard.ASKED_TO_STOP: lambda facts: facts.its.asked_to_stop,
-    Guard.NOT_ASKED_TO_STOP: lambda facts: not facts.its.asked_to_stop,
+    Guard.CANCEL_REQUESTED: lambda facts: facts.its.cancel_requested,
+    Guard.CANCEL_NOT_REQUESTED: lambda facts: not facts.its.cancel_requested,
     Guard.ATTEMPTS_LEFT: lambda facts: facts.its.attempt < MAX_ATTEMPTS,
-    Guard.ATTEMPTS_USED_UP: lambda facts: facts.its.attempt >= MAX_ATTEMPTS,
+    Guard.ATTEMPTS_EXHAUSTED: lambda facts: facts.its.attempt >= MAX_ATTEMPTS,
     Guard.FILE_LIVE: lambda facts: not facts.state.deleted,
     Guard.NEWEST: _is_newest,
     Guard.NOT_NEEDED: lambda facts: facts.state.deleted or not _is_newest(facts),
-    Guard.PROVIDER_AWAY: _is_excused,
-    Guard.PROVIDER_FINE: lambda facts: not _is_excused(facts),
+    Guard.OUTAGE: _is_excused,
+    Guard.NO_OUTAGE: lambda facts: not _is_excused(facts),
     **{guard: partial(_met, guard) for guard in _PLAIN_ERROR_GUARDS},
 }
 
@@ -157,7 +157,7 @@ _OUT_OF: dict[JobState | str | None, tuple[Transition, ...]] = {
         transition
         for transition in TRANSITIONS
         if (state in transition.sources or (state is None and not transition.sources))
-        and transition is not DROP
+        and transition is not DELETE
     )
     for state in (None, *JobState)
 }
@@ -206,27 +206,27 @@ class Model:
             index = state.cancelling - 1
             after = state._replace(cancelling=0)
             if state.jobs[index].state == JobState.PROCESSING:
-                after = with_job(after, index, asked_to_stop=True)
+                after = with_job(after, index, cancel_requested=True)
             if state.jobs[index].state in LIVE_STATES:
-                after = with_job(after, index, told_to_stop=True)
+                after = with_job(after, index, told_cancelled=True)
             yield Step(f"user cancel v{index + 1}, second statement", after, False)
 
     def _stop_all(self, state: State, actor: Actor, *, below: int = 2) -> State:
         """Let an actor stop whatever jobs it may, as part of its own transaction."""
         for index, job in enumerate(state.jobs[:below]):
             for transition in _OUT_OF.get(job.state, ()):
-                if transition is ASK_TO_STOP and self._flaw is FlawedRule.DELETE_WITHOUT_TOMBSTONE:
+                if transition is REQUEST_CANCEL and self._flaw is FlawedRule.DELETE_WITHOUT_TOMBSTONE:
                     continue
                 if actor in transition.actors:
                     state = with_job(
-                        state, index, state=transition.target, asked_to_stop=True, told_to_stop=True
+                        state, index, state=transition.target, cancel_requested=True, told_cancelled=True
                     )
         return state
 
     def _agents(self, state: State, index: int, actor: Actor, transition: Transition) -> list[int | None]:
         """Return the workers that may act as this actor now, or one nameless agent."""
         if actor in (Actor.WORKER, Actor.SLOT):
-            phase = Phase.BEREAVED
+            phase = Phase.HORSELESS
             if actor is Actor.WORKER:
                 phase = Phase.POPPED if transition.sources == (JobState.QUEUED,) else Phase.WORKING
             return [
@@ -236,7 +236,7 @@ class Model:
             ]
         if actor in (Actor.DELETER, Actor.REPLACER) and transition.sources:
             return []  # within their own transactions, see `_stop_all`
-        if actor is Actor.SWEEP and self._flaw is FlawedRule.NO_SWEEP:
+        if actor is Actor.SWEEPER and self._flaw is FlawedRule.NO_SWEEP:
             return []
         if actor is Actor.REAPER and self._flaw is FlawedRule.NO_REAPER:
             return []
@@ -256,7 +256,7 @@ class Model:
             facts = Facts(counted, index, worker, error)
             if all(self._meaning[guard](facts) for guard in guards):
                 after = self._effect(counted, index, transition, agent)
-                if transition is HOLD_BACK and Guard.RETRYABLE in error:
+                if transition is SNOOZE and Guard.RETRYABLE in error:
                     after = _uncount(after, index)
                 ends = JobState.PROCESSING in transition.sources and agent is not None
                 stale = ends and not worker.has_newest_fence
@@ -287,7 +287,7 @@ class Model:
         match transition.name:
             case "replace" if self._flaw is not FlawedRule.COMMIT_IN_ANY_ORDER:
                 after = self._stop_all(after, Actor.REPLACER, below=index)
-            case "admit" | "ring again":
+            case "admit" | "enqueue again":
                 after = with_job(after, index, ticket_waits=True)
             case "claim":
                 job = state.jobs[index]
@@ -295,14 +295,16 @@ class Model:
                 after = with_job(after, index, attempt=job.attempt + counts, claims=job.claims + 1)
             case "commit" if self._flaw is not FlawedRule.COMPLETE_BEFORE_STORING:
                 after = after._replace(visible_version=index + 1, chunks_of=index + 1)
-            case "ask to stop" if self._flaw is FlawedRule.CANCEL_IN_TWO_STATEMENTS:
+            case "request cancel" if self._flaw is FlawedRule.CANCEL_IN_TWO_STATEMENTS:
                 after = after._replace(cancelling=index + 1)
-            case "cancel" | "ask to stop":
-                after = with_job(after, index, asked_to_stop=True, told_to_stop=True)
+            case "cancel" | "request cancel":
+                after = with_job(after, index, cancel_requested=True, told_cancelled=True)
             case "release":
                 after = _uncount(after, index)
             case "retry":
-                after = with_job(after, index, attempt=0, claims=0, asked_to_stop=False, told_to_stop=False)
+                after = with_job(
+                    after, index, attempt=0, claims=0, cancel_requested=False, told_cancelled=False
+                )
             case name if name not in _NOTHING_ELSE:
                 msg = f"The model does not know what {name!r} changes."
                 raise NotImplementedError(msg)
@@ -354,7 +356,7 @@ class Model:
             too_late = {
                 Phase.POPPED: job.state != JobState.QUEUED or not worker.has_newest_ticket,
                 Phase.WORKING: job.state != JobState.PROCESSING or not worker.has_newest_fence,
-                Phase.BEREAVED: True,
+                Phase.HORSELESS: True,
             }
             if too_late.get(worker.phase, False):
                 what = f"{worker.phase} worker of v{worker.job + 1} finds nothing left to do"
@@ -373,8 +375,8 @@ class Model:
             what = f"of the {worker.phase} worker of v{worker.job + 1} dies"
             yield Step(f"host {what}", with_worker(state, number, Worker()), False)
             if worker.phase in (Phase.POPPED, Phase.WORKING):
-                bereaved = worker._replace(phase=Phase.BEREAVED)
-                yield Step(f"horse {what}", with_worker(state, number, bereaved), False)
+                after = worker._replace(phase=Phase.HORSELESS)
+                yield Step(f"horse {what}", with_worker(state, number, after), False)
 
 
 #: Transitions that change the job's state and, at most, free its worker.
@@ -385,11 +387,11 @@ _NOTHING_ELSE = {
     "commit",
     "back off",
     "fail",
-    "give up",
+    "exhaust",
     "quarantine",
     "stop",
-    "give back",
-    "call back",
-    "hold back",
+    "requeue",
+    "revoke",
+    "snooze",
     "purge",
 }

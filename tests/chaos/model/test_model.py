@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from emberq.store.schema.job_states import DROP, PROGRESS, TRANSITIONS
+from emberq.store.schema.job_states import DELETE, PROGRESS, TRANSITIONS
 from tests.chaos.model.model import FlawedRule, Model
 from tests.chaos.model.search import Explored, search, stuck_states
 from tests.chaos.model.world import INITIAL, State, broken_invariant, is_good
@@ -52,7 +52,7 @@ def test_from_every_state_the_system_by_itself_reaches_a_good_end(explored: Expl
 
 @pytest.mark.slow
 def test_every_transition_happens_somewhere(explored: Explored[State]) -> None:
-    names = {transition.name for transition in TRANSITIONS} - {DROP.name, PROGRESS.name}
+    names = {transition.name for transition in TRANSITIONS} - {DELETE.name, PROGRESS.name}
     happened = {name for what in explored.happened for name in names if f" {name} v" in what}
     assert happened == names
 

@@ -35,8 +35,8 @@ class Phase(StrEnum):
     WORKING = "working"
     #: `COMPLETE_BEFORE_STORING` only: completed, chunks not yet stored.
     STORING = "storing"
-    #: The horse is dead; its slot knows the ticket and will report.
-    BEREAVED = "bereaved"
+    #: The horse is dead; its slot knows the ticket and will end the attempt.
+    HORSELESS = "horseless"
 
 
 #: A job whose row was purged: it had ended.
@@ -58,7 +58,7 @@ class Job(NamedTuple):
 
     state: JobState | str | None = None
     attempt: int = 0
-    asked_to_stop: bool = False
+    cancel_requested: bool = False
     bytes_durable: bool = False
     #: The newest ticket lies in Redis. (An older one that is popped late is one that was popped early, by
     #: a worker that then paused: the model has that already.)
@@ -66,7 +66,7 @@ class Job(NamedTuple):
     # What the store does not know, but the world does.
     acknowledged: bool = False
     claims: int = 0
-    told_to_stop: bool = False
+    told_cancelled: bool = False
 
 
 class State(NamedTuple):
@@ -83,7 +83,7 @@ class State(NamedTuple):
     def __str__(self) -> str:
         parts = [
             f"v{number}={job.state or 'none'}/{job.attempt}"
-            + " asked" * job.asked_to_stop
+            + " asked" * job.cancel_requested
             + " ticket" * job.ticket_waits
             for number, job in enumerate(self.jobs, 1)
         ]
@@ -107,8 +107,8 @@ def with_job(now: State, index: int, /, **changes: object) -> State:
     job = jobs[index]._replace(**changes)  # type: ignore[arg-type]
     if job.state in _OVER:
         # A retry starts from zero, whatever these were.
-        told = job.told_to_stop and job.state == JobState.COMPLETED
-        job = job._replace(attempt=0, claims=0, asked_to_stop=False, told_to_stop=told)
+        told = job.told_cancelled and job.state == JobState.COMPLETED
+        job = job._replace(attempt=0, claims=0, cancel_requested=False, told_cancelled=told)
     jobs[index] = job
     return now._replace(jobs=(jobs[0], jobs[1]))
 
@@ -154,7 +154,7 @@ _INVARIANTS: tuple[tuple[str, Callable[[State, str, State], bool]], ...] = (
     (
         "what was cancelled is not committed later",
         lambda before, what, after: any(
-            job.told_to_stop and job.state == JobState.COMPLETED for job in after.jobs
+            job.told_cancelled and job.state == JobState.COMPLETED for job in after.jobs
         ),
     ),
     (

@@ -5,16 +5,12 @@ from __future__ import annotations
 import hashlib
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 import pytest
-from rq.job import Job as Ticket
-from rq.job import _current_job
-from rq.serializers import JSONSerializer
 from sqlalchemy import event, make_url, select
 
 from emberq.config.environment import Environment
@@ -26,7 +22,7 @@ from emberq.store.files.collections import create_collection
 from emberq.store.files.commit import ChunkValues
 from emberq.store.files.files import add_file
 from emberq.store.jobs.admission import admit_jobs
-from emberq.store.jobs.claim import LeaseLost
+from emberq.store.jobs.claim import Attempt, LeaseLost
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.tables import ChunkRow
 from emberq.store.services import Services, configure_services
@@ -83,30 +79,17 @@ def job(services: Services, job_id: uuid.UUID) -> dict[str, Any]:
         return get_job(connection, "default", job_id)
 
 
-@contextmanager
-def delivered(services: Services, job_id: uuid.UUID) -> Iterator[None]:
-    """As inside the RQ job that rings for this one."""
-    ticket = Ticket.create(
-        process.process_file,
-        args=(str(job_id),),
-        id=job(services, job_id)["ticket"],
-        connection=services.redis(),
-        serializer=JSONSerializer,
-    )
-    token = _current_job.set(ticket)
-    try:
-        yield
-    finally:
-        _current_job.reset(token)
+def claim(services: Services, job_id: uuid.UUID, ticket: str) -> Attempt | None:
+    return process._claim(services, job_id, ticket=ticket, worker="w", host_id=None)
 
 
-def test_a_claim_whose_answer_is_lost_is_given_back_and_not_made_twice(
+def test_a_claim_whose_answer_is_lost_is_ended_uncounted_and_not_made_twice(
     services: Services, job_id: uuid.UUID, lose_answer: Callable[[], None]
 ) -> None:
-    with delivered(services, job_id):
-        lose_answer()
-        with pytest.raises(DatabaseUnavailable):
-            process._claim(services, job_id)
+    ticket = job(services, job_id)["ticket"]
+    lose_answer()
+    with pytest.raises(DatabaseUnavailable):
+        claim(services, job_id, ticket)
     after = job(services, job_id)
     # It had been made, but nothing was tried: no attempt is spent, and the job does not wait for nobody.
     assert (after["state"], after["attempt"]) == ("pending", 0)
@@ -116,8 +99,7 @@ def test_a_claim_whose_answer_is_lost_is_given_back_and_not_made_twice(
 def test_a_commit_whose_answer_is_lost_is_found_to_have_completed_the_job(
     services: Services, job_id: uuid.UUID, lose_answer: Callable[[], None]
 ) -> None:
-    with delivered(services, job_id):
-        attempt = process._claim(services, job_id)
+    attempt = claim(services, job_id, job(services, job_id)["ticket"])
     assert attempt is not None
     chunk = ChunkValues(0, "one", 0, 3, 1, None, b"x", np.ones(384, dtype=np.float32))
     document = Document(text="one", media_type="text/plain", segments=())

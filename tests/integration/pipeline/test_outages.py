@@ -77,7 +77,7 @@ def end(services: Services, attempt: Attempt, error: EmberqError, *, delay: floa
             error,
             fence=attempt.fence,
             retry_delay_seconds=delay,
-            blameless=is_outage(error),
+            is_outage=is_outage(error),
         )
     return job(services, attempt.job_id)
 

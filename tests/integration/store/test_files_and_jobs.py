@@ -64,7 +64,7 @@ def test_an_older_ticket_does_not_open_a_job_that_was_given_a_new_one(services: 
         assert claim_job(connection, job_id, ticket=new, worker="w", host_id=None) is not None
 
 
-def test_an_upload_does_not_join_a_job_that_was_asked_to_stop(services: Services) -> None:
+def test_an_upload_does_not_join_a_job_with_a_requested_cancellation(services: Services) -> None:
     first = add(services, external_id="x")
     attempt = claim(services, first.job_id)
     with services.database.transaction() as connection:

@@ -12,7 +12,7 @@ from emberq.store.files.collections import get_collection
 from emberq.store.jobs.admission import lock_admission
 from emberq.store.jobs.fair_share import QUEUE_NAME
 from emberq.store.jobs.transitions import move
-from emberq.store.schema.job_states import CALL_BACK, JobState
+from emberq.store.schema.job_states import REVOKE, JobState
 from emberq.store.schema.tables import Job, Pause
 
 __all__ = ["PauseScope", "list_pauses", "pause", "resume"]
@@ -59,7 +59,7 @@ def pause(connection: Connection, scope: PauseScope, tenant: str, name: str) -> 
         .values(scope=scope, tenant=owner, name=name, collection_id=collection_id)
         .on_conflict_do_nothing()
     )
-    return connection.execute(move(CALL_BACK).where(affected).values(ticket=None, queued_at=None)).rowcount
+    return connection.execute(move(REVOKE).where(affected).values(ticket=None, queued_at=None)).rowcount
 
 
 def resume(connection: Connection, scope: PauseScope, tenant: str, name: str) -> bool:

@@ -1,8 +1,9 @@
-"""The circuit breaker of one tenant's embedding provider: a dead key blocks nobody and burns no attempts.
+"""The circuit breaker of a tenant's embedding provider.
 
-Closed while all is well. Several provider failures in a row open it: admission then holds the tenant's
-jobs back (`backoff`). After a pause one job is let through to look; if it fails as well, the next pause
-is longer, and the first file that is stored closes the breaker.
+An outage of one tenant's provider blocks no other tenant and uses up no attempts. `fail_attempt` records
+each provider failure, and several in a row open the breaker: admission then delays the tenant's jobs
+(`waiting_reason` `backoff`). After a delay one job is admitted as a probe. If the probe fails, the next
+delay is longer. The commit of any file closes the breaker.
 """
 
 from __future__ import annotations
@@ -14,24 +15,33 @@ from sqlalchemy import Connection, delete, func, text, update
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable, EmberqError
 from emberq.retry.backoff import Backoff
-from emberq.store.schema.tables import Breaker, Job, JobState, job_sequence
+from emberq.store.schema.job_states import JobState
+from emberq.store.schema.tables import Breaker, Job, job_sequence
 
-__all__ = ["PROVIDER_CODES", "close_breaker", "hold_back", "may_hold_back", "note_failure", "probe_now"]
+__all__ = [
+    "PROVIDER_CODES",
+    "close_breaker",
+    "is_outage_of_provider",
+    "probe_now",
+    "record_provider_failure",
+    "snooze_until_probe",
+]
 
-#: Errors that speak of the provider rather than of the file, as long as every file meets them.
+#: Errors of the provider. A rejection may also be the file's fault, unless every file is rejected.
 PROVIDER_CODES = frozenset({EmbeddingUnavailable.code, EmbeddingRejected.code})
 #: Failures in a row that open the breaker: fewer may be bad luck or bad files.
 _THRESHOLD = 5
-#: Seconds after which an old failure no longer belongs to the row.
+#: Seconds after which a failure no longer counts towards the threshold.
 _WINDOW_SECONDS = 600.0
-#: Pauses before the probes: a provider that is back is noticed within ten minutes. The statement below does
+#: Delays before the probes: a provider that is back is noticed within ten minutes. The statement below does
 #: the same arithmetic in SQL.
 _BACKOFF = Backoff(first_seconds=30.0, longest_seconds=600.0)
 
-#: Seconds after a probe is due until the job of the last one may be the next.
+#: Seconds between a probe's due time and the `not_before` of a snoozed job, so that another job is the probe.
 _AFTER_PROBE_SECONDS = 1.0
 
-#: While the pause lasts, failures of jobs that ran already change nothing: only probes lengthen it.
+#: Until the probe is due, failures of jobs that were already running change nothing: only probes lengthen
+#: the delay.
 _RECORD = text("""
 INSERT INTO breakers AS known (tenant, failures, error_code, failed_at)
 VALUES (:tenant, 1, :error_code, now())
@@ -54,12 +64,12 @@ RETURNING retry_at
 """)
 
 
-def note_failure(connection: Connection, tenant: str, error: EmberqError) -> datetime | None:
-    """Count a failed attempt if its error speaks of the tenant's provider.
+def record_provider_failure(connection: Connection, tenant: str, error: EmberqError) -> datetime | None:
+    """Count a failed attempt against the breaker if its error is one of the embedding provider.
 
     Returns:
-        When the next probe goes, if the breaker is open now; nothing while it is closed, or if the
-        error is of another kind.
+        The time of the next probe if the breaker is open now; nothing if it is closed, or if the error
+        is of another kind.
     """
     if error.code not in PROVIDER_CODES:
         return None
@@ -78,17 +88,17 @@ def note_failure(connection: Connection, tenant: str, error: EmberqError) -> dat
     return probe_at
 
 
-def may_hold_back(error: EmberqError, *, attempt: int, max_attempts: int) -> bool:
-    """Tell whether an attempt that met an open breaker is forgiven.
+def is_outage_of_provider(error: EmberqError, *, attempt: int, max_attempts: int) -> bool:
+    """Tell whether an attempt that met an open breaker failed because of the outage.
 
-    A provider that is away is never the file's fault. One that refuses may be right about this file:
-    after `max_attempts` refusals the file fails, so that every job comes to an end.
+    An unavailable provider is never the file's fault. A provider that rejects may be right about this
+    file: after `max_attempts` rejections the file fails, so that every job ends.
     """
     return error.retryable or attempt < max_attempts
 
 
-def hold_back(error: EmberqError, *, attempt: int, probe_at: datetime) -> dict[str, Any]:
-    """Return what changes in a job that goes back to wait for the provider.
+def snooze_until_probe(error: EmberqError, *, attempt: int, probe_at: datetime) -> dict[str, Any]:
+    """Return the changed columns of a job that waits for the provider.
 
     It becomes ready a little after the next probe is due, so that another job is the next probe.
     """
@@ -99,13 +109,13 @@ def hold_back(error: EmberqError, *, attempt: int, probe_at: datetime) -> dict[s
 
 
 def close_breaker(connection: Connection, tenant: str) -> None:
-    """Forget the tenant's failures: a file got through, so what was held back is ready at once."""
+    """Forget the tenant's provider failures and make its snoozed jobs ready: a file was stored."""
     if connection.execute(delete(Breaker).where(Breaker.tenant == tenant)).rowcount:
         _make_ready(connection, tenant)
 
 
 def probe_now(connection: Connection, tenant: str) -> None:
-    """Let the next probe through at once: somebody says that the provider works again."""
+    """Let the next probe run at once, as when a user says that the provider works again."""
     opened = connection.execute(
         update(Breaker)
         .where(Breaker.tenant == tenant, Breaker.retry_at > func.now())

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, func, select
 
 from emberq.errors import Cancelled, EmberqError
 from emberq.store.jobs.transitions import in_state, move
-from emberq.store.schema.job_states import CLAIM, PROGRESS, RING_AGAIN, JobState
+from emberq.store.schema.job_states import CLAIM, ENQUEUE_AGAIN, PROGRESS, JobState
 from emberq.store.schema.tables import (
     Collection,
     CollectionKind,
@@ -81,7 +81,7 @@ def queued_jobs(
     rows = connection.execute(
         select(Job.id, Job.ticket)
         .where(
-            in_state(*RING_AGAIN.sources),
+            in_state(*ENQUEUE_AGAIN.sources),
             Job.queued_at < func.now() - timedelta(seconds=older_than_seconds),
         )
         .order_by(Job.queued_at)
@@ -111,7 +111,7 @@ def claim_job(
             )
             .values(
                 attempt=Job.attempt + 1,
-                returned=0,
+                requeues=0,
                 fence=fence_sequence.next_value(),
                 config_version=version,
                 worker=worker,

@@ -1,4 +1,8 @@
-"""The end of an attempt that did not commit: tried again, failed, set aside or cancelled, reasons kept."""
+"""The end of an attempt without a commit: retried, snoozed, released, failed, quarantined or cancelled.
+
+A failed attempt that met an error of the embedding provider also counts in the tenant's circuit breaker
+(`emberq.store.jobs.breaker`).
+"""
 
 from __future__ import annotations
 
@@ -10,14 +14,14 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
 from emberq.errors import Cancelled, EmberqError, Quarantined, WorkerLost
 from emberq.retry.backoff import Backoff
-from emberq.store.jobs.breaker import hold_back, may_hold_back, note_failure
+from emberq.store.jobs.breaker import is_outage_of_provider, record_provider_failure, snooze_until_probe
 from emberq.store.jobs.transitions import in_state, move
 from emberq.store.schema.job_states import (
     BACK_OFF,
-    GIVE_BACK,
-    HOLD_BACK,
     QUARANTINE,
     RELEASE,
+    REQUEUE,
+    SNOOZE,
     STOP,
     Guard,
     JobState,
@@ -30,22 +34,22 @@ __all__ = ["fail_attempt", "release_attempt", "retry_pause_seconds"]
 
 #: Longest time between two attempts.
 _MAX_RETRY_PAUSE_SECONDS = 3600.0
-#: The part of a pause that is cut off at random, so that jobs that failed together do not return together.
+#: The part of a delay that is cut off at random, so that jobs that failed together do not return together.
 _JITTER = 0.2
-#: Pauses of a job that comes back unclaimed for the second time in a row and more often. Horses that die
-#: before they claim a job are not the file's fault, so it is not quarantined; without a pause it would be
-#: delivered some thirty times a second. Once the host is well again, its jobs run within a minute.
-_RETURN_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=60.0)
-#: Reasons kept with a job; retries by hand may add to them without limit.
-_MAX_REASONS = 100
+#: Delays after the second requeue in a row and further ones. A horse that dies before the claim is not the
+#: file's fault, so the job is not quarantined; but without a delay it would be delivered some thirty times a
+#: second. Once the host works again, its jobs run within a minute.
+_REQUEUE_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=60.0)
+#: Ended attempts kept with a job; retries by users could add to them without limit.
+_MAX_KEPT_ATTEMPTS = 100
 
 
 def retry_pause_seconds(error: EmberqError, *, attempt: int, retry_delay_seconds: float) -> float:
-    """Return how long a job waits after an attempt that failed.
+    """Return how many seconds a job waits after a failed attempt.
 
     Args:
-        error: Why it failed; its class says how long to wait (`EmberqError.retry_pause`).
-        attempt: The number of the attempt; each one doubles the pause.
+        error: Why it failed; its class has a factor for the delay (`EmberqError.retry_pause`).
+        attempt: The number of the attempt; each one doubles the delay.
         retry_delay_seconds: The setting job_retry_delay.
     """
     first = error.retry_pause * retry_delay_seconds
@@ -63,29 +67,30 @@ def fail_attempt(
     retry_delay_seconds: float,
     stage: str | None = None,
     detail: str | None = None,
-    blameless: bool = False,
+    is_outage: bool = False,
 ) -> str | None:
-    """End an attempt: back to `pending` if another one may help, otherwise `failed` or `cancelled`.
+    """End an attempt: back to `pending` if another one may succeed, otherwise `failed` or `cancelled`.
+
+    An error of the embedding provider is recorded in the tenant's circuit breaker.
 
     Args:
         connection: The transaction.
         job_id: The job.
         error: Why the attempt ended.
-        fence: The token of the attempt; a newer claim makes this call do nothing.
-        ticket: Names the attempt in place of the token, for those who only saw the ticket.
-        worker: With a ticket: the worker that had it. Two copies of a ticket may be about; the one
-            that another worker claimed the job with is not this one's to end.
-        retry_delay_seconds: The setting job_retry_delay; the error's class makes the pause of it.
-        stage: Where it happened; the last stage written if left out.
-        detail: More for whoever looks into it, such as a traceback.
-        blameless: Whether the file had no part in it: PostgreSQL or the blob store was away. The attempt
-            is then not counted.
+        fence: The token of the attempt; if there is a newer claim, this call does nothing.
+        ticket: Identifies the attempt in place of the token, for a caller that only knows the ticket.
+        worker: With a ticket: the worker that popped it. A ticket may exist twice; an attempt that
+            another worker claimed with its copy is left alone.
+        retry_delay_seconds: The setting job_retry_delay, the base of the delay.
+        stage: The stage in which it happened; the last stage written if left out.
+        detail: More for the reader of the job's record, such as a traceback.
+        is_outage: Whether PostgreSQL or the blob store was unavailable. The attempt is then not counted.
 
     Returns:
-        The job's new state, or nothing if it was no longer this attempt's.
+        The job's new state, or nothing if the job is not in this attempt any more.
 
     Raises:
-        TypeError: If neither token is shown.
+        TypeError: If neither fence nor ticket is given.
     """
     job = connection.execute(
         select(
@@ -99,19 +104,21 @@ def fail_attempt(
             Job.ticket,
             Job.cancel_requested_at,
             Job.attempts,
-            Job.returned,
+            Job.requeues,
             func.clock_timestamp().label("now"),
         )
-        .where(Job.id == job_id, _held(fence=fence, ticket=ticket, worker=worker))
+        .where(Job.id == job_id, _is_attempt(fence=fence, ticket=ticket, worker=worker))
         .with_for_update()
     ).one_or_none()
     if job is None:
         return None
     if job.state == JobState.QUEUED:
-        _give_back(connection, job_id, job, error)
+        _requeue(connection, job_id, job, error)
         return JobState.PENDING.value
-    probe_at = note_failure(connection, job.tenant, error)
-    end = end_of_attempt(_facts(job, error, provider_is_away=probe_at is not None, blameless=blameless))
+    probe_at = record_provider_failure(connection, job.tenant, error)
+    if probe_at is not None:
+        is_outage |= is_outage_of_provider(error, attempt=job.attempt, max_attempts=job.max_attempts)
+    end = end_of_attempt(_facts(job, error, is_outage=is_outage))
     where = {"stage": stage or job.stage, "attempt": job.attempt, "at": job.now.isoformat()}
     shown = _describe(end, error, job)
     values: dict[str, Any] = {
@@ -123,14 +130,14 @@ def fail_attempt(
         "attempts": [
             *job.attempts,
             {"code": error.code, "message": error.message, "worker": job.worker, **where},
-        ][-_MAX_REASONS:],
+        ][-_MAX_KEPT_ATTEMPTS:],
     }
     if end is BACK_OFF:
         pause = retry_pause_seconds(error, attempt=job.attempt, retry_delay_seconds=retry_delay_seconds)
         values["not_before"] = func.now() + timedelta(seconds=pause)
-    elif end is HOLD_BACK and probe_at is not None:
-        values |= hold_back(error, attempt=job.attempt, probe_at=probe_at)
-    elif end is HOLD_BACK:
+    elif end is SNOOZE and probe_at is not None:
+        values |= snooze_until_probe(error, attempt=job.attempt, probe_at=probe_at)
+    elif end is SNOOZE:
         pause = retry_pause_seconds(
             error, attempt=_times_in_a_row(job, error), retry_delay_seconds=retry_delay_seconds
         )
@@ -142,21 +149,25 @@ def fail_attempt(
 
 
 def release_attempt(connection: Connection, job_id: uuid.UUID, *, ticket: str, worker: str) -> str | None:
-    """Take back an attempt that was ended because its worker was told to leave; it is not counted.
+    """Release an attempt that was cut off because its worker was told to stop; it is not counted.
 
     Args:
         connection: The transaction.
         job_id: The job.
-        ticket: The ticket that the worker had.
+        ticket: The ticket that the worker popped.
         worker: The worker.
 
     Returns:
-        The job's new state, or nothing if it is not this attempt's, not claimed yet, or to be stopped:
-        `fail_attempt` knows what to do with it then.
+        The job's new state, or nothing if the job is not in this attempt, is not claimed yet, or is to be
+        cancelled: the caller then calls `fail_attempt`.
     """
     fence = connection.execute(
         select(Job.fence)
-        .where(Job.id == job_id, in_state(*RELEASE.sources), _held(fence=None, ticket=ticket, worker=worker))
+        .where(
+            Job.id == job_id,
+            in_state(*RELEASE.sources),
+            _is_attempt(fence=None, ticket=ticket, worker=worker),
+        )
         .with_for_update()
     ).scalar_one_or_none()
     if fence is None:
@@ -169,78 +180,75 @@ def release_attempt(connection: Connection, job_id: uuid.UUID, *, ticket: str, w
     return JobState.PENDING.value if moved.rowcount else None
 
 
-def _give_back(connection: Connection, job_id: uuid.UUID, job: Any, error: EmberqError) -> None:
-    """Give back a job that nobody claimed: at once, unless that is how its last delivery ended, too."""
-    pause: Any = None
-    if job.returned:
-        pause = func.now() + timedelta(seconds=_RETURN_BACKOFF.pause_seconds(job.returned))
+def _requeue(connection: Connection, job_id: uuid.UUID, job: Any, error: EmberqError) -> None:
+    """Requeue a job whose horse died before the claim; delayed if that happened the last time, too."""
+    not_before: Any = None
+    if job.requeues:
+        not_before = func.now() + timedelta(seconds=_REQUEUE_BACKOFF.pause_seconds(job.requeues))
     connection.execute(
-        move(GIVE_BACK, ticket=job.ticket)
+        move(REQUEUE, ticket=job.ticket)
         .where(Job.id == job_id)
         .values(
-            returned=Job.returned + 1,
-            not_before=pause,
+            requeues=Job.requeues + 1,
+            not_before=not_before,
             error={**error.as_dict(), "stage": None, "attempt": job.attempt, "at": job.now.isoformat()},
             error_code=error.code,
         )
     )
 
 
-def _held(*, fence: int | None, ticket: str | None, worker: str | None) -> ColumnElement[bool]:
-    """Return the condition that the attempt shown is the one the job is in."""
+def _is_attempt(*, fence: int | None, ticket: str | None, worker: str | None) -> ColumnElement[bool]:
+    """Return the condition that a job is in the attempt of a fence, or of a ticket and a worker."""
     if fence is not None:
         return and_(in_state(*BACK_OFF.sources), Job.fence == fence)
     if ticket is None:
-        msg = "An attempt is named by its fencing token or its ticket."
+        msg = "An attempt is identified by its fencing token or its ticket."
         raise TypeError(msg)
     claimed = in_state(*BACK_OFF.sources)
     if worker is not None:
         claimed = and_(claimed, Job.worker == worker)
-    return and_(Job.ticket == ticket, or_(in_state(*GIVE_BACK.sources), claimed))
+    return and_(Job.ticket == ticket, or_(in_state(*REQUEUE.sources), claimed))
 
 
 def _times_in_a_row(job: Any, error: EmberqError) -> int:
-    """Return how often the job has met the same error without another one between, this time included."""
-    codes = [reason["code"] for reason in job.attempts]
+    """Return how many attempts in a row ended with the same error, this one included."""
+    codes = [attempt["code"] for attempt in job.attempts]
     return 1 + next((n for n, code in enumerate(reversed(codes)) if code != error.code), len(codes))
 
 
-def _facts(job: Any, error: EmberqError, *, provider_is_away: bool, blameless: bool) -> frozenset[Guard]:
-    asked = job.cancel_requested_at is not None or isinstance(error, Cancelled)
-    forgiven = blameless or (
-        provider_is_away and may_hold_back(error, attempt=job.attempt, max_attempts=job.max_attempts)
-    )
+def _facts(job: Any, error: EmberqError, *, is_outage: bool) -> frozenset[Guard]:
+    is_cancelled = job.cancel_requested_at is not None or isinstance(error, Cancelled)
     return frozenset(
         {
-            Guard.ASKED_TO_STOP if asked else Guard.NOT_ASKED_TO_STOP,
-            Guard.PROVIDER_AWAY if forgiven else Guard.PROVIDER_FINE,
+            Guard.CANCEL_REQUESTED if is_cancelled else Guard.CANCEL_NOT_REQUESTED,
+            Guard.OUTAGE if is_outage else Guard.NO_OUTAGE,
             Guard.RETRYABLE if error.retryable else Guard.NOT_RETRYABLE,
-            Guard.ATTEMPTS_LEFT if job.attempt < job.max_attempts else Guard.ATTEMPTS_USED_UP,
-            Guard.WORKER_LOST if isinstance(error, WorkerLost) else Guard.WORKER_LIVES,
+            Guard.ATTEMPTS_LEFT if job.attempt < job.max_attempts else Guard.ATTEMPTS_EXHAUSTED,
+            Guard.WORKER_LOST if isinstance(error, WorkerLost) else Guard.WORKER_ALIVE,
         }
     )
 
 
 def _describe(end: Transition, error: EmberqError, job: Any) -> EmberqError:
-    """Return the error the job shows: a cancellation or a quarantine hides what the last attempt met."""
+    """Return the error that the job shows: a cancellation or a quarantine replaces the attempt's own."""
     if end is STOP:
         return error if isinstance(error, Cancelled) else Cancelled()
     if end is QUARANTINE:
-        lost = 1 + sum(reason["code"] == WorkerLost.code for reason in _since_first_attempt(job))
+        lost = 1 + sum(attempt["code"] == WorkerLost.code for attempt in _since_first_attempt(job))
         return Quarantined(
-            f"The file ended its worker in {lost} of {job.attempt} attempts and was set aside;"
+            f"The file ended its worker in {lost} of {job.attempt} attempts and was quarantined;"
             f" last: {error.message}"
         )
     return error
 
 
 def _since_first_attempt(job: Any) -> list[dict[str, Any]]:
-    """Return the reasons of this count's attempts: a retry by hand began again at one."""
-    reasons: list[dict[str, Any]] = []
+    """Return the ended attempts since the count last began at one: a retry by a user restarts it."""
+    attempts: list[dict[str, Any]] = []
     upper = job.attempt
-    for reason in reversed(job.attempts):
-        if reason["attempt"] > upper:
+    for attempt in reversed(job.attempts):
+        if attempt["attempt"] > upper:
             break
-        upper = reason["attempt"]
-        reasons.append(reason)
-    return reasons
+        upper = attempt["attempt"]
+        attempts.append(attempt)
+    return attempts

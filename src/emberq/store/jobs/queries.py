@@ -12,7 +12,14 @@ from sqlalchemy.dialects.postgresql import JSONB
 from emberq.errors import Cancelled, JobNotFound
 from emberq.store.jobs.transitions import in_state, move
 from emberq.store.jobs.waiting import WaitingReason, reason_column, with_places
-from emberq.store.schema.job_states import ASK_TO_STOP, CANCEL, ENDED_STATES, RETRY, WAITING_STATES, JobState
+from emberq.store.schema.job_states import (
+    CANCEL,
+    ENDED_STATES,
+    REQUEST_CANCEL,
+    RETRY,
+    WAITING_STATES,
+    JobState,
+)
 from emberq.store.schema.tables import Collection, FileRow, Job
 
 __all__ = [
@@ -149,11 +156,11 @@ def cancel_where(connection: Connection, which: ColumnElement[bool], *, reason: 
     Returns:
         The tickets of those that run.
     """
-    runs = in_state(*ASK_TO_STOP.sources)
+    runs = in_state(*REQUEST_CANCEL.sources)
     cancelled = Cancelled(reason)
     # One statement: an attempt may end, or begin, between two.
     stopped = connection.execute(
-        move(CANCEL, ASK_TO_STOP)
+        move(CANCEL, REQUEST_CANCEL)
         .where(which)
         .values(
             cancel_requested_at=func.now(),

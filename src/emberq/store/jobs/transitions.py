@@ -24,9 +24,9 @@ def _its_file(jobs: _Jobs, condition: ColumnElement[bool]) -> ColumnElement[bool
 _CONDITIONS: dict[Guard, Callable[[_Jobs], ColumnElement[bool]]] = {
     Guard.DUE: lambda jobs: or_(jobs.not_before.is_(None), jobs.not_before <= func.now()),
     Guard.ATTEMPTS_LEFT: lambda jobs: jobs.attempt < jobs.max_attempts,
-    Guard.ATTEMPTS_USED_UP: lambda jobs: jobs.attempt >= jobs.max_attempts,
-    Guard.ASKED_TO_STOP: lambda jobs: jobs.cancel_requested_at.is_not(None),
-    Guard.NOT_ASKED_TO_STOP: lambda jobs: jobs.cancel_requested_at.is_(None),
+    Guard.ATTEMPTS_EXHAUSTED: lambda jobs: jobs.attempt >= jobs.max_attempts,
+    Guard.CANCEL_REQUESTED: lambda jobs: jobs.cancel_requested_at.is_not(None),
+    Guard.CANCEL_NOT_REQUESTED: lambda jobs: jobs.cancel_requested_at.is_(None),
     Guard.FILE_LIVE: lambda jobs: _its_file(jobs, FileRow.deleted_at.is_(None)),
     Guard.NEWEST: lambda jobs: _its_file(jobs, FileRow.newest_version == jobs.version),
 }

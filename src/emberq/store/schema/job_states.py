@@ -1,8 +1,8 @@
-"""The life of a job, written down once: its states, who may move it between them, and under what guard.
+"""The states of a job, and every permitted transition with its actor and guards.
 
-The store builds every UPDATE of `jobs.state` from these transitions (`emberq.store.jobs.transitions`), a
-trigger in the database refuses whatever is not among them, the model checker searches them, and
-docs/explanation/job-states.md is made from them.
+The store builds each UPDATE of `jobs.state` from these transitions (`emberq.store.jobs.transitions`), a
+trigger in the database refuses every other change, the model checker (`tests/chaos/model`) searches them,
+and docs/explanation/job-states.md is generated from them.
 """
 
 from __future__ import annotations
@@ -14,18 +14,15 @@ __all__ = [
     "ACCEPT",
     "ACTORS",
     "ADMIT",
-    "ASK_TO_STOP",
     "BACK_OFF",
-    "CALL_BACK",
     "CANCEL",
     "CLAIM",
     "COMMIT",
-    "DROP",
+    "DELETE",
     "ENDED_STATES",
+    "ENQUEUE_AGAIN",
+    "EXHAUST",
     "FAIL",
-    "GIVE_BACK",
-    "GIVE_UP",
-    "HOLD_BACK",
     "LIVE_STATES",
     "PROGRESS",
     "PROOFS",
@@ -33,8 +30,11 @@ __all__ = [
     "QUARANTINE",
     "RELEASE",
     "REPLACE",
+    "REQUEST_CANCEL",
+    "REQUEUE",
     "RETRY",
-    "RING_AGAIN",
+    "REVOKE",
+    "SNOOZE",
     "STOP",
     "TRANSITIONS",
     "WAITING_STATES",
@@ -47,7 +47,7 @@ __all__ = [
 
 
 class JobState(StrEnum):
-    """Where a job is; within one attempt it only moves forward."""
+    """The state of a job; within one attempt it only moves forward."""
 
     PENDING = "pending"
     QUEUED = "queued"
@@ -57,20 +57,20 @@ class JobState(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: States of a job that has not been taken: it can be cancelled at once.
+#: States of a job that is not claimed: it can be cancelled at once.
 WAITING_STATES = (JobState.PENDING, JobState.QUEUED)
-#: States a job leaves by itself.
+#: States of a job that has not ended.
 LIVE_STATES = (*WAITING_STATES, JobState.PROCESSING)
-#: States a job does not leave by itself.
+#: States of a job that has ended; only a retry by a user leaves them.
 ENDED_STATES = (JobState.COMPLETED, JobState.FAILED, JobState.CANCELLED)
 
 
 class Actor(StrEnum):
-    """Who moves a job."""
+    """A role that moves jobs."""
 
     UPLOADER = "uploader"
     ADMITTER = "admitter"
-    SWEEP = "sweep"
+    SWEEPER = "sweeper"
     WORKER = "worker"
     SLOT = "slot"
     REAPER = "reaper"
@@ -80,56 +80,53 @@ class Actor(StrEnum):
     PURGER = "purger"
 
 
-#: Who that is, in words.
+#: What each actor is, in words.
 ACTORS: dict[Actor, str] = {
-    Actor.UPLOADER: "the API, storing a new file",
-    Actor.REPLACER: "the API, storing a file's next version",
-    Actor.ADMITTER: "whichever live process chooses what may run next",
-    Actor.SWEEP: "whichever live process looks for tickets that vanished from Redis",
-    Actor.WORKER: "the horse that works on the file",
-    Actor.SLOT: "the worker process that minds a horse and saw it die",
-    Actor.REAPER: "whichever live process takes over the jobs of silent hosts",
+    Actor.UPLOADER: "the API, when it stores a new file",
+    Actor.REPLACER: "the API, when it stores a new version of a file",
+    Actor.ADMITTER: "any live process, when it chooses the next jobs to run",
+    Actor.SWEEPER: "any live process, when it looks for tickets that are missing from Redis",
+    Actor.WORKER: "the horse that processes the file",
+    Actor.SLOT: "the worker process that monitors a horse and saw it die",
+    Actor.REAPER: "any live process, when it takes over the jobs of a dead host or worker",
     Actor.USER: "a person or program, by API or command line",
-    Actor.DELETER: "the API, deleting a file or a collection",
-    Actor.PURGER: "whichever live process removes what ended long ago",
+    Actor.DELETER: "the API, when it deletes a file or a collection",
+    Actor.PURGER: "any live process, when it deletes old records",
 }
 
 
 class Guard(Enum):
-    """What must hold for a transition, in words."""
+    """A condition of a transition, in words."""
 
     BYTES_DURABLE = "the file's bytes are durable"
-    DUE = "its pause after the last attempt is over"
+    DUE = "the delay after the last attempt is over"
     TICKET = "the ticket shown is the job's newest"
-    TICKET_VANISHED = "Redis does not know the ticket any more"
+    TICKET_MISSING = "the ticket is missing from Redis"
     FENCE = "the fencing token shown is that of the newest claim"
-    TICKET_OF_CLAIM = "the ticket shown is the one it was claimed with, by the slot's own worker"
-    LEASE_OVER = "the lease of the host that claimed it is over, or that host saw its worker die"
-    ASKED_TO_STOP = "somebody asked for it to stop"
-    NOT_ASKED_TO_STOP = "nobody asked for it to stop"
-    RETRYABLE = "the error is one that another attempt may not meet"
-    NOT_RETRYABLE = "the error is one that every attempt would meet"
+    TICKET_OF_CLAIM = "the ticket shown is that of the claim, and the slot's own worker made the claim"
+    LEASE_EXPIRED = "the lease of the claiming host has expired, or that host saw its worker die"
+    CANCEL_REQUESTED = "cancellation is requested"
+    CANCEL_NOT_REQUESTED = "no cancellation is requested"
+    RETRYABLE = "the error is retryable"
+    NOT_RETRYABLE = "the error is not retryable"
     ATTEMPTS_LEFT = "fewer than max_attempts attempts are counted"
-    ATTEMPTS_USED_UP = "max_attempts attempts are counted"
+    ATTEMPTS_EXHAUSTED = "max_attempts attempts are counted"
     WORKER_LOST = "the attempt ended its worker"
-    WORKER_LIVES = "the attempt left its worker alive"
-    PROVIDER_AWAY = (
-        "the tenant's embedding provider is known to be away, or PostgreSQL or the blob store was, and that"
-        " ended the attempt"
-    )
-    PROVIDER_FINE = "the attempt did not end because something it needs is known to be away"
-    WORKER_LEAVES = "its worker was told to leave, and ended the attempt for that"
+    WORKER_ALIVE = "the worker survived the attempt"
+    OUTAGE = "an outage of PostgreSQL, the blob store or the embedding provider ended the attempt"
+    NO_OUTAGE = "no known outage ended the attempt"
+    WORKER_STOPPING = "the attempt was cut off because its worker was told to stop"
     FILE_LIVE = "the file is not deleted"
-    NEWEST = "its version is the file's newest"
-    KEPT_LONG_ENOUGH = "it ended longer ago than job_retention"
-    NOT_NEEDED = "it is not the newest job of a file, and no living Idempotency-Key answers with it"
+    NEWEST = "the job's version is the file's newest"
+    RETENTION_OVER = "the job ended longer ago than job_retention"
+    NOT_NEEDED = "the job is not the newest one of a file, and no Idempotency-Key answers with it"
 
 
-#: What an actor has to show for any transition of a job that is being processed.
+#: What an actor shows to move a job that is being processed.
 PROOFS: dict[Actor, tuple[Guard, ...]] = {
     Actor.WORKER: (Guard.FENCE,),
     Actor.SLOT: (Guard.TICKET_OF_CLAIM,),
-    Actor.REAPER: (Guard.LEASE_OVER,),
+    Actor.REAPER: (Guard.LEASE_EXPIRED,),
 }
 
 
@@ -139,10 +136,10 @@ class Transition:
 
     Attributes:
         name: The verb, the same in code, logs and documentation.
-        actors: Who may make it.
-        sources: The states it starts from; empty if there is no job yet.
-        target: The state it ends in; nothing if the row is gone afterwards.
-        guards: What must hold besides the proof the actor shows.
+        actors: The actors that may make it.
+        sources: The states it starts from; empty if it makes the job.
+        target: The state it ends in; nothing if it deletes the row.
+        guards: The conditions besides the proof that the actor shows.
         effect: What else changes with it, in words.
     """
 
@@ -160,7 +157,7 @@ ACCEPT = Transition(
     (),
     JobState.PENDING,
     (Guard.BYTES_DURABLE,),
-    "The file is written with it; the commit of this transaction is the acknowledgement.",
+    "The file is written in the same transaction; its commit is the acknowledgement.",
 )
 REPLACE = Transition(
     "replace",
@@ -168,7 +165,7 @@ REPLACE = Transition(
     (),
     JobState.PENDING,
     (Guard.BYTES_DURABLE, Guard.FILE_LIVE),
-    "As accept, for a file's next version; the jobs of older versions are stopped with it.",
+    "As accept, for a new version of a file; the jobs of older versions are cancelled.",
 )
 ADMIT = Transition(
     "admit",
@@ -176,41 +173,41 @@ ADMIT = Transition(
     (JobState.PENDING,),
     JobState.QUEUED,
     (Guard.DUE,),
-    "It gets a new ticket; older copies of older tickets open nothing.",
+    "The job gets a new ticket; older tickets are void.",
 )
-RING_AGAIN = Transition(
-    "ring again",
-    (Actor.SWEEP,),
+ENQUEUE_AGAIN = Transition(
+    "enqueue again",
+    (Actor.SWEEPER,),
     (JobState.QUEUED,),
     JobState.QUEUED,
-    (Guard.TICKET_VANISHED,),
-    "The same ticket goes to Redis once more.",
+    (Guard.TICKET_MISSING,),
+    "The same ticket is put into Redis again.",
 )
 CLAIM = Transition(
     "claim",
-    # The claim is what gives a worker its fencing token: it has none to show yet.
+    # A worker gets its fencing token by the claim: it has none to show yet.
     (Actor.WORKER,),
     (JobState.QUEUED,),
     JobState.PROCESSING,
     (Guard.TICKET, Guard.ATTEMPTS_LEFT),
-    "The attempt is counted, a new fencing token given, the configuration version pinned.",
+    "The attempt is counted, a new fencing token is issued, the configuration version is pinned.",
 )
-GIVE_BACK = Transition(
-    "give back",
+REQUEUE = Transition(
+    "requeue",
     (Actor.SLOT,),
     (JobState.QUEUED,),
     JobState.PENDING,
     (Guard.TICKET,),
-    "The horse died before it claimed the job: nothing was tried, so no attempt is counted. From the second"
-    " time in a row on it waits, longer each time.",
+    "The horse died before the claim: no attempt is counted. From the second time in a row the job is"
+    " delayed, longer each time.",
 )
-CALL_BACK = Transition(
-    "call back",
+REVOKE = Transition(
+    "revoke",
     (Actor.USER,),
     (JobState.QUEUED,),
     JobState.PENDING,
     (),
-    "A pause makes its ticket void; it is admitted anew when the pause ends.",
+    "A pause makes the ticket void; the job is admitted again when the pause ends.",
 )
 PROGRESS = Transition(
     "progress",
@@ -218,14 +215,14 @@ PROGRESS = Transition(
     (JobState.PROCESSING,),
     JobState.PROCESSING,
     (),
-    "Stage, done and total are written; a request to stop is found here.",
+    "Stage, done and total are written; the worker learns of a requested cancellation here.",
 )
 COMMIT = Transition(
     "commit",
     (Actor.WORKER,),
     (JobState.PROCESSING,),
     JobState.COMPLETED,
-    (Guard.NOT_ASKED_TO_STOP, Guard.FILE_LIVE, Guard.NEWEST),
+    (Guard.CANCEL_NOT_REQUESTED, Guard.FILE_LIVE, Guard.NEWEST),
     "Chunks and text of the new version replace those of the old one in the same transaction.",
 )
 _ENDING_ACTORS = (Actor.WORKER, Actor.SLOT, Actor.REAPER)
@@ -234,38 +231,38 @@ BACK_OFF = Transition(
     _ENDING_ACTORS,
     (JobState.PROCESSING,),
     JobState.PENDING,
-    (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_FINE, Guard.RETRYABLE, Guard.ATTEMPTS_LEFT),
-    "The reason is kept, and the pause of the error's class begins.",
+    (Guard.CANCEL_NOT_REQUESTED, Guard.NO_OUTAGE, Guard.RETRYABLE, Guard.ATTEMPTS_LEFT),
+    "The error is kept; the next attempt follows after a delay that depends on the error's class.",
 )
-HOLD_BACK = Transition(
-    "hold back",
+SNOOZE = Transition(
+    "snooze",
     (Actor.WORKER,),
     (JobState.PROCESSING,),
     JobState.PENDING,
-    (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_AWAY),
-    "It waits for what was away; an attempt that could not succeed is not counted.",
+    (Guard.CANCEL_NOT_REQUESTED, Guard.OUTAGE),
+    "The job waits for the end of the outage; an attempt that could not succeed is not counted.",
 )
 FAIL = Transition(
     "fail",
     (Actor.WORKER, Actor.SLOT),
     (JobState.PROCESSING,),
     JobState.FAILED,
-    (Guard.NOT_ASKED_TO_STOP, Guard.PROVIDER_FINE, Guard.NOT_RETRYABLE),
-    "The reason is kept.",
+    (Guard.CANCEL_NOT_REQUESTED, Guard.NO_OUTAGE, Guard.NOT_RETRYABLE),
+    "The error is kept.",
 )
-GIVE_UP = Transition(
-    "give up",
+EXHAUST = Transition(
+    "exhaust",
     (Actor.WORKER, Actor.SLOT),
     (JobState.PROCESSING,),
     JobState.FAILED,
     (
-        Guard.NOT_ASKED_TO_STOP,
-        Guard.PROVIDER_FINE,
+        Guard.CANCEL_NOT_REQUESTED,
+        Guard.NO_OUTAGE,
         Guard.RETRYABLE,
-        Guard.ATTEMPTS_USED_UP,
-        Guard.WORKER_LIVES,
+        Guard.ATTEMPTS_EXHAUSTED,
+        Guard.WORKER_ALIVE,
     ),
-    "The reason of the last attempt is the job's.",
+    "The error of the last attempt becomes the job's.",
 )
 QUARANTINE = Transition(
     "quarantine",
@@ -273,20 +270,20 @@ QUARANTINE = Transition(
     (JobState.PROCESSING,),
     JobState.FAILED,
     (
-        Guard.NOT_ASKED_TO_STOP,
-        Guard.PROVIDER_FINE,
+        Guard.CANCEL_NOT_REQUESTED,
+        Guard.NO_OUTAGE,
         Guard.RETRYABLE,
-        Guard.ATTEMPTS_USED_UP,
+        Guard.ATTEMPTS_EXHAUSTED,
         Guard.WORKER_LOST,
     ),
-    "`quarantined` is set; the reasons of all attempts are kept.",
+    "`quarantined` is set; the errors of all attempts are kept.",
 )
 RELEASE = Transition(
     "release",
     (Actor.SLOT,),
     (JobState.PROCESSING,),
     JobState.PENDING,
-    (Guard.NOT_ASKED_TO_STOP, Guard.WORKER_LEAVES),
+    (Guard.CANCEL_NOT_REQUESTED, Guard.WORKER_STOPPING),
     "The attempt is not counted, and the job is admitted again at once.",
 )
 STOP = Transition(
@@ -294,24 +291,24 @@ STOP = Transition(
     _ENDING_ACTORS,
     (JobState.PROCESSING,),
     JobState.CANCELLED,
-    (Guard.ASKED_TO_STOP,),
-    "However the attempt ended.",
+    (Guard.CANCEL_REQUESTED,),
+    "It does not matter how the attempt ended.",
 )
-_STOPPING_ACTORS = (Actor.USER, Actor.REPLACER, Actor.DELETER)
+_CANCELLING_ACTORS = (Actor.USER, Actor.REPLACER, Actor.DELETER)
 CANCEL = Transition(
     "cancel",
-    _STOPPING_ACTORS,
+    _CANCELLING_ACTORS,
     WAITING_STATES,
     JobState.CANCELLED,
     (),
-    "At once; its ticket opens nothing any more.",
+    "At once; the ticket is void.",
 )
-ASK_TO_STOP = Transition(
-    "ask to stop",
-    _STOPPING_ACTORS,
+REQUEST_CANCEL = Transition(
+    "request cancel",
+    _CANCELLING_ACTORS,
     (JobState.PROCESSING,),
     JobState.PROCESSING,
-    (Guard.NOT_ASKED_TO_STOP,),
+    (Guard.CANCEL_NOT_REQUESTED,),
     "The worker finds the request at its next progress report, and at the latest in its commit.",
 )
 RETRY = Transition(
@@ -320,23 +317,23 @@ RETRY = Transition(
     (JobState.FAILED, JobState.CANCELLED),
     JobState.PENDING,
     (Guard.FILE_LIVE, Guard.NEWEST),
-    "Attempts count from zero; the reasons of earlier ones stay.",
+    "Attempts count from zero; the errors of earlier ones stay.",
 )
 PURGE = Transition(
     "purge",
     (Actor.PURGER,),
     ENDED_STATES,
     None,
-    (Guard.KEPT_LONG_ENOUGH, Guard.NOT_NEEDED),
-    "The record of the file's version goes with it.",
+    (Guard.RETENTION_OVER, Guard.NOT_NEEDED),
+    "The record of the file's version is deleted, too.",
 )
-DROP = Transition(
-    "drop",
+DELETE = Transition(
+    "delete",
     (Actor.DELETER,),
     (*LIVE_STATES, *ENDED_STATES),
     None,
     (),
-    "The whole collection is deleted: jobs, files and chunks go in one transaction.",
+    "The whole collection is deleted: jobs, files and chunks in one transaction.",
 )
 
 #: Every permitted change; there are no others.
@@ -344,37 +341,37 @@ TRANSITIONS = (
     ACCEPT,
     REPLACE,
     ADMIT,
-    RING_AGAIN,
+    ENQUEUE_AGAIN,
     CLAIM,
-    GIVE_BACK,
-    CALL_BACK,
+    REQUEUE,
+    REVOKE,
     PROGRESS,
     COMMIT,
     BACK_OFF,
-    HOLD_BACK,
+    SNOOZE,
     FAIL,
-    GIVE_UP,
+    EXHAUST,
     QUARANTINE,
     RELEASE,
     STOP,
     CANCEL,
-    ASK_TO_STOP,
+    REQUEST_CANCEL,
     RETRY,
     PURGE,
-    DROP,
+    DELETE,
 )
 
 
 def end_of_attempt(facts: frozenset[Guard]) -> Transition:
-    """Return how an attempt ends that did not commit.
+    """Return the transition that ends an attempt without a commit.
 
     Args:
-        facts: What holds, one of each pair: (not) asked to stop, provider away or fine, (not)
-            retryable, attempts left or used up, worker lost or alive.
+        facts: The guards that are met, one of each pair: cancellation requested or not, outage or
+            none, error retryable or not, attempts left or exhausted, worker lost or alive.
     """
     (end,) = (
         transition
-        for transition in (BACK_OFF, HOLD_BACK, FAIL, GIVE_UP, QUARANTINE, STOP)
+        for transition in (BACK_OFF, SNOOZE, FAIL, EXHAUST, QUARANTINE, STOP)
         if facts.issuperset(transition.guards)
     )
     return end

@@ -225,14 +225,14 @@ class Job(Base):
     #: Counted when work is taken, so that a file that kills its process is counted too.
     attempt: Mapped[int] = mapped_column(server_default=text("0"))
     max_attempts: Mapped[int]
-    #: Deliveries in a row that ended before the job was claimed.
-    returned: Mapped[int] = mapped_column(server_default=text("0"))
+    #: Deliveries in a row whose horse died before the claim.
+    requeues: Mapped[int] = mapped_column(server_default=text("0"))
     quarantined: Mapped[bool] = mapped_column(server_default=text("false"))
     #: The fencing token of the newest claim; an older holder can change nothing.
     fence: Mapped[int | None]
     host_id: Mapped[uuid.UUID | None]
     worker: Mapped[str | None]
-    #: The RQ job that rings for this one.
+    #: The id of the RQ job that stands for this one in Redis.
     ticket: Mapped[str | None]
     not_before: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]

@@ -19,7 +19,7 @@ from emberq.store.files.collections import list_collections
 from emberq.store.files.commit import commit_file
 from emberq.store.files.extractions import PageRange, PageText, ended_jobs, purge_extractions
 from emberq.store.jobs.admission import admit_jobs
-from emberq.store.jobs.breaker import note_failure
+from emberq.store.jobs.breaker import record_provider_failure
 from emberq.store.jobs.claim import Attempt, claim_job
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.schema.tables import Breaker, Collection, FileRow, FileVersion, Job
@@ -187,7 +187,7 @@ def test_an_extraction_says_nothing_of_the_embedding_provider(services: Services
 
     job_id = send(services)
     with services.database.transaction() as connection:
-        note_failure(connection, "a", EmbeddingUnavailable())
+        record_provider_failure(connection, "a", EmbeddingUnavailable())
     read(services, job_id)
     with services.database.transaction() as connection:
         assert connection.execute(select(func.count()).select_from(Breaker)).scalar_one() == 1

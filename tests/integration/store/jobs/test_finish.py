@@ -94,13 +94,15 @@ def test_a_retry_by_hand_counts_from_zero_and_keeps_what_was(services: Services)
 
 
 def test_only_so_many_reasons_are_kept(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "_MAX_REASONS", 2)
+    monkeypatch.setattr(finish, "_MAX_KEPT_ATTEMPTS", 2)
     added = add(services)
     ended = run_and_fail(services, added.job_id, JobTimeout(), JobTimeout(), CorruptFile())
     assert [reason["attempt"] for reason in ended["attempts"]] == [2, 3]
 
 
-def test_a_job_that_was_asked_to_stop_is_cancelled_however_its_attempt_ended(services: Services) -> None:
+def test_a_job_with_a_requested_cancellation_is_cancelled_however_its_attempt_ended(
+    services: Services,
+) -> None:
     added = add(services)
     attempt = claim(services, added.job_id)
     cancel(services, added.job_id)

@@ -64,7 +64,7 @@ def test_a_claim_ends_the_row_of_returns(services: Services) -> None:
     with services.database.transaction() as connection:
         connection.execute(text("UPDATE jobs SET not_before = NULL"))
     attempt = claim(services, added.job_id, worker="w")
-    assert (attempt.attempt, job(services, added.job_id)["returned"]) == (1, 0)
+    assert (attempt.attempt, job(services, added.job_id)["requeues"]) == (1, 0)
     commit(services, attempt, ["text"])
     row = job(services, added.job_id)
     assert (row["state"], row["error"], row["error_code"]) == ("completed", None, None)

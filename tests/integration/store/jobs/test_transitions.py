@@ -74,9 +74,9 @@ def test_a_move_starts_from_its_transitions_states_only(
             connection.execute(
                 insert(Job).values({**row, "state": source, "ticket": "t", "fence": 1, "max_attempts": 1})
             )
-            if job_states.Guard.ATTEMPTS_USED_UP in transition.guards:
+            if job_states.Guard.ATTEMPTS_EXHAUSTED in transition.guards:
                 connection.execute(update(Job).values(attempt=1))
-            if job_states.Guard.ASKED_TO_STOP in transition.guards:
+            if job_states.Guard.CANCEL_REQUESTED in transition.guards:
                 connection.execute(text("UPDATE jobs SET cancel_requested_at = now()"))
             if connection.execute(move(transition, fence=1, ticket="t")).rowcount:
                 moved.add(source)

@@ -23,7 +23,7 @@ def rows_are_as_they_should_be(connection: Connection, jobs: Mapping[uuid.UUID, 
     for row in rows:
         work = jobs[row.id]
         assert [reason["code"] for reason in row.attempts] == work.reasons
-        assert not (work.told_to_stop and row.state == "completed")
+        assert not (work.told_cancelled and row.state == "completed")
         assert row.attempt <= MAX_ATTEMPTS
         assert (row.error_code is not None) >= (row.state in ("failed", "cancelled"))
 

@@ -48,7 +48,7 @@ class Work:
     attempt: int = 0
     ticket: str = ""
     fence: int = 0
-    told_to_stop: bool = False
+    told_cancelled: bool = False
     reasons: list[str] = field(default_factory=list)
 
     def end(self, state: str, reason: str | None = None) -> None:

@@ -119,7 +119,7 @@ class Lives:
         if work.state in ("pending", "queued"):
             work.state = "cancelled"
         elif work.state == "processing":
-            work.told_to_stop = True
+            work.told_cancelled = True
             self.seen["a job at work asked to stop"] += 1
 
     def choose(self, number: int) -> uuid.UUID:
@@ -139,7 +139,7 @@ class Lives:
         paper = self.files.get((tenant, name))
         if paper is not None:
             newest = self.jobs[paper.newest]
-            will_do = newest.state == "completed" or (newest.state not in ENDED and not newest.told_to_stop)
+            will_do = newest.state == "completed" or (newest.state not in ENDED and not newest.told_cancelled)
             if newest.content == content and will_do:
                 assert (added.deduplicated, added.job_id) == (True, paper.newest)
                 return
@@ -184,7 +184,7 @@ class Lives:
         with self.transaction() as connection:
             retry_job(connection, work.tenant, job_id)
         if over and any(paper.newest == job_id for paper in self.files.values()):
-            work.state, work.attempt, work.told_to_stop = "pending", 0, False
+            work.state, work.attempt, work.told_cancelled = "pending", 0, False
             self.seen["a job retried"] += 1
 
     # What the system does.
@@ -268,7 +268,7 @@ class Lives:
     @contextmanager
     def refused(self, hand: Hand) -> Iterator[None]:
         """Expect what a holder must be told: nothing, that it was asked to stop, that it is no longer one."""
-        holds, told = self.is_holder(hand), self.work(hand).told_to_stop
+        holds, told = self.is_holder(hand), self.work(hand).told_cancelled
         try:
             yield
         except LeaseLost:
@@ -296,7 +296,7 @@ class Lives:
         hand.attempt = None
 
     def end_work(self, work: Work, error: EmberqError, state: str | None) -> None:
-        if work.told_to_stop or isinstance(error, Cancelled):
+        if work.told_cancelled or isinstance(error, Cancelled):
             expected = "cancelled"
         elif error.retryable and work.attempt < MAX_ATTEMPTS:
             expected = "pending"

@@ -34,17 +34,17 @@ def test_admission_in_sql_makes_its_transition() -> None:
 
 def test_every_end_of_an_attempt_is_one_transition_and_no_combination_is_left_out() -> None:
     pairs = (
-        (job_states.Guard.ASKED_TO_STOP, job_states.Guard.NOT_ASKED_TO_STOP),
-        (job_states.Guard.PROVIDER_AWAY, job_states.Guard.PROVIDER_FINE),
+        (job_states.Guard.CANCEL_REQUESTED, job_states.Guard.CANCEL_NOT_REQUESTED),
+        (job_states.Guard.OUTAGE, job_states.Guard.NO_OUTAGE),
         (job_states.Guard.RETRYABLE, job_states.Guard.NOT_RETRYABLE),
-        (job_states.Guard.ATTEMPTS_LEFT, job_states.Guard.ATTEMPTS_USED_UP),
-        (job_states.Guard.WORKER_LOST, job_states.Guard.WORKER_LIVES),
+        (job_states.Guard.ATTEMPTS_LEFT, job_states.Guard.ATTEMPTS_EXHAUSTED),
+        (job_states.Guard.WORKER_LOST, job_states.Guard.WORKER_ALIVE),
     )
     ends = set()
     for choice in range(2 ** len(pairs)):
         facts = frozenset(pair[choice >> index & 1] for index, pair in enumerate(pairs))
         ends.add(job_states.end_of_attempt(facts).name)
-    assert ends == {"back off", "hold back", "fail", "give up", "quarantine", "stop"}
+    assert ends == {"back off", "snooze", "fail", "exhaust", "quarantine", "stop"}
 
 
 def test_every_state_is_entered_and_every_live_one_is_left() -> None:

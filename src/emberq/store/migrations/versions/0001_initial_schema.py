@@ -203,7 +203,7 @@ def upgrade() -> None:
         sa.Column("progress_total", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("attempt", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("max_attempts", sa.BigInteger(), nullable=False),
-        sa.Column("returned", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
+        sa.Column("requeues", sa.BigInteger(), server_default=sa.text("0"), nullable=False),
         sa.Column("quarantined", sa.Boolean(), server_default=sa.text("false"), nullable=False),
         sa.Column("fence", sa.BigInteger(), nullable=True),
         sa.Column("host_id", sa.Uuid(), nullable=True),
