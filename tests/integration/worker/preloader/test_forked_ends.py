@@ -9,7 +9,7 @@ from pathlib import Path
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from emberq.worker import preloader as module
+from emberq.worker.preloader import preloader as module
 
 class ClosedLog:
     def exception(self, *args, **fields):
