@@ -24,8 +24,6 @@ log = get_logger(__name__)
 #: Seconds an attempt waits, with growing pauses, for a PostgreSQL that went away under it: a restart and a
 #: failover are over by then, and the work done so far is kept. Afterwards the job is held back instead.
 _PATIENCE_SECONDS = 120.0
-#: More than fit in.
-_MANY_RETRIES = 200
 
 
 def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -41,9 +39,9 @@ def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]]
             waiting()
             return function(*args, **kwargs)
 
-        return retry_db_operation(
-            idempotent=idempotent, max_retries=_MANY_RETRIES, total_seconds=_PATIENCE_SECONDS
-        )(not_stalled)
+        return retry_db_operation(idempotent=idempotent, max_retries=None, total_seconds=_PATIENCE_SECONDS)(
+            not_stalled
+        )
 
     return decorate
 

@@ -1,25 +1,23 @@
-"""Retry what is transient and safe to do twice; raise everything else at once.
+"""Run an operation again where that is safe and may help; raise every other error at once.
 
-An error may say that nothing happened (a refused connection, a deadlock), or leave it open (the
-connection broke before the answer came). The first kind is tried again always, the second only where the
-unit of work is declared idempotent. A unit is one transaction, one Redis command or one MULTI: of a unit
-with several, the first may have happened when the second is refused.
+An error may say that nothing happened (a refused connection, a deadlock), or leave that open (the connection
+broke before the answer came). After the first kind an operation is always tried again, after the second only
+if it is declared idempotent. An operation is one transaction, one Redis command or one MULTI: of several
+commands, the first may have happened when the second is refused.
 """
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from functools import wraps
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar, cast
 
-import stamina
-from stamina.instrumentation import RetryDetails, RetryHook, get_on_retry_hooks, set_on_retry_hooks
-
+from emberq.retry.backoff import Backoff
 from emberq.retry.classify import ErrorKind, classify_db_error, classify_redis_error
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
@@ -31,50 +29,11 @@ R = TypeVar("R")
 
 log = get_logger(__name__)
 
-#: Seconds after which no further attempt begins; a caller that waits longer is better told.
+#: Seconds after which no further attempt begins: a caller that waits longer should be told.
 _TOTAL_SECONDS = 30.0
-#: Seconds before the first retry, and the factor of each further one: 0.2, 0.6, 1.8, with the jitter about
-#: four seconds in all, in which an engine has restarted.
-_FIRST_WAIT_SECONDS = 0.2
-_WAIT_FACTOR = 3.0
-#: Longest wait, in seconds.
-_MAX_WAIT_SECONDS = 5.0
-#: Seconds of random wait on top, so that many clients of one engine do not come back at once.
-_JITTER_SECONDS = 1.0
-
-
-class _Operation(str):
-    """The name of one of our operations, by which the hook tells it from others' retries."""
-
-    __slots__ = ()
-
-
-class RetriedAttempt:
-    """One attempt of a block: `with attempt:`; an error in it may lead to the next one."""
-
-    def __init__(self, attempt: stamina.Attempt, operation: str) -> None:
-        """Wrap an attempt that stamina made."""
-        self._attempt = attempt
-        self._operation = operation
-
-    @property
-    def num(self) -> int:
-        """1 for the first attempt."""
-        return self._attempt.num
-
-    def __enter__(self) -> Self:
-        self._attempt.__enter__()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool | None:
-        if kind is None and self.num > 1:
-            metrics.operation_retried(operation=self._operation, outcome="recovered")
-        return self._attempt.__exit__(kind, error, traceback)
+#: Pauses between attempts: 0.2, 0.6 and 1.8 s at least and twice as much at most, about four seconds in all;
+#: an engine restarts in less.
+_BACKOFF = Backoff(first_seconds=0.4, longest_seconds=5.0, factor=3.0, jitter=0.5)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,18 +41,20 @@ class Retrying:
     """How to retry: a decorator of sync and async functions, and an iterable of attempts of a block.
 
     Attributes:
-        classify: Says what an error means.
+        classify: Tells what an error means for another attempt.
         operation: The name in metrics and logs; the decorated function's where it is empty.
-        idempotent: Whether to try again when it may have happened.
-        max_retries: Attempts after the first one.
+        idempotent: Whether to try again when the operation may have happened.
+        max_retries: Attempts after the first one; None for as many as fit into `total_seconds`.
         total_seconds: Time after which no further attempt begins.
+        backoff: Pauses between attempts; the common ones where left out.
     """
 
     classify: Callable[[BaseException], ErrorKind]
-    operation: str
-    idempotent: bool
-    max_retries: int
-    total_seconds: float
+    operation: str = ""
+    idempotent: bool = False
+    max_retries: int | None = 3
+    total_seconds: float = _TOTAL_SECONDS
+    backoff: Backoff | None = None
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Decorate a function; a coroutine function stays one."""
@@ -111,17 +72,12 @@ class Retrying:
         return retried
 
     def __iter__(self) -> Iterator[RetriedAttempt]:
-        """Return the attempts: they go on until one succeeds; the last error is raised."""
-        return _Attempts(self).__iter__()
+        """Return the attempts; they end with the first that succeeds, or with the error of the last one."""
+        return _Attempts(self)
 
     def __aiter__(self) -> AsyncIterator[RetriedAttempt]:
-        """Return the attempts for `async for`: waiting does not block the loop."""
-        return _Attempts(self).__aiter__()
-
-    def worth_another(self, error: BaseException) -> bool:
-        """Tell whether an error may lead to another attempt."""
-        outcome = self.classify(error)
-        return outcome is ErrorKind.NOTHING_HAPPENED or (outcome is ErrorKind.UNKNOWN and self.idempotent)
+        """Return the attempts for `async for`: pauses do not block the event loop."""
+        return _Attempts(self)
 
 
 def _retry_coroutine(
@@ -138,86 +94,118 @@ def _retry_coroutine(
 
 
 class _Attempts:
-    """The attempts at one unit of work, with the count of how they end."""
+    """The attempts at one operation, for `for` and for `async for`."""
 
     def __init__(self, retrying: Retrying) -> None:
-        _install_hook()
         self._retrying = retrying
         self._name = retrying.operation or "block"
         self._began_at = time.monotonic()
-        self._failures = 0
-        # The name goes in without the arguments: hooks log what they are given.
-        self._context: Any = stamina.retry_context(
-            on=self._may_retry,
-            attempts=retrying.max_retries + 1,
-            timeout=None,
-            wait_initial=_FIRST_WAIT_SECONDS,
-            wait_max=_MAX_WAIT_SECONDS,
-            wait_jitter=_JITTER_SECONDS,
-            wait_exp_base=_WAIT_FACTOR,
-        ).with_name(_Operation(self._name), (), {})
+        self._number = 0
+        #: The pause before the next attempt; None if there is none to come.
+        self._pause: float | None = 0.0
 
-    def __iter__(self) -> Iterator[RetriedAttempt]:
-        self._context = iter(self._context)
+    def __iter__(self) -> Self:
+        return self
+
+    def __aiter__(self) -> Self:
         return self
 
     def __next__(self) -> RetriedAttempt:
-        try:
-            return RetriedAttempt(next(self._context), self._name)
-        except StopIteration:
-            raise
-        except Exception as exc:
-            self._give_up(exc)
-            raise
-
-    def __aiter__(self) -> AsyncIterator[RetriedAttempt]:
-        self._context = self._context.__aiter__()
-        return self
+        if self._pause is None:
+            raise StopIteration
+        if self._pause:
+            time.sleep(self._pause)
+        return self._begin()
 
     async def __anext__(self) -> RetriedAttempt:
-        try:
-            return RetriedAttempt(await self._context.__anext__(), self._name)
-        except StopAsyncIteration:
-            raise
-        except Exception as exc:
-            self._give_up(exc)
-            raise
+        if self._pause is None:
+            raise StopAsyncIteration
+        if self._pause:
+            await asyncio.sleep(self._pause)
+        return self._begin()
 
-    def _may_retry(self, error: Exception) -> bool:
-        wait = _FIRST_WAIT_SECONDS * _WAIT_FACTOR**self._failures + _JITTER_SECONDS
-        self._failures += 1
-        begins_at = time.monotonic() + min(wait, _MAX_WAIT_SECONDS)
-        return (
-            self._retrying.worth_another(error) and begins_at - self._began_at <= self._retrying.total_seconds
-        )
+    def _begin(self) -> RetriedAttempt:
+        self._number += 1
+        self._pause = None
+        return RetriedAttempt(self._number, self._end)
 
-    def _give_up(self, error: Exception) -> None:
-        """Count an error that was transient and got no further attempt."""
-        if self._retrying.classify(error) is ErrorKind.PERMANENT:
-            return
-        outcome = "exhausted" if self._retrying.worth_another(error) else "not_idempotent"
+    def _end(self, error: BaseException | None) -> bool:
+        """Take note of how the attempt ended; returns whether another one follows."""
+        if error is None:
+            if self._number > 1:
+                metrics.operation_retried(operation=self._name, outcome="recovered")
+            return False
+        retrying = self._retrying
+        kind = retrying.classify(error) if isinstance(error, Exception) else ErrorKind.PERMANENT
+        if kind is ErrorKind.PERMANENT:
+            return False
+        if kind is ErrorKind.UNKNOWN and not retrying.idempotent:
+            outcome = "not_idempotent"
+        else:
+            self._pause = self._next_pause()
+            outcome = "exhausted" if self._pause is None else "retried"
         metrics.operation_retried(operation=self._name, outcome=outcome)
-        log.warning("retry_gave_up", operation=self._name, outcome=outcome, error=type(error).__name__)
+        # Without the error's text, which quotes the parameters of a statement.
+        told = {"operation": self._name, "error": type(error).__name__}
+        if self._pause is None:
+            log.warning("retry_gave_up", outcome=outcome, **told)
+            return False
+        log.warning("retry_scheduled", retry=self._number, wait_seconds=round(self._pause, 2), **told)
+        return True
+
+    def _next_pause(self) -> float | None:
+        """Return the pause before another attempt, None if there may be none."""
+        retrying = self._retrying
+        if retrying.max_retries is not None and self._number > retrying.max_retries:
+            return None
+        pause = (retrying.backoff or _BACKOFF).pause_seconds(self._number)
+        begins_after = time.monotonic() - self._began_at + pause
+        return pause if begins_after <= retrying.total_seconds else None
+
+
+class RetriedAttempt:
+    """One attempt of a block: `with attempt:`. An error that allows another attempt ends in the block."""
+
+    def __init__(self, num: int, end: Callable[[BaseException | None], bool]) -> None:
+        """Describe an attempt.
+
+        Args:
+            num: 1 for the first attempt.
+            end: Called with the attempt's error, if there is one; returns whether another attempt follows.
+        """
+        self.num = num
+        self._end = end
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        return self._end(error)
 
 
 def retry_db_operation(
     operation: str = "",
     *,
     idempotent: bool = False,
-    max_retries: int = 3,
+    max_retries: int | None = 3,
     total_seconds: float = _TOTAL_SECONDS,
 ) -> Retrying:
-    """Run one transaction again when the database blinked.
+    """Run one transaction again after an error of PostgreSQL that passes.
 
-    Tried again always: refused connections, serialization failures, deadlocks, read-only replicas, an
-    engine that is starting. Tried again only if `idempotent`: a connection that broke, as the commit may
-    have reached the server. Never: a wrong password, a missing database, any other error. Works with
-    psycopg, SQLAlchemy and asyncpg. Waits 0.2 s, then three times as long each time, with jitter.
+    Always tried again: refused connections, serialization failures, deadlocks, read-only replicas, a server
+    that is starting. Tried again only if `idempotent`: a connection that broke, as the commit may have
+    reached the server. Never: a wrong password, a missing database, any other error. Works with psycopg,
+    SQLAlchemy and asyncpg. The first pause is 0.2 to 0.4 s, each further one three times as long, up to 5 s.
 
     Args:
         operation: Name in metrics and logs; the function's own where left out.
-        idempotent: Whether doing it twice is the same as once.
-        max_retries: Attempts after the first one.
+        idempotent: Whether running it twice has the effect of running it once.
+        max_retries: Attempts after the first one; None for as many as fit into `total_seconds`.
         total_seconds: Time after which no further attempt begins; a running one is not cut short.
 
     Example:
@@ -234,48 +222,20 @@ def retry_redis_operation(
     operation: str = "",
     *,
     idempotent: bool = False,
-    max_retries: int = 3,
+    max_retries: int | None = 3,
     total_seconds: float = _TOTAL_SECONDS,
 ) -> Retrying:
-    """Run one Redis command or MULTI again when Redis blinked; otherwise as `retry_db_operation`.
+    """Run one Redis command or MULTI again after an error of Redis that passes.
 
-    Tried again always: refused connections, LOADING, READONLY, CLUSTERDOWN, MASTERDOWN, TRYAGAIN, too
-    many clients, a primary that Sentinel does not know yet. Only if `idempotent`: a broken connection and
-    a time-out, as the command may have been executed. Never: a refused login, any other error.
+    Always tried again: refused connections, LOADING, READONLY, CLUSTERDOWN, MASTERDOWN, TRYAGAIN, too many
+    clients, a primary that Sentinel does not know yet. Tried again only if `idempotent`: a broken connection
+    and a time-out, as the command may have been executed. Never: a refused login, any other error. Pauses
+    are those of `retry_db_operation`.
 
     Args:
         operation: Name in metrics and logs; the function's own where left out.
-        idempotent: Whether doing it twice is the same as once.
-        max_retries: Attempts after the first one.
+        idempotent: Whether running it twice has the effect of running it once.
+        max_retries: Attempts after the first one; None for as many as fit into `total_seconds`.
         total_seconds: Time after which no further attempt begins; a running one is not cut short.
     """
     return Retrying(classify_redis_error, operation, idempotent, max_retries, total_seconds)
-
-
-def _count_retry(details: RetryDetails) -> None:
-    if not isinstance(details.name, _Operation):
-        return
-    metrics.operation_retried(operation=str(details.name), outcome="retried")
-    log.warning(
-        "retry_scheduled",
-        operation=str(details.name),
-        retry=details.retry_num,
-        wait_seconds=round(details.wait_for, 2),
-        error=type(details.caused_by).__name__,
-    )
-
-
-def _spare_ours(hook: RetryHook) -> RetryHook:
-    """Keep a hook from our retries: the default ones log the error's text, with a statement's parameters."""
-
-    def spared(details: RetryDetails) -> AbstractContextManager[None] | None:
-        return None if isinstance(details.name, _Operation) else hook(details)
-
-    return spared
-
-
-def _install_hook() -> None:
-    """Add our hook to the program's, again if it has set its own since."""
-    hooks = get_on_retry_hooks()
-    if _count_retry not in hooks:
-        set_on_retry_hooks([*map(_spare_ours, hooks), _count_retry])

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import stamina
 import uvicorn
 from redis import Redis
 from sqlalchemy import text
@@ -32,6 +31,8 @@ from emberq.dispatch.recover import reap, sweep
 from emberq.dispatch.tickets import QUEUE_NAME, open_queue
 from emberq.errors import EmberqError
 from emberq.pipeline.resources import get_embedder
+from emberq.retry import operation
+from emberq.retry.backoff import Backoff
 from emberq.store.admin.api_keys import create_key
 from emberq.store.services import configure_services
 from emberq.system.forks import after_fork
@@ -48,8 +49,8 @@ PROCESSES = ("api", "slot", "horse", "keeper")
 _CLOCKED_THREADS = ("emberq-config", "emberq-keeper")
 #: More processes than a host with one slot has.
 _FAMILY = 100
-#: Tries of one transaction or command, without the pauses of production.
-_TRIES = 4
+#: Pauses before a transaction or command is tried again; each fault comes once, so nothing needs time.
+_BACKOFF = Backoff(first_seconds=0.001, longest_seconds=0.01)
 
 
 class Stage:
@@ -71,7 +72,7 @@ class Stage:
         )
         # Every request looks its key up, whatever the time since the last one.
         auth._TRUST_SECONDS = 0.0
-        stamina.set_testing(True, attempts=_TRIES, cap=True)
+        operation._BACKOFF = _BACKOFF
         settings = get_worker_config().settings
         self.embedding_model = settings.rag_embedding_model
         get_embedder(self.embedding_model)

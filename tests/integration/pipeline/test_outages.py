@@ -21,6 +21,8 @@ from emberq.dispatch.recover import DeadWorkers
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, WorkerLost
 from emberq.pipeline import outages
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
+from emberq.retry import operation
+from emberq.retry.backoff import Backoff
 from emberq.store.admin.hosts import beat
 from emberq.store.database import Database
 from emberq.store.jobs.claim import Attempt
@@ -146,8 +148,7 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
     services: Services, far: Services, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     attempt = claim(services, add(services).job_id)
-    monkeypatch.setattr("emberq.retry.operation._FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("emberq.retry.operation._MAX_WAIT_SECONDS", 0.05)
+    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.01, longest_seconds=0.05))
     tries: list[int] = []
     fed: list[int] = []
 
@@ -183,10 +184,8 @@ def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest
         tries.append(error)
         raise cause(error)
 
-    # No doubling while waiting, so that the end comes soon.
-    monkeypatch.setattr("emberq.retry.operation._FIRST_WAIT_SECONDS", 0.01)
-    monkeypatch.setattr("emberq.retry.operation._WAIT_FACTOR", 1.0)
-    monkeypatch.setattr("emberq.retry.operation._JITTER_SECONDS", 0.0)
+    # The pauses do not grow, so that the end comes soon.
+    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.01, longest_seconds=0.01))
     monkeypatch.setattr(outages, "_PATIENCE_SECONDS", 0.2)
     with pytest.raises(DatabaseUnavailable):
         retry_during_outage()(attempt_it)(psycopg.errors.DiskFull("full"))

@@ -1,27 +1,32 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+import contextlib
+import time
+from collections.abc import Callable
 
 import pytest
-import stamina
 from hypothesis import given
 from hypothesis import strategies as st
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError, ResponseError
 from sqlalchemy.exc import OperationalError
-from stamina.instrumentation import RetryDetails, get_on_retry_hooks, set_on_retry_hooks
 from structlog.testing import capture_logs
 
 from emberq.errors import CorruptFile, DatabaseUnavailable
+from emberq.retry import operation
+from emberq.retry.backoff import Backoff
 from emberq.retry.classify import ErrorKind
 from emberq.retry.operation import Retrying, retry_db_operation, retry_redis_operation
+from emberq.telemetry import metrics
+
+#: Pauses too short to be noticed.
+SHORT = Backoff(first_seconds=0.0001, longest_seconds=0.0001)
 
 
 @pytest.fixture(autouse=True)
-def without_pauses() -> Iterator[None]:
-    with stamina.set_testing(True, attempts=10, cap=True):
-        yield
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "_BACKOFF", SHORT)
 
 
 class SqlState(Exception):
@@ -73,7 +78,7 @@ def test_attempts_go_on_exactly_as_long_as_the_errors_allow(
     raised = outcomes[expected] if expected < len(outcomes) else None
 
     work, calls = failing(*map(Judged, outcomes))
-    retried = Retrying(judge, "", idempotent, max_retries, 30.0)(work)
+    retried = Retrying(judge, "", idempotent, max_retries, 30.0, SHORT)(work)
     if raised is None:
         assert retried() == "done"
     else:
@@ -116,11 +121,21 @@ def test_after_three_retries_the_error_is_raised() -> None:
     assert len(calls) == 4
 
 
-def test_no_attempt_begins_after_the_total_time() -> None:
+def test_no_attempt_begins_after_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.001, longest_seconds=60.0, factor=1e6))
     work, calls = failing(*[database_error("40001") for _ in range(9)])
     with pytest.raises(OperationalError):
-        retry_db_operation(total_seconds=0.5)(work)()
-    assert len(calls) == 1
+        retry_db_operation(total_seconds=30.0)(work)()
+    assert len(calls) == 2
+
+
+def test_without_a_bound_it_is_tried_until_the_total_time_is_over() -> None:
+    work, calls = failing(*[database_error("40001") for _ in range(50)])
+    assert retry_db_operation(max_retries=None)(work)() == "done"
+    assert len(calls) == 51
+    work, _ = failing(*[database_error("40001")] * 9999)
+    with pytest.raises(OperationalError):
+        retry_db_operation(max_retries=None, total_seconds=0.05)(work)()
 
 
 def test_async_functions_are_retried_as_well() -> None:
@@ -181,22 +196,70 @@ def test_retries_are_logged_by_the_operations_name_and_without_what_the_error_sa
     assert "statement" not in str(logs)
 
 
-def test_the_programs_own_hooks_hear_of_its_own_retries_only() -> None:
-    heard: list[str] = []
-    before = get_on_retry_hooks()
+def test_the_pauses_grow_and_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.02, longest_seconds=1.0, factor=3.0))
+    work, _ = failing(*[database_error("40001") for _ in range(3)])
+    began_at = time.monotonic()
+    with capture_logs() as logs:
+        retry_db_operation()(work)()
+    assert time.monotonic() - began_at >= 0.02 + 0.06 + 0.18
+    assert [entry["wait_seconds"] for entry in logs] == [0.02, 0.06, 0.18]
 
-    def hook(details: RetryDetails) -> None:
-        heard.append(details.name)
 
-    set_on_retry_hooks([hook])
-    try:
-        work, _ = failing(database_error("40001"))
-        with capture_logs() as logs:
-            retry_db_operation("ours")(work)()
-        theirs, _ = failing(KeyError())
-        stamina.retry(on=KeyError)(theirs)()
-    finally:
-        set_on_retry_hooks(before)
-    assert len(heard) == 1
-    assert heard[0].endswith("work")
-    assert [entry["event"] for entry in logs] == ["retry_scheduled"]
+def test_the_last_error_is_raised_from_the_block_itself() -> None:
+    """So a traceback shows the line that failed, and a `finally` around the block runs once."""
+    work, _ = failing(*[ReadOnlyError() for _ in range(9)])
+    ended = []
+
+    def run_block() -> None:
+        for attempt in retry_redis_operation("a block", max_retries=1):
+            try:
+                with attempt:
+                    work()
+            finally:
+                ended.append(attempt.num)
+
+    with pytest.raises(ReadOnlyError) as caught:
+        run_block()
+    assert ended == [1, 2]
+    assert caught.traceback[-1].name == "work"
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit()])
+def test_what_ends_the_program_is_no_failure_of_the_operation(error: BaseException) -> None:
+    calls = []
+
+    @retry_db_operation(idempotent=True)
+    def work() -> None:
+        calls.append(1)
+        raise error
+
+    with pytest.raises(type(error)), capture_logs() as logs:
+        work()
+    assert len(calls) == 1
+    assert logs == []
+
+
+@pytest.mark.parametrize(
+    ("sqlstate", "failures", "outcomes"),
+    [
+        ("40001", 0, []),
+        ("40001", 2, ["retried", "retried", "recovered"]),
+        ("40001", 9, ["retried", "retried", "retried", "exhausted"]),
+        ("08006", 1, ["not_idempotent"]),
+        ("23505", 1, []),
+    ],
+)
+def test_how_an_operation_ends_is_counted(
+    monkeypatch: pytest.MonkeyPatch, sqlstate: str, failures: int, outcomes: list[str]
+) -> None:
+    counted: list[tuple[str, str]] = []
+
+    def count(*, operation: str, outcome: str) -> None:
+        counted.append((operation, outcome))
+
+    monkeypatch.setattr(metrics, "operation_retried", count)
+    work, _ = failing(*[database_error(sqlstate) for _ in range(failures)])
+    with contextlib.suppress(OperationalError):
+        retry_db_operation("o")(work)()
+    assert counted == [("o", outcome) for outcome in outcomes]

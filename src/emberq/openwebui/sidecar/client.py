@@ -270,9 +270,7 @@ class OpenWebUIClient:
         """Send a request and return the JSON of its answer; `repeat` if twice is the same as once."""
         if not repeat:
             return self._send(method, path, **options)
-        retrying = Retrying(
-            classify_answer, "openwebui", idempotent=True, max_retries=self._retries, total_seconds=30
-        )
+        retrying = Retrying(classify_answer, "openwebui", idempotent=True, max_retries=self._retries)
         return retrying(self._send)(method, path, **options)
 
     def _send(self, method: str, path: str, **options: Any) -> Any:

@@ -38,10 +38,8 @@ def classify_error(error: BaseException) -> ErrorKind:
 
 
 def retry_open_webui(operation: str) -> Retrying:
-    """Run one idempotent unit of work again when Open WebUI's database blinked."""
-    return Retrying(
-        classify_error, f"openwebui.{operation}", idempotent=True, max_retries=3, total_seconds=30.0
-    )
+    """Run one idempotent transaction again after an error of Open WebUI's database that passes."""
+    return Retrying(classify_error, f"openwebui.{operation}", idempotent=True)
 
 
 @dataclass(frozen=True, slots=True)

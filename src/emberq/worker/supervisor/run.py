@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import socket
-import time
 from collections.abc import Callable, Mapping, Sequence
 
 from redis import Redis
@@ -13,7 +13,9 @@ from redis.exceptions import RedisError
 
 from emberq.config.environment import get_environment
 from emberq.redis_pools import get_redis_pool
-from emberq.retry.classify import ErrorKind, classify_redis_error
+from emberq.retry.backoff import Backoff
+from emberq.retry.classify import classify_redis_error
+from emberq.retry.operation import Retrying
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.role import Configuration, HorseRole
 from emberq.worker.job.policy import HorsePolicy
@@ -34,9 +36,8 @@ log = get_logger(__name__)
 #: schedulers give by default.
 _SHUTDOWN_GRACE_SECONDS = 30.0
 
-#: Seconds between two looks whether Redis is back; doubles up to the second figure.
-_REDIS_PAUSE_SECONDS = 0.2
-_MAX_REDIS_PAUSE_SECONDS = 2.0
+#: Pauses between two looks whether Redis is back.
+_REDIS_BACKOFF = Backoff(first_seconds=0.2, longest_seconds=2.0)
 
 #: Makes the worker of a slot, or its twin inside the horse: takes the name and, in a slot, the preloader.
 MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
@@ -106,20 +107,22 @@ def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: Pre
     RQ's worker ends when Redis fails it at the wrong moment. Its successors would do the same, one after
     the other, until the supervisor takes it for a crash loop and gives up.
     """
-    pause = _REDIS_PAUSE_SECONDS
-    while True:
-        try:
-            worker = make_worker(name, preloader)
-            beat(worker.connection, name)
-        except RedisError as exc:
-            if classify_redis_error(exc) is ErrorKind.PERMANENT:
-                # RQ's worker can do without it, or says what is wrong.
-                return make_worker(name, preloader)
-            log.warning("redis_awaited", worker=name, error=str(exc))
-            time.sleep(pause)
-            pause = min(2 * pause, _MAX_REDIS_PAUSE_SECONDS)
-        else:
-            return worker
+    attempts = Retrying(
+        classify_redis_error,
+        operation="first_heartbeat",
+        idempotent=True,
+        max_retries=None,
+        total_seconds=math.inf,
+        backoff=_REDIS_BACKOFF,
+    )
+    with contextlib.suppress(RedisError):
+        for attempt in attempts:
+            with attempt:
+                worker = make_worker(name, preloader)
+                beat(worker.connection, name)
+                return worker
+    # An error that does not pass: RQ's worker can do without the heartbeat, or says what is wrong.
+    return make_worker(name, preloader)
 
 
 def run_workers(
