@@ -41,7 +41,7 @@ log = get_logger(__name__)
 _FORKS = not uses_accelerator()
 
 
-@resource(main_thread=True, fork_safe=_FORKS)
+@resource(fork_safe=_FORKS)
 def open_webui() -> InstalledOpenWebUI:
     """Import the installed Open WebUI, with nothing of it left open."""
     found = import_open_webui()
@@ -49,7 +49,7 @@ def open_webui() -> InstalledOpenWebUI:
     return found
 
 
-@resource(main_thread=True, fork_safe=_FORKS)
+@resource(fork_safe=_FORKS)
 def configuration() -> OpenWebUIConfiguration:
     """Read Open WebUI's configuration once; each horse starts with it."""
     made = OpenWebUIConfiguration(open_webui())
@@ -60,7 +60,7 @@ def configuration() -> OpenWebUIConfiguration:
     return made
 
 
-@resource(main_thread=True, fork_safe=_FORKS)
+@resource(fork_safe=_FORKS)
 def local_models() -> dict[str, Any]:
     """Load the embedding model that runs in the process, if the configuration names one."""
     models: dict[str, Any] = {}
@@ -69,7 +69,7 @@ def local_models() -> dict[str, Any]:
     return models
 
 
-@resource(main_thread=True, fork_safe=_FORKS)
+@resource(fork_safe=_FORKS)
 def rehearsal() -> None:
     """Let the horses share what their first file would make each of them do for itself."""
     warm_up_file(open_webui(), configuration().get())

@@ -1,4 +1,4 @@
-"""Resources: costly values loaded once per host, before the fork, and shared by every horse."""
+"""Resources: values that are loaded once per host, before the fork, and shared by all horses."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import contextlib
 import functools
 import importlib
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Generic, Protocol, TypeVar, cast, overload
 
 from emberq.errors import ResourceFailed, causes
@@ -15,13 +15,12 @@ from emberq.system.kept_open import adopting, keep_objects_open
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import current_scope
-from emberq.worker.resources.loading import LoadRecord, Loads, make_value
+from emberq.worker.resources.loading import Load, LoadRecord, make_value
 
 __all__ = [
     "LoadRecord",
     "Resource",
     "close_resources",
-    "load_records",
     "needs_spawn",
     "preload",
     "resource",
@@ -31,17 +30,12 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-#: Resources loaded at the same time; loading is mostly waiting for files and servers.
-_MAX_PARALLEL = 8
-
 #: The attribute in which an error carries the names of the resources it came through, outermost first.
 _CHAIN = "_emberq_resources"
 
-_registered: list[Resource[Any]] = []
+_declared: list[Resource[Any]] = []
+#: In the order in which they were loaded, here or in the process that forked this one.
 _loaded: list[Resource[Any]] = []
-_records: list[LoadRecord] = []
-
-_loads = Loads()
 #: The process that loads in order to fork.
 _forking_pid: int | None = None
 
@@ -54,45 +48,42 @@ class Resource(Generic[T]):
 
     Attributes:
         name: The function's name.
-        value: What it returned or yielded; nothing before it is loaded.
-        loaded_by: The process that loaded it.
+        value: What it returned or yielded; None before it is loaded.
+        record: What loading it took, and in which process; None before it is loaded.
         lazy: Whether it is loaded at the first call only.
         fork_safe: Whether the value survives a fork.
-        main_thread: Whether it is loaded on the main thread.
     """
 
     def __init__(
-        self,
-        function: Callable[[], T | Iterator[T]],
-        *,
-        lazy: bool = False,
-        fork_safe: bool = True,
-        main_thread: bool = False,
+        self, function: Callable[[], T | Iterator[T]], *, lazy: bool = False, fork_safe: bool = True
     ) -> None:
         """Wrap a loader; it is not called yet."""
         self._function = function
         self._generator: Iterator[T] | None = None
-        self._is_loaded = False
+        #: Threads of a job may ask for a lazy resource at the same time.
+        self._lock = threading.RLock()
+        self._load: Load | None = None
         self.value: T | None = None
-        self.loaded_by: int | None = None
+        self.record: LoadRecord | None = None
         self.name = function.__name__
         self.lazy = lazy
         self.fork_safe = fork_safe
-        self.main_thread = main_thread
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self) -> T:
-        """Return the value, loading it first if nobody has.
+        """Return the value; the first call loads it.
 
         Raises:
             ResourceFailed: If resources need one another in a circle, or one that cannot be forked is
                 needed before the fork.
-            Exception: Whatever its loader raised.
+            Exception: What its loader raised.
         """
-        if not self._is_loaded:
+        if self.record is None:
             self._refuse_before_fork()
-            if _loads.begin(self, is_loaded=lambda: self._is_loaded):
-                self._load()
+            with self._lock:
+                self._refuse_circle()
+                if self.record is None:
+                    self._make()
         return cast("T", self.value)
 
     def _refuse_before_fork(self) -> None:
@@ -102,30 +93,40 @@ class Resource(Generic[T]):
                 hint="Declare the resource that needs it with fork_safe=False or lazy=True as well.",
             )
 
-    def _load(self) -> None:
-        failure: BaseException | None = None
+    def _refuse_circle(self) -> None:
+        """Refuse a call from within this resource's own load: the lock lets this thread in again."""
+        if self._load is not None:
+            circle = " → ".join([*self._load.path(), self.name])
+            raise ResourceFailed(
+                f"The resources need one another in a circle: {circle}.",
+                hint="Move what they need of one another into a further resource.",
+            )
+
+    def _make(self) -> None:
+        self._load = Load(self.name)
         try:
-            # Outside a job nothing is counted, so nothing needs to be told apart.
-            with adopting() if current_scope() is not None else contextlib.nullcontext():
+            # Only within a job are open descriptors counted, so only there are these told apart.
+            with self._load, adopting() if current_scope() is not None else contextlib.nullcontext():
                 self.value, self._generator = make_value(self._function)
+            self._note_loaded(self._load.record())
         except BaseException as exc:
-            failure = exc
             exc.add_note(f"The resource {self.name} was being loaded.")
-            _set_chain(exc, self.name)
+            setattr(exc, _CHAIN, (self.name, *_chain(exc)))
             raise
         finally:
-            _loads.end(self, failure, keep=self._keep)
+            self._load = None
 
-    def _keep(self, seconds: float, memory_bytes: int, memory_is_shared: bool) -> None:  # noqa: FBT001 - as measured
-        self._is_loaded, self.loaded_by = True, os.getpid()
+    def _note_loaded(self, record: LoadRecord) -> None:
+        self.record = record
         _loaded.append(self)
-        _records.append(LoadRecord(self.name, os.getpid(), seconds, memory_bytes, memory_is_shared))
-        log.info("resource_loaded", resource=self.name, seconds=seconds, memory_bytes=memory_bytes)
-        metrics.resource_loaded(self.name, seconds=seconds)
+        log.info(
+            "resource_loaded", resource=self.name, seconds=record.seconds, memory_bytes=record.memory_bytes
+        )
+        metrics.resource_loaded(self.name, seconds=record.seconds)
 
     def close(self) -> None:
         """Run the generator's clean-up, if it has one, and forget the value."""
-        generator, self._generator, self.value, self._is_loaded = self._generator, None, None, False
+        generator, self._generator, self.value, self.record = self._generator, None, None, None
         if generator is not None:
             for _ in generator:
                 msg = f"The resource {self.name} yielded more than once."
@@ -133,7 +134,7 @@ class Resource(Generic[T]):
 
 
 class _Declare(Protocol):
-    """What `@resource(…)` is before it has a function."""
+    """The decorator that `resource` returns when it is called with options."""
 
     @overload
     def __call__(self, function: Callable[[], Iterator[T]]) -> Resource[T]: ...
@@ -146,25 +147,22 @@ def resource(function: Callable[[], Iterator[T]]) -> Resource[T]: ...
 @overload
 def resource(function: Callable[[], T]) -> Resource[T]: ...
 @overload
-def resource(*, lazy: bool = False, fork_safe: bool = True, main_thread: bool = False) -> _Declare: ...
+def resource(*, lazy: bool = False, fork_safe: bool = True) -> _Declare: ...
 
 
-def resource(
-    function: Any = None, *, lazy: bool = False, fork_safe: bool = True, main_thread: bool = False
-) -> Any:
+def resource(function: Any = None, *, lazy: bool = False, fork_safe: bool = True) -> Any:
     """Make a function's value a resource: loaded once per host, before the fork.
 
-    A generator function may yield the value and clean up after the yield. Resources that do not need
-    one another are loaded at the same time, in threads that have ended before anything is forked.
+    A generator function may yield the value and clean up after the yield. Resources are loaded one after
+    the other on the main thread, in the order in which they are declared. A loader may use threads that
+    end before it returns.
 
     Args:
         function: The loader; may call other resources, which are then loaded first.
         lazy: Load at the first call instead of before the fork, once per horse.
-        fork_safe: Whether the value survives a fork. With CUDA, or with anything that keeps threads,
+        fork_safe: Whether the value survives a fork. With CUDA, or with a library that keeps threads,
             it does not: the horse is then a process of its own that loads all resources once, and
             stays warm like any other.
-        main_thread: Load on the main thread, for libraries that remember which thread made them
-            (sqlite3, signal handlers, event loops).
 
     Example:
         >>> @resource
@@ -173,8 +171,8 @@ def resource(
     """
 
     def register(loader: Callable[[], Any]) -> Resource[Any]:
-        made: Resource[Any] = Resource(loader, lazy=lazy, fork_safe=fork_safe, main_thread=main_thread)
-        _registered.append(made)
+        made: Resource[Any] = Resource(loader, lazy=lazy, fork_safe=fork_safe)
+        _declared.append(made)
         return made
 
     return register if function is None else register(function)
@@ -188,7 +186,7 @@ def preload(modules: Sequence[str] = (), *, before_fork: bool = False) -> list[L
         before_fork: Whether this process will fork; resources that do not survive it are left out.
 
     Returns:
-        What was loaded now, in the order in which it was ready.
+        What each load took, in the order in which the resources were ready.
 
     Raises:
         ImportError: If a module cannot be imported.
@@ -198,54 +196,31 @@ def preload(modules: Sequence[str] = (), *, before_fork: bool = False) -> list[L
     _forking_pid = os.getpid() if before_fork else None
     for module in modules:
         importlib.import_module(module)
-    before = len(_records)
-    wanted = [one for one in _registered if not one.lazy and (one.fork_safe or not before_fork)]
+    before = len(_loaded)
+    wanted = [one for one in _declared if not one.lazy and (one.fork_safe or not before_fork)]
     try:
-        _load_all(wanted)
+        for one in wanted:
+            _load_or_explain(one)
     except BaseException:
         close_resources()
         raise
-    return _records[before:]
+    return [one.record for one in _loaded[before:] if one.record is not None]
 
 
 def needs_spawn() -> bool:
-    """Tell whether any declared resource keeps the horse from being forked."""
-    return any(not one.fork_safe for one in _registered)
-
-
-def load_records() -> list[LoadRecord]:
-    """Return every load this process made or inherited, in order."""
-    return list(_records)
+    """Tell whether a declared resource does not survive a fork, so that horses must be spawned."""
+    return any(not one.fork_safe for one in _declared)
 
 
 def close_resources() -> None:
-    """Clean up what this process loaded, newest first; one failure does not keep the others from it."""
-    mine = [one for one in _loaded if one.loaded_by == os.getpid()]
-    for closing in reversed(mine):
-        _loaded.remove(closing)
+    """Close the resources that this process loaded, newest first; errors are logged, not raised."""
+    own = [one for one in _loaded if one.record is not None and one.record.pid == os.getpid()]
+    for one in reversed(own):
+        _loaded.remove(one)
         try:
-            closing.close()
+            one.close()
         except Exception as exc:
-            log.exception("resource_close_failed", resource=closing.name, error=type(exc).__name__)
-
-
-def _load_all(wanted: Sequence[Resource[Any]]) -> None:
-    """Load on the main thread what must be there, then the rest in parallel; no thread is left."""
-    in_parallel = [one for one in wanted if not one.main_thread]
-    if len(in_parallel) == 1:
-        in_parallel = []
-    for one in wanted:
-        if one not in in_parallel:
-            _load_or_explain(one)
-    if not in_parallel:
-        return
-    with ThreadPoolExecutor(min(len(in_parallel), _MAX_PARALLEL), "emberq-load") as threads:
-        loads = [threads.submit(_load_or_explain, one) for one in in_parallel]
-        done, _ = wait(loads, return_when=FIRST_EXCEPTION)
-        threads.shutdown(cancel_futures=True)
-    for load in loads:
-        if load in done:
-            load.result()
+            log.exception("resource_close_failed", resource=one.name, error=type(exc).__name__)
 
 
 def _load_or_explain(one: Resource[Any]) -> None:
@@ -257,13 +232,9 @@ def _load_or_explain(one: Resource[Any]) -> None:
         raise ResourceFailed(f"The resource {one.name} could not be loaded.{through} {reason}") from exc
 
 
-def _chain(exc: BaseException) -> tuple[str, ...]:
-    """Return through which resources an error came, also where a loader wrapped it in one of its own."""
-    return next((tuple(chain) for one in causes(exc) if (chain := vars(one).get(_CHAIN))), ())
-
-
-def _set_chain(exc: BaseException, name: str) -> None:
-    setattr(exc, _CHAIN, (name, *_chain(exc)))
+def _chain(error: BaseException) -> tuple[str, ...]:
+    """Return the resources that an error came through, also where a loader raised one of its own from it."""
+    return next((tuple(chain) for one in causes(error) if (chain := vars(one).get(_CHAIN))), ())
 
 
 @keep_objects_open

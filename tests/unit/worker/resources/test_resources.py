@@ -6,16 +6,15 @@ import sqlite3
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from emberq.errors import ResourceFailed
-from emberq.system.processes import count_threads
 from emberq.worker.resources import resources
 from emberq.worker.resources.resources import (
     Resource,
     close_resources,
-    load_records,
     needs_spawn,
     preload,
     resource,
@@ -24,7 +23,7 @@ from emberq.worker.resources.resources import (
 
 @pytest.fixture(autouse=True)
 def registry(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_registered", "_loaded", "_records"):
+    for name in ("_declared", "_loaded"):
         monkeypatch.setattr(resources, name, [])
     monkeypatch.setattr(resources, "_forking_pid", None)
 
@@ -53,8 +52,9 @@ def test_preload_loads_all_but_the_lazy_ones_and_records_it() -> None:
     [record] = preload()
     assert (record.name, record.pid) == ("eager", os.getpid())
     assert record.seconds >= 0
+    assert lazy.record is None
     assert lazy() == 2
-    assert [record.name for record in load_records()] == ["eager", "lazy"]
+    assert lazy.record is not None
 
 
 def test_a_resource_loads_those_it_needs_first() -> None:
@@ -67,7 +67,9 @@ def test_a_resource_loads_those_it_needs_first() -> None:
         return "top"
 
     assert outer() == "on top"
-    assert [record.name for record in load_records()] == ["inner", "outer"]
+    assert [record.name for record in preload()] == []
+    close_resources()
+    assert [record.name for record in preload()] == ["inner", "outer"]
 
 
 def test_generators_are_cleaned_up_newest_first_even_if_one_fails() -> None:
@@ -98,12 +100,12 @@ def test_a_forked_child_has_the_value_without_loading_it() -> None:
     read, write = os.pipe()
     pid = os.fork()
     if pid == 0:
-        os.write(write, f"{model()} {len(load_records())}".encode())
+        os.write(write, f"{model()} {len(preload())}".encode())
         os._exit(0)
     os.waitpid(pid, 0)
     os.close(write)
     with os.fdopen(read) as answer:
-        assert answer.read() == f"{os.getpid()} 1"
+        assert answer.read() == f"{os.getpid()} 0"
 
 
 def test_a_module_that_cannot_be_imported_is_named() -> None:
@@ -111,54 +113,72 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
         preload(["no_such_module"])
 
 
-def test_independent_resources_are_loaded_at_the_same_time_and_leave_no_thread() -> None:
-    meeting = threading.Barrier(3)
-
-    def make(name: str) -> Resource[int]:
-        def loader() -> int:
-            # Nobody gets past this unless all three are being loaded.
-            meeting.wait(timeout=20)
-            return threading.get_ident()
+def test_resources_are_loaded_in_order_on_the_main_thread() -> None:
+    def make(name: str) -> Resource[sqlite3.Connection]:
+        def loader() -> sqlite3.Connection:
+            return sqlite3.connect(":memory:")
 
         loader.__name__ = name
-        made: Resource[int] = resource(loader)
+        made: Resource[sqlite3.Connection] = resource(loader)
         return made
 
-    threads = count_threads()
     made = [make(name) for name in "abc"]
-    assert {record.name for record in preload()} == {"a", "b", "c"}
-    assert len({one() for one in made}) == 3
-    deadline = time.monotonic() + 5
-    while count_threads() > threads and time.monotonic() < deadline:
-        time.sleep(0.001)
-    assert count_threads() <= threads  # one that was there before may have ended meanwhile
+    assert [record.name for record in preload()] == ["a", "b", "c"]
+    for one in made:
+        # sqlite3 refuses any thread but the one that connected.
+        assert one().execute("SELECT 1").fetchone() == (1,)
+        one().close()
+
+
+def test_threads_that_need_a_resource_at_the_same_time_wait_for_one_load() -> None:
+    loads = []
+    meeting = threading.Barrier(4)
+
+    @resource(lazy=True)
+    def shared() -> object:
+        loads.append(1)
+        time.sleep(0.05)
+        return object()
+
+    def use() -> object:
+        meeting.wait(timeout=20)
+        return shared()
+
+    with ThreadPoolExecutor(4) as threads:
+        uses = [threads.submit(use) for _ in range(4)]
+    assert len({id(one.result()) for one in uses}) == 1
+    assert loads == [1]
 
 
 def test_a_resource_that_two_others_need_is_loaded_once_and_first() -> None:
-    loads = []
-    meeting = threading.Barrier(2)
-
     @resource
     def first() -> str:
-        meeting.wait(timeout=20)
         return "first on " + shared()
 
     @resource
     def second() -> str:
-        meeting.wait(timeout=20)
         return "second on " + shared()
 
     @resource(lazy=True)
     def shared() -> str:
-        loads.append(1)
-        time.sleep(0.05)
         return "shared"
 
-    names = [record.name for record in preload()]
+    assert [record.name for record in preload()] == ["shared", "first", "second"]
     assert (first(), second()) == ("first on shared", "second on shared")
-    assert loads == [1]
-    assert names[0] == "shared"
-    assert len(names) == 3
+
+
+def test_a_loader_may_use_threads_that_load_what_it_needs() -> None:
+    @resource
+    def index() -> list[str]:
+        with ThreadPoolExecutor(2) as threads:
+            return list(threads.map(lambda part: part + shared(), "ab"))
+
+    @resource(lazy=True)
+    def shared() -> str:
+        return "!"
+
+    preload()
+    assert index() == ["a!", "b!"]
 
 
 def test_resources_that_need_one_another_are_refused_and_the_circle_named() -> None:
@@ -176,24 +196,7 @@ def test_resources_that_need_one_another_are_refused_and_the_circle_named() -> N
 
     with pytest.raises(ResourceFailed, match=r"circle: hen → egg → chick → hen\."):
         hen()
-    assert load_records() == []
-
-
-def test_a_circle_across_threads_is_refused_too_instead_of_hanging() -> None:
-    meeting = threading.Barrier(2)
-
-    @resource
-    def left() -> int:
-        meeting.wait(timeout=20)
-        return right()
-
-    @resource
-    def right() -> int:
-        meeting.wait(timeout=20)
-        return left()
-
-    with pytest.raises(ResourceFailed, match=r"circle: (left → right → left|right → left → right)"):
-        preload()
+    assert (hen.record, egg.record, chick.record) == (None, None, None)
 
 
 def test_a_failure_says_which_resource_through_which_others_and_why() -> None:
@@ -225,38 +228,25 @@ def test_a_failure_says_which_resource_through_which_others_and_why() -> None:
     ]
 
 
-def test_whoever_waits_for_a_load_that_fails_fails_with_it_and_does_not_try_again() -> None:
+def test_a_load_that_failed_is_tried_again_at_the_next_call() -> None:
     tries = []
-    meeting = threading.Barrier(2)
-
-    @resource
-    def one() -> object:
-        meeting.wait(timeout=20)
-        return broken()
-
-    @resource
-    def other() -> object:
-        meeting.wait(timeout=20)
-        return broken()
 
     @resource(lazy=True)
-    def broken() -> object:
+    def model() -> str:
         tries.append(1)
-        time.sleep(0.1)
-        raise ConnectionError
+        if len(tries) == 1:
+            raise ConnectionError
+        return "loaded"
 
-    with pytest.raises(ResourceFailed, match="It needs broken"):
-        preload()
-    assert tries == [1]
     with pytest.raises(ConnectionError):
-        broken()
-    assert tries == [1, 1]
+        model()
+    assert model() == "loaded"
 
 
 def test_what_was_loaded_is_cleaned_up_when_another_resource_fails() -> None:
     closed = []
 
-    @resource(main_thread=True)
+    @resource
     def opened() -> Iterator[str]:
         yield "open"
         closed.append("opened")
@@ -270,27 +260,7 @@ def test_what_was_loaded_is_cleaned_up_when_another_resource_fails() -> None:
     assert closed == ["opened"]
 
 
-def test_a_resource_can_insist_on_the_main_thread() -> None:
-    @resource(main_thread=True)
-    def database() -> sqlite3.Connection:
-        return sqlite3.connect(":memory:")
-
-    @resource
-    def one() -> int:
-        return threading.get_ident()
-
-    @resource
-    def other() -> int:
-        return threading.get_ident()
-
-    preload()
-    # sqlite3 refuses any thread but the one that connected.
-    assert database().execute("SELECT 1").fetchone() == (1,)
-    assert threading.get_ident() not in (one(), other())
-    database().close()
-
-
-def test_memory_and_time_are_booked_on_the_resource_that_took_them() -> None:
+def test_time_and_memory_of_a_load_do_not_include_the_resources_loaded_on_its_way() -> None:
     megabytes = 1024 * 1024
 
     def take(size: int) -> mmap.mmap:
@@ -309,14 +279,12 @@ def test_memory_and_time_are_booked_on_the_resource_that_took_them() -> None:
         time.sleep(0.2)
         return take(64)
 
-    outer()
-    of_inner, of_outer = load_records()
+    of_inner, of_outer = preload()
     assert (of_inner.name, of_outer.name) == ("inner", "outer")
     assert of_inner.seconds >= 0.2
     assert of_outer.seconds < of_inner.seconds
     assert 56 * megabytes < of_inner.memory_bytes < 72 * megabytes
     assert 8 * megabytes < of_outer.memory_bytes < 24 * megabytes
-    assert not of_outer.memory_is_shared
 
 
 def test_what_cannot_be_forked_is_not_loaded_before_a_fork() -> None:
