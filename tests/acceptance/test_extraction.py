@@ -248,7 +248,7 @@ def test_a_client_that_leaves_does_not_cancel_the_job(stack: Stack, client: http
                 + content
             )
             (job,) = until(lambda: jobs(client, "stork.txt"))
-        until(lambda: [one for one in stack.events() if one["event"] == "client_left"])
+        until(lambda: [one for one in stack.events() if one["event"] == "client_gone"])
     assert stack.wait(client, job["id"])["state"] == "completed"
     assert process(client, "stork.txt", content).json()[0]["page_content"] == content.decode()
     assert len(jobs(client, "stork.txt")) == 1

@@ -15,7 +15,7 @@ from fastapi.responses import RedirectResponse
 
 from emberq.api.openai import OPENAI_PATHS, openai_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from emberq.api.request_metrics import MeasureRequests
+from emberq.api.request_metrics import RequestMetrics
 from emberq.api.routes import (
     collections,
     docling,
@@ -100,7 +100,7 @@ def make_app(
     app.state.batcher = batcher
     app.state.job_ends = JobEnds(get_services)
     install_problem_handlers(app, shapes=dict.fromkeys(OPENAI_PATHS, openai_error))
-    app.add_middleware(MeasureRequests)
+    app.add_middleware(RequestMetrics)
     # First, because routes are tried in this order, and these are asked for by the thousand.
     for router in (embeddings.router, rerank.router):
         app.include_router(router)

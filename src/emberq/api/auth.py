@@ -1,4 +1,4 @@
-"""Bearer keys: who asks, and what the key allows."""
+"""API keys: the sender of a request, and what its key allows."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from emberq.store.admin.api_keys import authenticate
 from emberq.store.admin.secrets import hash_api_key
 from emberq.store.services import Services, get_services
 
-__all__ = ["Admin", "Caller", "Reader", "ServicesDep", "Writer", "identify", "reader", "sent_key"]
+__all__ = ["Admin", "AsyncReader", "Caller", "Reader", "ServicesDep", "Writer", "identify", "sent_key"]
 
-#: Seconds a key that was found good is not looked up again; a revoked key works no longer than this.
+#: Seconds for which a valid key is not looked up again; a revoked key works no longer than this.
 _TRUST_SECONDS = 2.0
-#: Seconds a key that was found good is still trusted while PostgreSQL does not answer.
+#: Seconds for which a valid key is still trusted while PostgreSQL does not answer.
 _TRUST_IN_OUTAGE_SECONDS = 300.0
 #: Keys remembered at once.
 _REMEMBERED = 1024
@@ -33,10 +33,10 @@ _bearer = HTTPBearer(auto_error=False, description="An API key, `eq_…`.")
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who sent a request.
+    """The sender of a request.
 
     Attributes:
-        tenant: Whose data it may touch.
+        tenant: The tenant whose data it may use.
         scopes: What it may do: `read`, `write`, `admin`.
     """
 
@@ -44,10 +44,10 @@ class Caller:
     scopes: frozenset[str]
 
     def require(self, scope: str, request: Request) -> None:
-        """Refuse a request that the key is not for.
+        """Refuse a request if the key lacks a scope.
 
         Raises:
-            Forbidden: Says which scope it lacks.
+            Forbidden: If it lacks the scope; the message names it.
         """
         if scope not in self.scopes and "admin" not in self.scopes:
             raise Forbidden(
@@ -58,7 +58,7 @@ class Caller:
 @dataclass(frozen=True, slots=True)
 class _Known:
     caller: Caller
-    #: When the database said so, and until when it is not asked again.
+    #: When the database confirmed the key, and until when it is not asked again.
     found_at: float
     trusted_until: float
 
@@ -68,10 +68,10 @@ _lookups: dict[tuple[asyncio.AbstractEventLoop, bytes], asyncio.Future[Caller]] 
 
 
 def sent_key(request: Request) -> str | None:
-    """Return the key that a request carries in one of the ways that other programs can be told to send it.
+    """Return the key of a request, sent in any of three ways that other programs support.
 
-    `Authorization: Bearer KEY`; `X-Api-Key: KEY`; or the password of `Authorization: Basic`, which most
-    clients make of `http://any:KEY@host`.
+    These are `Authorization: Bearer KEY`, `X-Api-Key: KEY`, and the password of `Authorization: Basic`;
+    most clients send the last for `http://any:KEY@host`.
     """
     scheme, _, value = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer":
@@ -83,10 +83,10 @@ def sent_key(request: Request) -> str | None:
 
 
 def identify(key: str | None) -> Caller:
-    """Return who sent a key.
+    """Return the caller that a key belongs to.
 
     Raises:
-        DatabaseUnavailable: If PostgreSQL does not answer, and the key was not found good lately.
+        DatabaseUnavailable: If PostgreSQL does not answer and did not confirm the key in the last minutes.
         Unauthorized: If there is no such key.
     """
     if not key:
@@ -112,15 +112,15 @@ def identify(key: str | None) -> Caller:
     return caller
 
 
-async def reader(
+async def _reader(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
-    """Return who may read, without a thread where the key is known: for calls that come in thousands.
+    """Return a caller that may read; a known key is checked without a thread.
 
     Raises:
-        DatabaseUnavailable: As `identify`.
-        Forbidden: If the key is not for reading.
-        Unauthorized: As `identify`.
+        DatabaseUnavailable: As in `identify`.
+        Forbidden: If the key lacks the scope `read`.
+        Unauthorized: As in `identify`.
     """
     key = credentials.credentials if credentials is not None else ""
     digest = hash_api_key(key)
@@ -134,13 +134,13 @@ async def reader(
 
 
 async def _identify_once(key: str, digest: bytes) -> Caller:
-    """Look a key up once for all who send it at the same moment."""
+    """Look a key up once for all requests that carry it at the same moment."""
     place = asyncio.get_running_loop(), digest
     lookup = _lookups.get(place)
     if lookup is None:
         lookup = _lookups[place] = asyncio.ensure_future(run_in_threadpool(identify, key))
         lookup.add_done_callback(lambda _: _lookups.pop(place, None))
-    # One who hangs up does not take the others along.
+    # Shielded: a client that hangs up must not cancel the lookup of the others.
     return await asyncio.shield(lookup)
 
 
@@ -159,6 +159,8 @@ def _require(scope: str) -> Callable[..., Caller]:
 Reader = Annotated[Caller, Depends(_require("read"))]
 #: A caller that may change documents and jobs.
 Writer = Annotated[Caller, Depends(_require("write"))]
+#: A caller that may read; for routes that get thousands of requests at once.
+AsyncReader = Annotated[Caller, Depends(_reader)]
 #: A caller that may change settings and keys.
 Admin = Annotated[Caller, Depends(_require("admin"))]
 #: The services of the process.

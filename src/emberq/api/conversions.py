@@ -1,67 +1,77 @@
-"""What the routes share that take a file and answer with what was read from it."""
+"""Conversion requests: a file comes in, a job reads it, and the answer is what the job read."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine
 from functools import partial
 from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import Request
-from starlette.requests import ClientDisconnect
 
 from emberq.api.auth import Caller, identify, sent_key
+from emberq.api.streams import ClientGone, answer_or_client_gone, body_chunks
 from emberq.config.current import get_worker_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.dispatch.conversion import JobEnds, job_error, result, submit
-from emberq.errors import FileTooLarge, InvalidRequest
+from emberq.errors import FileTooLarge
 from emberq.store.files.blobs import BlobWriter
 from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["accept", "clean_name", "convert", "receive_body"]
+__all__ = ["BINARY_BODY", "authorize", "clean_name", "convert", "convert_body"]
 
 log = get_logger(__name__)
 
 #: Longest file name, in characters.
 _NAME_CHARS: Final = 255
+#: The OpenAPI description of a request whose body is the file.
+BINARY_BODY: Final[dict[str, Any]] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
 
 
-async def accept(request: Request) -> tuple[Caller, RuntimeSettings]:
-    """Return who sent a request, and the settings in force for it; waits while PostgreSQL is away.
+async def authorize(request: Request) -> tuple[Caller, RuntimeSettings]:
+    """Return the sender of a request and the settings of its tenant; waits while PostgreSQL is away.
 
     Raises:
-        Forbidden: If the key does not allow to write.
+        Forbidden: If the key lacks the scope `write`.
+        ServiceStopping: If this process stops before PostgreSQL is back.
         Unauthorized: If there is no such key.
     """
     ends: JobEnds = request.app.state.job_ends
 
-    def look() -> tuple[Caller, RuntimeSettings]:
+    def look_up() -> tuple[Caller, RuntimeSettings]:
         caller = identify(sent_key(request))
         caller.require("write", request)
         return caller, get_worker_config().for_tenant(caller.tenant)
 
-    return await ends.persist(look)
+    return await ends.persist(look_up)
 
 
-async def receive_body(request: Request, writer: BlobWriter, *, max_bytes: int) -> None:
-    """Read a request's raw body into a blob writer.
+async def convert_body(request: Request, *, name: str, metadata: dict[str, Any] | None = None) -> Extraction:
+    """Authorize a request whose body is a file, and return what a job reads from the file.
+
+    Args:
+        request: The request.
+        name: The file's name.
+        metadata: Stored with the file.
 
     Raises:
-        FileTooLarge: If it is longer than `max_bytes`.
-        InvalidRequest: If it is cut short.
-        StorageUnavailable: If the blob store does not take it.
+        ClientGone: If the client hangs up first; the job goes on.
+        EmberqError: If the request is refused or the file cannot be read; the subclass says why.
+        ServiceStopping: If this process stops first; the job goes on.
     """
-    try:
-        async for data in request.stream():
-            if writer.size + len(data) > max_bytes:
-                raise FileTooLarge(f"It is larger than the {max_bytes} bytes that max_file_size allows.")
-            if data:
-                await anyio.to_thread.run_sync(writer.write, data)
-    except ClientDisconnect as exc:
-        raise InvalidRequest("The upload was cut short.", hint="Send it again; nothing was kept.") from exc
+    caller, settings = await authorize(request)
+    limit = settings.max_file_size
+    too_large = FileTooLarge(f"It is larger than the {limit} bytes that max_file_size allows.")
+    with get_services().blobs.writer() as writer:
+        async for chunk in body_chunks(request, max_bytes=limit, too_large=too_large):
+            await anyio.to_thread.run_sync(writer.write, chunk)
+        return await convert(request, writer, tenant=caller.tenant, name=name, metadata=metadata)
 
 
 async def convert(
@@ -72,17 +82,20 @@ async def convert(
     name: str,
     metadata: dict[str, Any] | None = None,
 ) -> Extraction:
-    """Have received bytes read by a job, and hold the request until it is over, however long that takes.
+    """Create a job that reads the received bytes, wait for its end, and return what it read.
+
+    The wait has no time limit of its own: the job's own limits apply.
 
     Args:
         request: The request.
-        writer: The bytes.
-        tenant: Who sent them.
-        name: What they are called.
-        metadata: Kept with the file.
+        writer: The bytes, complete.
+        tenant: The sender.
+        name: The file's name.
+        metadata: Stored with the file.
 
     Raises:
-        EmberqError: Why they could not be read.
+        ClientGone: If the client hangs up first; the job goes on.
+        EmberqError: If the file cannot be read; the subclass says why.
         ServiceStopping: If this process stops first; the job goes on.
     """
     ends: JobEnds = request.app.state.job_ends
@@ -98,35 +111,19 @@ async def convert(
             traceparent=request.headers.get("traceparent", "")[:100] or None,
         )
     )
-    if not await _stays_until(request, ends.wait(job_id)):
-        log.info("client_left", job=str(job_id))
-        raise InvalidRequest("The client left; the job goes on.")
+    try:
+        await answer_or_client_gone(request, ends.wait(job_id))
+    except ClientGone:
+        log.info("client_gone", job=str(job_id))
+        raise
     end = await ends.persist(partial(result, services, tenant, job_id))
     if end.extraction is None:
         raise job_error(end.error or {})
     return end.extraction
 
 
-async def _stays_until(request: Request, end: Coroutine[Any, Any, None]) -> bool:
-    """Wait for an end and tell whether the client did so too; raises what the wait does."""
-    ended = asyncio.ensure_future(end)
-    # Its body has been read, so all that can still come is that it leaves. `is_disconnected` looks too
-    # briefly to hear of it behind a middleware.
-    left = asyncio.ensure_future(request.receive())
-    try:
-        await asyncio.wait({ended, left}, return_when=asyncio.FIRST_COMPLETED)
-        if not ended.done():
-            return False
-        ended.result()
-        return True
-    finally:
-        for one in (ended, left):
-            one.cancel()
-        await asyncio.gather(ended, left, return_exceptions=True)
-
-
 def clean_name(name: str) -> str:
-    """Return a file's name without its path and without what cannot be shown or stored."""
+    """Return a file's name without its path and its unprintable characters, cut to 255 characters."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     shown = "".join(char for char in last if char.isprintable()).strip()
     stem, dot, suffix = shown.rpartition(".")

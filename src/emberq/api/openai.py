@@ -1,4 +1,4 @@
-"""The shapes of OpenAI's API, as far as its clients need them: bodies, answers and errors."""
+"""OpenAI's API, as far as its clients need it: request bodies, inference, responses and errors."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import base64
 import json
 from collections.abc import Sequence
-from concurrent.futures import Future
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Literal, TypeVar
 
@@ -14,24 +14,25 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emberq.api.streams import answer_or_client_gone, body_chunks
 from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.errors import EmberqError, InvalidRequest, ModelNotFound, RequestTooLarge, Unauthorized
 from emberq.models.files import list_models
 from emberq.models.pins import ALIASES
-from emberq.models.queues import Result
+from emberq.models.queues import Input, ModelKey, Result
 
 __all__ = [
     "MOST_INPUTS",
     "OPENAI_PATHS",
     "OPENAI_RESPONSES",
-    "ClientGone",
     "EmbeddingsIn",
-    "body_of",
+    "infer",
+    "json_body",
     "known_model",
     "openai_error",
+    "read_json",
     "tenant_settings",
-    "wait_for",
     "write_embeddings",
 ]
 
@@ -41,18 +42,20 @@ OPENAI_PATHS = ("/v1/embeddings", "/v1/models", "/v1/rerank")
 MOST_INPUTS = 2048
 #: Most bytes of a request's body.
 _MOST_BODY_BYTES = 32 << 20
-#: Names in the field `input_type` for a text that somebody waits for.
+#: Most texts that are submitted and written out without a thread.
+_FEW = 64
+#: Values of the field `input_type` for a text that a person waits for.
 _QUERY_TYPES = frozenset({"query", "search_query"})
-#: Longest part of what a client sent that is said back to it.
+#: Characters of a client's own words that an error repeats, at most.
 _QUOTED_CHARS = 100
 
-#: How statuses are called in OpenAI's errors.
+#: OpenAI's error types, by HTTP status.
 _TYPES: dict[int, str] = {
     HTTPStatus.UNAUTHORIZED: "authentication_error",
     HTTPStatus.FORBIDDEN: "permission_error",
     HTTPStatus.TOO_MANY_REQUESTS: "rate_limit_error",
 }
-#: What is called otherwise there.
+#: OpenAI's error codes that differ from ours.
 _CODES: dict[type[EmberqError], str] = {Unauthorized: "invalid_api_key", ModelNotFound: "model_not_found"}
 
 _ERROR_SCHEMA: dict[str, Any] = {
@@ -63,7 +66,7 @@ _ERROR_SCHEMA: dict[str, Any] = {
             "type": "object",
             "required": ["message", "type", "param", "code"],
             "properties": {
-                "message": {"type": "string", "description": "What happened, and what to do next."},
+                "message": {"type": "string", "description": "What happened and what to do next."},
                 "type": {"type": "string"},
                 "param": {"type": ["string", "null"]},
                 "code": {"type": "string", "description": "Stable name; see the errors reference."},
@@ -71,10 +74,10 @@ _ERROR_SCHEMA: dict[str, Any] = {
         }
     },
 }
-#: Shown in the OpenAPI document in place of problem details.
+#: The OpenAPI description of an error in OpenAI's shape.
 OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
-        "description": "What went wrong, in OpenAI's shape.",
+        "description": "The error, in OpenAI's shape.",
         "content": {"application/json": {"schema": _ERROR_SCHEMA}},
     }
 }
@@ -90,7 +93,7 @@ class EmbeddingsIn(BaseModel):
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, description="Only the model's own number is possible.")
     input_type: str | None = Field(
-        None, description="`query` for a text that somebody waits for: it goes ahead of all others."
+        None, description="`query` for a text that a person waits for: it goes ahead of all others."
     )
 
     model_config = ConfigDict(
@@ -103,35 +106,34 @@ class EmbeddingsIn(BaseModel):
         if isinstance(value, str):
             return [value]
         if isinstance(value, list) and any(isinstance(one, int | list) for one in value):
-            msg = "token ids are not taken, as other tokenizers' ids mean nothing here; send the text"
+            msg = "token ids are not supported, because they depend on the tokenizer; send the text"
             raise ValueError(msg)
         return value
 
     @property
     def is_query(self) -> bool:
-        """Whether somebody waits for it."""
+        """Whether a person waits for the answer."""
         return self.input_type in _QUERY_TYPES
 
 
-class ClientGone(Exception):
-    """The client hung up before there was an answer."""
+def json_body(shape: type[BaseModel]) -> dict[str, Any]:
+    """Return the OpenAPI description of a JSON body."""
+    content = {"application/json": {"schema": shape.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
-async def body_of(request: Request, shape: type[Body]) -> Body:
-    """Read and check a request's body.
+async def read_json(request: Request, shape: type[Body]) -> Body:
+    """Read and validate a request's JSON body.
 
     Raises:
-        InvalidRequest: If it has not that shape; says where.
-        RequestTooLarge: If it is too long.
+        InvalidRequest: If the body does not have that shape; the message names the field.
+        RequestTooLarge: If the body is too long.
     """
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > _MOST_BODY_BYTES:
-            raise RequestTooLarge(f"The request has more than {_MOST_BODY_BYTES >> 20} MiB.")
-        parts.append(part)
+    too_large = RequestTooLarge(f"The request has more than {_MOST_BODY_BYTES >> 20} MiB.")
+    chunks = body_chunks(request, max_bytes=_MOST_BODY_BYTES, too_large=too_large)
+    body = b"".join([chunk async for chunk in chunks])
     try:
-        return shape.model_validate_json(b"".join(parts))
+        return shape.model_validate_json(body)
     except ValidationError as exc:
         first = exc.errors(include_url=False, include_input=False)[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -142,10 +144,10 @@ async def body_of(request: Request, shape: type[Body]) -> Body:
 
 
 async def tenant_settings(tenant: str) -> RuntimeSettings:
-    """Return the settings in force for a tenant, without waiting where they are known already.
+    """Return a tenant's settings, without a thread if this process has loaded them before.
 
     Raises:
-        DatabaseUnavailable: If they are not, and PostgreSQL does not answer.
+        DatabaseUnavailable: If it has not, and PostgreSQL does not answer.
     """
     known = get_config_cache().known
     if known is None:
@@ -154,14 +156,14 @@ async def tenant_settings(tenant: str) -> RuntimeSettings:
 
 
 async def known_model(asked: str, default: str) -> str:
-    """Return the name of the embedding model a request asks for.
+    """Return the name of the embedding model that a request asks for.
 
     Args:
-        asked: As the client calls it; empty for the default.
-        default: The tenant's own.
+        asked: The client's name for the model; empty for the default.
+        default: The tenant's own model.
 
     Raises:
-        ModelNotFound: If it is neither the tenant's own nor one that was pulled.
+        ModelNotFound: If it is neither the tenant's own model nor a pulled one.
     """
     default = ALIASES.get(default, default)
     name = ALIASES.get(asked, asked)
@@ -173,35 +175,33 @@ async def known_model(asked: str, default: str) -> str:
     known = ", ".join(sorted({default, *names}))
     raise ModelNotFound(
         f"There is no model {asked[:_QUOTED_CHARS]!r} here.",
-        hint=f"Use one of: {known}; or fetch another one with `emberq models pull`.",
+        hint=f"Use one of: {known}; or fetch another model with `emberq models pull`.",
         param="model",
     )
 
 
-async def wait_for(request: Request, future: Future[list[Result]]) -> list[Result]:
-    """Wait for answers as long as the client does.
+async def infer(
+    request: Request, queue: str, inputs: Sequence[Input], *, tenant: str, model: ModelKey
+) -> list[Result]:
+    """Run a model on inputs, in batches shared with other requests.
+
+    Args:
+        request: A request whose body has been read.
+        queue: The inference queue.
+        inputs: Texts or pairs, as the model takes them.
+        tenant: The sender's tenant.
+        model: The model.
+
+    Returns:
+        One result for each input, in their order.
 
     Raises:
-        ClientGone: If the client hung up; the answers are not wanted any more.
-        EmberqError: As the future.
+        ClientGone: If the client hangs up first; the inputs are then not computed.
+        EmberqError: As `Batcher.submit`.
     """
-    answers = asyncio.wrap_future(future)
-    if answers.done():
-        return answers.result()
-    gone = asyncio.ensure_future(_hung_up(request))
-    try:
-        await asyncio.wait((answers, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not answers.done():
-            raise ClientGone
-        return answers.result()
-    finally:
-        gone.cancel()
-        answers.cancel()
-
-
-async def _hung_up(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
+    submit = partial(request.app.state.batcher.submit, queue, inputs, tenant=tenant, model=model)
+    future = submit() if len(inputs) <= _FEW else await asyncio.to_thread(submit)
+    return await answer_or_client_gone(request, asyncio.wrap_future(future))
 
 
 def openai_error(error: EmberqError, status: int) -> JSONResponse:
@@ -221,21 +221,26 @@ def openai_error(error: EmberqError, status: int) -> JSONResponse:
     return JSONResponse({"error": body}, status_code=status)
 
 
-def write_embeddings(
-    answers: Sequence[Result], *, model: str, encoding_format: Literal["float", "base64"]
+async def write_embeddings(
+    results: Sequence[Result], *, model: str, encoding_format: Literal["float", "base64"]
 ) -> str:
-    """Write the answer to an embeddings request as JSON.
+    """Return the response to an embeddings request as JSON; many vectors are written in a thread."""
+    write = partial(_write_embeddings, results, model=model, encoding_format=encoding_format)
+    return write() if len(results) <= _FEW else await asyncio.to_thread(write)
 
-    Nine digits are what float32 needs to come back the same; Python's own encoder writes seventeen and
-    takes twice the time.
+
+def _write_embeddings(results: Sequence[Result], *, model: str, encoding_format: str) -> str:
+    """Write vectors with nine digits, which float32 needs to be read back unchanged.
+
+    Python's own encoder writes seventeen digits and takes twice the time.
     """
-    tokens = sum(answer.tokens for answer in answers)
+    tokens = sum(result.tokens for result in results)
     parts = []
-    for index, answer in enumerate(answers):
+    for index, result in enumerate(results):
         if encoding_format == "base64":
-            vector = json.dumps(base64.b64encode(answer.row.astype("<f4").tobytes()).decode())
+            vector = json.dumps(base64.b64encode(result.row.astype("<f4").tobytes()).decode())
         else:
-            vector = "[" + ",".join(["%.9g"] * len(answer.row)) % tuple(answer.row.tolist()) + "]"
+            vector = "[" + ",".join(["%.9g"] * len(result.row)) % tuple(result.row.tolist()) + "]"
         parts.append(f'{{"object":"embedding","index":{index},"embedding":{vector}}}')
     usage = json.dumps({"prompt_tokens": tokens, "total_tokens": tokens})
     return f'{{"object":"list","data":[{",".join(parts)}],"model":{json.dumps(model)},"usage":{usage}}}'

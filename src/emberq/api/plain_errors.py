@@ -1,4 +1,4 @@
-"""Routes that answer failures with one plain sentence in place of a problem document."""
+"""Routes that answer a failure with one plain sentence instead of a problem document."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
 from emberq.api.problems import problem_response
-from emberq.api.user_messages import sentence
+from emberq.api.streams import ClientGone
+from emberq.api.user_messages import user_message
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["PLAIN_RESPONSES", "PlainRoute"]
+__all__ = ["PLAIN_RESPONSES", "PlainErrorRoute"]
 
 log = get_logger(__name__)
 
-#: What such a route may answer with besides; shown in the OpenAPI document.
+#: The OpenAPI description of such an answer.
 PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
         "description": "What happened to the file and what to do, in one sentence.",
@@ -28,19 +29,21 @@ PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
-class PlainRoute(APIRoute):
-    """A route whose clients show the body of a failure to people as it is.
+class PlainErrorRoute(APIRoute):
+    """A route for clients that show the body of an error response to people, unchanged.
 
-    Its handler puts the file's name, once it is known, into `request.state.file_name`.
+    The handler stores the file's name in `request.state.file_name` as soon as it knows it.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Wrap the handler."""
+        """Return the handler, wrapped: errors become plain sentences."""
         handle = super().get_route_handler()
 
         async def handle_plainly(request: Request) -> Response:
             try:
                 return await handle(request)
+            except ClientGone:
+                raise
             except EmberqError as exc:
                 error = exc
             except RequestValidationError:
@@ -55,7 +58,7 @@ class PlainRoute(APIRoute):
                 for name, value in problem.headers.items()
                 if name in {"retry-after", "www-authenticate"}
             }
-            text = sentence(error, getattr(request.state, "file_name", None))
+            text = user_message(error, getattr(request.state, "file_name", None))
             return PlainTextResponse(text, status_code=error.status, headers=headers)
 
         return handle_plainly

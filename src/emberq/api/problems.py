@@ -6,25 +6,28 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from emberq.api.streams import ClientGone
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
 
 __all__ = ["PROBLEM_RESPONSES", "ErrorShape", "install_problem_handlers", "problem_response"]
 
-#: Makes the answer to an error, with this status.
+#: Makes the response to an error, with this status.
 ErrorShape: TypeAlias = Callable[[EmberqError, int], JSONResponse]
 
 log = get_logger(__name__)
 
 #: Seconds after which a client may try again when emberq is over capacity or an engine is away.
 _RETRY_AFTER_SECONDS = 2
-#: Statuses that tell the client to come again.
-_COME_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+#: Statuses that ask the client to try again.
+_TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
+#: The status that web servers record for a client that hung up; it is seen only in the metrics.
+_CLIENT_GONE = 499
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -36,21 +39,21 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
         "detail": {"type": "string"},
         "code": {"type": "string", "description": "Stable name; see the errors reference."},
         "hint": {"type": "string", "description": "What to do next."},
-        "instance": {"type": "string", "description": "The path that was asked for."},
+        "instance": {"type": "string", "description": "The requested path."},
     },
 }
 
-#: Every route may answer with a problem; shown once in the OpenAPI document.
+#: The OpenAPI description of a problem document; every route may answer with one.
 PROBLEM_RESPONSES: dict[int | str, dict[str, Any]] = {
     "default": {
-        "description": "What went wrong, as problem details (RFC 9457).",
+        "description": "The error, as problem details (RFC 9457).",
         "content": {"application/problem+json": {"schema": _PROBLEM_SCHEMA}},
     }
 }
 
 
 def problem_response(error: EmberqError, *, instance: str, status: int | None = None) -> JSONResponse:
-    """Return the answer for an error; over capacity it carries Retry-After."""
+    """Return the response to an error, with Retry-After if the client should try again."""
     code = status or error.status
     body: dict[str, Any] = {
         "type": f"/docs/errors#{error.code}",
@@ -62,61 +65,69 @@ def problem_response(error: EmberqError, *, instance: str, status: int | None = 
         "instance": instance,
     }
     body |= {key: str(error.context[key]) for key in ("job_id", "file_id", "stage") if key in error.context}
-    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if code in _COME_AGAIN else {}
+    headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if code in _TRY_AGAIN else {}
     if code == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=code, headers=headers, media_type="application/problem+json")
 
 
 def install_problem_handlers(app: FastAPI, *, shapes: Mapping[str, ErrorShape]) -> None:
-    """Make every failure of the application a problem answer.
+    """Answer every failure of the application with a problem document.
 
     Args:
         app: The application.
-        shapes: Paths whose clients expect another shape.
+        shapes: Other error shapes, by the path whose clients expect them.
     """
     app.state.error_shapes = shapes
+    app.add_exception_handler(EmberqError, _on_emberq_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientGone, _on_client_gone)
+    app.add_exception_handler(Exception, _on_crash)
 
-    async def on_emberq_error(request: Request, error: Exception) -> JSONResponse:
-        known = error if isinstance(error, EmberqError) else InternalError()
-        if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            log.warning("request_failed", path=request.url.path, error_code=known.code, error=known.message)
-        return _answer(request, known)
 
-    async def on_invalid(request: Request, error: Exception) -> JSONResponse:
-        reasons = []
-        if isinstance(error, RequestValidationError):
-            for item in error.errors():
-                place = ".".join(str(part) for part in item["loc"] if part != "body")
-                reasons.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
-        return _answer(request, InvalidRequest("; ".join(reasons) or None))
+async def _on_emberq_error(request: Request, error: Exception) -> JSONResponse:
+    known = error if isinstance(error, EmberqError) else InternalError()
+    if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log.warning("request_failed", path=request.url.path, error_code=known.code, error=known.message)
+    return _answer(request, known)
 
-    async def on_http_error(request: Request, error: Exception) -> JSONResponse:
-        status = error.status_code if isinstance(error, HTTPException) else 500
-        if status == HTTPStatus.NOT_FOUND:
-            problem: EmberqError = InvalidRequest(
-                f"There is nothing at {request.url.path}.", hint="See /openapi.json for the paths."
-            )
-        elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-            problem = InvalidRequest(f"{request.method} is not allowed at {request.url.path}.")
-        else:
-            problem = InvalidRequest(str(getattr(error, "detail", "")) or None)
-        response = _answer(request, problem, status=status)
-        response.headers.update(getattr(error, "headers", None) or {})
-        return response
 
-    async def on_unknown(request: Request, error: Exception) -> JSONResponse:
-        log.error("request_crashed", path=request.url.path, error=type(error).__name__, exc_info=error)
-        return _answer(request, InternalError())
+async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+    reasons = []
+    if isinstance(error, RequestValidationError):
+        for item in error.errors():
+            place = ".".join(str(part) for part in item["loc"] if part != "body")
+            reasons.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
+    return _answer(request, InvalidRequest("; ".join(reasons) or None))
 
-    app.add_exception_handler(EmberqError, on_emberq_error)
-    app.add_exception_handler(RequestValidationError, on_invalid)
-    app.add_exception_handler(HTTPException, on_http_error)
-    app.add_exception_handler(Exception, on_unknown)
+
+async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == HTTPStatus.NOT_FOUND:
+        problem = InvalidRequest(
+            f"There is nothing at {request.url.path}.", hint="See /openapi.json for the paths."
+        )
+    elif status == HTTPStatus.METHOD_NOT_ALLOWED:
+        problem = InvalidRequest(f"{request.method} is not allowed at {request.url.path}.")
+    else:
+        problem = InvalidRequest(str(getattr(error, "detail", "")) or None)
+    response = _answer(request, problem, status=status)
+    response.headers.update(getattr(error, "headers", None) or {})
+    return response
+
+
+async def _on_client_gone(_request: Request, _error: Exception) -> Response:
+    return Response(status_code=_CLIENT_GONE)
+
+
+async def _on_crash(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_crashed", path=request.url.path, error=type(error).__name__, exc_info=error)
+    return _answer(request, InternalError())
 
 
 def _answer(request: Request, error: EmberqError, *, status: int | None = None) -> JSONResponse:
-    """Return the answer in the shape that the path's clients expect."""
+    """Return the response in the shape that the path's clients expect."""
     problem = problem_response(error, instance=request.url.path, status=status)
     shape: ErrorShape | None = request.app.state.error_shapes.get(request.url.path)
     if shape is None:

@@ -1,4 +1,4 @@
-"""Every request measured: time to the first byte of its answer, by route template."""
+"""Request metrics: the time to the first byte of each response, by route template."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emberq.telemetry import metrics
 
-__all__ = ["MeasureRequests"]
+__all__ = ["RequestMetrics"]
 
 
-class MeasureRequests:
-    """ASGI middleware; unlike Starlette's `BaseHTTPMiddleware` it starts no task for each request."""
+class RequestMetrics:
+    """ASGI middleware that measures requests.
+
+    Unlike Starlette's `BaseHTTPMiddleware` it starts no task for each request.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         """Measure the requests to this application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Pass a request on and measure its response."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

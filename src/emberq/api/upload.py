@@ -1,4 +1,4 @@
-"""Streamed uploads: multipart parts go to disk as they arrive, never into memory."""
+"""Streamed multipart uploads: the file goes to disk as it arrives and is never held in memory."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import Request
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from emberq.api.streams import body_chunks
 from emberq.errors import EmberqError, FileTooLarge, InvalidRequest
 from emberq.store.files.blobs import BlobWriter
 
@@ -16,19 +17,22 @@ __all__ = ["Upload", "receive_upload"]
 
 #: Most bytes of a form field that is not the file.
 _MAX_FIELD_BYTES: Final = 64 * 1024
+#: Most bytes of a request besides the file.
+_FORM_BYTES: Final = 10 * _MAX_FIELD_BYTES
 
 
 class Upload:
-    """What a multipart request carried.
+    """The content of a multipart request.
 
     Attributes:
-        fields: The form's text fields; of one that is repeated, the last.
+        fields: The form's text fields; the last value of a repeated field.
         lists: All values of each text field.
-        file_name: The name of the file's part, nothing if there was none.
+        file_name: The name of the uploaded file; None if there was no such part.
+        is_complete: Whether the end of the multipart body was reached.
     """
 
     def __init__(self, writer: BlobWriter, max_bytes: int, part: str) -> None:
-        """Collect the part of that name into a blob writer, up to `max_bytes`."""
+        """Write the part with the name `part` into a blob writer, up to `max_bytes`."""
         self.fields: dict[str, str] = {}
         self.lists: dict[str, list[str]] = {}
         self.file_name: str | None = None
@@ -72,7 +76,7 @@ class Upload:
         self._is_file = self._field == self._part and b"filename" in options
         if self._is_file:
             if self.file_name is not None:
-                raise InvalidRequest("A request uploads one file.", hint="Send one request for each file.")
+                raise InvalidRequest("The form has more than one file.", hint="Send one request per file.")
             name = options[b"filename"].decode("utf-8", "replace")
             self.file_name = name.replace("\\", "/").rsplit("/", 1)[-1].replace("\0", "") or "unnamed"
 
@@ -101,33 +105,35 @@ class Upload:
 async def receive_upload(
     request: Request, writer: BlobWriter, *, max_bytes: int, part: str = "file"
 ) -> Upload:
-    """Read a multipart request into a blob writer, as fast as the disk takes it.
+    """Read a multipart request, and write its file into a blob writer.
 
     Args:
         request: A request with one file and perhaps text fields.
-        writer: Where the file's bytes go; not committed here.
-        max_bytes: Longest file.
+        writer: Takes the file's bytes; it is not committed here.
+        max_bytes: Longest file, in bytes.
         part: The name of the file's part.
 
     Returns:
         The name and the fields; the bytes are in the writer.
 
     Raises:
-        FileTooLarge: As soon as the file passes `max_bytes`.
-        InvalidRequest: If the body is not multipart, cut short, or has no such part.
+        FileTooLarge: As soon as the file is longer than `max_bytes`.
+        InvalidRequest: If the body is not multipart, is cut short, or has no part of that name.
     """
     kind, options = parse_options_header(request.headers.get("content-type", ""))
     boundary = options.get(b"boundary")
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidRequest(f"The body must be multipart/form-data with a part named {part}.")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes + 10 * _MAX_FIELD_BYTES:
-        raise FileTooLarge(f"The request is larger than {max_bytes} bytes (max_file_size).")
     upload = Upload(writer, max_bytes, part)
     parser: Any = MultipartParser(boundary, upload.callbacks())
+    limit = max_bytes + _FORM_BYTES
+    too_large = FileTooLarge(f"The request is larger than {max_bytes} bytes (max_file_size).")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > limit:
+        raise too_large
     try:
-        async for data in request.stream():
-            # Hashing and writing leave the event loop free for everybody else.
+        async for data in body_chunks(request, max_bytes=limit, too_large=too_large):
+            # In a thread: hashing and writing would block the event loop.
             await anyio.to_thread.run_sync(parser.write, data)
     except EmberqError:
         raise

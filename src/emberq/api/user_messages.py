@@ -1,4 +1,4 @@
-"""Failures as one plain sentence each, for people who uploaded a file to some other program."""
+"""One plain sentence for each failure, for people who uploaded a file to another program."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Final
 
 from emberq.errors import EmberqError, InternalError, ServiceStopping, Unauthorized
 
-__all__ = ["sentence"]
+__all__ = ["user_message"]
 
-#: What happened to the file, and what its owner can do; the rest is said by the error itself.
+#: What happened to the file and what its owner can do, by error code. For other codes the error says it.
 _SENTENCES: Final = {
     "file_too_large": "{name} was not read, {message}: split it into smaller files.",
     "empty_file": "{name} is empty: check the program that produced it and upload it again.",
@@ -17,15 +17,15 @@ _SENTENCES: Final = {
     "encrypted_file": "{name} is password-protected: remove the password and upload it again.",
     "archive_bomb": "{name} unpacks to far more than a document should: split it into smaller files.",
     "extraction_timeout": "{name} took too long to read: split it into smaller files.",
-    "extraction_crashed": "{name} could not be read: save it anew in the program that made it"
+    "extraction_crashed": "{name} could not be read: save it again in the program that made it"
     " and upload it again.",
     "memory_limit_exceeded": "{name} needs too much memory to be read: split it into smaller files.",
     "blob_missing": "{name} was lost before it was read: upload it again.",
-    "worker_lost": "{name} could not be read, its reader died: upload it again.",
+    "worker_lost": "{name} could not be read, the worker that read it died: upload it again.",
     "job_timeout": "{name} took too long to read: split it into smaller files.",
-    "job_stalled": "{name} could not be read, its reader stood still: upload it again.",
-    "quarantined": "{name} was set aside because its reader died on it again and again:"
-    " save it anew in the program that made it and upload it again.",
+    "job_stalled": "{name} could not be read, the worker that read it made no progress: upload it again.",
+    "quarantined": "{name} was set aside because the worker died on it several times:"
+    " save it again in the program that made it and upload it again.",
     "cancelled": "{name} was not read, its job was cancelled: upload it again if it is still wanted.",
     "file_not_found": "{name} was deleted before it was read: upload it again.",
     "job_not_found": "{name} was deleted before it was read: upload it again.",
@@ -39,24 +39,24 @@ _SENTENCES: Final = {
     "redis_unavailable": "{name} was not read, the document service cannot reach its queue:"
     " upload it again in a moment.",
 }
-#: What the service itself failed at.
+#: The sentence for an internal error.
 _INTERNAL: Final = (
     "{name} could not be read because of an error in the document service: upload it again,"
     " and tell the administrator."
 )
 _STOPPING: Final = "{name} is not read yet, the document service is restarting: upload it again in a moment."
-#: An id that some programs put before the names of uploaded files.
+#: An id that some programs put in front of the names of uploaded files.
 _ID: Final = re.compile(r"(?i)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}_(?=.)")
-#: Longest name shown in full.
+#: Longest name shown in full, in characters.
 _NAME_CHARS: Final = 100
 
 
-def sentence(error: EmberqError, name: str | None = None) -> str:
-    """Return what happened to a file and what to do, as one line of text.
+def user_message(error: EmberqError, name: str | None = None) -> str:
+    """Return one line of text: what happened to a file, and what to do next.
 
     Args:
-        error: Why it was not read.
-        name: What its owner calls it.
+        error: Why the file was not read.
+        name: The name that its owner knows it by.
     """
     shown = _ID.sub("", " ".join((name or "The file").split()))
     if len(shown) > _NAME_CHARS:
@@ -65,17 +65,16 @@ def sentence(error: EmberqError, name: str | None = None) -> str:
         return _STOPPING.format(name=shown)
     if error.code == InternalError.code:
         return _INTERNAL.format(name=shown)
-    known = _SENTENCES.get(error.code)
+    sentence = _SENTENCES.get(error.code)
     if isinstance(error, Unauthorized) and error.message != Unauthorized().message:
-        # It is not the key.
-        known = None
-    if known is not None:
-        return known.format(name=shown, message=_within(error.message.rstrip(".")))
-    # What the file turned out to be only the error knows.
+        # The key is not the reason, so the sentence about the key would mislead.
+        sentence = None
+    if sentence is not None:
+        return sentence.format(name=shown, message=_within(error.message.rstrip(".")))
     said, hint = (" ".join(text.split()) for text in (error.message, error.hint))
     return f"{shown} was not read: {_within(said).rstrip('.')}" + (f"; {_within(hint)}" if hint else ".")
 
 
 def _within(text: str) -> str:
-    """Return a sentence as it is written within another one."""
+    """Return a sentence for use inside another one: it begins with a small letter, except for acronyms."""
     return text[:1].lower() + text[1:] if text[1:2].islower() else text

@@ -1,4 +1,4 @@
-"""`POST /v1/convert/file`: emberq in the place of a docling-serve, for programs that know that one."""
+"""`POST /v1/convert/file`: the part of docling-serve's API that its clients need to read a file."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
-from emberq.api.conversions import accept, clean_name, convert
+from emberq.api.conversions import authorize, clean_name, convert
 from emberq.api.upload import receive_upload
-from emberq.api.user_messages import sentence
+from emberq.api.user_messages import user_message
 from emberq.errors import FileError, InvalidRequest, ProcessingError
 from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
@@ -22,11 +22,11 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["docling"])
 
-
-#: Formats that are made; of others that were asked for the answer tells that they are not.
-_MADE: Final = frozenset({"md", "json", "text"})
+#: The supported output formats; the response lists the others as errors.
+_FORMATS: Final = frozenset({"md", "json", "text"})
 _MODULE: Final = "emberq"
-_NOWHERE: Final = {"l": 0.0, "t": 0.0, "r": 0.0, "b": 0.0, "coord_origin": "BOTTOMLEFT"}
+#: The box of a text whose place on the page is not known.
+_NO_BOX: Final = {"l": 0.0, "t": 0.0, "r": 0.0, "b": 0.0, "coord_origin": "BOTTOMLEFT"}
 _FORM: Final = {
     "requestBody": {
         "required": True,
@@ -44,7 +44,7 @@ _FORM: Final = {
                         },
                         "md_page_break_placeholder": {
                             "type": "string",
-                            "description": "Put between two pages of the Markdown.",
+                            "description": "Text to put between two pages of the Markdown.",
                         },
                     },
                 }
@@ -55,7 +55,7 @@ _FORM: Final = {
 
 
 class ErrorItem(BaseModel):
-    """What went wrong."""
+    """One error."""
 
     component_type: str
     module_name: str
@@ -63,7 +63,7 @@ class ErrorItem(BaseModel):
 
 
 class DocumentOut(BaseModel):
-    """What was read."""
+    """The file's text, in each requested format."""
 
     filename: str
     md_content: str | None = None
@@ -74,7 +74,7 @@ class DocumentOut(BaseModel):
 
 
 class ConversionOut(BaseModel):
-    """The answer; `status` is success, partial_success or failure."""
+    """The response; `status` is success, partial_success or failure."""
 
     document: DocumentOut
     status: str
@@ -89,22 +89,22 @@ async def convert_file(
     _key: Annotated[str | None, Security(APIKeyHeader(name="X-Api-Key", auto_error=False))],
     _bearer: Annotated[HTTPAuthorizationCredentials | None, Security(HTTPBearer(auto_error=False))],
 ) -> Response:
-    """Read one file; a file that cannot be read is told of in `status` and `errors`."""
+    """Read one file; if it cannot be read, `status` is failure and `errors` says why."""
     started = time.perf_counter()
-    caller, settings = await accept(request)
+    caller, settings = await authorize(request)
     with get_services().blobs.writer() as writer:
         form = await receive_upload(request, writer, max_bytes=settings.max_file_size, part="files")
         name = clean_name(form.file_name or "") or "document"
         wanted = form.lists.get("to_formats") or ["md"]
         formats = {part.strip().lower() for value in wanted for part in value.split(",")} - {""}
-        if not formats & _MADE:
+        if not formats & _FORMATS:
             raise InvalidRequest(
-                "None of the formats in to_formats can be made.", hint="Ask for md, json or text."
+                "None of the formats in to_formats is supported.", hint="Ask for md, json or text."
             )
         answer = ConversionOut(
             document=DocumentOut(filename=name),
             status="success",
-            errors=[_error(f"The format {one} is not made.") for one in sorted(formats - _MADE)],
+            errors=[_error(f"The format {one} is not supported.") for one in sorted(formats - _FORMATS)],
             processing_time=0.0,
             timings={},
         )
@@ -112,7 +112,7 @@ async def convert_file(
             extraction = await convert(request, writer, tenant=caller.tenant, name=name)
         except (FileError, ProcessingError) as exc:
             answer.status = "failure"
-            answer.errors = [_error(sentence(exc, name))]
+            answer.errors = [_error(user_message(exc, name))]
             extraction = None
 
     def write() -> bytes:
@@ -131,7 +131,7 @@ def _error(message: str) -> ErrorItem:
 
 def _fill(document: DocumentOut, extraction: Extraction, formats: set[str], page_break: str) -> None:
     if "md" in formats:
-        # Sections are no pages: nothing stands between them.
+        # A document without pages is divided into sections, and no page breaks go between sections.
         gap = f"\n\n{page_break}\n\n" if page_break and extraction.page_count is not None else "\n\n"
         document.md_content = gap.join(page.text for page in extraction.pages())
     if "text" in formats:
@@ -141,7 +141,7 @@ def _fill(document: DocumentOut, extraction: Extraction, formats: set[str], page
 
 
 def _docling_document(name: str, extraction: Extraction) -> dict[str, Any]:
-    """Return the least of a `DoclingDocument`: a text for each page, with the number of the page."""
+    """Return a minimal `DoclingDocument`: one text for each page, with the page's number."""
     pages = list(extraction.pages())
     texts = [
         {
@@ -150,7 +150,7 @@ def _docling_document(name: str, extraction: Extraction) -> dict[str, Any]:
             "children": [],
             "content_layer": "body",
             "label": "text",
-            "prov": [] if page is None else [{"page_no": page, "bbox": _NOWHERE, "charspan": [0, len(text)]}],
+            "prov": [] if page is None else [{"page_no": page, "bbox": _NO_BOX, "charspan": [0, len(text)]}],
             "orig": text,
             "text": text,
         }

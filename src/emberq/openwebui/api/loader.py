@@ -13,15 +13,15 @@ from fastapi import APIRouter, Request, Response, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
-from emberq.api.conversions import accept, clean_name, convert, receive_body
-from emberq.api.plain_errors import PLAIN_RESPONSES, PlainRoute
+from emberq.api.conversions import BINARY_BODY, clean_name, convert_body
+from emberq.api.plain_errors import PLAIN_RESPONSES, PlainErrorRoute
 from emberq.openwebui.api.users import user_of
 from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 
 __all__ = ["router"]
 
-router = APIRouter(tags=["open webui"], route_class=PlainRoute, responses=PLAIN_RESPONSES)
+router = APIRouter(tags=["open webui"], route_class=PlainErrorRoute, responses=PLAIN_RESPONSES)
 
 _Key = Annotated[
     HTTPAuthorizationCredentials | None,
@@ -33,10 +33,7 @@ _FILE_ID: Final = re.compile(r"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})_(?=
 #: The name of a file whose sender tells none.
 _UNNAMED: Final = "document"
 _BODY: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    },
+    **BINARY_BODY,
     "parameters": [
         {
             "name": "X-Filename",
@@ -61,20 +58,12 @@ async def process(request: Request, _key: _Key) -> Response:
     """Read a file and answer with its pages or sections as Markdown; waits until they are there."""
     name, file_id = _name(request)
     request.state.file_name = name
-    services = get_services()
-    secret = services.environment.openwebui_jwt_secret
-    caller, settings = await accept(request)
-    with services.blobs.writer() as writer:
-        await receive_body(request, writer, max_bytes=settings.max_file_size)
-        user = user_of(request.headers, secret.get_secret_value() if secret else None)
-        metadata = {"openwebui_file_id": file_id, "openwebui_user": user}
-        extraction = await convert(
-            request,
-            writer,
-            tenant=caller.tenant,
-            name=name,
-            metadata={key: value for key, value in metadata.items() if value},
-        )
+    secret = get_services().environment.openwebui_jwt_secret
+    user = user_of(request.headers, secret.get_secret_value() if secret else None)
+    metadata = {"openwebui_file_id": file_id, "openwebui_user": user}
+    extraction = await convert_body(
+        request, name=name, metadata={key: value for key, value in metadata.items() if value}
+    )
     body = await anyio.to_thread.run_sync(_write, extraction)
     return Response(body, media_type="application/json")
 
