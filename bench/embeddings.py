@@ -19,7 +19,7 @@ __all__ = ["NAME", "measure"]
 NAME = "embeddings"
 
 #: What the one call is made with: the model alone, in a process of its own, with one thread as the API's
-#: bulk lane has on two cores.
+#: bulk queue has on two cores.
 _DIRECT = """
 import json, sys, time
 from emberq.models.embedder import Embedder

@@ -26,7 +26,7 @@ def test_other_programs_get_vectors_and_scores_and_metrics_tell(stack: Stack, cl
         assert after[name] - before.get(name, 0) == 1
     tokens = after["emberq_embedding_tokens_total{}"] - before.get("emberq_embedding_tokens_total{}", 0)
     assert tokens == first.json()["usage"]["total_tokens"]
-    assert after['emberq_embedding_queue_depth{lane="bulk"}'] == 0
+    assert after['emberq_embedding_queue_depth{queue="bulk"}'] == 0
     ranked = client.post("/v1/rerank", json={"query": "terns", "documents": ["tax law", "Terns fly."]})
     assert [one["index"] for one in ranked.json()["results"]] == [1, 0]
     paths = client.get("/openapi.json").json()["paths"]
@@ -44,7 +44,7 @@ def test_who_waits_when_emberq_stops_is_told_to_come_again(own_stack: Callable[.
 
     asking = threading.Thread(target=ask)
     asking.start()
-    name = 'emberq_embedding_queue_depth{lane="bulk"}'
+    name = 'emberq_embedding_queue_depth{queue="bulk"}'
     while scrape(f"{stack.url}/metrics").get(name, 0) < 1000:
         pass
     assert stack.stop(signal.SIGTERM) == 0

@@ -162,7 +162,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    return _Server(config, leave=(app.state.batcher.leave, app.state.job_ends.leave))
+    return _Server(config, leave=(app.state.batcher.stop, app.state.job_ends.leave))
 
 
 class _Server(uvicorn.Server):

@@ -1,4 +1,4 @@
-"""Answers that were given before: the latest in memory, all of them in PostgreSQL for a while."""
+"""Results of earlier requests: the most recent in memory, vectors also in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -14,95 +14,96 @@ from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_ve
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["RecentAnswers", "StoredVectors"]
+__all__ = ["RecentResults", "StoredVectors"]
 
 log = get_logger(__name__)
 
-#: Bytes kept in memory: 16,000 vectors of 384 dimensions.
+#: Most bytes in memory: 16,000 vectors of 384 dimensions.
 _RECENT_BYTES = 32 << 20
-#: Bytes an answer takes besides its row.
-_ENTRY_BYTES = 500
-#: Seconds the database is left alone after it did not answer: each try may take as long as a connection.
-_REST_SECONDS = 30.0
+#: Bytes of a result besides its row.
+_RESULT_BYTES = 500
+#: Seconds for which the database is not asked after it did not answer: each try may last as long as a
+#: connection attempt.
+_BACKOFF_SECONDS = 30.0
 
 
-class RecentAnswers:
-    """The answers asked for last, up to a number of bytes; whoever calls holds a lock."""
+class RecentResults:
+    """The most recently used results, up to a number of bytes; the caller holds a lock."""
 
     def __init__(self, most_bytes: int = _RECENT_BYTES) -> None:
-        """Keep up to so many bytes."""
+        """Keep results of up to `most_bytes` bytes."""
         self._most_bytes = most_bytes
         self._bytes = 0
-        self._answers: OrderedDict[Hashable, Result] = OrderedDict()
+        self._results: OrderedDict[Hashable, Result] = OrderedDict()
 
     def get(self, key: Hashable) -> Result | None:
-        """Return an answer and keep it longer."""
-        answer = self._answers.get(key)
-        if answer is not None:
-            self._answers.move_to_end(key)
-        return answer
+        """Return a result, which counts as a use, or None."""
+        result = self._results.get(key)
+        if result is not None:
+            self._results.move_to_end(key)
+        return result
 
-    def put(self, key: Hashable, answer: Result) -> None:
-        """Keep an answer in place of those asked for the longest time ago."""
-        replaced = self._answers.pop(key, None)
-        self._bytes += _size(answer) - (_size(replaced) if replaced is not None else 0)
-        self._answers[key] = answer
+    def put(self, key: Hashable, result: Result) -> None:
+        """Add a result and drop the least recently used ones that no longer fit."""
+        replaced = self._results.pop(key, None)
+        self._bytes += _size(result) - (_size(replaced) if replaced is not None else 0)
+        self._results[key] = result
         while self._bytes > self._most_bytes:
-            _, gone = self._answers.popitem(last=False)
-            self._bytes -= _size(gone)
+            _, dropped = self._results.popitem(last=False)
+            self._bytes -= _size(dropped)
 
 
-def _size(answer: Result) -> int:
-    return answer.row.nbytes + _ENTRY_BYTES
+def _size(result: Result) -> int:
+    return result.row.nbytes + _RESULT_BYTES
 
 
 class StoredVectors:
-    """The answers in PostgreSQL, read and written a batch at a time.
+    """The vectors in PostgreSQL, read and written a batch at a time.
 
-    Invariant: nothing here raises for a database that is away; it is as if nothing were stored.
+    Invariant: a database that is away raises nothing here; it counts as an empty cache.
     """
 
     def __init__(self, services: Callable[[], Services]) -> None:
         """Use the database of these services."""
         self._services = services
-        self._rest_until = 0.0
+        self._skipped_until = 0.0
 
-    def find(self, fingerprint: str, entries: Sequence[QueueItem]) -> dict[QueueItem, Result]:
-        """Return the answers that are known, for the model with this fingerprint."""
+    def find(self, fingerprint: str, items: Sequence[QueueItem]) -> dict[QueueItem, Result]:
+        """Return the stored results of these items, for the model with this fingerprint."""
         if not self._is_used():
             return {}
-        keys = {entry: _key(fingerprint, entry) for entry in entries}
+        keys = {item: _key(fingerprint, item) for item in items}
         try:
             with self._services().database.transaction() as connection:
                 found = cached_vectors(connection, keys.values())
         except DatabaseUnavailable as exc:
-            self._rest(exc)
+            self._back_off(exc)
             return {}
-        return {entry: Result(*found[key]) for entry, key in keys.items() if key in found}
+        return {item: Result(*found[key]) for item, key in keys.items() if key in found}
 
-    def keep(self, fingerprint: str, entries: Sequence[QueueItem], answers: Sequence[Result]) -> None:
-        """Keep what was computed."""
+    def store(self, fingerprint: str, items: Sequence[QueueItem], results: Sequence[Result]) -> None:
+        """Store the results of these items."""
         if not self._is_used():
             return
         vectors = {
-            _key(fingerprint, entry): CachedVector(*answer)
-            for entry, answer in zip(entries, answers, strict=True)
+            _key(fingerprint, item): CachedVector(*result)
+            for item, result in zip(items, results, strict=True)
         }
         try:
             with self._services().database.transaction() as connection:
                 remember_vectors(connection, vectors)
         except DatabaseUnavailable as exc:
-            self._rest(exc)
+            self._back_off(exc)
 
     def _is_used(self) -> bool:
         known = get_config_cache().known
-        return time.monotonic() >= self._rest_until and bool(known and known.settings.embedding_cache_rows)
+        return time.monotonic() >= self._skipped_until and bool(known and known.settings.embedding_cache_rows)
 
-    def _rest(self, error: DatabaseUnavailable) -> None:
-        self._rest_until = time.monotonic() + _REST_SECONDS
+    def _back_off(self, error: DatabaseUnavailable) -> None:
+        self._skipped_until = time.monotonic() + _BACKOFF_SECONDS
         log.warning("embedding_cache_skipped", error_code=error.code, error=error.message)
 
 
-def _key(fingerprint: str, entry: QueueItem) -> CacheKey:
-    """Name the text and the model as the chunks of documents do."""
-    return entry.tenant, hashlib.sha256(f"{fingerprint}\0{entry.input}".encode()).digest()
+def _key(fingerprint: str, item: QueueItem) -> CacheKey:
+    """Return the cache key of a text and a model, the same as for chunks of documents."""
+    return item.tenant, hashlib.sha256(f"{fingerprint}\0{item.input}".encode()).digest()

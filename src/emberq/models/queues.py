@@ -1,4 +1,4 @@
-"""Lanes: what waits for a model, in fair turns between tenants, one lane never behind another."""
+"""Inference queues: inputs that wait for a model, served in turns between tenants."""
 
 from __future__ import annotations
 
@@ -13,117 +13,126 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["InferenceQueue", "Input", "Model", "ModelKey", "QueueItem", "QueueSpec", "Request", "Result"]
+__all__ = [
+    "InferenceQueue",
+    "InferenceRequest",
+    "Input",
+    "Model",
+    "ModelKey",
+    "QueueItem",
+    "QueueSpec",
+    "Result",
+]
 
 #: A text, or a query and a text that belong together.
 Input: TypeAlias = "str | tuple[str, str]"
 
 
 class Model(Protocol):
-    """What computes one row of numbers for each input; several threads may ask it at once."""
+    """A model that computes one row of numbers for each input; safe to use from several threads."""
 
     @property
     def fingerprint(self) -> str:
-        """Changes with anything that changes a row."""
+        """A text that changes with anything that changes a row."""
 
     def canonical(self, one: Input, /) -> Input:
-        """Return the one that stands for all inputs that the model cannot tell apart."""
+        """Return the representative of all inputs that the model cannot tell apart from this one."""
 
     def compute(self, inputs: Sequence[Input], /) -> tuple[NDArray[np.float32], list[int]]:
-        """Return the rows, `[inputs, columns]`, and the tokens of each input."""
+        """Return the rows, `[inputs, columns]`, and the number of tokens of each input."""
 
 
 class ModelKey(NamedTuple):
-    """Which model; `kind` says what it makes of its inputs: vectors of texts, or scores of pairs."""
+    """A model's kind and name; the kind `embedding` makes vectors of texts, `reranking` scores of pairs."""
 
     kind: Literal["embedding", "reranking"]
     name: str
 
 
 class Result(NamedTuple):
-    """What a model said of one input: its row, `[columns]`, and the number of tokens."""
+    """A model's result for one input: its row, `[columns]`, and the number of tokens."""
 
     row: NDArray[np.float32]
     tokens: int
 
 
-class Request:
-    """Somebody who waits for the answers to some inputs.
+class InferenceRequest:
+    """Inputs that were submitted together, and the future of their results.
 
-    Invariants: `future` ends once: with every answer in the order of the inputs, or with one error. Whoever
-    closes the request ends it, and nobody else; only who holds the lock may put and close.
+    Invariants: `future` ends once, with all results in the order of the inputs or with one error. Only the
+    caller whose `put` or `close` returned True ends it. `put` and `close` need the batcher's lock.
     """
 
     def __init__(self, size: int) -> None:
-        """Wait for `size` answers."""
+        """Expect `size` results."""
         self.future: Future[list[Result]] = Future()
-        self._answers: list[Result | None] = [None] * size
+        self._results: list[Result | None] = [None] * size
         self._missing = size
         self._is_closed = False
 
-    def put(self, index: int, answer: Result) -> bool:
-        """Take an answer and tell whether it was the last one, which closes the request."""
-        self._answers[index] = answer
+    def put(self, index: int, result: Result) -> bool:
+        """Add a result; return whether it was the last one and closed the request."""
+        self._results[index] = result
         self._missing -= 1
         return self._missing == 0 and self.close()
 
     def close(self) -> bool:
-        """Tell whether it was open until now: then it is the caller who ends it."""
+        """Close the request; return whether it was open until now."""
         was_open, self._is_closed = not self._is_closed, True
         return was_open
 
     def end(self) -> None:
-        """Give the answers to who waits, unless nobody does any more."""
-        answers = [answer for answer in self._answers if answer is not None]
+        """Set the future's results, unless it was cancelled."""
+        results = [result for result in self._results if result is not None]
         if self.future.set_running_or_notify_cancel():
-            self.future.set_result(answers)
+            self.future.set_result(results)
 
     def fail(self, error: Exception) -> None:
-        """Give an error to who waits, unless nobody does any more."""
+        """Set the future's error, unless it was cancelled."""
         if self.future.set_running_or_notify_cancel():
             self.future.set_exception(error)
 
 
 @dataclass(slots=True, eq=False)
 class QueueItem:
-    """One input in a lane, with everybody who waits for it.
+    """One input in a queue, with all requests that wait for its result.
 
     Attributes:
-        tenant: Who sent it.
-        model: Which model it is for.
-        digest: sha256 of the input.
+        tenant: The tenant that sent it.
+        model: The model it is for.
+        digest: SHA-256 of the input.
         input: The text, or the pair.
-        waiters: The requests, and the place of the answer in each.
+        waiters: The requests, and the index of the input in each.
     """
 
     tenant: str
     model: ModelKey
     digest: bytes
     input: Input
-    waiters: list[tuple[Request, int]] = field(default_factory=list)
+    waiters: list[tuple[InferenceRequest, int]] = field(default_factory=list)
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody still waits for it."""
+        """Whether any request still waits for it."""
         return not all(request.future.done() for request, _ in self.waiters)
 
     @property
     def characters(self) -> int:
-        """Its length."""
+        """Length of the input."""
         return len(self.input) if isinstance(self.input, str) else sum(map(len, self.input))
 
 
 @dataclass(frozen=True, slots=True)
 class QueueSpec:
-    """How a lane works.
+    """The parameters of an inference queue.
 
     Attributes:
-        name: What metrics call it.
-        threads: Batches it computes at once.
+        name: Its name, also in metrics.
+        threads: Number of batches computed at once.
         window_seconds: How long the first input waits for others to share its batch.
-        most_inputs: Most inputs taken at once.
-        most_characters: Inputs are taken until they have this many characters; ends a turn of long ones.
-        is_kept: Whether answers are looked for, and kept, in the database.
+        most_inputs: Most inputs of a batch.
+        most_characters: A batch is full once its inputs have this many characters.
+        is_stored: Whether results are read from and written to the database.
     """
 
     name: str
@@ -131,83 +140,84 @@ class QueueSpec:
     window_seconds: float = 0.0
     most_inputs: int = 16
     most_characters: int = 16_000
-    is_kept: bool = False
+    is_stored: bool = False
 
 
 class InferenceQueue:
-    """The queue of one lane: a ring of tenants, each with its inputs in order.
+    """Items in order of arrival for each tenant and model; batches take from the tenants in turn.
 
-    Invariants, under the lock: `waiting` is the number of entries in the ring. No entry waits longer
-    than the window while a thread is idle. Every turn takes one input of each tenant before a second one.
+    Invariants, under the lock: `waiting` is the number of items. No item waits longer than the window
+    while a thread is idle. A batch takes one item of each tenant before a second one of any tenant.
     """
 
     def __init__(self, spec: QueueSpec, lock: threading.Lock) -> None:
-        """Make an empty lane.
+        """Create an empty queue.
 
         Args:
-            spec: How it works.
-            lock: Held by whoever calls anything here.
+            spec: Its parameters.
+            lock: The caller holds it whenever it calls a method.
         """
         self.spec = spec
         self.waiting = 0
-        self._ring: OrderedDict[tuple[str, ModelKey], deque[QueueItem]] = OrderedDict()
-        self._wake = threading.Condition(lock)
+        self._items: OrderedDict[tuple[str, ModelKey], deque[QueueItem]] = OrderedDict()
+        self._not_empty = threading.Condition(lock)
         self._since = 0.0
         self._is_closed = False
 
-    def put(self, entry: QueueItem) -> None:
-        """Let an entry wait."""
+    def put(self, item: QueueItem) -> None:
+        """Append an item."""
         if not self.waiting:
             self._since = time.monotonic()
-        self._ring.setdefault((entry.tenant, entry.model), deque()).append(entry)
+        self._items.setdefault((item.tenant, item.model), deque()).append(item)
         self.waiting += 1
-        # Not for every entry: a thread in its window would wake up two thousand times in a burst.
+        # Not for every item: a burst of two thousand would wake a thread in its window as many times.
         if self.waiting == 1 or self.waiting % self.spec.most_inputs == 0:
-            self._wake.notify()
+            self._not_empty.notify()
 
-    def take(self) -> tuple[list[QueueItem], list[QueueItem]] | None:
-        """Wait for entries; nothing when the lane was closed.
+    def take_batch(self) -> tuple[list[QueueItem], list[QueueItem]] | None:
+        """Wait for items and remove a batch of them.
 
         Returns:
-            Entries for one model, and those met on the way that nobody waits for any more.
+            Items for one model, and the removed items that no request waits for any more; None once the
+            queue is closed.
         """
         while not self._is_closed:
             if not self.waiting:
-                self._wake.wait()
+                self._not_empty.wait()
                 continue
             left = self._since + self.spec.window_seconds - time.monotonic()
             if left <= 0 or self.waiting >= self.spec.most_inputs:
-                return self._take_turn()
-            self._wake.wait(left)
+                return self._remove_batch()
+            self._not_empty.wait(left)
         return None
 
     def close(self) -> list[QueueItem]:
-        """Let every thread go and return what waited."""
+        """Close the queue, wake all threads, and return the items that were waiting."""
         self._is_closed = True
-        left = [entry for queue in self._ring.values() for entry in queue]
-        self._ring.clear()
+        left = [item for items in self._items.values() for item in items]
+        self._items.clear()
         self.waiting = 0
-        self._wake.notify_all()
+        self._not_empty.notify_all()
         return left
 
-    def _take_turn(self) -> tuple[list[QueueItem], list[QueueItem]]:
-        taken: list[QueueItem] = []
+    def _remove_batch(self) -> tuple[list[QueueItem], list[QueueItem]]:
+        batch: list[QueueItem] = []
         unwanted: list[QueueItem] = []
         characters = 0
-        while len(taken) < self.spec.most_inputs and characters < self.spec.most_characters:
-            key = next((key for key in self._ring if not taken or key[1] == taken[0].model), None)
+        while len(batch) < self.spec.most_inputs and characters < self.spec.most_characters:
+            key = next((key for key in self._items if not batch or key[1] == batch[0].model), None)
             if key is None:
                 break
-            queue = self._ring.pop(key)
-            entry = queue.popleft()
+            items = self._items.pop(key)
+            item = items.popleft()
             self.waiting -= 1
-            if queue:
-                self._ring[key] = queue
-            if entry.is_wanted:
-                taken.append(entry)
-                characters += entry.characters
+            if items:
+                self._items[key] = items
+            if item.is_wanted:
+                batch.append(item)
+                characters += item.characters
             else:
-                unwanted.append(entry)
+                unwanted.append(item)
         if self.waiting:
-            self._wake.notify()
-        return taken, unwanted
+            self._not_empty.notify()
+        return batch, unwanted

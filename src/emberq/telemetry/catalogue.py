@@ -154,7 +154,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "emberq_embedding_queue_depth",
         "gauge",
         "Texts that wait for the model in the API.",
-        {"lane": "`query`, `rerank`, `bulk`"},
+        {"queue": "`query`, `rerank`, `bulk`"},
     ),
     MetricSpec(
         "emberq_http_request_duration_seconds",

@@ -219,9 +219,9 @@ def texts_embedded(*, tokens: int) -> None:
     _count("emberq_embedding_tokens_total", tokens)
 
 
-def texts_wait(lane: str, *, number: int) -> None:
-    """Write down how many texts wait for the model in a lane of this process."""
-    _set("emberq_embedding_queue_depth", number, lane)
+def texts_wait(queue: str, *, number: int) -> None:
+    """Record how many texts wait for the model in an inference queue of this process."""
+    _set("emberq_embedding_queue_depth", number, queue)
 
 
 def vectors_looked_up(*, hits: int, misses: int) -> None:

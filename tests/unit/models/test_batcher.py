@@ -18,7 +18,7 @@ from emberq.config.current import configure_worker_config
 from emberq.config.snapshot import Snapshot
 from emberq.errors import EmbeddingUnavailable, InternalError, InvalidRequest, ServiceStopping
 from emberq.models.batcher import BULK, QUERY, Batcher
-from emberq.models.cache import RecentAnswers, StoredVectors
+from emberq.models.cache import RecentResults, StoredVectors
 from emberq.models.queues import Input, ModelKey, QueueSpec, Result
 from emberq.store.services import get_services
 
@@ -63,11 +63,11 @@ Make = Callable[..., tuple[Batcher, Numbers]]
 def make() -> Iterator[Make]:
     made: list[tuple[Batcher, Numbers]] = []
 
-    def start(*specs: QueueSpec) -> tuple[Batcher, Numbers]:
+    def start(*given: QueueSpec) -> tuple[Batcher, Numbers]:
         configure_worker_config(lambda _: Snapshot(version=0))
         model = Numbers()
-        lanes = specs or (QueueSpec(QUERY), QueueSpec(BULK, most_inputs=4))
-        batcher = Batcher(lanes, load=lambda _: model, stored=StoredVectors(get_services))
+        specs = given or (QueueSpec(QUERY), QueueSpec(BULK, most_inputs=4))
+        batcher = Batcher(specs, load=lambda _: model, stored=StoredVectors(get_services))
         batcher.start()
         made.append((batcher, model))
         return made[-1]
@@ -79,12 +79,12 @@ def make() -> Iterator[Make]:
 
 
 def values(future: Future[list[Result]]) -> list[float]:
-    return [float(answer.row[0]) for answer in future.result(30)]
+    return [float(result.row[0]) for result in future.result(30)]
 
 
-def hold(batcher: Batcher, model: Numbers, lane: str = BULK, key: ModelKey = ONE) -> Future[list[Result]]:
-    """Keep the lane's thread busy until `goes_on` is set."""
-    future = batcher.submit(lane, [f"hold {lane}"], tenant="holder", model=key)
+def hold(batcher: Batcher, model: Numbers, queue: str = BULK, key: ModelKey = ONE) -> Future[list[Result]]:
+    """Keep the queue's thread busy until `goes_on` is set."""
+    future = batcher.submit(queue, [f"hold {queue}"], tenant="holder", model=key)
     assert model.holds.wait(30)
     model.batches.clear()
     return future
@@ -101,7 +101,7 @@ def test_everybody_gets_the_answers_to_his_own_texts_in_their_order(
     requests: list[tuple[str, list[str], str]], most: int, threads: int, window: float, characters: int
 ) -> None:
     model = Numbers()
-    lanes = [
+    specs = [
         QueueSpec(QUERY, most_inputs=most),
         QueueSpec(
             BULK,
@@ -111,7 +111,7 @@ def test_everybody_gets_the_answers_to_his_own_texts_in_their_order(
             most_characters=characters,
         ),
     ]
-    batcher = Batcher(lanes, load=lambda _: model, stored=StoredVectors(get_services))
+    batcher = Batcher(specs, load=lambda _: model, stored=StoredVectors(get_services))
     batcher.start()
     with ThreadPoolExecutor(4) as senders:
         futures = list(
@@ -122,7 +122,7 @@ def test_everybody_gets_the_answers_to_his_own_texts_in_their_order(
         )
         for (_, wanted, _), future in zip(requests, futures, strict=True):
             assert values(future) == [number(text) for text in wanted]
-            assert [answer.tokens for answer in future.result()] == [len(text) for text in wanted]
+            assert [result.tokens for result in future.result()] == [len(text) for text in wanted]
     batcher.close()
     assert all(len(batch) <= most for batch in model.batches)
 
@@ -147,7 +147,7 @@ def test_queries_do_not_wait_behind_bulk(make: Make) -> None:
     held = hold(batcher, model)
     batcher.submit(BULK, [f"bulk {n}" for n in range(50)], tenant="a", model=ONE)
     assert values(batcher.submit(QUERY, ["a query"], tenant="a", model=ONE)) == [number("a query")]
-    # Even one whose text waits in the other lane.
+    # Even one whose text waits in the other queue.
     assert values(batcher.submit(QUERY, ["bulk 49"], tenant="a", model=ONE)) == [number("bulk 49")]
     assert not held.done()
     assert batcher.waiting(BULK) == 50
@@ -237,7 +237,7 @@ def test_who_waits_when_the_process_stops_is_told_so(make: Make) -> None:
     # One text of it is being computed, the other one waits.
     half = batcher.submit(BULK, ["hold bulk", "rest"], tenant="holder", model=ONE)
     waiting = batcher.submit(BULK, ["waits"], tenant="a", model=ONE)
-    batcher.leave()
+    batcher.stop()
     for future in (waiting, half):
         with pytest.raises(ServiceStopping):
             future.result(30)
@@ -269,15 +269,15 @@ def test_half_a_surrogate_pair_is_refused_before_it_waits(make: Make) -> None:
     assert values(batcher.submit(BULK, ["fine"], tenant="a", model=ONE)) == [number("fine")]
 
 
-def test_recent_answers_are_those_asked_for_last() -> None:
-    def answer(value: float) -> Result:
+def test_recent_results_are_those_asked_for_last() -> None:
+    def result(value: float) -> Result:
         return Result(np.full(100, value, np.float32), 1)
 
-    recent = RecentAnswers(most_bytes=3 * 1000)
+    recent = RecentResults(most_bytes=3 * 1000)
     for key in (1, 2, 3):
-        recent.put(key, answer(key))
+        recent.put(key, result(key))
     assert recent.get(1) is not None
-    recent.put(4, answer(4))
+    recent.put(4, result(4))
     assert [key for key in (1, 2, 3, 4) if recent.get(key) is not None] == [1, 3, 4]
-    recent.put(3, answer(3.5))
+    recent.put(3, result(3.5))
     assert [key for key in (1, 2, 3, 4) if recent.get(key) is not None] == [1, 3, 4]
