@@ -9,7 +9,7 @@ from sqlalchemy import text
 
 from emberq.config.current import get_config_cache
 from emberq.errors import EmbeddingUnavailable, InvalidRequest
-from emberq.models.files import DEFAULT_MODEL
+from emberq.models.pins import DEFAULT_MODEL
 from emberq.search import search
 from emberq.store.admin.changes import set_setting
 from emberq.store.files.search import Hit

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import text
 
 from emberq import search as search_module
-from emberq.models.files import DEFAULT_MODEL
+from emberq.models.pins import DEFAULT_MODEL
 from emberq.store.files.search import Hit, keyword_search
 from emberq.store.services import Services
 from tests.integration.store.steps import add, claim, collection_of, commit

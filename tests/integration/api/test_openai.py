@@ -20,7 +20,7 @@ from sqlalchemy import make_url, text
 from emberq.api.app import make_app, make_server, open_listener
 from emberq.config.environment import Environment
 from emberq.models.batcher import BULK, Batcher
-from emberq.models.files import DEFAULT_MODEL
+from emberq.models.pins import DEFAULT_MODEL
 from emberq.pipeline.resources import get_embedder
 from emberq.store.admin.api_keys import create_key
 from emberq.store.admin.changes import set_setting

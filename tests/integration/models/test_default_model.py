@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
 from emberq.models.embedder import Embedder
-from emberq.models.files import ModelFiles, pull_model
+from emberq.models.files import ModelFiles
+from emberq.models.pull import pull_model
 from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.split import embedding_text, split
 from tests.harness.paths import DATA

