@@ -1,4 +1,4 @@
-"""The FastAPI application and the process that serves it."""
+"""The FastAPI application, and the process that serves it."""
 
 from __future__ import annotations
 
@@ -43,23 +43,23 @@ from emberq.telemetry import metrics
 
 __all__ = ["make_app", "make_server", "open_listener", "serve"]
 
-#: Seconds open requests get to finish when the API stops.
+#: Seconds that open requests get to finish when the API stops.
 _SHUTDOWN_SECONDS = 5
-#: Connections that wait to be accepted: clients come with one for each text of a file, all at once. The
-#: kernel allows fewer where net.core.somaxconn is lower.
+#: Connections that may wait to be accepted: clients open one for each text of a file, all at once. The
+#: kernel's own limit, net.core.somaxconn, may be lower.
 _BACKLOG = 4096
-#: Open files that are asked for; each connection is one.
+#: The wanted limit of open files; each connection is one.
 _OPEN_FILES = 65536
 
 
 def make_app(
-    *, keep: bool = True, ready: Callable[[], None] = lambda: None, routers: Sequence[APIRouter] = ()
+    *, maintenance: bool = True, ready: Callable[[], None] = lambda: None, routers: Sequence[APIRouter] = ()
 ) -> FastAPI:
     """Build the application on the services of this process.
 
     Args:
-        keep: Whether this process also admits, sweeps and reaps jobs in the background.
-        ready: Called once when requests are answered.
+        maintenance: Whether this process also runs the maintenance of jobs, in a thread.
+        ready: Called once, when requests are answered.
         routers: Further routes, outside of `/api/v1`.
     """
 
@@ -67,8 +67,8 @@ def make_app(
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
         bodies = {"emberq-config": ConfigurationFollower(get_services(), name="api").run}
-        if keep:
-            bodies["emberq-keeper"] = Maintenance(get_services()).run
+        if maintenance:
+            bodies["emberq-maintenance"] = Maintenance(get_services()).run
         threads = [
             threading.Thread(target=body, args=(stop,), name=name, daemon=True)
             for name, body in bodies.items()
@@ -83,7 +83,7 @@ def make_app(
         for thread in threads:
             thread.join(timeout=_SHUTDOWN_SECONDS)
 
-    # Under a supervisor they are on already, and shared with the whole host.
+    # Does nothing under a supervisor, which has enabled them for the whole host.
     metrics.enable()
     app = FastAPI(
         title="emberq",
@@ -101,7 +101,7 @@ def make_app(
     app.state.job_ends = JobEnds(get_services)
     install_problem_handlers(app, shapes=dict.fromkeys(OPENAI_PATHS, openai_error))
     app.add_middleware(RequestMetrics)
-    # First, because routes are tried in this order, and these are asked for by the thousand.
+    # First, because routes are tried in this order, and these get thousands of requests.
     for router in (embeddings.router, rerank.router):
         app.include_router(router)
     api = APIRouter(prefix="/api/v1")
@@ -119,10 +119,12 @@ def make_app(
 
 
 def open_listener(host: str, port: int) -> socket.socket:
-    """Bind the API's address before anything else starts, so that a taken port is told at once.
+    """Return a socket that listens on the API's address.
+
+    Call it before anything else starts, so that a port in use is reported at once.
 
     Raises:
-        InvalidRequest: If the address cannot be bound; says why.
+        InvalidRequest: If the address cannot be bound; the message has the reason.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -133,7 +135,7 @@ def open_listener(host: str, port: int) -> socket.socket:
         listener.close()
         raise InvalidRequest(
             f"Cannot listen on {host}:{port}: {exc.strerror or exc}.",
-            hint="Stop what uses the port, or choose another one with --port.",
+            hint="Stop the program that uses the port, or choose another port with --port.",
         ) from exc
     listener.listen(_BACKLOG)
     return listener
@@ -146,7 +148,7 @@ def serve(
 
     Args:
         listener: The socket.
-        ready: Called once when requests are answered.
+        ready: Called once, when requests are answered.
         routers: Further routes, outside of `/api/v1`.
     """
     _allow_connections()
@@ -154,7 +156,7 @@ def serve(
 
 
 def make_server(app: FastAPI) -> uvicorn.Server:
-    """Return a server for the application; it can be run once."""
+    """Return a server for the application; it can run once."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -162,24 +164,24 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    return _Server(config, leave=(app.state.batcher.stop, app.state.job_ends.leave))
+    return _ApiServer(config, on_shutdown=(app.state.batcher.stop, app.state.job_ends.leave))
 
 
-class _Server(uvicorn.Server):
-    """Answers requests that wait before it lets go of them: nobody can say how long they would."""
+class _ApiServer(uvicorn.Server):
+    """A server that first ends the requests that wait for models and jobs; their wait has no time limit."""
 
-    def __init__(self, config: uvicorn.Config, *, leave: Sequence[Callable[[], None]]) -> None:
+    def __init__(self, config: uvicorn.Config, *, on_shutdown: Sequence[Callable[[], None]]) -> None:
         super().__init__(config)
-        self._leave = leave
+        self._on_shutdown = on_shutdown
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        for leave in self._leave:
-            leave()
+        for end_waiting in self._on_shutdown:
+            end_waiting()
         await super().shutdown(sockets)
 
 
 def _allow_connections() -> None:
-    """Raise the limit of open files as far as it may be raised."""
+    """Raise the soft limit of open files to `_OPEN_FILES`, or to the hard limit if that is lower."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = _OPEN_FILES if hard == resource.RLIM_INFINITY else min(hard, _OPEN_FILES)
     if soft != resource.RLIM_INFINITY and soft < wanted:

@@ -1,4 +1,4 @@
-"""`/metrics` of the API: what PostgreSQL, the truth, tells of all hosts, and what this host counted."""
+"""`/metrics` of the API: metrics of the whole service from PostgreSQL, and those of this host."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ log = get_logger(__name__)
 
 
 def render_metrics(services: Services) -> tuple[bytes, str]:
-    """Return the metrics and their content type; those of a silent database are left out."""
+    """Return the metrics and their content type; without the database, only those of this host."""
     try:
         of_service = _collect_service(services)
     except EmberqError as exc:
         log.warning("metrics_incomplete", error_code=exc.code)
         of_service = []
-    # Of what both know, the database knows all of it.
+    # The database counts all hosts, so its figures replace those of this host.
     known = {family.name for family in of_service}
     families = [*of_service, *(family for family in collect_host() if family.name not in known)]
     return exposition(families), CONTENT_TYPE

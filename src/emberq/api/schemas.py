@@ -1,4 +1,4 @@
-"""The shapes of requests and answers; OpenAPI is made from them."""
+"""The schemas of requests and responses; the OpenAPI document is generated from them."""
 
 from __future__ import annotations
 
@@ -32,17 +32,19 @@ __all__ = [
     "job_out",
 ]
 
-#: Collection names go into URLs and file paths of exports: letters, digits, dot, dash, underscore.
+#: Collection names are used in URLs and in the paths of exported files.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 
 
 class CollectionIn(BaseModel):
-    """A collection to make."""
+    """A collection to create."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=_NAME, description="Letters, digits, dots, dashes, underscores.")
-    embedding_model: str | None = Field(None, max_length=300, description="The default model if left out.")
+    embedding_model: str | None = Field(
+        None, max_length=300, description="The setting rag_embedding_model if left out."
+    )
     metadata: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -69,7 +71,7 @@ class ErrorOut(BaseModel):
 
 
 class AttemptOut(BaseModel):
-    """How an attempt ended that did not complete its job."""
+    """The end of an attempt that did not complete its job."""
 
     attempt: int
     code: str
@@ -80,7 +82,7 @@ class AttemptOut(BaseModel):
 
 
 class ProgressOut(BaseModel):
-    """How far the stage has come, in its own unit: pages, chunks."""
+    """The progress of the current stage, in pages or chunks."""
 
     done: int
     total: int
@@ -100,10 +102,10 @@ class JobOut(BaseModel):
     max_attempts: int
     quarantined: bool
     waiting_reason: str | None = Field(
-        None, description="Why it waits: paused, backoff, no_worker, tenant_cap, behind_N."
+        None, description="Why the job waits: paused, backoff, no_worker, tenant_cap or behind_N."
     )
     error: ErrorOut | None
-    attempts: list[AttemptOut] = Field(description="How earlier attempts ended, oldest first.")
+    attempts: list[AttemptOut] = Field(description="The ends of earlier attempts, oldest first.")
     timings: dict[str, float] = Field(description="Seconds each stage took in the last attempt.")
     config_version: int | None
     worker: str | None
@@ -114,7 +116,7 @@ class JobOut(BaseModel):
 
 
 class FileOut(BaseModel):
-    """A file, its newest version, and how far that has come."""
+    """A file, and the state of its newest version."""
 
     id: uuid.UUID
     name: str
@@ -122,7 +124,9 @@ class FileOut(BaseModel):
     collection: str
     metadata: dict[str, Any]
     version: int
-    visible_version: int | None = Field(description="The version that searches see; none before the first.")
+    visible_version: int | None = Field(
+        description="The version that searches use; null until the first version is completed."
+    )
     size: int
     sha256: str
     media_type: str | None
@@ -135,7 +139,7 @@ class FileOut(BaseModel):
 
 
 class UploadOut(BaseModel):
-    """What an upload was acknowledged as."""
+    """The acknowledgement of an upload: its file and its job."""
 
     file: FileOut
     job: JobOut
@@ -143,7 +147,7 @@ class UploadOut(BaseModel):
 
 
 class Page(BaseModel, Generic[T]):
-    """A page of a listing; send `next_cursor` as `cursor` for the next one."""
+    """A page of a listing; send `next_cursor` as `cursor` to get the next page."""
 
     items: list[T]
     next_cursor: str | None = None
@@ -157,21 +161,21 @@ class SearchIn(BaseModel):
     query: str = Field(min_length=1, max_length=10_000)
     k: int | None = Field(None, ge=1, le=1000, description="Most results; the setting rag_top_k if left out.")
     mode: Literal["vector", "keyword", "hybrid"] | None = Field(
-        None, description="hybrid unless the setting rag_hybrid is off."
+        None, description="If left out, hybrid; vector if the setting rag_hybrid is off."
     )
     rerank: bool = False
-    filter: dict[str, Any] | None = Field(None, description="Only files whose metadata contains this.")
+    filter: dict[str, Any] | None = Field(None, description="Only files whose metadata contains this object.")
 
 
 class FileRef(BaseModel):
-    """The file a result is from."""
+    """The file of a search result."""
 
     id: uuid.UUID
     name: str
 
 
 class ResultOut(BaseModel):
-    """One result: `text` is characters `start` to `end` of the file's extracted text."""
+    """A search result; `text` is the extracted text of the file from `start` to `end`, in characters."""
 
     text: str
     score: float
@@ -191,7 +195,7 @@ class SearchOut(BaseModel):
 
 
 def collection_out(row: Mapping[Any, Any]) -> CollectionOut:
-    """Show a collection row."""
+    """Return the schema of a collection row."""
     return CollectionOut(
         **{key: row[key] for key in ("id", "name", "embedding_model", "metadata", "created_at")},
         files=row.get("files", 0),
@@ -199,20 +203,20 @@ def collection_out(row: Mapping[Any, Any]) -> CollectionOut:
 
 
 def job_out(row: Mapping[Any, Any]) -> JobOut:
-    """Show a job row."""
+    """Return the schema of a job row."""
     fields = {key: row[key] for key in JobOut.model_fields if key != "progress"}
     return JobOut(progress=ProgressOut(done=row["progress_done"], total=row["progress_total"]), **fields)
 
 
 def file_out(row: Mapping[Any, Any]) -> FileOut:
-    """Show a file row."""
+    """Return the schema of a file row."""
     return FileOut(
         version=row["newest_version"], **{key: row[key] for key in FileOut.model_fields if key != "version"}
     )
 
 
 def encode_cursor(rows: Sequence[Mapping[Any, Any]], limit: int) -> str | None:
-    """Return the cursor after the last row, nothing if the page was the last."""
+    """Return the cursor after the last row, or None if the page is the last one."""
     if len(rows) < limit:
         return None
     last = rows[-1]
@@ -221,10 +225,10 @@ def encode_cursor(rows: Sequence[Mapping[Any, Any]], limit: int) -> str | None:
 
 
 def decode_cursor(cursor: str | None) -> tuple[datetime, uuid.UUID] | None:
-    """Return the place a cursor stands for.
+    """Return the position that a cursor stands for.
 
     Raises:
-        InvalidRequest: If it is not a cursor that a listing gave out.
+        InvalidRequest: If it is not a cursor from a listing.
     """
     if cursor is None:
         return None
@@ -232,4 +236,4 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, uuid.UUID] | None:
         created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
         return datetime.fromisoformat(created_at), uuid.UUID(row_id)
     except (ValueError, TypeError, binascii.Error) as exc:
-        raise InvalidRequest("The cursor is not one that this listing gave out.") from exc
+        raise InvalidRequest("The cursor is not valid.", hint="Send a next_cursor of this listing.") from exc

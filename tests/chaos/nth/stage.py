@@ -46,7 +46,7 @@ __all__ = ["PROCESSES", "Stage", "wait_until"]
 #: The processes whose operations are counted.
 PROCESSES = ("api", "slot", "horse", "keeper")
 #: Threads whose work goes by the clock, so that it would be counted differently every time.
-_CLOCKED_THREADS = ("emberq-config", "emberq-keeper")
+_CLOCKED_THREADS = ("emberq-config", "emberq-maintenance")
 #: More processes than a host with one slot has.
 _FAMILY = 100
 #: Pauses before a transaction or command is tried again; each fault comes once, so nothing needs time.
@@ -80,7 +80,7 @@ class Stage:
             self.key = create_key(connection, name="nth", scopes=["admin"])
         self._listener = open_listener("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._app = make_app(keep=False)
+        self._app = make_app(maintenance=False)
         self.api = self.host = 0
         #: Whether there is to be a host at the moment.
         self.wants_host = True

@@ -104,7 +104,7 @@ def start(services: Services) -> Iterator[Start]:
     running: list[Api] = []
 
     def run() -> Api:
-        app = make_app(keep=False)
+        app = make_app(maintenance=False)
         listener = open_listener("127.0.0.1", 0)
         server = make_server(app)
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})

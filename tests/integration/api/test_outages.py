@@ -39,7 +39,7 @@ from emberq.testing.valkey import ValkeyServer
 def api_of(services: Services) -> TestClient:
     with services.database.transaction() as connection:
         key = create_key(connection, name="test", tenant=DEFAULT_TENANT, scopes=["admin"])
-    client = TestClient(make_app(keep=False), raise_server_exceptions=False)
+    client = TestClient(make_app(maintenance=False), raise_server_exceptions=False)
     client.headers["Authorization"] = f"Bearer {key}"
     assert client.post("/api/v1/collections", json={"name": "docs"}).status_code == 201
     return client
@@ -267,7 +267,7 @@ def served(api: TestClient) -> Iterator[tuple[str, int, str]]:
     """The application behind a real socket: host, port and the header with the key."""
     listener = open_listener("127.0.0.1", 0)
     host, port = listener.getsockname()
-    server = uvicorn.Server(uvicorn.Config(make_app(keep=False), log_config=None, access_log=False))
+    server = uvicorn.Server(uvicorn.Config(make_app(maintenance=False), log_config=None, access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     yield host, port, api.headers["Authorization"]

@@ -228,7 +228,7 @@ def test_a_forked_child_neither_hears_nor_harms_its_parents_connection(
 
 def test_the_api_hears_of_changes_that_others_made(services: Services) -> None:
     async def serve_while_settings_change() -> None:
-        app = make_app(keep=False)
+        app = make_app(maintenance=False)
         async with app.router.lifespan_context(app):
             wait_for(lambda: get_config_cache().newest.confirmed_at > 0)
             version = put(services, "rag_top_k", 7)

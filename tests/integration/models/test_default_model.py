@@ -142,8 +142,7 @@ CHILDREN = textwrap.dedent("""
 
     import numpy as np
 
-    from tests.harness.paths import DATA
-from emberq.models.embedder import Embedder
+    from emberq.models.embedder import Embedder
     from emberq.models.files import find_model
 
     texts = ["the ferry leaves at seven", "a pump", "valves and pumps " * 40]

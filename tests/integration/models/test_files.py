@@ -139,7 +139,7 @@ def test_the_hub_name_of_the_default_model_is_the_default_model(
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EMBERQ_OFFLINE", "1")
-    with pytest.raises(EmbeddingUnavailable, match=f"The model {DEFAULT_MODEL} is not here"):
+    with pytest.raises(EmbeddingUnavailable, match=f"The model {DEFAULT_MODEL} is not on this machine"):
         pull_model(f"sentence-transformers/{DEFAULT_MODEL}", directory=home)
 
 

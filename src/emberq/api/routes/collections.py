@@ -1,4 +1,4 @@
-"""`/collections`: make, list, show and delete; search in them."""
+"""`/collections`: create, list, show, delete and search."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ router = APIRouter(prefix="/collections", tags=["collections"])
 
 @router.post("", status_code=201)
 def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> CollectionOut:
-    """Make a collection."""
+    """Create a collection."""
     settings = get_worker_config().for_tenant(caller.tenant)
     with services.database.transaction() as connection:
         row = create_collection(
@@ -48,7 +48,7 @@ def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> Collect
 
 @router.get("")
 def list_all(caller: Reader, services: ServicesDep) -> Page[CollectionOut]:
-    """List the collections, by name."""
+    """List the collections, ordered by name."""
     with services.database.transaction() as connection:
         rows = list_collections(connection, caller.tenant)
     return Page(items=[collection_out(row) for row in rows])
@@ -65,14 +65,14 @@ def show(name: str, caller: Reader, services: ServicesDep) -> CollectionOut:
 
 @router.delete("/{name}", status_code=204)
 def delete(name: str, caller: Writer, services: ServicesDep) -> None:
-    """Delete a collection with all its files."""
+    """Delete a collection and all its files."""
     with services.database.transaction() as connection:
         delete_collection(connection, caller.tenant, name)
 
 
 @router.post("/{name}/search")
 def search_in(name: str, body: SearchIn, caller: Reader, services: ServicesDep) -> SearchOut:
-    """Search the collection by meaning, by words, or by both."""
+    """Search the collection by meaning, by keywords, or by both."""
     started = time.perf_counter()
     settings = get_worker_config().for_tenant(caller.tenant)
     hits = search(

@@ -1,4 +1,4 @@
-"""Server-sent events: every change of a job, resumable with `Last-Event-ID`."""
+"""`/events`: changes of jobs as server-sent events, resumable with `Last-Event-ID`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["events"])
 
-#: Seconds between two looks for changes.
+#: Seconds between two polls for changes.
 _POLL_SECONDS = 0.3
-#: Sequence numbers looked at again at every poll: a transaction may commit a lower number after a
-#: higher one was seen. Far more than the transactions that can be open at once.
+#: Sequence numbers that each poll reads again: a transaction may commit a lower number after a higher
+#: one was read. Far more than the number of transactions that can be open at once.
 _OVERLAP = 200
 
 
@@ -37,7 +37,7 @@ async def job_events(
     services: ServicesDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
-    """Follow one job; the stream ends with the job."""
+    """Stream the changes of one job; the stream ends when the job ends."""
 
     def check() -> None:
         with services.database.transaction() as connection:
@@ -54,7 +54,7 @@ async def all_events(
     services: ServicesDep,
     last_event_id: Annotated[str | None, Header()] = None,
 ) -> EventSourceResponse:
-    """Follow all jobs; from the first one on, unless `Last-Event-ID` says where to resume."""
+    """Stream the changes of all jobs, from the first change or from the one after `Last-Event-ID`."""
     return EventSourceResponse(_changes(request, caller, services, _sequence(last_event_id), None))
 
 
@@ -62,7 +62,7 @@ def _sequence(last_event_id: str | None) -> int:
     if last_event_id is None:
         return 0
     if not last_event_id.isdigit():
-        raise InvalidRequest("Last-Event-ID is not an id that this stream gave out.")
+        raise InvalidRequest("The header Last-Event-ID must be the id of an event of this stream.")
     return int(last_event_id)
 
 
@@ -72,14 +72,14 @@ async def _changes(
     sent: deque[int] = deque(maxlen=_OVERLAP * 4)
     highest = after
 
-    def look() -> list[tuple[int, str, str]]:
+    def poll() -> list[tuple[int, str, str]]:
         low = max(after, highest - _OVERLAP)
         with services.database.transaction() as connection:
             rows = changed_jobs(connection, caller.tenant, after=low, job_id=job_id)
         return [(row["seq"], row["state"], job_out(row).model_dump_json()) for row in rows]
 
     while not await request.is_disconnected():
-        for seq, state, data in await anyio.to_thread.run_sync(look):
+        for seq, state, data in await anyio.to_thread.run_sync(poll):
             if seq in sent:
                 continue
             sent.append(seq)

@@ -1,14 +1,16 @@
-"""`/files`: upload, list, show, fetch and delete."""
+"""`/files`: upload, list, show, download and delete."""
 
 from __future__ import annotations
 
 import json
 import uuid
+from functools import partial
 from typing import Annotated, Any
 
 import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
+from sqlalchemy import RowMapping
 
 from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.schemas import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
@@ -21,6 +23,7 @@ from emberq.store.files.files import AddedFile, delete_file, get_file, get_text,
 from emberq.store.jobs.fair_share import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.tables import JobState
+from emberq.store.services import Services
 
 __all__ = ["router"]
 
@@ -40,11 +43,11 @@ _UPLOAD_FORM = {
                         "file": {"type": "string", "format": "binary"},
                         "external_id": {
                             "type": "string",
-                            "description": "Your own id; the same id is the same file.",
+                            "description": "Your own id of the file. The same id is the same file.",
                         },
                         "metadata": {
                             "type": "string",
-                            "description": "A JSON object, returned with results.",
+                            "description": "A JSON object; search results of the file include it.",
                         },
                         "priority": {
                             "type": "string",
@@ -68,46 +71,48 @@ async def upload(
     idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
     traceparent: Annotated[str | None, Header(max_length=100)] = None,
 ) -> UploadOut:
-    """Upload a file; 202 means its bytes and its job are durable."""
+    """Upload a file; 202 means that its bytes and its job are durable."""
     settings = get_worker_config().for_tenant(caller.tenant)
-
-    def find() -> Any:
-        with services.database.transaction() as connection:
-            return get_collection(connection, caller.tenant, name)
-
-    collection = await anyio.to_thread.run_sync(find)
+    collection = await anyio.to_thread.run_sync(_find_collection, services, caller.tenant, name)
     with services.blobs.writer() as writer:
-        received = await receive_upload(request, writer, max_bytes=settings.max_file_size)
-
-        def store() -> tuple[AddedFile, UploadOut]:
-            added = accept_upload(
-                services,
-                writer,
-                collection=collection,
-                name=received.file_name or "unnamed",
-                external_id=received.fields.get("external_id") or None,
-                metadata=_metadata(received.fields.get("metadata")),
-                priority=_priority(received.fields.get("priority")),
-                idempotency_key=idempotency_key,
-                traceparent=traceparent,
-            )
-            with services.database.transaction() as connection:
-                file = get_file(connection, caller.tenant, added.file_id)
-                job = get_job(connection, caller.tenant, added.job_id)
-            return added, UploadOut(file=file_out(file), job=job_out(job), deduplicated=added.deduplicated)
-
-        added, answer = await anyio.to_thread.run_sync(store)
+        form = await receive_upload(request, writer, max_bytes=settings.max_file_size)
+        store = partial(
+            accept_upload,
+            services,
+            writer,
+            collection=collection,
+            name=form.file_name or "unnamed",
+            external_id=form.fields.get("external_id") or None,
+            metadata=_metadata(form.fields.get("metadata")),
+            priority=_priority(form.fields.get("priority")),
+            idempotency_key=idempotency_key,
+            traceparent=traceparent,
+        )
+        added = await anyio.to_thread.run_sync(store)
+    answer = await anyio.to_thread.run_sync(_upload_out, services, caller.tenant, added)
     if added.deduplicated and answer.job.state == "completed":
         response.status_code = 200
     response.headers["Location"] = f"/api/v1/jobs/{added.job_id}"
     return answer
 
 
+def _find_collection(services: Services, tenant: str, name: str) -> RowMapping:
+    with services.database.transaction() as connection:
+        return get_collection(connection, tenant, name)
+
+
+def _upload_out(services: Services, tenant: str, added: AddedFile) -> UploadOut:
+    with services.database.transaction() as connection:
+        file = get_file(connection, tenant, added.file_id)
+        job = get_job(connection, tenant, added.job_id)
+    return UploadOut(file=file_out(file), job=job_out(job), deduplicated=added.deduplicated)
+
+
 def _metadata(text: str | None) -> dict[str, Any]:
     try:
         value = json.loads(text) if text else {}
     except ValueError as exc:
-        raise InvalidRequest("The form field metadata is not JSON.") from exc
+        raise InvalidRequest("The form field metadata is not valid JSON.") from exc
     if not isinstance(value, dict):
         raise InvalidRequest("The form field metadata is not a JSON object.")
     return value
@@ -121,7 +126,7 @@ def _priority(text: str | None) -> int:
     if text.isascii() and text.isdigit() and int(text) <= MAX_PRIORITY:
         return int(text)
     raise InvalidRequest(
-        f"The form field priority is neither interactive nor bulk nor a number from 0 to {MAX_PRIORITY}."
+        f"The form field priority must be interactive, bulk, or a number from 0 to {MAX_PRIORITY}."
     )
 
 
@@ -150,10 +155,10 @@ def show(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileOut:
 
 @router.get("/files/{file_id}/content", response_class=FileResponse)
 def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileResponse:
-    """Fetch the bytes as they were uploaded."""
+    """Download the file as it was uploaded."""
     with services.database.transaction() as connection:
         row = get_file(connection, caller.tenant, file_id)
-    # Always an attachment: an uploaded page must not run in this origin.
+    # Always an attachment: the script of an uploaded HTML page must not run in this origin.
     return FileResponse(
         services.blobs.existing(row["blob"]),
         media_type=row["media_type"] or "application/octet-stream",
@@ -164,13 +169,13 @@ def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileRe
 
 @router.get("/files/{file_id}/text", response_class=PlainTextResponse)
 def text(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> PlainTextResponse:
-    """Fetch the extracted text; results' `start` and `end` count its characters."""
+    """Download the extracted text; `start` and `end` of search results count its characters."""
     with services.database.transaction() as connection:
         return PlainTextResponse(get_text(connection, caller.tenant, file_id) or "")
 
 
 @router.delete("/files/{file_id}", status_code=204)
 def delete(file_id: uuid.UUID, caller: Writer, services: ServicesDep) -> None:
-    """Delete a file; it is gone from searches at once and does not come back."""
+    """Delete a file; searches stop finding it at once."""
     with services.database.transaction() as connection:
         delete_file(connection, caller.tenant, file_id)

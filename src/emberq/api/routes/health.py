@@ -1,4 +1,4 @@
-"""`/healthz`, `/readyz`, `/metrics`: for orchestrators and monitors, without a key."""
+"""`/healthz`, `/readyz` and `/metrics`, for orchestrators and monitoring; they need no key."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ __all__ = ["router"]
 
 router = APIRouter(tags=["health"])
 
-#: A replica, and a server that somebody set to read only, would refuse every upload.
-_TAKES_WRITES = text("SELECT current_setting('transaction_read_only') = 'off'")
+#: False on a replica and on a server set to read-only; both refuse every upload.
+_ACCEPTS_WRITES = text("SELECT current_setting('transaction_read_only') = 'off'")
 
 
 class HealthOut(BaseModel):
-    """The process answers."""
+    """The state of the process: `ok` whenever it answers."""
 
     status: str
 
 
 class ReadyOut(BaseModel):
-    """Whether uploads are taken and processed; `checks` says which part is not well."""
+    """Whether uploads are accepted and processed; `checks` has the state of each part."""
 
     status: str
     checks: dict[str, str]
@@ -38,13 +38,13 @@ class ReadyOut(BaseModel):
 
 @router.get("/healthz")
 def healthz() -> HealthOut:
-    """Tell that the process answers."""
+    """Answer `ok`; shows that the process is alive."""
     return HealthOut(status="ok")
 
 
 @router.get("/readyz")
 def readyz(services: ServicesDep, response: Response) -> ReadyOut:
-    """Tell whether emberq can do its work: 503 while the database, Redis or the blob store is away."""
+    """Check the database, Redis, the blob store and the workers; 503 if one of the first three is away."""
     checks = {
         "database": _check_database(services),
         "redis": _check_redis(services),
@@ -61,11 +61,11 @@ def readyz(services: ServicesDep, response: Response) -> ReadyOut:
 def _check_database(services: Services) -> str:
     try:
         with services.database.transaction() as connection:
-            takes_writes = connection.execute(_TAKES_WRITES).scalar_one()
+            accepts_writes = connection.execute(_ACCEPTS_WRITES).scalar_one()
     except DatabaseUnavailable as exc:
         return exc.code
-    if not takes_writes:
-        # Sessions keep what they began with: the next look must not be on one of these.
+    if not accepts_writes:
+        # A session keeps the mode it began with, so the next check needs a new session.
         services.database.close()
         return "read_only"
     return "ok"
@@ -98,6 +98,6 @@ def _check_workers(services: Services) -> str:
 
 @router.get("/metrics", response_class=Response)
 def metrics(services: ServicesDep) -> Response:
-    """Prometheus metrics in the text format."""
+    """Return the metrics in Prometheus's text format."""
     body, content_type = render_metrics(services)
     return Response(body, media_type=content_type)

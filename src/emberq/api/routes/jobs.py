@@ -1,4 +1,4 @@
-"""`/jobs`: list, show, cancel, retry, one by one and many at once."""
+"""`/jobs`: list, show, cancel, retry and purge, one job or many."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-#: Least age of jobs that can be purged, in seconds: what has just ended is still being looked at.
+#: Least age of purged jobs, in seconds: clients may still read the result of a job that has just ended.
 _LEAST_AGE_SECONDS = 60.0
 
 
 class RetryIn(BaseModel):
-    """Which failed jobs to run again; a job must meet everything that is given."""
+    """Which failed jobs to retry; a job must match all given fields."""
 
     model_config = ConfigDict(extra="forbid")
 
     error_code: str | None = Field(None, min_length=1, max_length=100)
-    quarantined: bool = Field(False, description="Jobs that were set aside because they ended their worker.")
+    quarantined: bool = Field(False, description="Jobs in quarantine, on which several workers died.")
     collection: str | None = None
 
     @model_validator(mode="after")
@@ -47,7 +47,7 @@ class RetryIn(BaseModel):
 
 
 class RetryOut(BaseModel):
-    """How many jobs run again."""
+    """The number of retried jobs."""
 
     retried: int
 
@@ -62,14 +62,14 @@ class CancelIn(BaseModel):
 
 
 class CancelOut(BaseModel):
-    """How many jobs were cancelled, and how many run and were asked to stop."""
+    """The number of cancelled jobs, and of running jobs that were asked to stop."""
 
     cancelled: int
     stopping: int
 
 
 class PurgeIn(BaseModel):
-    """Which records of ended jobs to delete."""
+    """Which records of ended jobs to purge."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -78,7 +78,7 @@ class PurgeIn(BaseModel):
 
 
 class PurgeOut(BaseModel):
-    """How many records were deleted."""
+    """The number of purged records."""
 
     purged: int
 
@@ -90,9 +90,9 @@ def list_all(
     *,
     state: JobState | None = None,
     error_code: str | None = None,
-    reason: Annotated[str | None, Query(description="An error code, or why jobs wait.")] = None,
-    tenant: Annotated[str | None, Query(description="The key's own, unless it is an admin's.")] = None,
-    stuck: Annotated[bool, Query(description="Only jobs that run or wait for a worker too long.")] = False,
+    reason: Annotated[str | None, Query(description="An error code or a waiting reason.")] = None,
+    tenant: Annotated[str | None, Query(description="A tenant; other tenants need the scope admin.")] = None,
+    stuck: Annotated[bool, Query(description="Only jobs without progress for too long.")] = False,
     stuck_after: Annotated[
         float | None,
         Query(gt=0, le=86400 * 365, description="Seconds; the setting stall_timeout if left out."),
@@ -128,13 +128,13 @@ def show(job_id: uuid.UUID, caller: Reader, services: ServicesDep) -> JobOut:
 
 @router.post("/{job_id}/cancel", status_code=202)
 def cancel_one(job_id: uuid.UUID, caller: Writer, services: ServicesDep) -> JobOut:
-    """Cancel a job: at once while it waits, within seconds while it runs."""
+    """Cancel a job: at once if it waits, within seconds if it runs."""
     return job_out(cancel(services, caller.tenant, job_id))
 
 
 @router.post("/{job_id}/retry", status_code=202)
 def retry_one(job_id: uuid.UUID, caller: Writer, services: ServicesDep) -> JobOut:
-    """Run a failed or cancelled job again."""
+    """Retry a failed or cancelled job."""
     with services.database.transaction() as connection:
         retried = retry_job(connection, caller.tenant, job_id)
     admit_soon(services)
@@ -143,7 +143,7 @@ def retry_one(job_id: uuid.UUID, caller: Writer, services: ServicesDep) -> JobOu
 
 @router.post("/retry", status_code=202)
 def retry_many(body: RetryIn, caller: Writer, services: ServicesDep) -> RetryOut:
-    """Run failed jobs again: all with one error code, of one collection, or all in quarantine."""
+    """Retry failed jobs: those with an error code, those of a collection, or those in quarantine."""
     with services.database.transaction() as connection:
         retried = retry_jobs(
             connection,
@@ -158,13 +158,13 @@ def retry_many(body: RetryIn, caller: Writer, services: ServicesDep) -> RetryOut
 
 @router.post("/requeue-quarantined", status_code=202)
 def requeue_quarantined(caller: Writer, services: ServicesDep) -> RetryOut:
-    """Run all jobs again that were set aside because they ended their worker too often."""
+    """Retry all jobs in quarantine."""
     return retry_many(RetryIn(quarantined=True), caller, services)
 
 
 @router.post("/cancel", status_code=202)
 def cancel_all(body: CancelIn, caller: Writer, services: ServicesDep) -> CancelOut:
-    """Cancel all jobs of a collection that are not over."""
+    """Cancel all jobs of a collection that have not ended."""
     with services.database.transaction() as connection:
         collection_id = _collection_id(connection, caller.tenant, body.collection)
         counted = count_active_jobs(connection, caller.tenant, collection_id=collection_id)
@@ -175,7 +175,7 @@ def cancel_all(body: CancelIn, caller: Writer, services: ServicesDep) -> CancelO
 
 @router.post("/purge")
 def purge(body: PurgeIn, caller: Writer, services: ServicesDep) -> PurgeOut:
-    """Delete the records of jobs that ended long ago; files, and each file's newest job, stay."""
+    """Delete the records of jobs that ended long ago; files and each file's newest job are kept."""
     if body.dry_run:
         with services.database.transaction() as connection:
             return PurgeOut(
@@ -184,9 +184,9 @@ def purge(body: PurgeIn, caller: Writer, services: ServicesDep) -> PurgeOut:
     purged = 0
     while True:
         with services.database.transaction() as connection:
-            gone = purge_jobs(connection, caller.tenant, older_than_seconds=body.older_than_seconds)
-        purged += gone
-        if not gone:
+            deleted = purge_jobs(connection, caller.tenant, older_than_seconds=body.older_than_seconds)
+        purged += deleted
+        if not deleted:
             return PurgeOut(purged=purged)
 
 
@@ -194,7 +194,7 @@ def _tenant(caller: Caller, tenant: str | None) -> str:
     if tenant is None or tenant == caller.tenant:
         return caller.tenant
     if "admin" not in caller.scopes:
-        raise Forbidden("This key is not for the jobs of another tenant.")
+        raise Forbidden("This key lacks the scope admin, which the jobs of another tenant need.")
     return tenant
 
 

@@ -1,4 +1,4 @@
-"""`/keys`: API keys; an administrator makes them for any tenant."""
+"""`/keys`: create, list and revoke API keys, for any tenant."""
 
 from __future__ import annotations
 
@@ -18,31 +18,35 @@ __all__ = ["router"]
 router = APIRouter(prefix="/keys", tags=["keys"])
 
 Tenant = Annotated[
-    str | None, Query(min_length=1, max_length=200, description="Whose keys; the caller's if left out.")
+    str | None,
+    Query(min_length=1, max_length=200, description="The keys' tenant; the caller's if left out."),
 ]
 
 
 class KeyIn(BaseModel):
-    """A key to make."""
+    """A key to create."""
 
     name: str = Field(min_length=1, max_length=100)
     scopes: list[str] | None = Field(
         None,
-        description="read, write, admin. All if left out; read and write for a tenant that is not the first.",
+        description="read, write, admin. If left out: all for the first tenant, read and write for others.",
     )
     tenant: str | None = Field(
-        None, min_length=1, max_length=200, description="Whose documents it opens; the caller's if left out."
+        None,
+        min_length=1,
+        max_length=200,
+        description="The tenant whose documents it gives access to; the caller's if left out.",
     )
 
 
 class KeyOut(BaseModel):
-    """A new key; shown once, kept as a hash."""
+    """A new key; it is shown once, and only its hash is stored."""
 
     key: str
 
 
 class KeyInfo(BaseModel):
-    """A key without the key."""
+    """The description of a key, without the key itself."""
 
     id: uuid.UUID
     name: str
@@ -60,7 +64,7 @@ class KeysOut(BaseModel):
 
 @router.post("", status_code=201)
 def create(body: KeyIn, caller: Admin, services: ServicesDep) -> KeyOut:
-    """Make a key."""
+    """Create a key."""
     with services.database.transaction() as connection:
         tenant = body.tenant or caller.tenant
         return KeyOut(key=create_key(connection, name=body.name, tenant=tenant, scopes=body.scopes))
@@ -75,7 +79,7 @@ def list_all(caller: Admin, services: ServicesDep, tenant: Tenant = None) -> Key
 
 @router.delete("/{prefix_or_id}", status_code=204)
 def revoke(prefix_or_id: str, caller: Admin, services: ServicesDep, tenant: Tenant = None) -> None:
-    """Revoke a key by its id or the prefix that listings show."""
+    """Revoke a key, given by its id or by the prefix that listings show."""
     with services.database.transaction() as connection:
         if not revoke_key(connection, tenant or caller.tenant, prefix_or_id):
             raise InvalidRequest(f"There is no valid key {prefix_or_id!r}.")

@@ -1,4 +1,4 @@
-"""`/pauses`: hold back the work of a queue, a tenant or a collection, and let it go on."""
+"""`/pauses`: pause the jobs of the queue, of a tenant or of a collection, and resume them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ router = APIRouter(prefix="/pauses", tags=["pauses"])
 
 
 class PauseIn(BaseModel):
-    """What to hold back."""
+    """What to pause."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -28,41 +28,41 @@ class PauseIn(BaseModel):
     name: str | None = Field(
         None,
         max_length=300,
-        description="The collection; the key's own tenant or the only queue if left out.",
+        description="The collection. If left out: the only queue, or the key's own tenant.",
     )
 
 
 class PauseOut(BaseModel):
-    """What is held back."""
+    """A pause."""
 
     scope: PauseScope
     name: str
     paused_at: datetime
-    waiting: int = Field(description="Jobs of the key's tenant that it holds back.")
+    waiting: int = Field(description="Jobs of the key's tenant that wait because of it.")
 
 
 class PausesOut(BaseModel):
-    """All pauses that hold back jobs of the key's tenant."""
+    """All pauses that concern jobs of the key's tenant."""
 
     items: list[PauseOut]
 
 
 class ResumedOut(BaseModel):
-    """Whether there was such a pause."""
+    """Whether it was paused before."""
 
     resumed: bool
 
 
 @router.get("")
 def list_all(caller: Reader, services: ServicesDep) -> PausesOut:
-    """List the pauses that hold back jobs of the key's tenant."""
+    """List the pauses that concern jobs of the key's tenant."""
     with services.database.transaction() as connection:
         return PausesOut(items=[PauseOut(**row) for row in list_pauses(connection, caller.tenant)])
 
 
 @router.post("", status_code=201)
 def create(body: PauseIn, caller: Writer, services: ServicesDep) -> PausesOut:
-    """Hold jobs back: those that run finish, none is started until it is resumed."""
+    """Pause jobs: running jobs finish, and waiting jobs do not start until they are resumed."""
     name = _allowed_name(caller, body.scope, body.name)
     with services.database.transaction() as connection:
         pause(connection, body.scope, caller.tenant, name)
@@ -76,7 +76,7 @@ def delete(
     scope: PauseScope,
     name: Annotated[str | None, Query(max_length=300)] = None,
 ) -> ResumedOut:
-    """End a pause; its jobs take their turns again."""
+    """Resume paused jobs."""
     checked = _allowed_name(caller, scope, name)
     with services.database.transaction() as connection:
         resumed = resume(connection, scope, caller.tenant, checked)
@@ -85,10 +85,14 @@ def delete(
 
 
 def _allowed_name(caller: Caller, scope: PauseScope, name: str | None) -> str:
-    """Return the name meant, if the caller may pause it: its own work, or with an admin's key anybody's."""
+    """Return the name of what to pause or resume.
+
+    Raises:
+        Forbidden: If it concerns other tenants and the key lacks the scope `admin`.
+    """
     defaults = {PauseScope.QUEUE: QUEUE_NAME, PauseScope.TENANT: caller.tenant, PauseScope.COLLECTION: ""}
-    meant = name or defaults[scope]
-    concerns_others = scope is PauseScope.QUEUE or (scope is PauseScope.TENANT and meant != caller.tenant)
+    target = name or defaults[scope]
+    concerns_others = scope is PauseScope.QUEUE or (scope is PauseScope.TENANT and target != caller.tenant)
     if concerns_others and "admin" not in caller.scopes:
         raise Forbidden("This key may pause only its own tenant and that tenant's collections.")
-    return meant
+    return target

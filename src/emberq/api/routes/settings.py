@@ -1,4 +1,4 @@
-"""`/settings`: the run-time settings, their history, and who applies them."""
+"""`/settings`: the run-time settings, their history, and the workers that apply them."""
 
 from __future__ import annotations
 
@@ -32,8 +32,11 @@ __all__ = ["router"]
 
 router = APIRouter(prefix="/settings", tags=["settings"])
 
-#: Whose values are meant; everybody's if left out.
-Tenant = Annotated[str, Query(max_length=200, description="A tenant's own values; everybody's if left out.")]
+#: The tenant whose own values are meant; the values for all tenants if left out.
+Tenant = Annotated[
+    str,
+    Query(max_length=200, description="A tenant, for its own values; all tenants if left out."),
+]
 
 
 class SettingOut(BaseModel):
@@ -61,7 +64,7 @@ class UnreadableOut(BaseModel):
 
 
 class SettingsOut(BaseModel):
-    """All settings at one version."""
+    """All settings, at one version."""
 
     version: int
     items: list[SettingOut]
@@ -75,14 +78,14 @@ class ValueIn(BaseModel):
 
 
 class ChangesIn(BaseModel):
-    """Several changes that are checked together and made together."""
+    """Several changes, which are validated and made together."""
 
     values: dict[str, Any] = Field(default_factory=dict, description="New values by setting.")
     unset: list[str] = Field(default_factory=list, description="Settings that return to their default.")
 
 
 class RollbackIn(BaseModel):
-    """The version whose settings are wanted back; 0 stands for all defaults."""
+    """The version to return to; 0 stands for all defaults."""
 
     version: int = Field(ge=0, lt=1 << 63)
 
@@ -107,7 +110,7 @@ class HistoryOut(BaseModel):
 
 
 class HostStatusOut(BaseModel):
-    """How far the newest settings have come on one host."""
+    """How many workers of one host apply the newest settings."""
 
     name: str
     applied: int
@@ -118,7 +121,7 @@ class HostStatusOut(BaseModel):
 
 
 class StatusOut(BaseModel):
-    """How far the newest settings have come: applied by `applied` of `workers` workers."""
+    """How many workers apply the newest settings: `applied` of `workers`."""
 
     version: int
     applied: int
@@ -168,7 +171,7 @@ def _visible(value: Any) -> Any:
 
 
 def _changed(services: Services, change: Callable[[Connection], int]) -> Snapshot:
-    """Make a change and return the settings after it; this process applies them from its next request on."""
+    """Make a change and return the new settings; this process applies them from the next request on."""
     with services.database.transaction() as connection:
         version = change(connection)
     get_config_cache().newest.announce(version)
@@ -185,7 +188,7 @@ def list_all(_caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) 
 def change_several(
     body: ChangesIn, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY
 ) -> SettingsOut:
-    """Change several settings as one version, all or none."""
+    """Change several settings in one new version; if one is refused, none is changed."""
 
     def change(connection: Connection) -> int:
         return change_settings(
@@ -202,13 +205,13 @@ def change_several(
 
 @router.delete("")
 def unset_all(caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingsOut:
-    """Return all settings to their defaults, or a tenant's to everybody's."""
+    """Reset all settings to their defaults, or a tenant's to the values for all tenants."""
     return change_several(ChangesIn(unset=list(RuntimeSettings.model_fields)), caller, services, tenant)
 
 
 @router.get("/status")
 def status(_caller: Admin, services: ServicesDep) -> StatusOut:
-    """Tell how many workers apply the newest settings, and what of them cannot be read where."""
+    """Show how many workers apply the newest settings, and which hosts cannot use which values."""
     snapshot = services.load_snapshot()
     with services.database.transaction() as connection:
         hosts = applied_by_hosts(connection, snapshot.version)
@@ -235,7 +238,7 @@ def status(_caller: Admin, services: ServicesDep) -> StatusOut:
 def history(
     _caller: Admin, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> HistoryOut:
-    """List the latest changes."""
+    """List the latest changes, newest first."""
     with services.database.transaction() as connection:
         rows = list_changes(connection, limit=limit)
     return HistoryOut(
@@ -251,7 +254,7 @@ def _shown(stored: dict[str, Any] | None) -> Any:
 
 @router.post("/rollback")
 def rollback(body: RollbackIn, caller: Admin, services: ServicesDep) -> SettingsOut:
-    """Make all settings, of all tenants, what they were at a version; that is a new version itself."""
+    """Restore all settings of all tenants to an earlier version, as a new version."""
 
     def change(connection: Connection) -> int:
         return roll_back(connection, services.sealer, body.version, changed_by=caller.tenant)
@@ -269,13 +272,13 @@ def show(key: str, _caller: Admin, services: ServicesDep, tenant: Tenant = EVERY
 def change(
     key: str, body: ValueIn, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY
 ) -> SettingOut:
-    """Change a setting; a value that is not allowed is refused with the reason and nothing changes."""
+    """Change one setting; an invalid value is refused with the reason."""
     change_several(ChangesIn(values={key: body.value}), caller, services, tenant)
     return show(key, caller, services, tenant)
 
 
 @router.delete("/{key}")
 def unset(key: str, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingOut:
-    """Return a setting to its default, or a tenant's to everybody's."""
+    """Reset a setting to its default, or a tenant's to the value for all tenants."""
     change_several(ChangesIn(unset=[key]), caller, services, tenant)
     return show(key, caller, services, tenant)

@@ -1,4 +1,4 @@
-"""`/workers` and `/stats`: what is running and what is waiting."""
+"""`/workers` and `/stats`: the workers, their hosts, and counts of documents and jobs."""
 
 from __future__ import annotations
 
@@ -79,8 +79,8 @@ def list_workers(services: Services) -> list[WorkerOut]:
         workers: list[Any] = Worker.all(connection=connection)
         found = []
         for worker in workers:
-            beaten: Any = connection.get(heartbeat_key(worker.name))
-            age = time.time() - int(as_text(beaten)) if beaten else None
+            heartbeat: Any = connection.get(heartbeat_key(worker.name))
+            age = time.time() - int(as_text(heartbeat)) if heartbeat else None
             found.append(
                 WorkerOut(
                     name=worker.name,
