@@ -142,7 +142,7 @@ def _sizes_of(supervisor: int, slots: int) -> _Sizes:
     """
     below = children_of(supervisor)
     preloaders = [pid for pid in below if "preloader" in _title(pid)]
-    workers = [pid for pid in below if _title(pid).startswith("rq:worker:")]
+    workers = [pid for pid in below if _title(pid).startswith("emberq: worker ")]
     horses = [horse for pid in preloaders for horse in children_of(pid)]
     if (len(preloaders), len(workers), len(horses)) != (1, slots, slots):
         titles = {pid: _title(pid) for pid in [*below, *horses]}

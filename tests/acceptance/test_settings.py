@@ -123,7 +123,7 @@ def test_a_setting_that_workers_read_at_their_start_is_applied_by_new_ones(
     with stack.http() as client:
         before = {one["pid"] for one in client.get("/api/v1/workers").json()["items"]}
         stack.cli("config", "set", "horse_max_jobs", "7", "--no-wait")
-        reason = stack.wait_for_event(event="generation_begun", generation=2)["reason"]
+        reason = stack.wait_for_event(event="generation_started", generation=2)["reason"]
         assert reason == "configuration"
         assert status(client)["applied"] < 2
         wait_until_applied(client, 1, seconds=90)
@@ -131,7 +131,7 @@ def test_a_setting_that_workers_read_at_their_start_is_applied_by_new_ones(
         assert not after & before
         stack.cli("config", "set", "rag_top_k", "7")
         stack.cli("config", "set", "rag_chunk_size", "300")
-    begun = [one for one in stack.events() if one["event"] == "generation_begun"]
+    begun = [one for one in stack.events() if one["event"] == "generation_started"]
     assert len(begun) == 2
 
 

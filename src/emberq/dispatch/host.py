@@ -28,7 +28,7 @@ from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
-from emberq.worker.horse.role import Configuration
+from emberq.worker.horse.role import SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import PreloaderClient, Role
@@ -132,7 +132,7 @@ def run_host(
         services=beside,
         shutdown_grace_seconds=lambda: get_worker_config().settings.shutdown_grace,
         prepare=services.database.after_fork,
-        configuration=_configuration(services),
+        spawn_setup=_spawn_setup(services),
         on_death=dead_workers.add,
         label=lambda: generation_key(get_worker_config()),
         endpoint=endpoint,
@@ -156,7 +156,7 @@ def run_host(
 
     def on_config(snapshot: Snapshot) -> None:
         if generations.advance(snapshot):
-            supervisor.renew("configuration")
+            supervisor.reload("configuration")
         keeper.hasten("beat")
 
     follower = ConfigurationFollower(services, name="host", on_change=on_config)
@@ -167,7 +167,7 @@ def run_host(
         follower.tick()
         keeper.tick()
         if watcher is not None and watcher.has_changed():
-            supervisor.renew("reload")
+            supervisor.reload("reload")
         if tick is not None:
             tick()
 
@@ -194,7 +194,7 @@ def configure_spawned(*, environment: Mapping[str, Any], database_url: str, redi
     configure_services(settings, database_url=database_url, redis_url=redis_url)
 
 
-def _configuration(services: Services) -> Configuration:
+def _spawn_setup(services: Services) -> SpawnSetup:
     settings = services.environment.model_dump()
     written = {
         name: value.get_secret_value()
@@ -204,7 +204,7 @@ def _configuration(services: Services) -> Configuration:
         else value
         for name, value in settings.items()
     }
-    return Configuration(
+    return SpawnSetup(
         "emberq.dispatch.host:configure_spawned",
         {
             "environment": written,

@@ -28,7 +28,7 @@ from emberq.store.jobs.finish import fail_attempt, release_attempt
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
-from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath
+from emberq.worker.horse.watchdog import REQUEUED, HorseDeath
 
 __all__ = ["DeadWorkers", "on_horse_death", "on_stopped", "reap", "sweep", "take_over_neighbours"]
 
@@ -207,7 +207,7 @@ def on_horse_death(worker: str, ticket: Ticket, death: HorseDeath) -> None:
         ticket: What the horse worked on.
         death: How it ended.
     """
-    if death.reason == GIVEN_BACK.reason and _release(ticket, worker=worker):
+    if death.reason == REQUEUED.reason and _release(ticket, worker=worker):
         return
     error = JobStalled(death.message) if death.reason == "stalled" else WorkerLost(death.message)
     _give_back(ticket, error, worker=worker, detail=death.stacks or None)

@@ -20,6 +20,7 @@ __all__ = [
     "private_memory_bytes",
     "process_state",
     "return_big_blocks",
+    "set_process_title",
     "thread_names",
 ]
 
@@ -158,3 +159,10 @@ def thread_names() -> list[str]:
             if task.name != str(os.getpid()):
                 found.append((task / "comm").read_text().strip())
     return found
+
+
+def set_process_title(title: str) -> None:
+    """Set what `ps` shows for this process: `emberq: ` and the title, which must hold no secret."""
+    from setproctitle import setproctitle
+
+    setproctitle(f"emberq: {title}")

@@ -78,7 +78,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "Horses that were replaced.",
         {
             "reason": "`max_jobs`, `memory`, `leak`, `died` (idle); over a job: `killed`, `stalled`, "
-            "`process_limit`, `cpu_limit`, `given_back`"
+            "`process_limit`, `cpu_limit`, `requeued`"
         },
     ),
     MetricSpec(

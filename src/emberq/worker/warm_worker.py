@@ -1,4 +1,39 @@
-"""WarmWorker: RQ's Worker with a horse that is preloaded once and serves job after job."""
+"""WarmWorker: RQ's Worker with a horse that is preloaded once and runs job after job.
+
+Every method of RQ's worker that emberq overrides, beside `__init__`; a test keeps the table true. Each is
+overridden in one class only, and no order of the classes matters. Where a method serves several concerns it
+is `WarmWorker`'s, and the body calls the parts in their order.
+
+==============================  ==================  ======================================================
+RQ's method                     overridden by       why
+==============================  ==================  ======================================================
+`work`                          WarmWorker          raises the error of a preload that failed
+`bootstrap`                     WarmWorker          forks the preloader before RQ starts its thread
+`check_for_suspension`          WarmWorker          first call: has the horse ready before a job is taken;
+                                                    then asks Redis once, not twice, about a suspension
+`dequeue_job_and_maintain_ttl`  WarmWorker          takes a job that is there without blocking; calls
+                                                    `idle` before it blocks; requeues during a stop
+`reorder_queues`                GracefulStopWorker  RQ's first call once a job was delivered: notes it
+`execute_job`                   WarmWorker          checks the job's policy; requeues without a preloader
+`fork_work_horse`               WarmWorker          does not fork: assigns the job to the warm horse
+`monitor_work_horse`            WarmWorker          reports the horse's death where RQ does not look
+`wait_for_horse`                WarmWorker          reads the horse's messages; runs the watchdog
+`kill_horse`                    WarmWorker          kills the horse only while it runs a job
+`request_stop_execution`        WarmWorker          stops the execution that was meant, not the next one
+`maintain_heartbeats`           MonitoredWorker     a job goes on while Redis is away
+`handle_work_horse_killed`      MonitoredWorker     calls `on_horse_death`
+`handle_job_failure`            MonitoredWorker     adds why the horse ended; requeues on a forced stop
+`handle_execution_ended`        PipelinedWorker     saves a heartbeat; ends processes that a job forked
+`heartbeat`                     WarmWorker          writes the worker key and the state in one round trip,
+                                                    and the heartbeat key; ends the wait during a stop
+`set_state`                     PipelinedWorker     writes no state twice, and none between two jobs
+`procline`                      WarmWorker          says whether the process is a worker or a horse
+`request_force_stop`            MonitoredWorker     the second SIGTERM requeues the running job
+`_shutdown`                     GracefulStopWorker  ends the blocking pop instead of raising in it
+`unsubscribe`                   GracefulStopWorker  tells RQ's thread to end before it waits for it
+`teardown`                      WarmWorker          ends the horse and the preloader, then leaves as RQ does
+==============================  ==================  ======================================================
+"""
 
 from __future__ import annotations
 
@@ -11,9 +46,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from rq.exceptions import StopRequested
+from rq.suspension import WORKERS_SUSPENDED
 
 from emberq.redis_pools import watch_redis_pool
 from emberq.system.messages import Message
+from emberq.system.processes import set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.horse.handle import Horse
@@ -28,8 +65,9 @@ from emberq.worker.preloader.preloader import (
     PreloaderLost,
     PreloadFailed,
     Role,
-    begin_preloader,
+    start_preloader,
 )
+from emberq.worker.rq.fewer_round_trips import PipelinedWorker
 from emberq.worker.rq.graceful_stop import GracefulStopWorker
 from emberq.worker.rq.heartbeat import HEARTBEAT_REFRESH_SECONDS
 from emberq.worker.rq.requeue import requeue
@@ -37,6 +75,7 @@ from emberq.worker.rq.requeue import requeue
 if TYPE_CHECKING:
     from resource import struct_rusage
 
+    from redis.client import Pipeline
     from rq.executions import Execution
     from rq.job import Job
     from rq.queue import Queue
@@ -51,17 +90,19 @@ _EXIT_SECONDS = 0.5
 _SILENT_EXIT = os.EX_SOFTWARE << 8
 
 
-class WarmWorker(MonitoredWorker, GracefulStopWorker):
+class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
     """An RQ worker whose horse stays: resources are loaded once, before the fork.
 
-    A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): what the modules named in
-    `EMBERQ_PRELOAD` declare with `@resource` is loaded into a preloader process, from which the
-    horse is forked. One horse runs job after job; if it is killed or crashes, RQ's rules for a lost
-    job hold, and the next job finds a new horse, milliseconds later, with everything loaded.
+    A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): a preloader process loads what the modules
+    named in `EMBERQ_PRELOAD` declare with `@resource`, and the horse is forked from it. One horse runs job
+    after job; if it is killed or crashes, RQ's rules for a lost job hold, and the next job finds a new
+    horse, milliseconds later, with everything loaded. The module's table says which methods of RQ's worker
+    are overridden, where and why.
 
     Attributes:
         on_ready: Called once the worker serves, its horse warm.
         with_scheduler: Whether a supervisor's slot runs RQ's scheduler as well.
+        is_warming_up: Whether this is a warm-up, which writes no heartbeat key.
         horse_restarts: Why horses were replaced, counted by reason.
     """
 
@@ -76,23 +117,26 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker):
 
         Args:
             args: As for `rq.Worker`.
-            preloader: One to share; the worker starts its own when left out.
-            horse_spec: Sent to a shared preloader with every request for a horse.
+            preloader: A supervisor's preloader; the worker starts its own when left out.
+            horse_spec: Sent to a supervisor's preloader with every request for a horse.
             kwargs: As for `rq.Worker`.
         """
         super().__init__(*args, **kwargs)
         ensure_logs()
-        self._lifecycle = HorseLifecycle(self._begin_preloader, preloader=preloader, spec=horse_spec or {})
+        self._lifecycle = HorseLifecycle(self._start_preloader, preloader=preloader, spec=horse_spec or {})
         self._metrics = MetricsEndpoint.from_variables()
         self.on_ready: Callable[[], None] = lambda: None
         self.with_scheduler = False
+        self.is_warming_up = False
         self.horse_restarts = self._lifecycle.restarts
         self._is_serving = False
         self._failure: Exception | None = None
-        #: Held while a job is handed over or stopped, so that a stop command hits the job it was meant for.
-        self._handing_over = threading.Lock()
+        #: Locked while a job is assigned or stopped, so that a stop command ends the job it was meant for.
+        self._assignment_lock = threading.Lock()
         #: The execution that the horse runs.
         self._execution_id: str | None = None
+
+    # The work loop, in RQ's order.
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
         """Work as RQ does.
@@ -111,42 +155,118 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker):
         return worked
 
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
-        """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a held lock."""
+        """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a locked lock."""
         self._metrics.enable()
-        self._lifecycle.open()
+        self._lifecycle.start()
+        self.forget_writes()
         super().bootstrap(*args, **kwargs)
         watch_redis_pool("worker", self.connection.connection_pool)
-
-    def _begin_preloader(self) -> Preloader:
-        modules = [name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()]
-        roles: dict[str, Role] = {"horse": HorseRole(lambda _spec: self), "metrics": self._metrics.role}
-        return begin_preloader(roles, modules=modules)
 
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Begin a round of the work loop; in the first one have the horse ready, so that no job waits for it.
 
-        Only here may loading take its time: RQ's signal handlers and commands work by now.
+        Loading may take its time only here: RQ's signal handlers and commands work by now.
 
         Raises:
-            StopRequested: If there cannot be a horse; `work` tells why.
+            StopRequested: If there cannot be a horse; `work` raises the reason.
         """
         if not self._is_serving:
-            try:
-                self._lifecycle.ensure().wait_until_loaded()
-            except (PreloadFailed, PreloaderLost) as exc:
-                self._failure = exc
-                raise StopRequested from exc
-            self._is_serving = True
-            metrics.worker_is("idle")
-            self._metrics.keep(self._lifecycle.open())
-            self.on_ready()
-        super().check_for_suspension(burst)
+            self._begin_serving()
+        self.enter_loop()
+        self.heartbeat()
+        if self.connection.exists(WORKERS_SUSPENDED):
+            super().check_for_suspension(burst)
+
+    def _begin_serving(self) -> None:
+        try:
+            self._lifecycle.ensure().wait_until_loaded()
+        except (PreloadFailed, PreloaderLost) as exc:
+            self._failure = exc
+            raise StopRequested from exc
+        self._is_serving = True
+        metrics.worker_is("idle")
+        self._metrics.maintain(self._lifecycle.start())
+        self.on_ready()
+
+    def dequeue_job_and_maintain_ttl(
+        self, timeout: int | None, max_idle_time: int | None = None
+    ) -> tuple[Job, Queue] | None:
+        """Take a job, or wait for one; a job that comes with a request to stop is requeued.
+
+        Raises:
+            StopRequested: If the worker was told to stop.
+        """
+        self.begin_wait()
+        try:
+            taken = self._dequeue(timeout, max_idle_time)
+        finally:
+            self.end_wait()
+        if taken is not None:
+            self.requeue_if_stopping(*taken)
+        return taken
+
+    def _dequeue(self, timeout: int | None, max_idle_time: int | None) -> tuple[Job, Queue] | None:
+        if self._is_in_loop:
+            taken = super().dequeue_job_and_maintain_ttl(None)
+            if taken is not None or timeout is None:
+                return taken
+            self.idle()
+        if timeout is not None:
+            # Wakes up often enough to keep the heartbeat key alive.
+            timeout = min(timeout, int(HEARTBEAT_REFRESH_SECONDS))
+        return super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
+
+    def idle(self) -> None:
+        """Prepare for a wait: write the state `idle`, note the wait, have a horse ready for the next job.
+
+        Called before the worker blocks in Redis, not between two jobs that are there.
+        """
+        self.write_state()
+        self.begin_blocking()
+        if self._is_serving:
+            with contextlib.suppress(OSError, PreloadFailed, PreloaderLost):
+                self._lifecycle.ensure_ready(self.policy)
+
+    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
+        """Renew RQ's worker key, and the heartbeat key of outside monitors if it is due.
+
+        Raises:
+            StopRequested: If the worker was told to stop and the last round of its wait brought no job.
+        """
+        self.raise_if_stopping()
+        self.write_worker_key(timeout, pipeline)
+        if not (self._is_horse or self.is_warming_up):
+            self._write_heartbeat_key()
+        self.follow_connection()
+
+    def _write_heartbeat_key(self) -> None:
+        """Write the heartbeat key if it is due, and maintain the metrics as often."""
+        if self.write_heartbeat_key_if_due() and self._is_serving:
+            self._metrics.maintain(self._lifecycle.start())
+
+    def teardown(self) -> None:
+        """End the horse and, if it is this worker's own, the preloader; then leave as RQ does."""
+        if self._is_horse:
+            return
+        self._is_serving = False
+        self._metrics.close()
+        self._lifecycle.close()
+        self.leave_loop()
+        super().teardown()  # type: ignore[no-untyped-call]
+        self.delete_heartbeat_key()
+
+    # A job's way, in RQ's order.
 
     def execute_job(self, job: Job, queue: Queue) -> None:
-        """Run a job on the warm horse; it goes back to its queue if nothing can run it here."""
+        """Run a job on the warm horse; it is requeued if the preloader is gone.
+
+        Raises:
+            SystemExit: If a second SIGTERM or SIGINT came meanwhile.
+        """
+        if not self.begin_watch(job, queue):
+            return
         try:
             super().execute_job(job, queue)
-            metrics.worker_is("idle")
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
             requeue(self, job, queue)
@@ -154,36 +274,40 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker):
             self._lifecycle.forget_preloader()
             if self._lifecycle.is_shared:
                 self._stop_requested = True
+            return
+        self.exit_if_forced()
+        metrics.worker_is("idle")
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
-        """Hand the job to the living horse, forking one first if there is none.
+        """Assign the job to the warm horse. Unlike RQ's method it does not fork, unless there is no horse.
 
         Raises:
-            PreloaderLost: If there is none and the preloader is gone.
+            PreloaderLost: If there is no horse and the preloader is gone.
         """
         execution = next(iter(self.executions.values()), None)
-        with self._handing_over:
+        with self._assignment_lock:
             try:
-                self._hand_over(job, queue, execution)
+                self._assign(job, queue, execution)
             except OSError:
-                # It died since it was looked at; it has not seen the job, so another one may have it.
+                # The horse died after it was checked; it has not seen the job, so another one may run it.
                 self._lifecycle.discard("died")
-                self._hand_over(job, queue, execution)
+                self._assign(job, queue, execution)
             metrics.worker_is("busy")
             self._execution_id = None if execution is None else execution.id
             if self._stopped_job_id == job.id:
                 # The command came when there was no process to stop yet.
                 self.kill_horse()
 
-    def _hand_over(self, job: Job, queue: Queue, execution: Execution | None) -> None:
+    def _assign(self, job: Job, queue: Queue, execution: Execution | None) -> None:
         horse = self._lifecycle.ensure_ready(self.policy)
         self._horse_pid = horse.child.pid
-        horse.hand_over(job, queue, execution)
+        horse.assign(job, queue, execution)
 
     def monitor_work_horse(self, job: Job, queue: Queue, execution: Execution) -> None:
-        """Watch over the job as RQ does; outside `work` nothing outlives it."""
+        """Monitor the job as RQ does and report its horse's death; outside `work` no process is kept."""
         try:
             super().monitor_work_horse(job, queue, execution)
+            self.report_death(job)
         finally:
             if not self._is_serving:
                 # The next call may come after changes that only a new fork sees.
@@ -200,46 +324,21 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker):
             return None, None, None
         while True:
             if horse.wait(self._watchdog.wait_seconds(HEARTBEAT_REFRESH_SECONDS)):
-                frame = horse.read()
-                if frame is None:
+                message = horse.read()
+                if message is None:
                     return self._reap(horse)
-                if "done" in frame:
-                    with self._handing_over:
+                if "done" in message:
+                    with self._assignment_lock:
                         self._execution_id = None
                     return horse.child.pid, 0, None
-                self._watchdog.note(frame)
-            self.beat_if_due()
+                self._watchdog.note_progress(message)
+            self._write_heartbeat_key()
             self.end_if_due(horse)
-
-    def idle(self) -> None:
-        """See to the horse before the worker waits, so that the next job finds a fresh one if it has to."""
-        super().idle()
-        if self._is_serving:
-            with contextlib.suppress(OSError, PreloadFailed, PreloaderLost):
-                self._lifecycle.ensure_ready(self.policy)
-
-    def beat_if_due(self) -> None:
-        """Write the heartbeat key if it is due and see to the metrics as often."""
-        before = self._beat_at
-        super().beat_if_due()
-        if self._beat_at != before and self._is_serving:
-            self._metrics.keep(self._lifecycle.open())
-
-    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
-        """Kill the horse if it runs a job; may be called from any thread."""
-        if self._horse_pid:
-            super().kill_horse(sig)
-
-    def request_stop_execution(self, execution_id: str) -> None:
-        """Stop an execution, but not the next one if it has just ended; comes from the pub/sub thread."""
-        with self._handing_over:
-            if self._execution_id in (None, execution_id):
-                super().request_stop_execution(execution_id)
 
     def _reap(self, horse: Horse) -> tuple[int | None, int | None, struct_rusage | None]:
         pid = horse.child.pid
         status = self._lifecycle.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
-        # It may only have closed its socket, and what the job forked may live on in its group.
+        # It may only have closed its socket, and processes that the job forked may live on in its group.
         end_horse(pid, gently=False)
         if status is None:
             status = self._lifecycle.exit_status(pid, timeout_seconds=_EXIT_SECONDS)
@@ -249,18 +348,29 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker):
         self._execution_id = None
         self._lifecycle.discard(death.reason)
         if self._is_serving and not self._stop_requested:
-            # The successor is made ready now, so that the next job does not wait for it.
+            # The next horse is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
                 self._lifecycle.ensure()
                 metrics.recovered("horse_killed", seconds=time.monotonic() - died_at)
         # To RQ 0 would mean that the job is done.
         return pid, status or _SILENT_EXIT, None
 
-    def teardown(self) -> None:
-        """End the horse and, if it is this worker's own, the preloader; then leave as RQ does."""
-        if self._is_horse:
-            return
-        self._is_serving = False
-        self._metrics.close()
-        self._lifecycle.close()
-        super().teardown()
+    def kill_horse(self, sig: signal.Signals = signal.SIGKILL) -> None:
+        """Kill the horse if it runs a job; may be called from any thread."""
+        if self._horse_pid:
+            super().kill_horse(sig)
+
+    def request_stop_execution(self, execution_id: str) -> None:
+        """Stop an execution, but not the next one if it has just ended; called in RQ's pub/sub thread."""
+        with self._assignment_lock:
+            if self._execution_id in (None, execution_id):
+                super().request_stop_execution(execution_id)
+
+    def procline(self, message: str) -> None:
+        """Title the process as the worker or the horse that it is, with RQ's message."""
+        set_process_title(f"{'horse' if self._is_horse else 'worker'} {self.name}: {message}")
+
+    def _start_preloader(self) -> Preloader:
+        modules = [name.strip() for name in os.environ.get("EMBERQ_PRELOAD", "").split(",") if name.strip()]
+        roles: dict[str, Role] = {"horse": HorseRole(lambda _spec: self), "metrics": self._metrics.role}
+        return start_preloader(roles, modules=modules)

@@ -146,26 +146,15 @@ def victims(stack: Stack) -> dict[str, Callable[[], list[psutil.Process]]]:
     def titled(beginning: str) -> list[psutil.Process]:
         return family(lambda one: " ".join(one.cmdline()).startswith(beginning))
 
-    def api() -> list[psutil.Process]:
-        return family(
-            lambda one: (
-                one.ppid() != stack.pid
-                and " ".join(one.cmdline()).startswith("emberq: preloader")
-                and any(link.status == psutil.CONN_LISTEN for link in one.net_connections("inet"))
-            )
-        )
-
     def engine(name: str) -> list[psutil.Process]:
         return family(lambda one: Path(one.exe()).name.startswith(name))[:1]
 
     return {
-        "horse": lambda: titled("rq:worker:")[-1:],
-        "workers": lambda: titled("rq:worker:"),
-        "API": api,
+        "horse": lambda: titled("emberq: horse")[-1:],
+        "workers": lambda: [*titled("emberq: worker"), *titled("emberq: horse")],
+        "API": lambda: titled("emberq: api"),
         "valkey": lambda: engine("valkey"),
-        "preloader": lambda: family(
-            lambda one: one.ppid() == stack.pid and " ".join(one.cmdline()).startswith("emberq: preloader")
-        ),
+        "preloader": lambda: titled("emberq: preloader"),
         "postgres": lambda: engine("postgres"),
     }
 

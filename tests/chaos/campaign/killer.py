@@ -62,7 +62,7 @@ def anatomy_of(host: Program) -> Anatomy | None:
         return None
     below = {pid: _title(pid) for pid in _children(host.pid)}
     preloaders = [pid for pid, title in below.items() if title.startswith("emberq: preloader")]
-    slots = sorted(pid for pid, title in below.items() if title.startswith("rq:worker"))
+    slots = sorted(pid for pid, title in below.items() if title.startswith("emberq: worker"))
     horses = sorted(_children(preloaders[-1])) if preloaders else []
     if not slots or len(horses) < len(slots):
         return None

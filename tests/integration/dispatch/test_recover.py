@@ -13,7 +13,7 @@ from emberq.dispatch.recover import on_horse_death, sweep
 from emberq.dispatch.tickets import open_queue
 from emberq.store.jobs.claim import claim_job
 from emberq.store.services import Services
-from emberq.worker.horse.watchdog import GIVEN_BACK, HorseDeath
+from emberq.worker.horse.watchdog import REQUEUED, HorseDeath
 from tests.integration.store.steps import add, job
 
 
@@ -38,7 +38,7 @@ def test_a_ticket_popped_by_a_worker_that_died_is_rung_again_within_a_sweep(
 
 @pytest.mark.parametrize(
     ("death", "attempt", "reasons"),
-    [(GIVEN_BACK, 0, []), (HorseDeath("killed", "signal 9"), 1, ["worker_lost"])],
+    [(REQUEUED, 0, []), (HorseDeath("killed", "signal 9"), 1, ["worker_lost"])],
     ids=["the worker leaves", "the horse was killed"],
 )
 def test_only_an_attempt_cut_off_by_a_leaving_worker_is_not_counted(

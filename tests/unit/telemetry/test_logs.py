@@ -80,10 +80,10 @@ setup_loghandlers("INFO", name="rq.worker")
 from emberq.telemetry.logs import ensure_logs, get_logger
 ensure_logs()
 logging.getLogger("rq.worker").error("job failed")
-get_logger("emberq").info("horse_replaced", reason="killed")
+get_logger("emberq").info("horse_discarded", reason="killed")
 """
 
 
 def test_a_worker_of_rqs_command_writes_one_form_where_one_is_asked_for() -> None:
     events = [json.loads(line)["event"] for line in run(UNCONFIGURED).splitlines()]
-    assert events == ["job failed", "horse_replaced"]
+    assert events == ["job failed", "horse_discarded"]

@@ -21,6 +21,7 @@ from emberq.store.admin.api_keys import ensure_first_key
 from emberq.store.migrate import migrate as run_migrations
 from emberq.store.schema.tables import DEFAULT_TENANT
 from emberq.store.services import Services, configure_services, get_services
+from emberq.system.processes import set_process_title
 from emberq.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -118,6 +119,7 @@ def serve(*, host: str | None, port: int | None) -> int:
         console.print(f"The emberq API is at http://{address}:{bound}")
         if first_key is not None:
             console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
+        set_process_title("api")
         serve_api(listener, routers=_routers())
     return 0
 

@@ -20,6 +20,7 @@ from emberq.errors import BlobMissing, EmberqError, ExtractionCrashed
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.read import extract
 from emberq.pipeline.sandbox import wire
+from emberq.system.processes import set_process_title
 
 __all__ = ["EXIT_MEMORY", "MAX_DETAIL", "serve"]
 
@@ -54,6 +55,7 @@ def serve(
     status = 1
     try:
         os.dup2(report, 2)
+        set_process_title("reader")
         _confine(pipe, parent, timeout_seconds, memory_bytes)
         try:
             media_type = detect(path, name=name)

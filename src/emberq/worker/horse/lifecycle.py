@@ -1,4 +1,4 @@
-"""The stable: where a worker's horse comes from, and when another one takes its place."""
+"""The lifecycle of a worker's horse: where it comes from, and when another one takes its place."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["HorseLifecycle"]
 log = get_logger(__name__)
 
 #: Seconds between two replacements for growth; a job that always grows must not cost a horse each time.
-_MEMORY_RECYCLE_SECONDS = 30.0
+_MEMORY_REPLACE_SECONDS = 30.0
 #: Seconds a horse gets to close what it has open when its worker leaves.
 _CLOSE_SECONDS = 5.0
 
@@ -35,33 +35,40 @@ class HorseLifecycle:
     Attributes:
         horse: The horse, nothing before the first one and between two.
         restarts: Why horses were replaced, counted by reason.
-        is_shared: Whether the preloader is somebody else's.
+        is_shared: Whether the preloader belongs to a supervisor, not to this worker.
     """
 
     def __init__(
-        self, begin: Callable[[], Preloader], *, preloader: PreloaderClient | None, spec: Message
+        self,
+        start_preloader: Callable[[], Preloader],
+        *,
+        preloader: PreloaderClient | None,
+        spec: Message,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Describe a stable; nothing is started.
+        """Begin without a process; nothing is started.
 
         Args:
-            begin: Forks a preloader of the worker's own.
-            preloader: One to share instead.
+            start_preloader: Forks a preloader of the worker's own.
+            preloader: A supervisor's preloader to use instead.
             spec: Sent to the preloader with every request for a horse.
+            clock: Tells the time in seconds.
         """
-        self._begin = begin
+        self._start_preloader = start_preloader
         self._preloader = preloader
         self._spec = spec
+        self._clock = clock
         self._is_loading = False
-        self._memory_recycled_at = -_MEMORY_RECYCLE_SECONDS
+        self._replaced_for_memory_at = -_MEMORY_REPLACE_SECONDS
         self.is_shared = preloader is not None
         self.horse: Horse | None = None
         self._successor: Horse | None = None
         self.restarts: dict[str, int] = {}
 
-    def open(self) -> PreloaderClient:
+    def start(self) -> PreloaderClient:
         """Return the preloader, forked first if there is none; it loads the resources meanwhile."""
         if self._preloader is None:
-            self._preloader = self._begin()
+            self._preloader = self._start_preloader()
             self._is_loading = True
         return self._preloader
 
@@ -73,60 +80,41 @@ class HorseLifecycle:
             PreloaderLost: If the preloader is gone.
         """
         if self.horse is not None and not self.horse.is_alive():
-            # One that is stuck does not notice that it is dismissed.
+            # A stuck horse does not notice that its socket is closed.
             end_horse(self.horse.child.pid, gently=False)
             self.discard("died")
         if self.horse is None and self._successor is not None and self._successor.is_alive():
             self.horse, self._successor = self._successor, None
         if self.horse is None:
-            self.horse = Horse.fork(self._loaded(), self._spec)
+            self.horse = self._fork()
         return self.horse
 
-    def discard(self, reason: str) -> None:
-        """Let the horse end; what runs on it is lost."""
-        if self.horse is None:
-            return
-        self.restarts[reason] = self.restarts.get(reason, 0) + 1
-        metrics.horse_restarted(reason)
-        self.horse.retire()
-        log.info("horse_replaced", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
-        self.horse = None
-
     def ensure_ready(self, policy: HorsePolicy) -> Horse:
-        """Return a living, rested horse that may serve on; one that may not is replaced.
+        """Return a living, idle horse that may run another job; one that may not is replaced first.
 
         Raises:
             PreloadFailed: If a resource could not be loaded; the message says which error.
             PreloaderLost: If the preloader is gone.
         """
-        self._recycle_if_due(policy, self.ensure())
+        self._replace_if_due(policy, self.ensure())
         return self.ensure()
 
-    def _recycle_if_due(self, policy: HorsePolicy, horse: Horse) -> None:
-        """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
-        reason = self._due(policy, horse)
-        if reason is None:
-            self._prepare_successor(policy)
-            return
-        if self._successor is None or not self._successor.is_alive():
-            self._successor = Horse.fork(self._loaded(), self._spec)
-        if reason != "leak" and not self._successor.is_loaded:
-            # A spawned one takes its time; the old one may serve on meanwhile.
-            return
-        if reason == "memory":
-            self._memory_recycled_at = time.monotonic()
-        self.discard(reason)
-        self.horse, self._successor = self._successor, None
+    def discard(self, reason: str) -> None:
+        """Let the horse end; the job that runs on it is lost.
 
-    def _prepare_successor(self, policy: HorsePolicy) -> None:
-        """Fork the next horse while this one has a job left, so that it is up when that one is done."""
-        if self.horse is None or self._successor is not None or self.horse.jobs != policy.horse_max_jobs - 1:
+        Args:
+            reason: Why, as in `emberq_horse_restarts_total`.
+        """
+        if self.horse is None:
             return
-        with contextlib.suppress(PreloaderLost):
-            self._successor = Horse.fork(self._loaded(), self._spec)
+        self.restarts[reason] = self.restarts.get(reason, 0) + 1
+        metrics.horse_restarted(reason)
+        self.horse.close()
+        log.info("horse_discarded", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
+        self.horse = None
 
     def exit_status(self, pid: int, *, timeout_seconds: float) -> int | None:
-        """Wait for a horse's end and return its wait status, nothing if it is not told in time."""
+        """Wait for a horse's end and return its wait status, nothing if none comes in time."""
         if self._preloader is None:
             return None
         with contextlib.suppress(PreloaderLost, OSError):
@@ -143,32 +131,54 @@ class HorseLifecycle:
         """End the horse and the worker's own preloader."""
         for horse in (self.horse, self._successor):
             if horse is not None:
-                horse.retire()
-                # It closes what it opened; ending with its preloader it would be killed over that.
+                horse.close()
+                # Stopping the preloader now would SIGKILL the horse during its cleanup.
                 self.exit_status(horse.child.pid, timeout_seconds=_CLOSE_SECONDS)
         self.horse = self._successor = None
         if isinstance(self._preloader, Preloader) and not self.is_shared:
             if self._is_loading:
-                # It looks at its socket only once it has loaded.
+                # It reads its socket only once it has loaded.
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(self._preloader.pid, signal.SIGTERM)
             self._preloader.stop()
             self._preloader = None
 
-    def _loaded(self) -> PreloaderClient:
-        preloader = self.open()
-        if self._is_loading and isinstance(preloader, Preloader):
-            preloader.wait_ready()
-            self._is_loading = False
-        return preloader
+    def _replace_if_due(self, policy: HorsePolicy, horse: Horse) -> None:
+        """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
+        reason = self._reason_to_replace(policy, horse)
+        if reason is None:
+            self._prepare_successor(policy, horse)
+            return
+        if self._successor is None or not self._successor.is_alive():
+            self._successor = self._fork()
+        if reason != "leak" and not self._successor.is_loaded:
+            # A spawned successor loads first; the old horse may serve on meanwhile.
+            return
+        if reason == "memory":
+            self._replaced_for_memory_at = self._clock()
+        self.discard(reason)
+        self.horse, self._successor = self._successor, None
 
-    def _due(self, policy: HorsePolicy, horse: Horse) -> str | None:
+    def _prepare_successor(self, policy: HorsePolicy, horse: Horse) -> None:
+        """Fork the next horse while this one has a job left, so that it is up when that job is done."""
+        if self._successor is None and horse.jobs == policy.horse_max_jobs - 1:
+            with contextlib.suppress(PreloaderLost):
+                self._successor = self._fork()
+
+    def _reason_to_replace(self, policy: HorsePolicy, horse: Horse) -> str | None:
         if horse.leaked:
             return "leak"
         if policy.horse_max_jobs and horse.jobs >= policy.horse_max_jobs:
             return "max_jobs"
         if not policy.horse_max_memory_growth or horse.grown_bytes() <= policy.horse_max_memory_growth:
             return None
-        if time.monotonic() - self._memory_recycled_at <= _MEMORY_RECYCLE_SECONDS:
+        if self._clock() - self._replaced_for_memory_at <= _MEMORY_REPLACE_SECONDS:
             return None
         return "memory"
+
+    def _fork(self) -> Horse:
+        preloader = self.start()
+        if self._is_loading and isinstance(preloader, Preloader):
+            preloader.wait_ready()
+            self._is_loading = False
+        return Horse.fork(preloader, self._spec)

@@ -1,4 +1,4 @@
-"""The body of the horse process: runs job after job, and may be killed at any moment."""
+"""The body of the horse process: runs one job after the other, and may be killed at any moment."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ _JOB_ID = RewrittenVariable("RQ_JOB_ID")
 def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     """Serve jobs from the socket until it closes; the body of every horse process.
 
-    What a job raises is RQ's to handle. Anything else that is raised here ends the horse, which the worker
-    takes for a death in the middle of the job.
+    RQ handles the exceptions of jobs. Any other exception here ends the horse, which the worker takes for a
+    death in the middle of the job.
 
     Args:
         worker: A worker object of this process's own, or one inherited by the fork.
@@ -52,19 +52,20 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     """
     random.seed()
     worker.become_horse()
+    worker.procline("idle")  # type: ignore[no-untyped-call]
     worker.connection.connection_pool.reset()
     keep_open(lambda: worker.connection.connection_pool)
     run_after_fork()
     feed_progress(_Reporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
     metrics.after_fork()
-    hello, _ = receive(channel)
-    if hello is None:
+    message, _ = receive(channel)
+    if message is None:
         return
-    write_stacks_to(hello["stacks"])
+    write_stacks_to(message["init"]["stack_file"])
     link = _Link(channel)
     try:
-        # Each job in a context of its own: what it sets in context variables ends with it.
+        # Each job in a context of its own: the context variables it sets end with it.
         while contextvars.copy_context().run(_serve_job, worker, link):
             pass
     finally:
@@ -79,31 +80,32 @@ def _serve_job(worker: HorseWorker, link: _Link) -> bool:
     the worker fetches the next job.
     """
     with job_scope() as scope, pinned_config():
-        frame, _ = receive(link.channel)
-        if frame is None:
+        assignment, _ = receive(link.channel)
+        if assignment is None:
             return False
-        _run_job(worker, frame)
-        link.answer({"done": frame["job"]})
+        _run_job(worker, assignment)
+        link.answer({"done": assignment["job"]})
+    worker.procline("idle")  # type: ignore[no-untyped-call]
     private_bytes = link.memory.read()
     metrics.horse_measured(private_bytes=private_bytes)
     metrics.sample()
     with contextlib.suppress(ConnectionError):
         # The worker may have left with its last answer.
-        send(link.channel, {"rested": True, "leaked": scope.uncleaned, "private_bytes": private_bytes})
+        send(link.channel, {"idle": True, "leaked": scope.uncleaned, "private_bytes": private_bytes})
     return True
 
 
-def _run_job(worker: HorseWorker, frame: Message) -> None:
+def _run_job(worker: HorseWorker, assignment: Message) -> None:
     os.environ["RQ_WORKER_ID"] = worker.name
-    _JOB_ID.set(frame["job"])
-    structlog.contextvars.bind_contextvars(rq_job=frame["job"], worker=worker.name)
-    job = unpack_job(worker, frame)
-    execution = unpack_execution(worker, frame, job)
+    _JOB_ID.set(assignment["job"])
+    structlog.contextvars.bind_contextvars(rq_job=assignment["job"], worker=worker.name)
+    job = unpack_job(worker, assignment)
+    execution = unpack_execution(worker, assignment, job)
     worker.executions = {execution.id: execution} if execution else {}
     started = time.monotonic()
     with limited(worker.policy.for_job(job.meta)):
-        # RQ's own horse passes what it has, too.
-        worker.perform_job(job, unpack_queue(worker, frame), execution)  # type: ignore[arg-type]
+        # RQ's own horse may pass no execution either.
+        worker.perform_job(job, unpack_queue(worker, assignment), execution)  # type: ignore[arg-type]
     metrics.rq_job_finished(
         status=job.get_status(refresh=False).value,
         error_code="internal_error",
@@ -113,26 +115,26 @@ def _run_job(worker: HorseWorker, frame: Message) -> None:
 
 
 class _Link:
-    """The horse's end of the socket, and what it says over it."""
+    """The horse's end of the socket to its worker."""
 
     def __init__(self, channel: socket.socket) -> None:
         self.channel = channel
         self.memory = _MemoryGauge()
         self._socket_id = _socket_id(channel)
 
-    def answer(self, frame: Message) -> None:
-        """Answer, if this is still the same socket.
+    def answer(self, message: Message) -> None:
+        """Send a message, if this is still the same socket.
 
         Raises:
-            InternalError: If the job closed it; the number may be another connection's by now.
+            InternalError: If the job closed it; its descriptor may be another connection's by now.
         """
         if _socket_id(self.channel) != self._socket_id:
             raise InternalError("The job closed the socket to its worker.")
-        send(self.channel, frame)
+        send(self.channel, message)
 
 
 def _socket_id(channel: socket.socket) -> int:
-    """Return what tells this socket from another one that has come to have its number; 0 if it is closed."""
+    """Return the socket's inode, which a later socket with the same descriptor has not; 0 if it is closed."""
     with contextlib.suppress(OSError):
         return os.fstat(channel.fileno()).st_ino
     return 0
@@ -156,21 +158,21 @@ class _MemoryGauge:
 
 
 class _Reporter:
-    """Tells the worker of progress, ten times a second at most: it only has to know that there is some."""
+    """Sends progress to the worker, ten times a second at most: the watchdog needs no more."""
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
-        self._told_at = 0.0
+        self._sent_at = 0.0
         self._stage: str | None = None
 
     def __call__(self, done: int, total: int, stage: str | None) -> None:
         now = time.monotonic()
-        if now - self._told_at < _PROGRESS_SECONDS and stage == self._stage:
+        if now - self._sent_at < _PROGRESS_SECONDS and stage == self._stage:
             return
-        self._told_at, self._stage = now, stage
+        self._sent_at, self._stage = now, stage
         try:
             send(self._channel, {"progress": done, "total": total, "stage": stage})
         except OSError:
-            # The worker is gone, and this process is to end with it: at once, before the job takes the
-            # broken channel for a failure of its own and writes it down.
+            # The worker is gone, and this process ends with it: at once, before the job takes the broken
+            # channel for a failure of its own and records it.
             os._exit(os.EX_UNAVAILABLE)

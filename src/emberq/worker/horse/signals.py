@@ -1,4 +1,4 @@
-"""Signals whose handlers raise, kept away from the middle of a message."""
+"""Signals whose handlers raise, blocked in the middle of a message."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from collections.abc import Iterator
 
 from rq.timeouts import HorseMonitorTimeoutException
 
-__all__ = ["signals_held_back"]
+__all__ = ["signals_blocked"]
 
 #: Signals whose handlers raise: RQ's monitoring alarm and requests to stop.
 _RAISING = {signal.SIGALRM, signal.SIGTERM, signal.SIGINT}
 
 
 @contextlib.contextmanager
-def signals_held_back() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
     """Deliver signals whose handlers raise only after the block, so that no message is cut in two."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _RAISING)
     try:

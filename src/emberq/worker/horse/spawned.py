@@ -1,7 +1,7 @@
-"""A horse in an interpreter of its own, for resources that do not survive a fork.
+"""A spawned horse: a fresh interpreter, for resources that do not survive a fork.
 
 The preloader forks it like any other child and replaces the program at once, so process group, death
-with the parent, exit notice and channel stay the same. It reads its recipe from the channel, loads all
+with the parent, exit notice and channel stay the same. It reads its spawn spec from the channel, loads all
 resources, says so, and then runs jobs as a forked horse does.
 """
 
@@ -15,10 +15,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from setproctitle import setproctitle
-
 from emberq.errors import ResourceFailed
 from emberq.system.messages import Message, receive, send
+from emberq.system.processes import freeze_objects, set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.job.tempdirs import use_root
@@ -29,17 +28,17 @@ log = get_logger(__name__)
 
 
 def main(descriptor: int) -> int:
-    """Serve jobs from the channel with this number; returns the exit code."""
+    """Serve jobs from the channel with this descriptor; returns the exit code."""
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
-    recipe, _ = receive(channel)
-    if recipe is None:
+    spec, _ = receive(channel)
+    if spec is None:
         return 0
     ensure_logs()
     metrics.enable_from_environment()
-    setproctitle("emberq: horse")
+    set_process_title("horse")
     try:
-        serve = _prepare(recipe)
+        serve = _prepare(spec)
     except Exception as exc:
         log.exception("spawned_horse_failed", error=type(exc).__name__)
         send(channel, {"failed": str(exc)})
@@ -49,29 +48,28 @@ def main(descriptor: int) -> int:
     return 0
 
 
-def _prepare(recipe: Message) -> Callable[[socket.socket], None]:
+def _prepare(spec: Message) -> Callable[[socket.socket], None]:
     """Load everything and return what serves the channel.
 
     Raises:
-        Exception: If the recipe cannot be followed, or a resource cannot be loaded.
+        Exception: If the worker cannot be made again, or a resource cannot be loaded.
     """
-    if "failed" in recipe:
-        raise ResourceFailed(recipe["failed"])
-    sys.path[:] = recipe["sys_path"]
-    # Imported only now: the search path is part of the recipe.
-    from emberq.system.processes import freeze_objects
+    if "failed" in spec:
+        raise ResourceFailed(spec["failed"])
+    sys.path[:] = spec["sys_path"]
+    # Imported only now: the search path has come with the spec.
     from emberq.worker.horse.process import run_horse
-    from emberq.worker.horse.role import Configuration, rebuild_worker
+    from emberq.worker.horse.role import SpawnSetup, deserialize_worker
     from emberq.worker.resources.resources import preload
 
-    root = recipe["temporary_root"]
+    root = spec["temporary_root"]
     use_root(Path(root) if root else None)
-    if "configure" in recipe:
-        Configuration(**recipe["configure"]).apply()
-    preload(recipe["modules"])
+    if "setup" in spec:
+        SpawnSetup(**spec["setup"]).run()
+    preload(spec["modules"])
     gc.collect()
     freeze_objects()
-    return partial(run_horse, rebuild_worker(recipe["worker"]))
+    return partial(run_horse, deserialize_worker(spec["worker"]))
 
 
 if __name__ == "__main__":

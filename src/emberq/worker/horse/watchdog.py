@@ -1,4 +1,4 @@
-"""The watchdog: what the worker sees of a running job, and how it ends a horse that does not come on."""
+"""The watchdog: finds jobs that go beyond their policy, and ends a horse that makes no progress."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import os
 import signal
 import tempfile
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
@@ -16,7 +17,7 @@ from emberq.system.messages import Message
 from emberq.system.processes import descendants, process_state
 from emberq.worker.job.policy import HorsePolicy
 
-__all__ = ["DUMP_SIGNAL", "GIVEN_BACK", "HorseDeath", "StackFile", "Watchdog", "end_horse", "write_stacks_to"]
+__all__ = ["DUMP_SIGNAL", "REQUEUED", "HorseDeath", "StackFile", "Watchdog", "end_horse", "write_stacks_to"]
 
 #: Makes a horse write down its stacks; handled in C, so it works while the interpreter is held.
 DUMP_SIGNAL = signal.SIGUSR2
@@ -35,10 +36,10 @@ class HorseDeath:
     """Why a horse ended in the middle of a job.
 
     Attributes:
-        reason: `killed`, `stalled`, `process_limit`, `cpu_limit` or `given_back`, as in
+        reason: `killed`, `stalled`, `process_limit`, `cpu_limit` or `requeued`, as in
             `emberq_horse_restarts_total`.
         message: The same as a sentence.
-        stacks: The Python stacks of its threads, if they were taken.
+        stacks: The Python stacks of its threads, if they were dumped.
     """
 
     reason: str
@@ -47,7 +48,7 @@ class HorseDeath:
 
     @classmethod
     def of_status(cls, status: int) -> Self:
-        """Read a wait status."""
+        """Return the reason that a wait status tells."""
         code = os.waitstatus_to_exitcode(status)
         if code == -signal.SIGXCPU:
             return cls("cpu_limit", "The job used more processor time than allowed.")
@@ -56,12 +57,12 @@ class HorseDeath:
         return cls("killed", f"The process that ran the job ended with status {code}.")
 
 
-#: The worker has to leave: nothing is wrong with the job.
-GIVEN_BACK: Final = HorseDeath("given_back", "The worker was stopped; the job goes back to its queue.")
+#: The worker has to leave; nothing is wrong with the job.
+REQUEUED: Final = HorseDeath("requeued", "The worker was stopped; the job goes back to its queue.")
 
 
 class StackFile:
-    """A file for stack dumps that worker and horse both know; gone when the worker closes it."""
+    """A file into which the horse writes its stacks and from which the worker reads them."""
 
     def __init__(self) -> None:
         """Make the file."""
@@ -72,7 +73,7 @@ class StackFile:
     def dump(self, pid: int) -> str:
         """Have a process write its stacks and return them; says so if it does not answer.
 
-        A stopped process is let go on for it.
+        A stopped process is first resumed (SIGCONT).
         """
         before = self._size()
         was_stopped = process_state(pid) == "T"
@@ -106,48 +107,48 @@ class StackFile:
 
 
 def write_stacks_to(path: str) -> None:
-    """In the horse: answer `DUMP_SIGNAL` with the stacks of all threads, written to `path`."""
+    """Answer `DUMP_SIGNAL`, in the horse, with the stacks of all threads, written to `path`."""
     file = Path(path).open("a")  # noqa: SIM115 - faulthandler keeps it for the life of the process
     faulthandler.register(DUMP_SIGNAL, file=file, all_threads=True, chain=False)
 
 
-@dataclass(slots=True)
 class Watchdog:
-    """One job as its worker sees it.
+    """One job as its worker sees it: what it may do, and when it last made progress."""
 
-    Attributes:
-        policy: What the job may do.
-        progress_at: When the job began or last reported progress, on the monotonic clock.
-        stage: What it was doing then.
-    """
+    def __init__(self, policy: HorsePolicy, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Watch a job from now on.
 
-    policy: HorsePolicy
-    progress_at: float = field(default_factory=time.monotonic)
-    stage: str | None = None
-    _counted_at: float = field(default_factory=time.monotonic)
+        Args:
+            policy: What the job may do.
+            clock: Tells the time in seconds.
+        """
+        self.policy = policy
+        self._clock = clock
+        #: When the job began or last reported progress, and the stage it was in.
+        self._progress_at = self._counted_at = clock()
+        self._stage: str | None = None
 
-    def note(self, frame: Message) -> None:
-        """Take note of a progress report."""
-        self.progress_at = time.monotonic()
-        self.stage = frame.get("stage") or self.stage
+    def note_progress(self, message: Message) -> None:
+        """Take note of a progress message."""
+        self._progress_at = self._clock()
+        self._stage = message.get("stage") or self._stage
 
     def wait_seconds(self, most: float) -> float:
         """Return how long the worker may sleep before it has to look again."""
         waits = [most]
         if self.policy.stall_timeout:
-            waits.append(max(self.progress_at + self.policy.stall_timeout - time.monotonic(), 0.01))
+            waits.append(max(self._progress_at + self.policy.stall_timeout - self._clock(), 0.01))
         if self.policy.job_max_processes:
             waits.append(_COUNT_SECONDS)
         return min(waits)
 
     def verdict(self, pid: int) -> HorseDeath | None:
         """Return why the horse, process `pid`, has to end now, nothing if it may go on."""
-        now = time.monotonic()
-        if self.policy.stall_timeout and now - self.progress_at >= self.policy.stall_timeout:
-            where = f" in stage {self.stage}" if self.stage else ""
-            return HorseDeath(
-                "stalled", f"The job made no progress for {now - self.progress_at:.0f} s{where}."
-            )
+        now = self._clock()
+        silent_seconds = now - self._progress_at
+        if self.policy.stall_timeout and silent_seconds >= self.policy.stall_timeout:
+            where = f" in stage {self._stage}" if self._stage else ""
+            return HorseDeath("stalled", f"The job made no progress for {silent_seconds:.0f} s{where}.")
         if self.policy.job_max_processes and now - self._counted_at >= _COUNT_SECONDS:
             self._counted_at = now
             count = 1 + len(descendants(pid, most=self.policy.job_max_processes))

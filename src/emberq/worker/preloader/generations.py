@@ -1,4 +1,4 @@
-"""Generations: preloaders with the resources as they were when they loaded them, the newest last."""
+"""Generations: preloaders, each with the resources as they were when it loaded them; the newest is used."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from emberq.system.messages import is_readable
@@ -17,40 +17,40 @@ __all__ = ["Generation", "Generations", "NoGeneration"]
 
 log = get_logger(__name__)
 
-#: Processes of a new generation that may die before they serve; then it is given up.
+#: Processes of a new generation that may die before they serve; then it is abandoned.
 _MAX_FAILURES = 3
 
-#: Seconds between two looks whether the first generation is still wanted.
+#: Seconds between two checks whether the first generation is still wanted.
 _WAIT_SECONDS = 0.1
 
 
 class NoGeneration(Exception):
-    """Nothing could be loaded, time and again; there is nothing to run on."""
+    """No generation could be loaded, time and again."""
 
 
 @dataclass(slots=True, eq=False)
 class Generation:
-    """A preloader and how far it is.
+    """A preloader and its state.
 
     Attributes:
         number: Grows by one with every generation of a supervisor.
-        reason: Why it was made: `start`, `sighup`, `reload`, `configuration`, `preloader_lost`.
+        reason: Why it was started: `start`, `sighup`, `reload`, `configuration`, `preloader_lost`.
         preloader: The process.
         state: `loading`, then `ready`; `abandoned` when its processes do not come to serve; `lost` when
             the preloader died.
         failures: Processes of it that died before they served.
-        label: What it was made of, in its owner's words.
+        label: The versions it was loaded from, in its owner's words.
     """
 
     number: int
     reason: str
     preloader: Preloader
     state: Literal["loading", "ready", "abandoned", "lost"] = "loading"
-    failures: int = field(default=0)
+    failures: int = 0
     label: str = ""
 
     def note_failure(self) -> None:
-        """Count a process that died before it served; too many, and the generation is given up."""
+        """Count a process that died before it served; after three the generation is abandoned."""
         self.failures += 1
         if self.failures >= _MAX_FAILURES:
             self.state = "abandoned"
@@ -68,9 +68,9 @@ class Generation:
             return {}
 
     def end(self) -> None:
-        """End the preloader and all it forked."""
+        """End the preloader and all its children."""
         if self.state == "loading":
-            # It looks at its socket only once it has loaded.
+            # It reads its socket only once it has loaded.
             with contextlib.suppress(ProcessLookupError):
                 os.kill(self.preloader.pid, signal.SIGTERM)
         with contextlib.suppress(OSError):
@@ -81,25 +81,30 @@ class Generation:
 class Generations:
     """All generations that have not ended.
 
-    Invariant: at most one is loading; those that nobody uses any more are ended, except the newest.
+    Invariant: at most one is loading; one without processes is ended, except the newest.
     """
 
     def __init__(
-        self, begin: Callable[[], Preloader], *, max_failed_loads: int, label: Callable[[], str] = str
+        self,
+        start_preloader: Callable[[], Preloader],
+        *,
+        max_failed_loads: int,
+        label: Callable[[], str] = str,
     ) -> None:
-        """Take what makes generations.
+        """Begin without a generation.
 
         Args:
-            begin: Begins a preloader.
-            max_failed_loads: How often in a row loading may fail for good.
-            label: Says what a generation that begins now is made of.
+            start_preloader: Forks a preloader.
+            max_failed_loads: Loads that may fail in a row while there is no generation.
+            label: Returns the label of a generation that is started now.
         """
-        self._begin = begin
+        self._start_preloader = start_preloader
         self._label = label
         self._max_failed_loads = max_failed_loads
         self._failed_loads = 0
         self._latest_number = 0
-        self._wanted: str | None = None
+        #: The reason for the generation to start next.
+        self._requested: str | None = None
         self._all: list[Generation] = []
 
     @property
@@ -108,12 +113,12 @@ class Generations:
         ready = [one for one in self._all if one.state == "ready"]
         return ready[-1] if ready else None
 
-    def want(self, reason: str) -> None:
-        """Ask for a new generation; it begins once none is loading."""
-        self._wanted = reason
+    def request(self, reason: str) -> None:
+        """Request a new generation; it is started once none is loading."""
+        self._requested = reason
 
     def start(self, *, is_wanted: Callable[[], bool]) -> None:
-        """Load the first generation and wait for it, as long as it is wanted.
+        """Start the first generation and wait until it is ready, as long as it is wanted.
 
         Raises:
             PreloadFailed: If the resources could not be loaded.
@@ -126,20 +131,20 @@ class Generations:
                 return
 
     def advance(self) -> None:
-        """Take note of what has been loaded and begin what is wanted.
+        """Take note of a generation that has loaded, and start the one that is requested.
 
         Raises:
-            NoGeneration: If nothing is there to run on and loading fails time and again.
+            NoGeneration: If there is none to run on and loading fails time and again.
         """
         for one in list(self._all):
             if one.state == "loading":
-                self._look_at(one)
+                self._check_loading(one)
         if any(one.state == "loading" for one in self._all):
             return
-        if self._wanted is None and self.newest is None:
-            self._wanted = "preloader_lost"
-        if self._wanted is not None:
-            reason, self._wanted = self._wanted, None
+        if self._requested is None and self.newest is None:
+            self._requested = "preloader_lost"
+        if self._requested is not None:
+            reason, self._requested = self._requested, None
             self._add(reason)
 
     def poll_exits(self) -> dict[int, int]:
@@ -147,7 +152,7 @@ class Generations:
         return {pid: status for one in self._all for pid, status in one.poll_exits().items()}
 
     def end_unused(self, used: Collection[Generation]) -> None:
-        """End those that no process works with any more."""
+        """End the generations that no process works with any more, except the newest."""
         for one in list(self._all):
             if one is not self.newest and one.state != "loading" and one not in used:
                 one.end()
@@ -155,26 +160,26 @@ class Generations:
                 log.info("generation_ended", generation=one.number)
 
     def end_all(self) -> None:
-        """End every preloader and all they forked."""
+        """End every preloader and all their children."""
         while self._all:
             self._all.pop().end()
 
     def close_channels(self) -> None:
-        """Close this process's ends, in a forked child: a held end hides the owner's death."""
+        """Close this process's ends, in a forked child: an end kept open hides the owner's death."""
         for one in self._all:
             one.preloader.channel.close()
 
     def _add(self, reason: str) -> Generation:
         self._latest_number += 1
         label = self._label()
-        begun = Generation(self._latest_number, reason, self._begin(), label=label)
-        self._all.append(begun)
+        added = Generation(self._latest_number, reason, self._start_preloader(), label=label)
+        self._all.append(added)
         log.info(
-            "generation_begun", generation=begun.number, reason=reason, preloader_pid=begun.preloader.pid
+            "generation_started", generation=added.number, reason=reason, preloader_pid=added.preloader.pid
         )
-        return begun
+        return added
 
-    def _look_at(self, one: Generation) -> None:
+    def _check_loading(self, one: Generation) -> None:
         try:
             if one.preloader.is_ready():
                 one.state = "ready"

@@ -1,4 +1,4 @@
-"""Metrics of one host: where its processes count, who adds up, and the process that serves them."""
+"""Metrics of one host: the directory in which its processes count, and the process that serves the sums."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ log = get_logger(__name__)
 class MetricsEndpoint:
     """Switches metrics on for a host and keeps `/metrics` served by a child of the preloader.
 
-    A supervisor binds the port and runs the role `metrics` beside its slots. A worker without one calls
-    `keep` now and then: of several workers with one port one serves for all, and another takes over when
-    it ends.
+    A supervisor binds the port and runs the role `metrics` beside its slots. A worker without a supervisor
+    calls `maintain` every few seconds: of several workers with one port one serves for all, and another takes
+    over when it ends.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class MetricsEndpoint:
         directory: Path | None = None,
         parent: Path | None = None,
     ) -> None:
-        """Say where; nothing is opened yet.
+        """Take the addresses; nothing is opened yet.
 
         Args:
             host: Address to serve on.
             port: Port to serve on, 0 for a free one; nothing is served where left out.
-            directory: Where all workers of the host count.
-            parent: Where a directory of this process's own is made if none is given; left out, metrics
-                are on only if there is a port, and count in a temporary directory.
+            directory: The directory in which all workers of the host count.
+            parent: The directory in which one of this process's own is made if none is given; left out,
+                metrics are on only if there is a port, and count in a temporary directory.
         """
         self._host = host
         self._port = port
@@ -112,8 +112,8 @@ class MetricsEndpoint:
         send(channel, {"ready": ""})
         serve_endpoint(listener)
 
-    def keep(self, preloader: PreloaderClient) -> None:
-        """Add up what dead processes counted and see that somebody serves; call it every few seconds."""
+    def maintain(self, preloader: PreloaderClient) -> None:
+        """Add up the counts of dead processes and start the endpoint if it has ended; call it regularly."""
         if not metrics.is_enabled():
             return
         metrics.sample()
@@ -144,7 +144,7 @@ class MetricsEndpoint:
         if self._parent is None:
             return Path(tempfile.mkdtemp(prefix="emberq-metrics-"))
         host = socket.gethostname()
-        # Directories of supervisors that were killed; those of other hosts on a shared disk are not ours.
+        # Directories of killed supervisors; those of other hosts on a shared disk are not ours.
         for left in self._parent.glob(f"{host}-*"):
             if not is_process_alive(int(left.name.rpartition("-")[2])):
                 shutil.rmtree(left, ignore_errors=True)

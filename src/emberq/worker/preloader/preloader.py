@@ -1,8 +1,8 @@
-"""The preloader: one single-threaded process that holds the loaded resources and forks on request.
+"""The preloader: a single-threaded process that has the resources loaded and forks on request.
 
 Forking from it is safe (no threads, no connections) and quick (the pages are shared until written).
-It runs no jobs. Whoever holds an end of a channel to it may ask for a child in one of its roles and
-gets a socket to that child; when the asker goes away, its children are ended.
+It runs no jobs. A client, which is a process with an end of a channel to it, asks for a child in one of its
+roles and gets a socket to that child; when the client goes away, its children are ended.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ from emberq.system.processes import (
     die_with_parent,
     freeze_objects,
     return_big_blocks,
+    set_process_title,
     thread_names,
 )
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.tempdirs import discard_directory, make_root, remove_root
-from emberq.worker.preloader.spawn import Spawnable, become_spawned, write_recipe
+from emberq.worker.preloader.spawn import Spawnable, exec_interpreter, make_spawn_spec
 from emberq.worker.resources.resources import close_resources, needs_spawn, preload
 
 __all__ = [
@@ -39,15 +40,15 @@ __all__ = [
     "PreloaderClient",
     "PreloaderLost",
     "Role",
-    "begin_preloader",
+    "start_preloader",
 ]
 
 log = get_logger(__name__)
 
-#: What a forked child runs: takes the request's spec and the socket to whoever asked for it.
+#: What a forked child runs: takes the request's spec and the socket to the client that asked for it.
 Role = Callable[[Message, socket.socket], None]
 
-#: Seconds that threads of loading get to be gone.
+#: Seconds that the threads that loaded the resources get to be gone.
 _THREAD_END_SECONDS = 0.5
 #: Seconds the resources may take to clean up after themselves.
 _CLEAN_UP_SECONDS = 10
@@ -62,7 +63,7 @@ class PreloadFailed(InvalidRequest):
 
 
 class PreloaderLost(Exception):
-    """The preloader process is gone; whoever needs it ends, so that a supervisor starts both anew."""
+    """The preloader process is gone; its clients end, so that a supervisor starts all of them anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ class Child:
 
 
 class PreloaderClient:
-    """One end of a channel to the preloader."""
+    """A process's access to the preloader: one end of a channel to it."""
 
     def __init__(self, channel: socket.socket) -> None:
         """Use a channel that the preloader serves."""
@@ -99,9 +100,9 @@ class PreloaderClient:
         except OSError as exc:
             raise PreloaderLost from exc
         while True:
-            frame, descriptors = self._next()
-            if "forked" in frame:
-                return Child(frame["forked"], socket.socket(fileno=descriptors[0]), frame["spawned"])
+            message, descriptors = self._next()
+            if "forked" in message:
+                return Child(message["forked"], socket.socket(fileno=descriptors[0]), message["spawned"])
 
     def connect(self) -> socket.socket:
         """Return a new channel to the same preloader, for another process to use."""
@@ -121,26 +122,26 @@ class PreloaderClient:
         return self._exits.pop(pid)
 
     def poll_exits(self) -> dict[int, int]:
-        """Return the wait statuses, by process id, of children whose end was not asked for yet."""
+        """Return the wait statuses, by process id, of ended children that were not returned yet."""
         while is_readable(self.channel, 0):
             self._next()
         exits, self._exits = self._exits, {}
         return exits
 
     def _next(self) -> tuple[Message, list[int]]:
-        frame, descriptors = receive(self.channel)
-        if frame is None:
+        message, descriptors = receive(self.channel)
+        if message is None:
             raise PreloaderLost
-        if "exited" in frame:
-            self._exits[frame["exited"]] = frame["status"]
-        return frame, descriptors
+        if "exited" in message:
+            self._exits[message["exited"]] = message["status"]
+        return message, descriptors
 
 
 class Preloader(PreloaderClient):
     """The owner's handle of a preloader process; closing it ends the process and all it forked."""
 
     def __init__(self, pid: int, channel: socket.socket) -> None:
-        """Own a preloader that `begin_preloader` made."""
+        """Own a preloader that `start_preloader` forked."""
         super().__init__(channel)
         self.pid = pid
 
@@ -171,17 +172,17 @@ class Preloader(PreloaderClient):
     def stop(self) -> None:
         """End the preloader and everything it forked, and reap it."""
         with contextlib.suppress(OSError):
-            # For every process that holds an end, e.g. one that the owner forked meanwhile.
+            # Closes it in every process that inherited it, e.g. one that the owner forked meanwhile.
             self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         with contextlib.suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
 
-def begin_preloader(
+def start_preloader(
     roles: Mapping[str, Role], *, modules: Sequence[str] = (), prepare: Callable[[], None] | None = None
 ) -> Preloader:
-    """Fork a preloader, which loads the resources meanwhile; `wait_ready` or `is_ready` tells when it has.
+    """Fork a preloader, which then loads the resources; its `wait_ready` and `is_ready` tell when it has.
 
     Call it before the process has threads, from the main thread.
 
@@ -212,7 +213,7 @@ def _run(
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         die_with_parent(owner)
-        _set_title("emberq: preloader")
+        set_process_title("preloader")
         if prepare is not None:
             prepare()
         return_big_blocks()
@@ -223,7 +224,7 @@ def _run(
             send(control, {"failed": f"{type(exc).__name__}: {exc}"})
             os._exit(1)
         if loaded:
-            # What loading left behind; without resources a worker starts some 100 ms sooner.
+            # Garbage of loading; without resources a worker saves some 100 ms here.
             gc.collect()
         freeze_objects()
         _warn_of_threads()
@@ -241,14 +242,14 @@ def _run(
     except BaseException as exc:
         log.exception("preloader_failed", error=type(exc).__name__)
     finally:
-        # Even if nothing can be logged: the stack below belongs to the process that forked this one.
+        # Even if logging fails: the stack below belongs to the process that forked this one.
         os._exit(code)
 
 
 class _Server:
     """The preloader's loop: fork requests in, exit notices out.
 
-    Invariant: a child belongs to the client that asked for it and does not outlive that client.
+    Invariant: a child belongs to the client that asked for it and does not outlive it.
     """
 
     def __init__(self, control: socket.socket, roles: Mapping[str, Role], modules: Sequence[str]) -> None:
@@ -279,44 +280,43 @@ class _Server:
 
     def _handle(self, client: socket.socket) -> bool:
         """Answer one request; returns whether to go on."""
-        frame, descriptors = receive(client)
-        if frame is None:
-            self._drop(client)
+        message, descriptors = receive(client)
+        if message is None:
+            self._disconnect(client)
             return client is not self._control
-        if "serve" in frame:
+        if "serve" in message:
             self._selector.register(socket.socket(fileno=descriptors[0]), selectors.EVENT_READ)
-        elif "fork" in frame:
-            self._fork(client, frame)
+        elif "fork" in message:
+            self._fork(client, message["fork"], message["spec"])
         return True
 
-    def _fork(self, client: socket.socket, frame: Message) -> None:
+    def _fork(self, client: socket.socket, role_name: str, spec: Message) -> None:
         ours, theirs = socket.socketpair()
-        role: object = self._roles.get(frame["fork"])
-        recipe: Message | None = None
+        role: object = self._roles.get(role_name)
+        spawn_spec: Message | None = None
         if needs_spawn() and isinstance(role, Spawnable):
-            recipe = write_recipe(role, frame["spec"], modules=self._modules)
+            spawn_spec = make_spawn_spec(role, spec, modules=self._modules)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
             ours.close()
-            self._run_child(parent, theirs, frame, spawned=recipe is not None)
+            self._run_child(parent, theirs, role_name, spec, spawned=spawn_spec is not None)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._children[pid] = client
         with ours, theirs:
-            if recipe is not None:
+            if spawn_spec is not None:
                 with contextlib.suppress(OSError):
-                    send(ours, recipe)
+                    send(ours, spawn_spec)
+            answer = {"forked": pid, "spawned": spawn_spec is not None}
             try:
-                send(
-                    client,
-                    {"forked": pid, "spawned": recipe is not None},
-                    descriptors=[ours.fileno()],
-                )
+                send(client, answer, descriptors=[ours.fileno()])
             except OSError:
-                self._drop(client)
+                self._disconnect(client)
 
-    def _run_child(self, parent: int, channel: socket.socket, frame: Message, *, spawned: bool) -> NoReturn:
+    def _run_child(
+        self, parent: int, channel: socket.socket, role_name: str, spec: Message, *, spawned: bool
+    ) -> NoReturn:
         code = 1
         try:
             signal.set_wakeup_fd(-1)
@@ -330,15 +330,16 @@ class _Server:
             os.close(self._wake_read)
             os.close(self._wake_write)
             if spawned:
-                become_spawned(channel)
-            self._roles[frame["fork"]](frame["spec"], channel)
+                exec_interpreter(channel)
+            set_process_title(role_name)
+            self._roles[role_name](spec, channel)
             code = 0
         except SystemExit as exc:
             code = exc.code if isinstance(exc.code, int) else 0
         except BaseException as exc:
-            log.exception("child_failed", role=frame.get("fork"), error=type(exc).__name__)
+            log.exception("child_failed", role=role_name, error=type(exc).__name__)
         finally:
-            # Even if nothing can be logged, as where the job has closed the log.
+            # Even if logging fails, as where the job has closed the log.
             os._exit(code)
 
     def _reap(self) -> None:
@@ -356,14 +357,14 @@ class _Server:
                     send(client, {"exited": pid, "status": status})
 
     def end_children(self) -> None:
-        """Kill and reap what is left, so that nothing works with resources that are being cleaned up."""
+        """Kill and reap all children, so that none works with resources that are being cleaned up."""
         for client in set(self._children.values()):
-            self._drop(client)
+            self._disconnect(client)
         with contextlib.suppress(ChildProcessError):
             while True:
                 os.waitpid(-1, 0)
 
-    def _drop(self, client: socket.socket) -> None:
+    def _disconnect(self, client: socket.socket) -> None:
         for pid, owner in list(self._children.items()):
             if owner is client:
                 with contextlib.suppress(ProcessLookupError):
@@ -375,7 +376,7 @@ class _Server:
 
 
 def _warn_of_threads() -> None:
-    """Say so if something still runs besides the main thread: it will not exist in what is forked."""
+    """Warn if a thread still runs besides the main one: no forked child will have it."""
     deadline = time.monotonic() + _THREAD_END_SECONDS
     # The kernel counts a joined thread for a moment longer.
     while count_threads() > 1 and time.monotonic() < deadline:
@@ -386,9 +387,3 @@ def _warn_of_threads() -> None:
             threads=thread_names(),
             hint="Declare the resource that starts them with @resource(fork_safe=False).",
         )
-
-
-def _set_title(title: str) -> None:
-    from setproctitle import setproctitle
-
-    setproctitle(title)

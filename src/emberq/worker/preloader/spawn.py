@@ -1,4 +1,4 @@
-"""Spawning: a forked child of the preloader becomes a fresh interpreter that plays the same role.
+"""Spawning: a forked child of the preloader executes a fresh interpreter in the same role.
 
 For resources that do not survive a fork. The child's program is replaced at once, so process group, death
 with the parent, exit notice and channel stay the same.
@@ -18,20 +18,20 @@ from emberq.entry_points import SPAWNED_HORSE
 from emberq.system.messages import Message
 from emberq.worker.job.tempdirs import temporary_root
 
-__all__ = ["Spawnable", "become_spawned", "write_recipe"]
+__all__ = ["Spawnable", "exec_interpreter", "make_spawn_spec"]
 
 
 @runtime_checkable
 class Spawnable(Protocol):
-    """A role that can also be played by a fresh interpreter."""
+    """A role that a fresh interpreter can have as well."""
 
-    def recipe(self, spec: Message) -> Message:
-        """Return what the interpreter needs to know; raises ValueError if that cannot be told."""
+    def spawn_spec(self, spec: Message) -> Message:
+        """Return what the interpreter needs to know; raises ValueError if that cannot be sent."""
         ...
 
 
-def write_recipe(role: Spawnable, spec: Message, *, modules: Sequence[str]) -> Message:
-    """Return all that a fresh interpreter needs to play the role, or why it cannot.
+def make_spawn_spec(role: Spawnable, spec: Message, *, modules: Sequence[str]) -> Message:
+    """Return all that a fresh interpreter needs for the role, or why it cannot have it.
 
     Args:
         role: The role.
@@ -40,18 +40,18 @@ def write_recipe(role: Spawnable, spec: Message, *, modules: Sequence[str]) -> M
     """
     root = temporary_root()
     try:
-        recipe = role.recipe(spec)
+        made = role.spawn_spec(spec)
     except ValueError as exc:
         return {"failed": str(exc)}
     return {
-        **recipe,
+        **made,
         "modules": list(modules),
         "sys_path": sys.path,
         "temporary_root": str(root) if root else None,
     }
 
 
-def become_spawned(channel: socket.socket) -> NoReturn:
+def exec_interpreter(channel: socket.socket) -> NoReturn:
     """Replace this process's program by a fresh interpreter that serves the channel."""
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     channel.set_inheritable(True)

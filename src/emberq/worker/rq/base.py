@@ -1,4 +1,4 @@
-"""What the horse process needs of a worker, beside RQ's own."""
+"""The base of the warm worker's parts, and all that the horse process needs of a worker."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class HorseWorker(Worker):
         """Take everything `rq.Worker` takes."""
         super().__init__(*args, **kwargs)
         self.policy = HorsePolicy.from_environment()
-        self._process = 0
+        self._horse_process = 0
 
     def become_horse(self) -> None:
-        """Turn this copy of the worker, in a process of its own, into what runs the jobs."""
+        """Turn this copy of the worker, in a process of its own, into the one that runs the jobs."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         self._is_horse = True
         self._horse_pid = 0
-        self._process = os.getpid()
+        self._horse_process = os.getpid()
 
     def exit_if_forked_by_job(self) -> None:
-        """End this process if the job forked it and it came back from the job; the outcome is the horse's."""
-        if self._is_horse and os.getpid() != self._process:
+        """End a process that the job forked if it comes back here: only the horse reports an outcome."""
+        if self._is_horse and os.getpid() != self._horse_process:
             os._exit(0)

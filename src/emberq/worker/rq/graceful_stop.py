@@ -1,8 +1,9 @@
-"""Leaving: a worker that is told to stop takes no job with it.
+"""Graceful stop: a job that Redis delivers during shutdown is requeued.
 
-RQ's worker raises out of the signal handler, wherever it is. If Redis has just given it a job, that job
-is in nobody's hands: with one queue it is found a minute later, with several never. Workers that are
-replaced while jobs come in would lose one now and then.
+RQ's worker raises out of the signal handler, wherever it is. If Redis has just delivered a job to it, no
+process has that job: with one queue it is found a minute later, with several never. Workers that are
+replaced while jobs come in would lose one now and then. Here a signal first ends the blocking pop, and the
+worker leaves once it is clear whether a job came with it.
 """
 
 from __future__ import annotations
@@ -15,11 +16,10 @@ from redis.exceptions import RedisError
 from rq.exceptions import StopRequested
 from rq.worker import WorkerStatus
 
-from emberq.worker.rq.fewer_round_trips import PipelinedWorker
+from emberq.worker.rq.base import HorseWorker
 from emberq.worker.rq.requeue import requeue
 
 if TYPE_CHECKING:
-    from redis.client import Pipeline
     from rq.job import Job
     from rq.queue import Queue
 
@@ -29,64 +29,64 @@ __all__ = ["GracefulStopWorker"]
 _UNBLOCK_SECONDS = 0.02
 
 
-class GracefulStopWorker(PipelinedWorker):
-    """Has Redis end the wait for a job, and looks whether there is one before it leaves."""
+class GracefulStopWorker(HorseWorker):
+    """Ends the wait for a job with CLIENT UNBLOCK, and requeues a job that was delivered meanwhile."""
 
-    #: Whether the worker waits for a job, and so may be given one any moment.
+    #: Whether the worker waits for a job: Redis may deliver one at any moment.
     _is_waiting = False
-    #: Whether it was given one and has not yet come back from it.
+    #: Whether a job was delivered and is not over.
     _has_job = False
-    #: Whether it leaves as soon as it is clear that it was given none, or has given it back.
-    _is_leaving = False
+    #: Whether it stops as soon as it is clear that no job was delivered, or that job is requeued.
+    _is_stopping = False
     #: Whether it blocks in Redis until a job comes.
-    _blocks = False
+    _is_blocking = False
     #: Redis's number of the connection that it blocks on.
     _client_id: int | None = None
 
-    def dequeue_job_and_maintain_ttl(
-        self, timeout: int | None, max_idle_time: int | None = None
-    ) -> tuple[Job, Queue] | None:
-        """Wait for a job, but no longer if the worker is told to stop; what comes with that goes back.
+    def begin_wait(self) -> None:
+        """Note that the worker waits for a job."""
+        if self._client_id is None:
+            self._read_client_id()
+        self._has_job, self._is_waiting = False, True
+
+    def begin_blocking(self) -> None:
+        """Note that the worker now blocks in Redis until a job comes."""
+        self._is_blocking = True
+
+    def end_wait(self) -> None:
+        """Note that the worker no longer waits."""
+        self._is_waiting = self._is_blocking = False
+
+    def requeue_if_stopping(self, job: Job, queue: Queue) -> None:
+        """Requeue a job that was delivered although the worker was told to stop.
 
         Raises:
             StopRequested: If it was.
         """
-        if self._client_id is None:
-            self._note_client_id()
-        self._has_job, self._is_waiting = False, True
-        try:
-            taken = super().dequeue_job_and_maintain_ttl(timeout, max_idle_time)
-        finally:
-            self._is_waiting = self._blocks = False
-        if taken is None or not self._is_leaving:
-            return taken
-        self._is_leaving = False
-        requeue(self, *taken)
-        raise StopRequested
+        if self._is_stopping:
+            self._is_stopping = False
+            requeue(self, job, queue)
+            raise StopRequested
 
-    def reorder_queues(self, reference_queue: Queue) -> None:
-        """Note that there is a job: RQ calls this first."""
-        self._has_job = True
-        super().reorder_queues(reference_queue)
-
-    def idle(self) -> None:
-        """Note that the worker will now block in Redis until a job comes."""
-        super().idle()
-        self._blocks = True
-
-    def heartbeat(self, timeout: int | None = None, pipeline: Pipeline | None = None) -> None:
-        """Renew the worker's lease; RQ does so in every round of its wait.
+    def raise_if_stopping(self) -> None:
+        """Stop, in a round of the wait, if the worker was told to and the last round brought no job.
 
         Raises:
-            StopRequested: If the worker is told to stop and was given no job in the last round.
+            StopRequested: If it stops.
         """
-        if self._is_leaving and self._is_waiting and not self._has_job:
-            self._is_leaving = False
+        if self._is_stopping and self._is_waiting and not self._has_job:
+            self._is_stopping = False
             raise StopRequested
-        super().heartbeat(timeout, pipeline)
-        if self._blocks:
-            # Which of its pool's connections the worker gets can change with what other threads do.
-            self._note_client_id()
+
+    def follow_connection(self) -> None:
+        """Read which connection the worker blocks on; other threads may have changed the pool's order."""
+        if self._is_blocking:
+            self._read_client_id()
+
+    def reorder_queues(self, reference_queue: Queue) -> None:
+        """Note that a job was delivered: RQ calls this first."""
+        self._has_job = True
+        super().reorder_queues(reference_queue)
 
     def _shutdown(self) -> None:
         """Stop after the job, if there is one; RQ's handler of SIGTERM and SIGINT calls this.
@@ -99,25 +99,25 @@ class GracefulStopWorker(PipelinedWorker):
         elif self._has_job:
             self._stop_requested = True
         else:
-            self._is_leaving = True
-            if not self._end_wait():
-                self._is_leaving = False
+            self._is_stopping = True
+            if not self._unblock():
+                self._is_stopping = False
                 raise StopRequested
-            threading.Thread(target=self._end_waits, daemon=True).start()
+            threading.Thread(target=self._unblock_until_noticed, daemon=True).start()
 
     def unsubscribe(self) -> None:
-        """Stop listening for commands; the thread is told first, so that it need not be waited for."""
+        """Stop listening for commands; the thread is told first, so that nothing waits for it."""
         thread: Any = self.pubsub_thread
         if thread:
             thread.stop()
         super().unsubscribe()  # type: ignore[no-untyped-call]
 
-    def _end_waits(self) -> None:
-        """Repeat it until the worker has noticed: it may only have been about to wait."""
-        while self._is_leaving and self._is_waiting and self._end_wait():
+    def _unblock_until_noticed(self) -> None:
+        """Repeat it until the worker has noticed: it may not have been blocking yet."""
+        while self._is_stopping and self._is_waiting and self._unblock():
             time.sleep(_UNBLOCK_SECONDS)
 
-    def _end_wait(self) -> bool:
+    def _unblock(self) -> bool:
         """Have Redis end the worker's blocking command; tells whether Redis could be asked."""
         if self._client_id is None:
             return False
@@ -127,7 +127,7 @@ class GracefulStopWorker(PipelinedWorker):
             return False
         return True
 
-    def _note_client_id(self) -> None:
+    def _read_client_id(self) -> None:
         try:
             self._client_id = self.connection.client_id()
         except RedisError:

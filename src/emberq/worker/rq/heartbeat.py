@@ -6,11 +6,11 @@ import time
 
 from redis import Redis
 
-__all__ = ["HEARTBEAT_REFRESH_SECONDS", "HEARTBEAT_TTL_SECONDS", "beat", "heartbeat_key"]
+__all__ = ["HEARTBEAT_REFRESH_SECONDS", "HEARTBEAT_TTL_SECONDS", "heartbeat_key", "write_heartbeat"]
 
 #: Seconds until the key of a silent worker disappears.
 HEARTBEAT_TTL_SECONDS = 60
-#: Seconds between two beats; a third of what the contract allows, so that one may be lost.
+#: Seconds between two heartbeats; a third of what the contract allows, so that one may be lost.
 HEARTBEAT_REFRESH_SECONDS = 10.0
 
 
@@ -19,6 +19,6 @@ def heartbeat_key(worker_name: str) -> str:
     return f"worker:heartbeat:{worker_name}"
 
 
-def beat(connection: Redis, worker_name: str) -> None:
+def write_heartbeat(connection: Redis, worker_name: str) -> None:
     """Write the time (whole seconds since 1970) under the worker's key, for 60 seconds."""
     connection.set(heartbeat_key(worker_name), int(time.time()), ex=HEARTBEAT_TTL_SECONDS)

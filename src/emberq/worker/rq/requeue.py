@@ -1,4 +1,4 @@
-"""Giving a job back: it goes to the front of its queue as if it had not been taken."""
+"""Requeueing a job that was taken but not run: it goes to the front of its queue, and no retry is used up."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def requeue(worker: BaseWorker, job: Job, queue: Queue) -> None:
     Args:
         worker: The worker that took it.
         job: The job, whose process has ended or was never started.
-        queue: Where it came from.
+        queue: The queue it came from.
     """
     with worker.connection.pipeline() as pipeline:
-        # Where RQ keeps it until it has started; left there, it would be found and queued once more.
+        # RQ keeps a job in the intermediate queue until it has started; left there, it would be queued twice.
         pipeline.lrem(queue.intermediate_queue_key, 1, job.id)
         if worker.execution is not None:
             worker.cleanup_execution(job, pipeline=pipeline, execution=worker.execution)
         queue._enqueue_job(job, pipeline=pipeline, at_front=True)  # noqa: SLF001 - what RQ's own retry does
         pipeline.execute()
     worker._release_slot_safely(job)  # noqa: SLF001 - the same
-    log.info("job_back_in_queue", rq_job=job.id, queue=queue.name)
+    log.info("job_requeued", rq_job=job.id, queue=queue.name)

@@ -1,33 +1,40 @@
-"""Watching source files, for development: a saved file makes a new generation."""
+"""Watching source files, for development: a saved file causes a reload."""
 
 from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 __all__ = ["SourceWatcher"]
 
-#: Seconds between two looks at the files.
-_LOOK_SECONDS = 0.5
-#: Directories nobody edits code in.
+#: Seconds between two scans of the files.
+_SCAN_SECONDS = 0.5
+#: Directories without source files of the project.
 _SKIPPED = frozenset({"__pycache__", "node_modules", "site-packages", "venv"})
 
 
 class SourceWatcher:
     """Tells when a Python file below a directory was changed, added or removed."""
 
-    def __init__(self, directory: Path) -> None:
-        """Take note of the files as they are now."""
+    def __init__(self, directory: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
+        """Take note of the files as they are now.
+
+        Args:
+            directory: The directory.
+            clock: Tells the time in seconds.
+        """
         self._directory = directory
-        self._looked_at = time.monotonic()
+        self._clock = clock
+        self._scanned_at = clock()
         self._seen = self._scan()
 
     def has_changed(self) -> bool:
-        """Tell whether something changed since the last time; looks twice a second at most."""
-        if time.monotonic() - self._looked_at < _LOOK_SECONDS:
+        """Tell whether something changed since the last time; scans twice a second at most."""
+        if self._clock() - self._scanned_at < _SCAN_SECONDS:
             return False
-        self._looked_at = time.monotonic()
+        self._scanned_at = self._clock()
         now = self._scan()
         changed, self._seen = now != self._seen, now
         return changed

@@ -1,4 +1,4 @@
-"""The crew of a host: warm workers, one per slot, under a supervisor."""
+"""Warm workers under a supervisor: how a host's slots are put together and run."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ from emberq.retry.backoff import Backoff
 from emberq.retry.classify import classify_redis_error
 from emberq.retry.operation import Retrying
 from emberq.telemetry.logs import get_logger
-from emberq.worker.horse.role import Configuration, HorseRole
+from emberq.worker.horse.role import HorseRole, SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import PreloaderClient, Role
-from emberq.worker.rq.heartbeat import beat
-from emberq.worker.rq.orphans import Reclaimer
+from emberq.worker.rq.heartbeat import write_heartbeat
+from emberq.worker.rq.orphans import OrphanRequeuer
 from emberq.worker.supervisor.reload import SourceWatcher
-from emberq.worker.supervisor.supervisor import Death, Supervisor
+from emberq.worker.supervisor.supervisor import Supervisor
+from emberq.worker.supervisor.upkeep import OnDeath
 from emberq.worker.supervisor.warmup import warm_up
 from emberq.worker.warm_worker import WarmWorker
 
@@ -32,14 +33,15 @@ __all__ = ["MakeWorker", "make_supervisor", "run_workers"]
 
 log = get_logger(__name__)
 
-#: Seconds that running jobs get on SIGTERM where EMBERQ_SHUTDOWN_GRACE is not set; what container
-#: schedulers give by default.
+#: Seconds that running jobs get on SIGTERM where EMBERQ_SHUTDOWN_GRACE is not set; the default of container
+#: schedulers.
 _SHUTDOWN_GRACE_SECONDS = 30.0
 
-#: Pauses between two looks whether Redis is back.
+#: Pauses between two attempts to reach Redis.
 _REDIS_BACKOFF = Backoff(first_seconds=0.2, longest_seconds=2.0)
 
-#: Makes the worker of a slot, or its twin inside the horse: takes the name and, in a slot, the preloader.
+#: Makes the worker object of a slot, or the same one inside its horse: takes the name and, in a slot, the
+#: preloader.
 MakeWorker = Callable[[str, PreloaderClient | None], WarmWorker]
 
 
@@ -52,8 +54,8 @@ def make_supervisor(
     services: Sequence[str] = (),
     shutdown_grace_seconds: Callable[[], float],
     prepare: Callable[[], None] | None = None,
-    configuration: Configuration | None = None,
-    on_death: Death | None = None,
+    spawn_setup: SpawnSetup | None = None,
+    on_death: OnDeath | None = None,
     endpoint: MetricsEndpoint,
     label: Callable[[], str] = str,
 ) -> Supervisor:
@@ -63,14 +65,14 @@ def make_supervisor(
         make_worker: Makes each worker.
         slots: How many.
         modules: Modules whose resources are preloaded.
-        roles: Further processes that can be forked from the preloader.
+        roles: Further roles that the preloader can fork.
         services: Those of them that run beside the slots.
-        shutdown_grace_seconds: Gives the time that running jobs get on SIGTERM.
+        shutdown_grace_seconds: Returns the time that running jobs get on SIGTERM.
         prepare: Called first in every forked process.
-        configuration: What a horse needs first where it is spawned instead of forked.
+        spawn_setup: Sets up a horse that is spawned instead of forked.
         on_death: Called with the name of a worker that died.
-        label: Says what a generation that begins now is made of.
-        endpoint: Where the host's metrics go.
+        label: Returns the label of a generation that is started now.
+        endpoint: Counts and serves the host's metrics.
 
     Raises:
         InvalidRequest: If the port of the metrics cannot be bound.
@@ -80,14 +82,14 @@ def make_supervisor(
     host_name = socket.gethostname()
 
     def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
-        # The process id makes the name new for every incarnation: RQ refuses a name that is still leased.
+        # The process id makes the name new for every process: RQ refuses one that has not expired.
         name = f"{host_name}-{number}-{os.getpid()}"
-        worker = _make_when_redis_is_there(make_worker, name, preloader)
+        worker = _make_when_redis_answers(make_worker, name, preloader)
         worker.on_ready = lambda: ready(name)
         worker.work(logging_level="WARNING", with_scheduler=worker.with_scheduler)
 
-    warm_up(make_worker(f"{host_name}-rehearsal-{os.getpid()}", None))
-    horse = HorseRole(lambda spec: make_worker(spec["name"], None), configuration)
+    warm_up(make_worker(f"{host_name}-warmup-{os.getpid()}", None))
+    horse = HorseRole(lambda spec: make_worker(spec["name"], None), spawn_setup)
     return Supervisor(
         slots=slots,
         run_slot=run_slot,
@@ -101,11 +103,11 @@ def make_supervisor(
     )
 
 
-def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: PreloaderClient) -> WarmWorker:
-    """Make a slot's worker once Redis takes its heartbeat, as long as that takes.
+def _make_when_redis_answers(make_worker: MakeWorker, name: str, preloader: PreloaderClient) -> WarmWorker:
+    """Make a slot's worker once Redis accepts its heartbeat, however long that takes.
 
-    RQ's worker ends when Redis fails it at the wrong moment. Its successors would do the same, one after
-    the other, until the supervisor takes it for a crash loop and gives up.
+    RQ's worker ends when Redis fails at the wrong moment. The processes after it would do the same, until the
+    supervisor takes that for a crash loop and gives up.
     """
     attempts = Retrying(
         classify_redis_error,
@@ -119,9 +121,9 @@ def _make_when_redis_is_there(make_worker: MakeWorker, name: str, preloader: Pre
         for attempt in attempts:
             with attempt:
                 worker = make_worker(name, preloader)
-                beat(worker.connection, name)
+                write_heartbeat(worker.connection, name)
                 return worker
-    # An error that does not pass: RQ's worker can do without the heartbeat, or says what is wrong.
+    # A permanent error: RQ's worker does not need that command, or its own error says what is wrong.
     return make_worker(name, preloader)
 
 
@@ -136,7 +138,7 @@ def run_workers(
     watcher: SourceWatcher | None = None,
     ready: Callable[[], None] | None = None,
 ) -> int:
-    """Run warm workers for anybody's RQ queues until told to stop.
+    """Run warm workers for any RQ queues until told to stop.
 
     Args:
         url: Redis or Valkey.
@@ -145,15 +147,15 @@ def run_workers(
         modules: Modules whose resources are preloaded.
         serializer: RQ's serializer, as a dotted name; RQ's default if left out.
         with_scheduler: Whether the workers also run RQ's scheduler; one of them does at a time.
-        watcher: Makes a new generation whenever it tells of a change.
-        ready: Called once when all workers serve; where Redis is away, that is when it is back.
+        watcher: Causes a reload whenever it tells of a change.
+        ready: Called once when all workers serve; while Redis is away, that is when it is back.
 
     Returns:
         The exit code: 0 after a stop that was asked for.
 
     Raises:
         PreloadFailed: If the resources could not be loaded.
-        CrashLoop: If a worker does not come to serve.
+        CrashLoop: If a worker dies time and again before it serves.
     """
 
     def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
@@ -173,13 +175,13 @@ def run_workers(
     endpoint = MetricsEndpoint(
         host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
     )
-    reclaimer = Reclaimer(queues, connection=Redis(connection_pool=get_redis_pool("bell", url)))
+    orphans = OrphanRequeuer(queues, connection=Redis(connection_pool=get_redis_pool("bell", url)))
     supervisor = make_supervisor(
         make_worker,
         slots=slots,
         modules=modules,
         endpoint=endpoint,
-        on_death=lambda _worker: reclaimer.note_death(),
+        on_death=lambda _worker: orphans.note_death(),
         shutdown_grace_seconds=lambda: (
             HorsePolicy.from_environment().shutdown_grace or _SHUTDOWN_GRACE_SECONDS
         ),
@@ -188,11 +190,11 @@ def run_workers(
     waiting = [ready] if ready is not None else []
 
     def on_tick() -> None:
-        reclaimer.tick()
+        orphans.tick()
         if waiting and supervisor.all_serve():
             waiting.pop()()
         if watcher is not None and watcher.has_changed():
-            supervisor.renew("reload")
+            supervisor.reload("reload")
 
     with contextlib.closing(endpoint):
         supervisor.start()

@@ -1,8 +1,8 @@
-"""The rehearsal: a job's way through RQ, walked by the supervisor before it forks anything.
+"""The warm-up: the supervisor runs a job through RQ's code before it forks anything.
 
 The first jobs of a process fill caches, and Python's interpreter rewrites the code that it runs often (PEP
 659). After the fork each worker and each horse would do that by itself, in pages of its own: 4 to 5 MB per
-slot. Done once before, they all share the outcome.
+slot. Done once before, the pages are shared.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ __all__ = ["WARMUP_RUNS", "warm_up"]
 
 log = get_logger(__name__)
 
-#: Runs of a rehearsal: the interpreter rewrites a function after some eight, and what that one calls a few
-#: runs later.
+#: Runs of a warm-up: the interpreter rewrites a function after some eight, and the functions that it calls a
+#: few runs later.
 WARMUP_RUNS = 12
-#: Seconds after which Redis forgets a rehearsal whose process died in the middle of it.
+#: Seconds after which Redis deletes the job of a warm-up whose process died.
 _KEPT_SECONDS = 60
 
 
@@ -39,10 +39,10 @@ def warm_up(worker: WarmWorker) -> None:
     """Run a job that does nothing a few times, on a queue that has the worker's name.
 
     Nothing of it stays in Redis, and the connections are closed again. Without Redis there is no
-    rehearsal, and every slot needs some megabytes more.
+    warm-up, and every slot needs some megabytes more.
 
     Args:
-        worker: A worker made for this, under a name that nobody else has.
+        worker: A worker made for this, with a name that no other worker has.
     """
     title = getproctitle()
     worker.is_warming_up = True
@@ -50,20 +50,20 @@ def warm_up(worker: WarmWorker) -> None:
     try:
         for _ in range(WARMUP_RUNS):
             with job_scope():
-                _take_turn(worker, queue)
+                _run_once(worker, queue)
         _clean_up(worker, queue)
     except RedisError as exc:
-        log.info("rehearsal_failed", error=str(exc))
+        log.info("warmup_failed", error=str(exc))
     finally:
         worker.connection.connection_pool.disconnect()
         setproctitle(title)
 
 
 def _warmed_up() -> None:
-    """Do nothing; the job of the rehearsal."""
+    """Do nothing; the job of the warm-up."""
 
 
-def _take_turn(worker: WarmWorker, queue: Queue) -> None:
+def _run_once(worker: WarmWorker, queue: Queue) -> None:
     queue.enqueue_call(_warmed_up, timeout=_KEPT_SECONDS, ttl=_KEPT_SECONDS, result_ttl=0)
     taken = worker.queue_class.dequeue_any(
         [queue], None, connection=worker.connection, job_class=worker.job_class, serializer=worker.serializer

@@ -60,7 +60,7 @@ def test_a_job_given_just_when_the_worker_is_told_to_stop_goes_back(warm_yard: Y
     assert queue.intermediate_queue.get_job_ids() == []
 
 
-def test_a_job_given_back_after_a_second_signal_runs_again(warm_yard: Yard) -> None:
+def test_a_job_requeued_by_a_second_signal_runs_again(warm_yard: Yard) -> None:
     running = warm_yard.queue.enqueue(jobs.sleep, 60)
 
     def stop(worker: Worker) -> None:

@@ -20,7 +20,7 @@ def role(spec, channel):
     raise RuntimeError("on purpose")
 
 try:
-    preloader = module.begin_preloader({"role": role})
+    preloader = module.start_preloader({"role": role})
     preloader.wait_ready()
     child = preloader.fork("role")
     print(os.waitstatus_to_exitcode(preloader.exit_status(child.pid)))

@@ -214,7 +214,7 @@ def test_a_stop_while_it_still_loads_is_an_orderly_one(crew: Crew) -> None:
         "import time\nfrom emberq import resource\n\n@resource\ndef slow():\n    time.sleep(60)\n"
     )
     crew.launch("--preload", "slow")
-    crew.until(lambda: "generation_begun" in crew.log.read_text())
+    crew.until(lambda: "generation_started" in crew.log.read_text())
     assert crew.stop() == 0
 
 

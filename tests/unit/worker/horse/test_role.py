@@ -13,7 +13,7 @@ from rq.timeouts import TimerDeathPenalty
 
 from emberq import WarmWorker
 from emberq.redis_pools import get_redis_pool
-from emberq.worker.horse.role import describe_worker, rebuild_worker
+from emberq.worker.horse.role import deserialize_worker, serialize_worker
 from emberq.worker.job.policy import HorsePolicy
 
 
@@ -37,7 +37,7 @@ def handle(*_args: Any) -> bool:
 
 def rebuilt(connection: Redis, **options: Any) -> Any:
     worker = OwnWorker(["high", "low"], name="w1", connection=connection, prepare_for_work=False, **options)
-    return rebuild_worker(describe_worker(worker))
+    return deserialize_worker(serialize_worker(worker))
 
 
 def test_the_worker_is_the_same_in_what_jobs_see_of_it() -> None:
@@ -54,7 +54,7 @@ def test_the_worker_is_the_same_in_what_jobs_see_of_it() -> None:
         prepare_for_work=False,
     )
     worker.policy = HorsePolicy(job_memory_limit=5)
-    twin = rebuild_worker(describe_worker(worker))
+    twin = deserialize_worker(serialize_worker(worker))
     assert type(twin) is OwnWorker
     assert (twin.name, [type(queue) for queue in twin.queues]) == ("w1", [OwnQueue, OwnQueue])
     assert [queue.name for queue in twin.queues] == ["high", "low"]
@@ -107,10 +107,10 @@ def test_what_cannot_be_imported_elsewhere_is_refused_by_name() -> None:
     worker = WarmWorker(["q"], connection=Redis(), prepare_for_work=False)
     worker.push_exc_handler(lambda *_args: True)  # type: ignore[no-untyped-call]
     with pytest.raises(ValueError, match="lambda"):
-        describe_worker(worker)
+        serialize_worker(worker)
 
 
-def test_a_description_holds_no_state_of_the_worker_that_wrote_it() -> None:
+def test_a_serialized_worker_is_its_class_its_arguments_and_its_limits() -> None:
     worker = WarmWorker(["q"], connection=Redis(), prepare_for_work=False)
-    described = pickle.loads(base64.b64decode(describe_worker(worker)))
-    assert set(described) == {"class", "arguments", "attributes", "redis"}
+    serialized = pickle.loads(base64.b64decode(serialize_worker(worker)))
+    assert set(serialized) == {"class", "arguments", "attributes"}
