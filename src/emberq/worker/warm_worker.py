@@ -10,10 +10,10 @@ RQ's method                     overridden by       why
 `work`                          WarmWorker          raises the error of a preload that failed
 `bootstrap`                     WarmWorker          forks the preloader before RQ starts its thread
 `check_for_suspension`          WarmWorker          first call: has the horse ready before a job is taken;
-                                                    then asks Redis once, not twice, about a suspension
+                                                    then asks about a suspension in one round trip
 `dequeue_job_and_maintain_ttl`  WarmWorker          takes a job that is there without blocking; calls
                                                     `idle` before it blocks; requeues during a stop
-`reorder_queues`                GracefulStopWorker  RQ's first call once a job was delivered: notes it
+`reorder_queues`                GracefulStopWorker  notes a delivered job: RQ calls this first
 `execute_job`                   WarmWorker          checks the job's policy; requeues without a preloader
 `fork_work_horse`               WarmWorker          does not fork: assigns the job to the warm horse
 `monitor_work_horse`            WarmWorker          reports the horse's death where RQ does not look
@@ -23,7 +23,8 @@ RQ's method                     overridden by       why
 `maintain_heartbeats`           MonitoredWorker     a job goes on while Redis is away
 `handle_work_horse_killed`      MonitoredWorker     calls `on_horse_death`
 `handle_job_failure`            MonitoredWorker     adds why the horse ended; requeues on a forced stop
-`handle_execution_ended`        PipelinedWorker     saves a heartbeat; ends processes that a job forked
+`handle_execution_ended`        PipelinedWorker     writes one heartbeat less; ends processes that the job
+                                                    forked and that came back
 `heartbeat`                     WarmWorker          writes the worker key and the state in one round trip,
                                                     and the heartbeat key; ends the wait during a stop
 `set_state`                     PipelinedWorker     writes no state twice, and none between two jobs
@@ -139,7 +140,7 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
     # The work loop, in RQ's order.
 
     def work(self, *args: Any, **kwargs: Any) -> bool:
-        """Work as RQ does.
+        """Work as RQ does, and raise the error of a preload that failed.
 
         Returns:
             Whether any job was run.
