@@ -12,7 +12,7 @@ from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
 from emberq.retry.classify import ErrorKind, classify_db_error
 from emberq.retry.operation import retry_db_operation
 from emberq.telemetry.logs import get_logger
-from emberq.worker.job.progress import waiting
+from emberq.worker.job.progress import report_waiting
 
 __all__ = ["is_outage", "retry_during_outage", "retry_forever"]
 
@@ -36,7 +36,7 @@ def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]]
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
         def not_stalled(*args: P.args, **kwargs: P.kwargs) -> R:
-            waiting()
+            report_waiting()
             return function(*args, **kwargs)
 
         return retry_db_operation(idempotent=idempotent, max_retries=None, total_seconds=_PATIENCE_SECONDS)(

@@ -29,7 +29,7 @@ from emberq.store.jobs.claim import Attempt
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
-from emberq.worker.job.progress import feed_progress
+from emberq.worker.job.progress import report_all_progress_to
 from tests.integration.store.steps import add, claim, commit, job
 
 HOST = uuid.uuid4()
@@ -166,11 +166,11 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
             )
 
     wire.cut()
-    feed_progress(lambda *_: fed.append(1))
+    report_all_progress_to(lambda *_: fed.append(1))
     try:
         write()
     finally:
-        feed_progress(lambda *_: None)
+        report_all_progress_to(lambda *_: None)
     assert len(tries) == 6
     # The watchdog was told each time: whoever waits has not stalled.
     assert len(fed) == 6

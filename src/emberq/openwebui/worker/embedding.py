@@ -10,7 +10,7 @@ from typing import Any
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable, EmberqError
 from emberq.retry.backoff import Backoff
 from emberq.telemetry.logs import get_logger
-from emberq.worker.job.progress import waiting
+from emberq.worker.job.progress import report_waiting
 
 __all__ = ["embed_batch"]
 
@@ -53,7 +53,7 @@ async def embed_batch(send: Callable[[], Awaitable[Any]], *, engine: str) -> Any
             if not _may_pass(exc) or time.monotonic() + wait - began_at > _TOTAL_SECONDS:
                 raise _named(exc) from None
             log.warning("embedding_retried", status=getattr(exc, "status", None), wait_seconds=round(wait, 2))
-            waiting()
+            report_waiting()
             await asyncio.sleep(wait)
         else:
             if vectors is None:

@@ -21,8 +21,8 @@ from emberq.system.processes import RewrittenVariable, private_memory_bytes
 from emberq.telemetry import metrics
 from emberq.worker.horse.job_transfer import unpack_execution, unpack_job, unpack_queue
 from emberq.worker.horse.watchdog import write_stacks_to
-from emberq.worker.job.limits import limited
-from emberq.worker.job.progress import feed_progress
+from emberq.worker.job.limits import job_limits
+from emberq.worker.job.progress import report_all_progress_to
 from emberq.worker.job.scope import job_scope
 from emberq.worker.resources.connections import close_connections
 from emberq.worker.resources.resources import close_resources
@@ -56,7 +56,7 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     worker.connection.connection_pool.reset()
     keep_open(lambda: worker.connection.connection_pool)
     run_after_fork()
-    feed_progress(_Reporter(channel))
+    report_all_progress_to(_Reporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
     metrics.after_fork()
     message, _ = receive(channel)
@@ -103,7 +103,7 @@ def _run_job(worker: HorseWorker, assignment: Message) -> None:
     execution = unpack_execution(worker, assignment, job)
     worker.executions = {execution.id: execution} if execution else {}
     started = time.monotonic()
-    with limited(worker.policy.for_job(job.meta)):
+    with job_limits(worker.policy.for_job(job.meta)):
         # RQ's own horse may pass no execution either.
         worker.perform_job(job, unpack_queue(worker, assignment), execution)  # type: ignore[arg-type]
     metrics.rq_job_finished(

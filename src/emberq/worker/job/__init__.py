@@ -1,1 +1,1 @@
-"""What every job gets: a scope that cleans up after it, limits, a temporary directory, progress."""
+"""The scope of a job: limits, progress, a temporary directory, and the cleanup after it."""

@@ -1,18 +1,18 @@
-"""What a job left behind: counted by kind, cleaned up where that is safe.
+"""Leaks: what a job left open, counted by kind and cleaned up where that is safe.
 
-===================  =====================================================  ==========================
-kind                 what is done                                           and the horse
-===================  =====================================================  ==========================
-`children`           killed with all below them, and reaped                 stays
-`temporary_files`    deleted (worker/job/tempdirs.py)                          stays
-`descriptors`        closed if nothing refers to them any more (garbage)    stays, else ends
-`connections`        the same; these are the sockets among the descriptors  stays, else ends
-`threads`            given a moment to end                                  ends if they do not
-`native_threads`     none: a library starts its pool once and keeps it      ends only if they add up
-===================  =====================================================  ==========================
+===================  ====================================================  ===========================
+kind                 what is done                                          and the horse
+===================  ====================================================  ===========================
+`children`           killed with all their descendants, and reaped         continues
+`temporary_files`    deleted (worker/job/tempdirs.py)                      continues
+`descriptors`        closed if only garbage refers to them                 continues; ends if any stays
+`connections`        the same for descriptors that are sockets             continues; ends if any stays
+`threads`            waited for a moment                                   ends if they run on
+`native_threads`     nothing: a library starts its pool once and keeps it  ends if too many add up
+===================  ====================================================  ===========================
 
-A descriptor that something still refers to is not closed: its number would be given out again, and the
-library that believes in it would write into another job's file. Ending the process closes it safely.
+A descriptor that an object still refers to is not closed: the kernel would use its number again, and the
+object would write into another job's file. The end of the process closes it safely.
 """
 
 from __future__ import annotations
@@ -39,20 +39,20 @@ from emberq.system.processes import descendants
 
 __all__ = ["Leaks", "clean_leaks"]
 
-#: Seconds that threads on their way out get before they count.
+#: Seconds that ending threads get before they count as leaked.
 _THREAD_GRACE_SECONDS = 0.1
-#: Seconds that killed children get to be reaped; only one stuck in the kernel needs any.
+#: Seconds to wait for the end of killed children; only a child stuck in the kernel needs any.
 _REAP_SECONDS = 2.0
-#: Processes below one leaked child that are killed with it; what is left dies with the horse's group.
+#: Descendants of one leaked child that are killed with it; the rest dies with the horse's process group.
 _MAX_DESCENDANTS = 1000
-#: Names of leaked things that are kept for the log; the counts are exact.
+#: Names of leaks that the log shows; the counts are exact.
 _MAX_NAMES = 10
-#: Native threads a horse may gather: several libraries with a pool as wide as the machine.
+#: Native threads that jobs may leave in a horse: several libraries, each with a thread per processor.
 _MAX_NATIVE_THREADS = 16 + 8 * (os.cpu_count() or 1)
-#: Drivers and the C library open devices once for the process; shared memory is another matter.
+#: Drivers and the C library open devices once for the process. Files in shared memory are the job's.
 _DEVICES, _SHARED_MEMORY = "/dev/", "/dev/shm/"  # noqa: S108 - only compared with
 
-#: Native threads that jobs have left in this process so far.
+#: Native threads that all jobs so far have left in this process.
 _native_threads = 0
 
 
@@ -62,8 +62,8 @@ class Leaks:
 
     Attributes:
         counts: How many of each kind were found.
-        uncleaned: How many of each kind are still there; they end the horse.
-        names: What they are, at most ten.
+        uncleaned: How many of each kind are still open; they end the horse.
+        names: A description of each, at most ten.
     """
 
     counts: dict[str, int] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class Leaks:
     names: list[str] = field(default_factory=list)
 
     def note(self, kind: str, found: int, names: Iterable[str] = (), *, left: int = 0) -> None:
-        """Add what was found of one kind, and how much of it could not be cleaned."""
+        """Add `found` leaks of one kind, of which `left` could not be cleaned up."""
         for counts, number in ((self.counts, found), (self.uncleaned, left)):
             if number:
                 counts[kind] = counts.get(kind, 0) + number
@@ -79,7 +79,7 @@ class Leaks:
 
 
 def clean_leaks(before: OpenHandles) -> Leaks:
-    """Find what has been opened since `before` and is not kept on purpose, and clean what can be.
+    """Find what a job opened and did not close, except what is kept open on purpose, and clean it up.
 
     Args:
         before: What was open when the job began.
@@ -92,22 +92,22 @@ def clean_leaks(before: OpenHandles) -> Leaks:
         and now.children <= before.children
     ):
         return leaks
-    holdings = kept(
+    kept_open = kept(
         KeptOpen(
             {int(name) for name in now.descriptors - before.descriptors},
             set(now.threads - before.threads),
             set(now.children - before.children),
         )
     )
-    _clean_children(before, holdings, leaks)
-    _wait_for_threads(before, holdings, leaks)
-    _collect_descriptors(before, holdings, leaks)
+    _clean_children(before, kept_open, leaks)
+    _wait_for_threads(before, kept_open, leaks)
+    _close_descriptors(before, kept_open, leaks)
     _count_native_threads(before, leaks)
     return leaks
 
 
-def _clean_children(before: OpenHandles, holdings: KeptOpen, leaks: Leaks) -> None:
-    leaked = child_processes() - before.children - holdings.children
+def _clean_children(before: OpenHandles, kept_open: KeptOpen, leaks: Leaks) -> None:
+    leaked = child_processes() - before.children - kept_open.children
     if not leaked:
         return
     names = [f"child {pid} {_command(pid)}" for pid in sorted(leaked)]
@@ -131,24 +131,24 @@ def _reap(pid: int) -> bool:
     return False
 
 
-def _wait_for_threads(before: OpenHandles, holdings: KeptOpen, leaks: Leaks) -> None:
-    known = before.threads | holdings.threads | {threading.current_thread()}
+def _wait_for_threads(before: OpenHandles, kept_open: KeptOpen, leaks: Leaks) -> None:
+    known = before.threads | kept_open.threads | {threading.current_thread()}
     deadline = time.monotonic() + _THREAD_GRACE_SECONDS
     for thread in set(threading.enumerate()) - known:
         with contextlib.suppress(RuntimeError):
-            # Not joined: it was not started by Python, or has not begun yet.
+            # A thread that Python did not start, or that has not begun yet, cannot be joined.
             thread.join(max(0.0, deadline - time.monotonic()))
     leaked = set(threading.enumerate()) - known
     names = sorted(f"thread {thread.name}" for thread in leaked)
     leaks.note("threads", len(leaked), names, left=len(leaked))
 
 
-def _collect_descriptors(before: OpenHandles, holdings: KeptOpen, leaks: Leaks) -> None:
-    known = {int(name) for name in before.descriptors} | holdings.descriptors
+def _close_descriptors(before: OpenHandles, kept_open: KeptOpen, leaks: Leaks) -> None:
+    known = {int(name) for name in before.descriptors} | kept_open.descriptors
     found = _describe(open_descriptors() - known)
     if not found:
         return
-    # What only a reference cycle keeps open is closed by this.
+    # Closes the descriptors of objects that only a reference cycle keeps alive.
     gc.collect()
     left = _describe(open_descriptors() - known)
     for kind, is_socket in (("connections", True), ("descriptors", False)):
@@ -171,21 +171,21 @@ def _is_socket(target: str) -> bool:
 
 
 def _peer(descriptor: int) -> str | None:
-    """Return whom a socket is connected to."""
+    """Return the address that a socket is connected to, nothing for other descriptors."""
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
         return f"socket to {copy.getpeername()}"
     return None
 
 
 def _command(pid: int) -> str:
-    """Return a process's name, without its arguments: those may hold secrets."""
+    """Return a process's name, without its arguments: they may contain secrets."""
     with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:  # noqa: PTH123 - as everywhere here
         return file.read().strip()
     return ""
 
 
 def _count_native_threads(before: OpenHandles, leaks: Leaks) -> None:
-    global _native_threads  # noqa: PLW0603 - the sum over the life of the process is the point
+    global _native_threads  # noqa: PLW0603 - one sum per process
     more = list_open_handles().native_threads - before.native_threads
     if more <= 0:
         return

@@ -1,4 +1,4 @@
-"""Limits of one job, set on the horse by the kernel and taken back when the job ends."""
+"""Limits of one job that the kernel enforces on the horse while the job runs."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from pathlib import Path
 
 from emberq.worker.job.policy import HorsePolicy
 
-__all__ = ["limited"]
+__all__ = ["job_limits"]
 
-#: Processes of the same user, beyond the job's own allowance, that may start meanwhile.
+#: Other processes of the same user that may start while the job runs.
 _SPARE_PROCESSES = 1024
 
 
 @contextlib.contextmanager
-def limited(policy: HorsePolicy) -> Iterator[None]:
-    """Hold this process to a job's limits within the block.
+def job_limits(policy: HorsePolicy) -> Iterator[None]:
+    """Set a job's limits on this process within the block.
 
-    Memory beyond the limit is refused by the kernel (`MemoryError`, or the end of native code that does
-    not expect it). Processor time beyond it ends the process (SIGXCPU): the signal also reaches code that
-    never lets go of the interpreter. Only soft limits are set, so that they can be taken back.
+    The kernel refuses memory beyond the limit: Python raises `MemoryError`, native code may crash. It ends
+    the process (SIGXCPU) when the processor time is used up; the signal also reaches code that never
+    releases the interpreter's lock. Only soft limits are set, so that they can be lifted afterwards.
 
     Args:
-        policy: `job_memory_limit` (Linux only), `job_cpu_limit` and `job_max_processes` are applied; the
-            last one only against the user's processes altogether, the worker counts the job's own.
+        policy: `job_memory_limit` (Linux only), `job_cpu_limit` and `job_max_processes` are applied. The
+            kernel compares the last one with all processes of the user; the worker counts the job's own.
     """
     wanted = {}
     if policy.job_memory_limit and sys.platform == "linux":
@@ -37,7 +37,7 @@ def limited(policy: HorsePolicy) -> Iterator[None]:
     if policy.job_cpu_limit:
         wanted[resource.RLIMIT_CPU] = math.ceil(time.process_time() + policy.job_cpu_limit)
     if policy.job_max_processes and os.geteuid() != 0 and sys.platform == "linux":
-        # The kernel counts all processes of the user and exempts root; a bound for the worst case.
+        # Stops a fork bomb between two counts of the worker. The kernel exempts root.
         wanted[resource.RLIMIT_NPROC] = _user_processes() + policy.job_max_processes + _SPARE_PROCESSES
     before = {kind: _set_soft(kind, limit) for kind, limit in wanted.items()}
     try:
@@ -48,7 +48,7 @@ def limited(policy: HorsePolicy) -> Iterator[None]:
 
 
 def _set_soft(kind: int, limit: int) -> tuple[int, int]:
-    """Lower a soft limit and return both limits as they were; a lower one stays."""
+    """Lower a soft limit, unless it is lower already, and return both limits as they were."""
     soft, hard = resource.getrlimit(kind)
     lower = [value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY]
     resource.setrlimit(kind, (min(lower), hard))

@@ -1,4 +1,4 @@
-"""What a worker allows its horse and the jobs in it."""
+"""Horse policy: the limits of a horse and of the jobs that it runs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["META_KEY", "HorsePolicy"]
 
 #: The key in an RQ job's `meta` under which the job sets limits of its own.
 META_KEY = "emberq"
-#: What a job's `meta` may change; the other fields are the horse's.
+#: Limits that a job's `meta` may set; the others belong to the horse.
 _PER_JOB = frozenset({"stall_timeout", "job_memory_limit", "job_cpu_limit", "job_max_processes"})
 
 
@@ -19,17 +19,17 @@ _PER_JOB = frozenset({"stall_timeout", "job_memory_limit", "job_cpu_limit", "job
 class HorsePolicy:
     """Limits of a horse and its jobs; 0 means no limit.
 
-    Every field is read from `EMBERQ_` plus its name in upper case where a worker has no other source
-    (`rq worker -w emberq.WarmWorker`); the document service takes them from its settings.
+    `emberq worker` and `rq worker -w emberq.WarmWorker` read each field from `EMBERQ_` plus its name in
+    upper case; the document service takes them from its settings.
 
     Attributes:
         horse_max_jobs: Jobs a horse runs before it is replaced.
-        horse_max_memory_growth: Private bytes it may grow over its baseline before it is replaced.
-        stall_timeout: Seconds a job may go without `progress()` before its horse is ended.
-        job_memory_limit: Bytes of address space a job may take on top of what the horse has.
+        horse_max_memory_growth: Bytes its private memory may grow after its first job before it is replaced.
+        stall_timeout: Seconds a job may run without `progress()` before its horse is ended.
+        job_memory_limit: Bytes of address space a job may add to what the horse has.
         job_cpu_limit: Seconds of processor time a job may use.
-        job_max_processes: Processes a job may have at once, the horse among them.
-        shutdown_grace: Seconds a running job gets after SIGTERM before it is given back to its queue.
+        job_max_processes: Processes a job may have at once, including the horse.
+        shutdown_grace: Seconds a running job gets after SIGTERM before it is requeued.
     """
 
     horse_max_jobs: int = 1000
@@ -45,7 +45,7 @@ class HorsePolicy:
         """Read the policy from `EMBERQ_*` variables.
 
         Raises:
-            ValueError: If one of them is not a number of its kind, or negative; names it.
+            ValueError: If a variable is not a number of its kind, or is negative; the message names it.
         """
         values: dict[str, float] = {}
         for field in fields(cls):
@@ -55,10 +55,10 @@ class HorsePolicy:
         return cls(**values)  # type: ignore[arg-type]
 
     def for_job(self, meta: Mapping[str, Any]) -> Self:
-        """Return the policy with what the job's `meta[META_KEY]` sets for itself.
+        """Return the policy with the limits that a job's `meta[META_KEY]` sets.
 
         Raises:
-            ValueError: If it sets something unknown, or not to a number.
+            ValueError: If it names an unknown limit, or sets one to anything but a number.
         """
         own = meta.get(META_KEY)
         if not own:

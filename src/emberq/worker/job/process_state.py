@@ -1,4 +1,4 @@
-"""The state of the process that every job shares, put back as it was when a job ends."""
+"""The state of a process that all its jobs share: captured before a job, restored after it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ __all__ = ["ProcessState"]
 
 log = get_logger(__name__)
 
-#: Signals whose handlers a job may change; asking for each of them takes half a microsecond.
+#: Signals whose handlers are restored; reading each one takes half a microsecond.
 _SIGNALS = (
     *(signal.SIGALRM, signal.SIGTERM, signal.SIGINT, signal.SIGHUP),
     *(signal.SIGCHLD, signal.SIGUSR1, signal.SIGUSR2, signal.SIGPIPE),
 )
 _TIMERS = (signal.ITIMER_REAL, signal.ITIMER_VIRTUAL, signal.ITIMER_PROF)
-#: A mask under which nothing is created with too many rights while the real one is read.
+#: Reading the umask sets it; meanwhile nothing is created with too many rights.
 _STRICT_UMASK = 0o077
 
 
 class _Part(NamedTuple):
-    """One kind of state: how it is read, and how it is written back."""
+    """One kind of state: its name, and the functions that read and write it."""
 
     name: str
     read: Callable[[], Any]
@@ -42,7 +42,7 @@ class _Part(NamedTuple):
 
 
 def _read_environment() -> dict[Any, Any]:
-    # The raw table: a public copy decodes every variable and takes a hundred times as long.
+    # The undecoded table: `os.environ.copy()` decodes every variable and takes a hundred times as long.
     return dict(vars(os.environ)["_data"])
 
 
@@ -92,7 +92,7 @@ def _read_timers() -> list[bool]:
 
 def _write_timers(before: list[bool]) -> None:
     for timer, was_armed in zip(_TIMERS, before, strict=True):
-        # One that ran before belongs to whoever runs the job, e.g. its time-out.
+        # A timer that ran before the job is not the job's; it may be RQ's time-out of the job.
         if not was_armed:
             signal.setitimer(timer, 0)
 
@@ -122,7 +122,7 @@ def _write_root_logger(before: tuple[Any, ...]) -> None:
 
 def _write_warnings(before: list[Any]) -> None:
     warnings.filters[:] = before  # type: ignore[index]
-    # Entering and leaving tells the interpreter that the filters changed.
+    # Tells the interpreter that the filters have changed.
     with warnings.catch_warnings():
         pass
 
@@ -144,7 +144,7 @@ def _write_temporary(before: str | None) -> None:
     tempfile.tempdir = before
 
 
-#: In this order; the environment first, since others are read from it.
+#: In the order in which they are restored; the environment first, since others are read from it.
 _PARTS = (
     _Part("environment", _read_environment, _write_environment),
     _Part("working_directory", _read_directory, _write_directory),
@@ -169,24 +169,24 @@ _PARTS = (
 
 @dataclass(frozen=True, slots=True)
 class ProcessState:
-    """Environment, working directory, umask, signal handlers, timers, root logger and the like.
+    """Environment, working directory, umask, signal handlers, timers, root logger and so on.
 
     Attributes:
-        values: What each part was, in the order of the parts.
+        values: The value of each part, in the order of `_PARTS`.
     """
 
     values: tuple[Any, ...]
 
     @classmethod
     def capture(cls) -> ProcessState:
-        """Remember how things are; takes some 15 µs."""
+        """Read the state of this process; takes some 15 µs."""
         return cls(tuple(part.read() for part in _PARTS))
 
     def restore(self) -> list[str]:
-        """Put back what has changed, each part even if another cannot be.
+        """Restore the parts that have changed; a part that cannot be restored does not stop the others.
 
         Returns:
-            The names of the parts that had to be put back.
+            The names of the restored parts.
         """
         changed = []
         for part, before in zip(_PARTS, self.values, strict=True):
@@ -194,6 +194,6 @@ class ProcessState:
                 if part.read() != before:
                     part.write(before)
                     changed.append(part.name)
-            except Exception as exc:  # noqa: BLE001 - whatever fails here, the other parts are put back
-                log.warning("restore_failed", part=part.name, error=f"{type(exc).__name__}: {exc}")
+            except Exception as exc:  # noqa: BLE001 - the other parts are restored all the same
+                log.warning("state_restore_failed", part=part.name, error=f"{type(exc).__name__}: {exc}")
         return changed

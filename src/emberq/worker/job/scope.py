@@ -1,4 +1,4 @@
-"""job_scope: closes in `finally` what a job opened, puts back what it changed, counts what it leaked."""
+"""job_scope: closes what a job registered, restores the state that it changed, counts what it leaked."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-#: Closes one thing; takes what the job raised, if it did.
+#: Closes one object; takes the error that the job raised, if any.
 _Closer = Callable[[BaseException | None], Any]
 
 _current: ContextVar[JobScope | None] = ContextVar("emberq_job_scope", default=None)
@@ -38,21 +38,21 @@ _open_scopes = 0
 
 
 class JobScope:
-    """What one job has open; closed in reverse order, each even if another fails.
+    """The objects that one job registers to be closed at its end, newest first.
 
     Invariant: after the scope ends, nothing registered with it is open.
 
     Attributes:
-        outer: The scope around this one; nothing if it is the job's own.
-        leaked: What the job left behind, counted by kind (`descriptors`, `connections`, `threads`,
-            `native_threads`, `children`, `temporary_files`); known after the scope has ended. A nested
-            scope leaves the counting to the outermost one.
-        uncleaned: What of it is still there.
-        failures: What failed to close, as `name: error`.
+        outer: The scope around this one; None for the job's own.
+        leaked: How many things the job left behind, by kind (`descriptors`, `connections`, `threads`,
+            `native_threads`, `children`, `temporary_files`). Set when the outermost scope ends; a nested
+            scope has none.
+        uncleaned: How many of them could not be cleaned up, by kind.
+        failures: The errors of closing, as `name: error`.
     """
 
     def __init__(self, outer: JobScope | None = None) -> None:
-        """Start with nothing open."""
+        """Make an empty scope."""
         self._closers: list[tuple[str, _Closer]] = []
         self.outer = outer
         self.leaked: dict[str, int] = {}
@@ -61,7 +61,7 @@ class JobScope:
 
     @property
     def ends_horse(self) -> bool:
-        """Whether the process must not run another job: something is open that cannot be cleaned up."""
+        """Whether the process must not run another job, because a leak could not be cleaned up."""
         return bool(self.uncleaned)
 
     @property
@@ -75,13 +75,13 @@ class JobScope:
         return 0 if self.outer is None else self.outer.depth + 1
 
     def enter(self, manager: AbstractContextManager[T]) -> T:
-        """Enter a context manager and leave it at the job's end; it is told what the job raised."""
+        """Enter a context manager and leave it at the job's end, with the error that the job raised."""
         value = manager.__enter__()
         self._closers.append((type(manager).__name__, lambda exc: manager.__exit__(*_triple(exc))))
         return value
 
     def closing(self, thing: T) -> T:
-        """Close a thing (`thing.close()`) at the job's end and return it."""
+        """Return an object whose `close()` is called at the job's end."""
         self.callback(thing.close, name=type(thing).__name__)  # type: ignore[attr-defined]
         return thing
 
@@ -90,10 +90,10 @@ class JobScope:
         self._closers.append((name or str(getattr(function, "__name__", "callback")), lambda _: function()))
 
     def close(self, raised: BaseException | None = None) -> None:
-        """Close everything, newest first; failures are logged and kept, not raised.
+        """Close everything, newest first; errors are logged and added to `failures`.
 
         Args:
-            raised: What the job raised; context managers are told, but cannot hide it.
+            raised: The error that the job raised; context managers receive it but cannot suppress it.
 
         Raises:
             BaseException: A time-out or an exit that arrived meanwhile, after everything is closed.
@@ -105,7 +105,7 @@ class JobScope:
                 closer(raised)
             except BaseException as exc:
                 self.failures.append(f"{name}: {exc}")
-                log.warning("scope_close_failed", what=name, error=type(exc).__name__, exc_info=True)
+                log.warning("job_close_failed", name=name, error=type(exc).__name__, exc_info=True)
                 if not isinstance(exc, Exception) or isinstance(exc, BaseTimeoutException):
                     interruption = exc
         if interruption is not None:
@@ -113,23 +113,23 @@ class JobScope:
 
 
 def current_scope() -> JobScope | None:
-    """Return the scope of the job that runs here, nothing outside a job."""
+    """Return the innermost scope of the job that runs here, None outside a job."""
     return _current.get()
 
 
 @contextlib.contextmanager
 def job_scope(**log_context: Any) -> Iterator[JobScope]:
-    """Open a scope for one job; in a warm horse every job runs inside one.
+    """Open a scope for one job; a warm horse runs every job inside one.
 
-    At the end, in `finally`: what was registered is closed; context variables, logging context,
-    environment, working directory, umask, signal handlers and timers, root logger, `sys.path` and the
-    like are put back; temporary files are deleted; what else was left open is counted into `leaked`
-    and logged.
+    At the end of the block, also after an error: registered objects are closed; context variables, logging
+    context, environment, working directory, umask, signal handlers and timers, root logger, `sys.path` and
+    similar state are restored; temporary files are deleted; anything else that the job left open is counted
+    into `leaked` and logged.
 
-    A context variable that had no value before keeps the job's (Python cannot take it away); a warm job
-    runs in a context of its own, where it ends with the job. What belongs to the whole process is only
-    looked at while one job runs: scopes that overlap in threads or tasks close what is registered with
-    them and leave the rest.
+    A context variable that had no value before keeps the job's, because Python cannot unset it. A warm job
+    runs in a context of its own, which ends with the job. State of the whole process is restored, and leaks
+    are counted, only where one job runs at a time: scopes that overlap in threads or tasks only close what
+    is registered with them.
 
     Args:
         log_context: Fields that every log record of the job carries.
@@ -146,14 +146,14 @@ def job_scope(**log_context: Any) -> Iterator[JobScope]:
         end.callback(_restore_log_fields, fields)
         structlog.contextvars.bind_contextvars(**log_context)
         if is_alone:
-            _watch_over_process(scope, end)
+            _restore_process_at_end(scope, end)
         end.push(lambda _type, exc, _traceback: scope.close(exc))
         yield scope
 
 
 def _begin(scope: JobScope) -> bool:
-    """Count the scope in and tell whether none is open but those around it."""
-    global _open_scopes  # noqa: PLW0603 - counts what is open in the process
+    """Count the scope in; returns whether all other open scopes are around it."""
+    global _open_scopes  # noqa: PLW0603 - one count per process
     with _lock:
         _open_scopes += 1
         return _open_scopes == scope.depth + 1
@@ -165,8 +165,8 @@ def _finish() -> None:
         _open_scopes -= 1
 
 
-def _watch_over_process(scope: JobScope, end: contextlib.ExitStack) -> None:
-    """Have the process's state put back and its leaks counted when the scope ends."""
+def _restore_process_at_end(scope: JobScope, end: contextlib.ExitStack) -> None:
+    """Restore the process's state and count leaks when the scope ends."""
 
     def is_alone() -> bool:
         return _open_scopes == scope.depth + 1
@@ -175,11 +175,11 @@ def _watch_over_process(scope: JobScope, end: contextlib.ExitStack) -> None:
         before, temporary = list_open_handles(), job_directory()
         end.callback(lambda: _count_leaks(scope, before, temporary) if is_alone() else None)
         if temporary is not None:
-            # Before the environment is remembered, so that in the usual job nothing in it differs.
+            # Before the environment is captured, so that a usual job leaves nothing to restore.
             end.callback(_point_tempfile_at, tempfile.tempdir, os.environ.get("TMPDIR"))
             _point_tempfile_at(temporary, temporary)
-    surroundings = ProcessState.capture()
-    end.callback(lambda: _restore_process(surroundings) if is_alone() else None)
+    state = ProcessState.capture()
+    end.callback(lambda: _restore_state(state) if is_alone() else None)
 
 
 def _point_tempfile_at(directory: str | None, variable: str | None) -> None:
@@ -190,10 +190,10 @@ def _point_tempfile_at(directory: str | None, variable: str | None) -> None:
         os.environ["TMPDIR"] = variable
 
 
-def _restore_process(surroundings: ProcessState) -> None:
-    changed = surroundings.restore()
+def _restore_state(state: ProcessState) -> None:
+    changed = state.restore()
     if changed:
-        log.debug("job_changes_undone", parts=changed)
+        log.debug("state_restored", parts=changed)
 
 
 def _count_leaks(scope: JobScope, before: OpenHandles, temporary: str | None) -> None:

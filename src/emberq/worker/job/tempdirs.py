@@ -1,7 +1,7 @@
-"""Where jobs put temporary files: one directory per process, emptied after every job.
+"""Temporary directories: one per horse, emptied after every job.
 
-Under a preloader all of them lie in one root, so that what a killed horse left is deleted when its end
-is noticed, and what a killed preloader left, when the next one starts.
+The directories of all horses of a preloader lie in one root. The preloader deletes the directory of a killed
+horse when it reaps the horse; the next preloader deletes the root of a killed one.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ __all__ = [
 
 log = get_logger(__name__)
 
-#: Names of roots begin with this; it is how roots of dead preloaders are found.
+#: Names of roots begin with this; roots of dead preloaders are found by it.
 _ROOT_PREFIX = "emberq-jobs-"
-#: Where multiprocessing's own clean-up comes at -100, and lower ones after it.
+#: multiprocessing deletes its own directory at -100; lower priorities run later.
 _LAST_AT_EXIT = -200
-#: Locked by the preloader for as long as it lives.
+#: The file in a root that its preloader keeps locked until it ends.
 _LOCK = ".lock"
 
 _root: Path | None = None
 _lock: int | None = None
-#: The directory of this process, with its id: a forked child has one of its own.
+#: This process's id and directory; a forked child finds its parent's id here and makes its own.
 _own: tuple[int, str] | None = None
 
 
@@ -53,7 +53,7 @@ def make_root() -> Path:
     base = Path(tempfile.gettempdir())
     for other in base.glob(f"{_ROOT_PREFIX}*"):
         _delete_if_abandoned(other)
-    # It gets the name by which others find it only once it is locked.
+    # Renamed only when it is locked, so that other preloaders never see it unlocked.
     new = Path(tempfile.mkdtemp(prefix=f".{_ROOT_PREFIX}", dir=base))
     _lock = open_lock_file(new / _LOCK)
     lock_file(_lock)
@@ -63,18 +63,18 @@ def make_root() -> Path:
 
 
 def temporary_root() -> Path | None:
-    """Return the root that this process uses, nothing if each process makes a directory of its own."""
+    """Return the root that this process uses, None if its directory is in no root."""
     return _root
 
 
 def use_root(root: Path | None) -> None:
-    """Put this process's directory under a root that another process made."""
+    """Use a root that another process made, or none."""
     global _root, _own
     _root, _own = root, None
 
 
 def remove_root() -> None:
-    """Delete the root and all in it, once no child uses it any more."""
+    """Delete the root with all directories in it; call it when all children have ended."""
     global _lock  # noqa: PLW0603 - one per process
     if _root is not None:
         shutil.rmtree(_root, ignore_errors=True)
@@ -91,10 +91,10 @@ def discard_directory(pid: int) -> None:
 
 
 def job_directory() -> str | None:
-    """Return this process's directory, made when it is first asked for.
+    """Return this process's directory; the first call makes it.
 
     Returns:
-        Its path; nothing if it cannot be made, and then jobs use the common one.
+        Its path; None if it cannot be made, and jobs then use the system's directory for temporary files.
     """
     global _own  # noqa: PLW0603 - one per process
     pid = os.getpid()
@@ -108,12 +108,12 @@ def job_directory() -> str | None:
 
 
 def empty_directory(path: str) -> tuple[list[str], int]:
-    """Delete everything in a process's directory; made anew if it is gone itself.
+    """Delete everything in a process's directory, or make the directory again if a job deleted it.
 
-    What multiprocessing made for the life of the process stays as long.
+    The directory that multiprocessing keeps for the life of the process stays.
 
     Returns:
-        The names found, and how many of them could not be deleted.
+        The names of the entries found, and how many of them could not be deleted.
     """
     try:
         with os.scandir(path) as entries:
@@ -136,7 +136,7 @@ def empty_directory(path: str) -> tuple[list[str], int]:
 def _make(pid: int) -> str:
     if _root is None:
         path = tempfile.mkdtemp(prefix="emberq-job-")
-        # After multiprocessing has deleted its own directory in there, and in no forked child.
+        # Runs after multiprocessing has deleted its own directory in it, and in no forked child.
         Finalize(None, shutil.rmtree, args=(path, True), exitpriority=_LAST_AT_EXIT)
         return path
     own = _root / str(pid)
@@ -145,7 +145,7 @@ def _make(pid: int) -> str:
 
 
 def _delete_if_abandoned(root: Path) -> None:
-    """Delete a root whose preloader, and with it the lock, is gone."""
+    """Delete a root whose preloader has ended: its lock is free."""
     with contextlib.suppress(OSError):
         if root.is_symlink() or root.stat().st_uid != os.getuid():
             return
@@ -158,6 +158,6 @@ def _delete_if_abandoned(root: Path) -> None:
 
 
 def _is_of_multiprocessing(path: str) -> bool:
-    """Tell whether this is the directory that multiprocessing keeps its sockets in."""
+    """Tell whether multiprocessing keeps its sockets in this directory."""
     settings: dict[str, Any] = getattr(current_process(), "_config", {})
     return bool(settings.get("tempdir") == path)

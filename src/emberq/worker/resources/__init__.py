@@ -1,1 +1,1 @@
-"""Resources and connections: what is loaded once per host, and what each horse opens for itself."""
+"""Resources are loaded once per host before the fork; connections are opened by each horse."""

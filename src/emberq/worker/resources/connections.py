@@ -1,4 +1,4 @@
-"""Connections: what every horse opens for itself, after the fork, and checks before it is used."""
+"""Connections: clients that every horse opens for itself after the fork and checks before use."""
 
 from __future__ import annotations
 
@@ -19,25 +19,26 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-#: How clients are closed, the first that a value has: SQLAlchemy's engine, redis-py's pool, all others.
+#: Methods that close a client; the first that its class has is called. SQLAlchemy's engines have the first
+#: one, redis-py's pools the second.
 _CLOSERS = ("dispose", "disconnect", "close")
 
 _opened: list[Connection[Any]] = []
-#: Values opened by a parent process. Never used and never freed: freeing one may say goodbye on a
-#: socket that the parent still talks on.
+#: Values that a parent process opened. They are never used and never freed: freeing a client may send a
+#: farewell over a socket that the parent still uses.
 _inherited: list[object] = []
 
 
 class Connection(Generic[T]):
-    """A function whose value belongs to one process: opened on first use there, and never inherited.
+    """A function whose value each process opens for itself on first use.
 
-    Invariant: what a call returns was opened by the calling process and, in a job, answered its check
-    at the job's first use of it.
+    Invariant: a call returns a value that the calling process opened and that, within a job, passed its
+    check at the job's first call.
 
     Attributes:
         name: The function's name.
-        value: What it returned or yielded; nothing while it is closed.
-        opened_by: The process that opened it; nothing while it is closed.
+        value: What it returned or yielded; None while it is closed.
+        opened_by: The process that opened it; None while it is closed.
     """
 
     def __init__(
@@ -60,31 +61,31 @@ class Connection(Generic[T]):
         functools.update_wrapper(self, function, updated=())
 
     def __call__(self) -> T:
-        """Return this process's value: opened if it is not yet, opened anew if it fails its check.
+        """Return this process's value; it is opened at the first call, and again if it fails its check.
 
-        The check is made once per job, at the first call in it; outside a job, at every call.
+        The check is made at the first call of each job; outside a job, at every call.
 
         Raises:
-            Exception: Whatever the function raised that opens it.
+            Exception: What the opening function raised.
         """
         if self.opened_by != os.getpid():
-            self._leave_to_parent()
+            self._forget_inherited()
         scope = current_scope()
         job = scope.outermost if scope is not None else None
         with self._lock:
             if self.opened_by is None:
                 self._open()
-            elif (job is None or job is not self._checked_in) and not self._is_well():
+            elif (job is None or job is not self._checked_in) and not self._passes_check():
                 self.close()
                 self._open()
             self._checked_in = job
             return cast("T", self.value)
 
-    def _leave_to_parent(self) -> None:
+    def _forget_inherited(self) -> None:
         if self.opened_by is not None:
             _inherited.extend((self.value, self._generator))
             _opened.remove(self)
-        # A thread of the parent may have held the lock when it forked.
+        # A thread of the parent may have had the lock when the parent forked.
         self._lock = threading.RLock()
         self.value, self._generator, self.opened_by, self._checked_in = None, None, None, None
 
@@ -94,19 +95,19 @@ class Connection(Generic[T]):
         self.opened_by = os.getpid()
         _opened.append(self)
 
-    def _is_well(self) -> bool:
+    def _passes_check(self) -> bool:
         value = cast("T", self.value)
         check = self._check or getattr(type(value), "ping", None)
         if not callable(check):
             return True
         try:
             return check(value) is not False
-        except Exception as exc:  # noqa: BLE001 - however it says so, it is broken
+        except Exception as exc:  # noqa: BLE001 - any error of a check means a broken connection
             log.warning("connection_reopened", connection=self.name, error=type(exc).__name__)
             return False
 
     def close(self) -> None:
-        """Close this process's value, if it has one; a failure is logged, since what fails is closed."""
+        """Close this process's value, if it has one; an error is logged, and the value is dropped."""
         if self.opened_by != os.getpid():
             return
         value, generator = cast("T", self.value), self._generator
@@ -118,8 +119,8 @@ class Connection(Generic[T]):
             elif self._close is not None:
                 self._close(value)
             else:
-                _close_as_its_kind(value)
-        except Exception as exc:  # noqa: BLE001 - what cannot be closed is given up
+                _close_by_its_class(value)
+        except Exception as exc:  # noqa: BLE001 - a value that cannot be closed is dropped
             log.warning("connection_close_failed", connection=self.name, error=type(exc).__name__)
 
 
@@ -139,18 +140,19 @@ def connection(
     check: Callable[[Any], object] | None = None,
     close: Callable[[Any], object] | None = None,
 ) -> Any:
-    """Declare an engine, pool or client that every horse opens for itself, after the fork.
+    """Declare an engine, pool or client that every horse opens for itself after the fork.
 
-    Opened at the first call in a process, closed when the horse ends, newest first; what it keeps open
-    between jobs is no leak. A generator function may yield the value and close it after the yield.
+    It is opened at the first call in a process and closed when the horse ends, newest first. What it keeps
+    open between jobs does not count as a leak. A generator function may yield the value and close it after
+    the yield.
 
     Args:
-        function: Opens it; may use resources and other connections.
+        function: Opens the value; may use resources and other connections.
         check: Called with the value at its first use in each job; if it raises or returns False, the
-            value is closed and opened anew. Left out: the value's own `ping()`, if its class has one
-            (redis-py). SQLAlchemy engines check by themselves with `pool_pre_ping=True`; HTTP clients
+            value is closed and opened again. By default the value's own `ping()`, if its class has one
+            (redis-py). SQLAlchemy engines check themselves with `pool_pre_ping=True`; HTTP clients
             reconnect by themselves.
-        close: Closes the value. Left out: its own `dispose()`, `disconnect()` or `close()`.
+        close: Closes the value; by default its own `dispose()`, `disconnect()` or `close()`.
 
     Example:
         >>> @connection
@@ -166,7 +168,7 @@ def connection(
 
 
 def close_connections() -> None:
-    """Close what this process has opened, newest first."""
+    """Close the connections that this process has opened, newest first."""
     for one in reversed(list(_opened)):
         one.close()
 
@@ -176,7 +178,7 @@ def _values() -> list[object]:
     return [one.value for one in _opened if one.opened_by == os.getpid()]
 
 
-def _close_as_its_kind(value: object) -> None:
+def _close_by_its_class(value: object) -> None:
     for name in _CLOSERS:
         closer = getattr(type(value), name, None)
         if callable(closer):

@@ -16,7 +16,7 @@ from rq.worker import WorkerStatus
 from setproctitle import getproctitle, setproctitle
 
 from emberq.telemetry.logs import get_logger
-from emberq.worker.job.limits import limited
+from emberq.worker.job.limits import job_limits
 from emberq.worker.job.scope import job_scope
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def _run_once(worker: WarmWorker, queue: Queue) -> None:
         return
     job, _ = taken
     execution = worker.prepare_execution(job)
-    with limited(worker.policy.for_job(job.meta)):
+    with job_limits(worker.policy.for_job(job.meta)):
         worker.perform_job(job, queue, execution)
     worker.executions.clear()
     worker.set_state(WorkerStatus.IDLE)
