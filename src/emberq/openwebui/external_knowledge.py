@@ -1,7 +1,7 @@
-"""A tenant's collections in the shape that Open WebUI's pgvector knowledge connection reads.
+"""A tenant's collections as Open WebUI's pgvector knowledge connection reads them.
 
-It is a view in a schema of its own, and a role that may read this view and nothing else. The view is named
-and shaped as Open WebUI expects by default: `document_chunk (id, collection_name, text, vector, vmetadata)`.
+A view in a schema of its own, and a role that may read this view and nothing else. The view has the name and
+the columns of Open WebUI's default table: `document_chunk (id, collection_name, text, vector, vmetadata)`.
 """
 
 from __future__ import annotations
@@ -20,24 +20,26 @@ __all__ = ["VIEW", "KnowledgeView", "connection_form", "endpoint"]
 
 #: The view's name within its schema: Open WebUI's default table.
 VIEW = "document_chunk"
-#: Bytes of PostgreSQL's longest name, less what stands before the tenant's.
-_LONGEST_NAME = 63
+#: Longest name in PostgreSQL, in bytes.
+_MAX_NAME_BYTES = 63
+#: Prefix of the role's name.
 _PREFIX = "emberq_openwebui_"
-#: How long a search may take, and how many connections the role may have: Open WebUI opens one a search.
+#: Limits of the role: the time of one search, and its connections. Open WebUI opens one per search.
 _STATEMENT_TIMEOUT, _CONNECTION_LIMIT = "30s", 50
 
 
 @dataclass(frozen=True, slots=True)
 class KnowledgeView:
-    """What one tenant's Open WebUI may read.
+    """The view of one tenant's collections.
 
     Attributes:
-        tenant: Whose collections.
-        collection: Only this one; all of them if empty.
-        is_indexed: Whether searches may use the vector index. A search then costs milliseconds in a
-            collection of any size, but the view is no barrier any more: PostgreSQL may evaluate conditions
-            of the role's own queries before the view's, so that its password is worth every tenant's text.
-        dimensions: For an indexed view: the vectors' length.
+        tenant: The tenant.
+        collection: Only this collection; all of the tenant's if empty.
+        is_indexed: Whether searches may use the vector index. A search then takes milliseconds in a
+            collection of any size, but the view is no security barrier any more: PostgreSQL may evaluate
+            conditions of the role's own queries before those of the view, so that the role's password opens
+            every tenant's texts.
+        dimensions: The vectors' length, for an indexed view.
     """
 
     tenant: str
@@ -47,14 +49,14 @@ class KnowledgeView:
 
     @property
     def role(self) -> str:
-        """The role's name, and the schema's."""
+        """The name of the role and of the schema."""
         name = _PREFIX + re.sub(r"[^a-z0-9_]", "_", self.tenant.lower())
-        if len(name) > _LONGEST_NAME:
+        if len(name) > _MAX_NAME_BYTES:
             raise InvalidRequest("The tenant's name is too long for a role of its own.", hint="Shorten it.")
         return name
 
     def make_role(self, password: str) -> list[str]:
-        """Return the statements of somebody who may make roles; running them again changes the password."""
+        """Return the statements that need CREATEROLE; running them again changes the password."""
         role = sql.Identifier(self.role)
         options = sql.SQL("LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOREPLICATION NOBYPASSRLS NOINHERIT")
         create = sql.SQL("CREATE ROLE {} {} CONNECTION LIMIT {}").format(
@@ -73,12 +75,12 @@ class KnowledgeView:
                 )
             ),
             _text(sql.SQL("ALTER ROLE {} SET search_path = {}, public").format(role, role)),
-            # The nearest first, however many chunks of others the index finds before.
+            # The index goes on until it has found enough chunks of this tenant, in order of distance.
             _text(sql.SQL("ALTER ROLE {} SET hnsw.iterative_scan = 'strict_order'").format(role)),
         ]
 
     def make_view(self) -> list[str]:
-        """Return the statements of the owner of emberq's tables; running them again replaces the view."""
+        """Return the statements for the owner of emberq's tables; running them again replaces the view."""
         schema = sql.Identifier(self.role)
         name = sql.SQL("{}.{}").format(schema, sql.Identifier(VIEW))
         options = sql.SQL("" if self.is_indexed else " WITH (security_barrier)")
@@ -100,8 +102,8 @@ class KnowledgeView:
         ]
 
 
-#: Only visible versions: chunks of others are gone with the commit that replaced them, and a deleted file's
-#: with its deletion; the conditions say so all the same. Open WebUI shows page + 1.
+#: Only visible versions of files. Chunks of older versions and of deleted files are deleted anyway; the
+#: conditions are a second safeguard. Open WebUI shows page + 1.
 _BODY = sql.SQL(
     """\
 SELECT c.id::text AS id,
@@ -120,7 +122,7 @@ WHERE c.tenant = {tenant} AND f.deleted_at IS NULL
 
 
 def endpoint(database_url: str, role: str, password: str) -> str:
-    """Return the connection's endpoint for Open WebUI: the database's address with the role in place of ours.
+    """Return the endpoint for Open WebUI: the database's address with another role and password.
 
     Args:
         database_url: SQLAlchemy's URL of emberq's database.
@@ -136,7 +138,7 @@ def endpoint(database_url: str, role: str, password: str) -> str:
     host, port = str(parts.pop("host", "localhost")), str(parts.pop("port", ""))
     database = quote(str(parts.pop("dbname", "emberq")), safe="")
     login = f"{quote(role, safe='')}:{quote(password, safe='')}"
-    if host.startswith("/"):  # a socket's directory
+    if host.startswith("/"):  # the directory of a Unix socket
         parts = {"host": host} | ({"port": port} if port else {}) | parts
         address = ""
     else:
@@ -151,10 +153,10 @@ def connection_form(
     """Return the bodies of `POST /api/v1/knowledge/external/source/create`, one for each collection.
 
     Args:
-        view: What may be read.
-        address: As `endpoint` gives it.
+        view: The view.
+        address: The result of `endpoint`.
         collections: The collections' names.
-        question: A query that Open WebUI tries; it refuses a source in which it finds nothing.
+        question: A test query; Open WebUI refuses a source in which it finds nothing.
     """
     source = {
         "table_name": f"{view.role}.{VIEW}",

@@ -111,7 +111,7 @@ class Chunks:
     def of(self, collection: str) -> list[tuple[str, str]]:
         """Return (file id, text) of every chunk of a collection."""
         body = {"collection_name": collection, "query": "anything", "k": 100_000, "hybrid": False}
-        found = self._client._post("/api/v1/retrieval/query/doc", body)
+        found = self._client.post("/api/v1/retrieval/query/doc", body)
         if not found or not found.get("documents"):
             return []
         return [

@@ -56,7 +56,7 @@ def apply(stack: Stack, *arguments: str) -> dict[str, Any]:
 def search_as_open_webui(
     webui: OpenWebUIClient, source: dict[str, Any], query: str, count: int = 3
 ) -> dict[str, Any]:
-    found: dict[str, Any] = webui._post(
+    found: dict[str, Any] = webui.post(
         "/api/v1/knowledge/external/source/test", {**source, "query": query, "count": count}
     )
     return found
@@ -92,7 +92,7 @@ def test_open_webui_finds_what_emberq_finds(
     assert found["metadatas"][0]["name"] == ours[0]["file"]["name"] == BEST
     assert found["metadatas"][0]["page"] == ours[0]["page"] - 1
     assert [1 - one for one in found["distances"]] == pytest.approx([hit["score"] for hit in ours], abs=1e-3)
-    knowledge = webui._post(
+    knowledge = webui.post(
         "/api/v1/knowledge/external/source/create",
         {**source, "name": f"memory, {indexed}", "test_query": QUESTION},
     )

@@ -59,7 +59,7 @@ def test_kill_9_of_the_server_loses_no_file(
         assert "Nothing is stuck" in emberq("watch", "--once", "--stuck-after", "1").stdout
 
 
-def test_a_file_that_failed_as_its_server_was_away_is_begun_again(
+def test_a_file_that_failed_as_its_server_was_away_is_processed_again(
     peer: Peer, webui: OpenWebUIClient, emberq: Run, chunks: Chunks, tmp_path: Path
 ) -> None:
     knowledge = webui.create_knowledge("after the outage")
@@ -153,7 +153,7 @@ def test_a_wrong_key_is_told_without_showing_it(emberq: Run) -> None:
 
 def test_an_ordinary_account_is_told_that_it_does_not_suffice(webui: OpenWebUIClient, emberq: Run) -> None:
     body = {"name": "Ada", "email": "ada@example.org", "password": "a-password-of-ada", "role": "user"}
-    token = webui._post("/api/v1/auths/add", body)["token"]
+    token = webui.post("/api/v1/auths/add", body)["token"]
     assert "forbidden" in emberq("watch", "--once", "--token", token, expect=1).stderr
 
 

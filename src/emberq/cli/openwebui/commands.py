@@ -1,19 +1,18 @@
-"""`emberq openwebui …`: what drives a stock Open WebUI from beside it."""
+"""`emberq openwebui …`: commands that run beside a stock Open WebUI and use its REST API."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
+from emberq.cli.openwebui.connect import connect_openwebui, read_emberq_setting, require_admin
 from emberq.cli.output import AsJson, print_findings, print_json, print_table
-
-if TYPE_CHECKING:
-    from emberq.openwebui.sidecar.client import OpenWebUIClient
 
 __all__ = ["app"]
 
@@ -25,7 +24,7 @@ Url = Annotated[str | None, typer.Option(help="Open WebUI's address [EMBERQ_OPEN
 Token = Annotated[
     str | None,
     typer.Option(
-        help="Open WebUI's API key or a session's token; better in EMBERQ_OPENWEBUI_API_KEY, as others on"
+        help="Open WebUI's API key or a session's token. EMBERQ_OPENWEBUI_API_KEY is safer: other users of"
         " this machine can see command lines.",
     ),
 ]
@@ -33,57 +32,66 @@ StuckAfter = Annotated[
     float,
     typer.Option(
         min=0,
-        help="Seconds without a change after which a file in pending or processing is stuck. Longer than"
-        " your slowest file takes, or it is processed twice.",
+        help="Seconds without a change after which a pending or processing file counts as stuck. Must be"
+        " longer than your slowest file takes, or that file is processed twice.",
     ),
 ]
+MaxAttempts = Annotated[int, typer.Option(min=1, help="How often a file is processed again.")]
+Concurrency = Annotated[int, typer.Option(min=1, max=64, help="Files at a time.")]
 
 
 @app.command()
 def watch(
     once: Annotated[
-        bool, typer.Option("--once", help="Bring what is stuck now to an end, then stop.")
+        bool, typer.Option("--once", help="Process the files that are stuck now, then stop.")
     ] = False,
-    interval: Annotated[float, typer.Option(min=1, help="Seconds between two looks.")] = 30.0,
+    interval: Annotated[float, typer.Option(min=1, help="Seconds between two checks.")] = 30.0,
     stuck_after: StuckAfter = 900.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="How often a file is begun again.")] = 5,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Files at once.")] = 2,
+    max_attempts: MaxAttempts = 5,
+    concurrency: Concurrency = 2,
     forget: Annotated[
-        bool, typer.Option("--forget", help="Count attempts from zero for every file.")
+        bool, typer.Option("--forget", help="Reset the count of attempts of every file.")
     ] = False,
     url: Url = None,
     token: Token = None,
     json_output: AsJson = False,
 ) -> None:
-    """Find files that Open WebUI left in the middle of their way, and bring them to an end.
+    """Find files that Open WebUI left unfinished, and process them again.
 
-    Those are files in pending or processing that nobody works on any more, as after a kill of the server,
-    and files that failed because emberq, or another server, could not be reached. Needs an admin's key.
+    These are files that stay pending or processing, as after a kill of the server, and files that failed
+    because emberq or another server could not be reached. Needs an admin's key.
     """
-    from emberq.openwebui.sidecar.attempts import AttemptsFile, hold, place
-    from emberq.openwebui.sidecar.file_locks import FileLocks
+    from emberq.openwebui.sidecar.attempts import AttemptsFile, state_path
+    from emberq.openwebui.sidecar.file_locks import FileLocks, program_lock
     from emberq.openwebui.sidecar.policy import Policy
     from emberq.openwebui.sidecar.watch import Watcher
 
-    client, data_dir = _connect(url, token)
-    path = place(data_dir, "watch", client.url)
-    with client, hold(path, "watcher"), FileLocks(place(data_dir, "files", client.url)) as claims:
+    client, data_dir = connect_openwebui(url, token)
+    path = state_path(data_dir, "watch", client.url)
+    with (
+        client,
+        program_lock(path, "watcher"),
+        FileLocks(state_path(data_dir, "files", client.url)) as locks,
+    ):
         require_admin(client)
         attempts = AttemptsFile(path)
         if forget:
             attempts.clear()
         policy = Policy(stuck_after=stuck_after, max_attempts=max_attempts)
-        rescuer = Watcher(client, attempts, policy, claims=claims, concurrency=concurrency)
+        watcher = Watcher(client, attempts, policy, locks=locks, concurrency=concurrency)
         for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: rescuer.stop.set())
+            signal.signal(number, lambda *_: watcher.stop.set())
         if not once:
-            rescuer.watch(interval)
+            watcher.watch(interval)
             return
-        reports = rescuer.run_once()
+        reports = watcher.run_once()
     if json_output:
         print_json([report.as_dict() for report in reports])
     else:
-        rows = ((one.outcome, one.attempts, one.name, one.file_id, one.reason) for one in reports)
+        rows = (
+            (report.outcome, report.attempts, report.name, report.file_id, report.reason)
+            for report in reports
+        )
         print_table(("Outcome", "Attempts", "File", "Id", "Why"), rows, empty="Nothing is stuck.")
         if reports:
             sys.stdout.write(f"{_count(report.outcome for report in reports)}\n")
@@ -93,12 +101,14 @@ def watch(
 
 @app.command("import")
 def import_folder(
-    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="Folder, with all below it.")],
+    folder: Annotated[
+        Path, typer.Argument(exists=True, file_okay=False, help="Folder; its subfolders are included.")
+    ],
     knowledge: Annotated[str, typer.Option(help="Name or id of the knowledge base.")],
     create: Annotated[
-        bool, typer.Option("--create", help="Make the knowledge base if it is not there.")
+        bool, typer.Option("--create", help="Create the knowledge base if it does not exist.")
     ] = False,
-    concurrency: Annotated[int, typer.Option(min=1, max=64, help="Files at once.")] = 4,
+    concurrency: Concurrency = 4,
     include: Annotated[
         list[str] | None,
         typer.Option(help="Only files whose path or name matches, e.g. '*.pdf'; repeatable."),
@@ -107,45 +117,48 @@ def import_folder(
         list[str] | None, typer.Option(help="No files whose path or name matches; repeatable.")
     ] = None,
     stuck_after: StuckAfter = 900.0,
-    max_attempts: Annotated[int, typer.Option(min=1, help="How often a file is begun again.")] = 5,
+    max_attempts: MaxAttempts = 5,
     url: Url = None,
     token: Token = None,
     json_output: AsJson = False,
 ) -> None:
-    """Bring a folder into a knowledge base of Open WebUI: each file once, whatever is killed meanwhile.
+    """Import a folder into a knowledge base of Open WebUI, each file exactly once.
 
-    Run it again after a stop or a kill: it goes on. A file that changed takes the place of its older
-    version; hidden files are left out.
+    After a stop or a kill, run it again to continue. A changed file replaces its older version. Hidden
+    files are left out.
 
     Example: emberq openwebui import ~/handbook --knowledge Handbook --create
     """
-    from emberq.cli.openwebui.importing import find_paths, resolve_knowledge, run_import, summarize
-    from emberq.openwebui.sidecar.attempts import hold, place
-    from emberq.openwebui.sidecar.file_locks import FileLocks
+    from emberq.cli.openwebui.importing import find_knowledge, find_paths, run_import, summarize
+    from emberq.openwebui.sidecar.attempts import state_path
+    from emberq.openwebui.sidecar.file_locks import FileLocks, program_lock
     from emberq.openwebui.sidecar.importer import Importer
     from emberq.openwebui.sidecar.policy import Policy
 
     paths = find_paths(folder, include=include or [], exclude=exclude or [])
     if not paths:
-        raise typer.BadParameter("no file there that is not left out", param_hint="FOLDER")
-    client, data_dir = _connect(url, token)
+        raise typer.BadParameter("no file is left to import", param_hint="FOLDER")
+    client, data_dir = connect_openwebui(url, token)
     with client:
-        base = resolve_knowledge(client, knowledge, create=create)
-        claims = FileLocks(place(data_dir, "files", client.url))
-        with claims, hold(place(data_dir, "import", client.url, base.id), "import into this knowledge base"):
+        target = find_knowledge(client, knowledge, create=create)
+        path = state_path(data_dir, "import", client.url, target.id)
+        with (
+            program_lock(path, "import into this knowledge base"),
+            FileLocks(state_path(data_dir, "files", client.url)) as locks,
+        ):
             policy = Policy(stuck_after=stuck_after, max_attempts=max_attempts)
-            importer = Importer(client, base, folder, policy=policy, claims=claims, concurrency=concurrency)
-            outcomes = run_import(importer, paths, quiet=json_output)
+            importer = Importer(client, target, folder, policy=policy, locks=locks, concurrency=concurrency)
+            results = run_import(importer, paths, quiet=json_output)
     if json_output:
-        print_json([outcome.as_dict() for outcome in outcomes])
+        print_json([result.as_dict() for result in results])
     else:
-        summarize(outcomes)
+        summarize(results)
     if importer.stop.is_set():
         sys.stderr.write(
-            "Stopped. What was uploaded goes on in Open WebUI.\n→ Run the command again to go on.\n"
+            "Stopped. Open WebUI finishes what was uploaded.\n→ Run the command again to continue.\n"
         )
         raise typer.Exit(130)
-    if any(outcome.state == "failed" for outcome in outcomes):
+    if any(result.state == "failed" for result in results):
         raise typer.Exit(1)
 
 
@@ -154,27 +167,28 @@ def doctor(
     env_file: Annotated[
         Path | None,
         typer.Option(
-            exists=True, dir_okay=False, help="Open WebUI's environment, which it does not tell itself."
+            exists=True, dir_okay=False, help="Open WebUI's environment, which its API does not show."
         ),
     ] = None,
     url: Url = None,
     token: Token = None,
     json_output: AsJson = False,
 ) -> None:
-    """Check the settings of Open WebUI that bite, and print how to mend each. Needs an admin's key.
+    """Check Open WebUI's settings, and print a fix for each problem. Needs an admin's key.
 
-    Without --env-file this process's environment is looked at, which is Open WebUI's in its container.
+    Without --env-file, this process's environment is checked; in Open WebUI's container that is the same.
     """
     import os
 
     from emberq.openwebui.doctor.checks import examine
     from emberq.openwebui.doctor.probes import gather, read_env_file
 
-    client, _ = _connect(url, token)
+    client, _ = connect_openwebui(url, token)
     with client:
         require_admin(client)
         env = read_env_file(env_file) if env_file else dict(os.environ)
-        facts = gather(client, env=env, env_is_known=env_file is not None, emberq_model=_emberq_model())
+        model = read_emberq_setting("rag_embedding_model")
+        facts = gather(client, env=env, env_is_known=env_file is not None, emberq_model=model)
     findings = examine(facts)
     print_findings(findings, as_json=json_output)
     if any(finding.result == "fail" for finding in findings):
@@ -189,44 +203,45 @@ def settings(
     key: Annotated[str | None, typer.Option(help="The tenant's API key; a placeholder if left out.")] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Print the environment by which a stock Open WebUI uses emberq."""
+    """Print the environment with which a stock Open WebUI uses emberq."""
     from emberq.config.environment import get_environment
     from emberq.config.runtime import RuntimeSettings
     from emberq.openwebui.doctor.recommended import KEY_PLACEHOLDER, as_env_file, recommended_settings
 
     defaults = RuntimeSettings()
-    block = recommended_settings(
+    environment = recommended_settings(
         emberq_url or get_environment().url,
         key or KEY_PLACEHOLDER,
-        model=_emberq_model() or defaults.rag_embedding_model,
-        reranking_model=_emberq_setting("rag_reranking_model") or defaults.rag_reranking_model,
+        model=read_emberq_setting("rag_embedding_model") or defaults.rag_embedding_model,
+        reranking_model=read_emberq_setting("rag_reranking_model") or defaults.rag_reranking_model,
     )
     if json_output:
-        print_json(block)
+        print_json(environment)
     else:
-        sys.stdout.write(as_env_file(block))
+        sys.stdout.write(as_env_file(environment))
 
 
 @app.command("external-knowledge")
 def external_knowledge(
-    tenant: Annotated[str, typer.Option(help="Whose collections.")] = "default",
+    tenant: Annotated[str, typer.Option(help="The tenant.")] = "default",
     collection: Annotated[
         str, typer.Option(help="Only this collection; all of the tenant's if left out.")
     ] = "",
     apply: Annotated[
-        bool, typer.Option("--apply/--print-sql", help="Make role and view, or print the SQL for a DBA.")
+        bool,
+        typer.Option("--apply/--print-sql", help="Create the role and the view, or print the SQL for a DBA."),
     ] = False,
     indexed: Annotated[
         bool,
         typer.Option(
             "--indexed",
-            help="Let searches use the vector index. Only where the tenant's Open WebUI admin may see every"
+            help="Let searches use the vector index. Only if the tenant's Open WebUI admin may see every"
             " tenant's texts.",
         ),
     ] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Make a tenant's collections searchable in Open WebUI: a read-only role and a view of the right shape.
+    """Make a tenant's collections searchable in Open WebUI, by a read-only role and a view.
 
     Example: emberq openwebui external-knowledge --collection handbook --apply
     """
@@ -241,45 +256,5 @@ def external_knowledge(
     print_steps(view, address, collections, json_output=json_output)
 
 
-def _emberq_model() -> str:
-    return _emberq_setting("rag_embedding_model")
-
-
-def _emberq_setting(key: str) -> str:
-    """Return a setting of the tenant's; empty if emberq cannot be asked."""
-    from emberq.cli.client import connect as connect_to_emberq
-    from emberq.cli.failures import NotReachable, Problem
-    from emberq.config.environment import get_environment
-
-    if get_environment().api_key is None:
-        return ""
-    try:
-        with connect_to_emberq() as emberq:
-            return str(emberq.get(f"/settings/{key}").get("value") or "")
-    except (Problem, NotReachable):
-        return ""
-
-
-def _connect(url: str | None, token: str | None) -> tuple[OpenWebUIClient, Path]:
-    """Return a client and the data directory, and send logs to stderr."""
-    from emberq.config.environment import get_environment
-    from emberq.openwebui.sidecar.connect import connect
-    from emberq.telemetry.logs import configure_logs
-
-    environment = get_environment()
-    configure_logs(log_format=environment.log_format, level=environment.log_level)
-    return connect(environment, url=url, token=token), environment.data_dir
-
-
-def require_admin(client: OpenWebUIClient) -> None:
-    """Make sure that the key is an admin's."""
-    from emberq.errors import Forbidden
-
-    if client.whoami()[1] != "admin":
-        raise Forbidden(
-            "This needs the key of an Open WebUI admin.", hint="Set EMBERQ_OPENWEBUI_API_KEY to one."
-        )
-
-
-def _count(outcomes: Any) -> str:
+def _count(outcomes: Iterable[str]) -> str:
     return ", ".join(f"{number} {name.replace('_', ' ')}" for name, number in Counter(outcomes).items())

@@ -1,4 +1,4 @@
-"""`emberq openwebui external-knowledge`: the role and the view, printed or made."""
+"""Steps of `emberq openwebui external-knowledge`: print or create the role and the view."""
 
 from __future__ import annotations
 
@@ -14,34 +14,35 @@ if TYPE_CHECKING:
 
 __all__ = ["apply_view", "print_sql", "print_steps"]
 
-#: Stands where the DBA's own choice belongs.
+#: Placeholder for a password that the DBA chooses.
 _PASSWORD_PLACEHOLDER = "CHOOSE-A-PASSWORD"  # noqa: S105 - no password
 
-#: A tenant's collections, or the one of this name; parameters: tenant, name or nothing.
+#: Names of a tenant's collections; parameters: the tenant, and one collection's name or an empty string.
 _COLLECTIONS = (
     "SELECT name FROM collections WHERE tenant = %s AND name = coalesce(nullif(%s, ''), name) ORDER BY name"
 )
 
 
 def print_sql(view: KnowledgeView) -> None:
-    """Print the statements for `psql`, to be run by the owner of emberq's tables who may make roles."""
-    sys.stdout.write("-- By somebody who may make roles (CREATEROLE):\n")
+    """Print the statements for `psql`, with the privileges that each part needs."""
+    sys.stdout.write("-- As a role with CREATEROLE:\n")
     for statement in view.make_role(_PASSWORD_PLACEHOLDER):
         sys.stdout.write(f"{statement};\n")
-    sys.stdout.write("-- By the owner of emberq's tables:\nBEGIN;\n")
+    sys.stdout.write("-- As the owner of emberq's tables:\nBEGIN;\n")
     for statement in view.make_view():
         sys.stdout.write(f"{statement};\n")
     sys.stdout.write("COMMIT;\n")
 
 
 def apply_view(view: KnowledgeView) -> tuple[str, list[str]]:
-    """Make the role and the view, and return the endpoint for Open WebUI and the collections it can search.
+    """Create the role and the view; the role gets a new password every time.
 
-    The role gets a new password every time.
+    Returns:
+        The endpoint for Open WebUI, and the names of the collections that it can search.
 
     Raises:
-        InvalidRequest: If the database's account may not make roles.
-        CollectionNotFound: If the collection is not there.
+        InvalidRequest: If the database's account may not create roles.
+        CollectionNotFound: If the collection does not exist.
         DatabaseUnavailable: If PostgreSQL does not answer.
     """
     import psycopg
@@ -54,7 +55,7 @@ def apply_view(view: KnowledgeView) -> tuple[str, list[str]]:
     with open_database() as (url, admin_url):
         try:
             with psycopg.connect(_plain(admin_url), autocommit=True, connect_timeout=10) as admin:
-                # Its settings are known once the extension is loaded.
+                # The role's hnsw setting exists once the extension is loaded.
                 admin.execute("SELECT '[1]'::vector")
                 for statement in view.make_role(password):
                     admin.execute(statement.encode())
@@ -68,14 +69,14 @@ def apply_view(view: KnowledgeView) -> tuple[str, list[str]]:
             raise DatabaseUnavailable(f"PostgreSQL does not answer: {str(exc).splitlines()[0]}") from exc
         except psycopg.errors.InsufficientPrivilege as exc:
             raise InvalidRequest(
-                f"The database's account may not do that: {str(exc).splitlines()[0]}",
-                hint="Let a DBA run what --print-sql prints.",
+                f"The database's account lacks a privilege: {str(exc).splitlines()[0]}",
+                hint="Let a DBA run the output of --print-sql.",
             ) from exc
     return endpoint(url, view.role, password), found
 
 
 def print_steps(view: KnowledgeView, address: str, collections: Sequence[str], *, json_output: bool) -> None:
-    """Print what is left to do in Open WebUI."""
+    """Print the remaining steps in Open WebUI."""
     from emberq.openwebui.external_knowledge import connection_form
 
     bodies: list[dict[str, Any]] = connection_form(view, address, collections, question="what is in here")
@@ -86,14 +87,14 @@ def print_steps(view: KnowledgeView, address: str, collections: Sequence[str], *
     sys.stdout.write(
         f"The role {view.role} may read {config['table_name']} and nothing else.\n\n"
         "In Open WebUI, as an admin: Workspace → Knowledge → + → External, provider pgvector\n"
-        f"  Endpoint, with the password, shown only this once: {address}\n"
-        f"  Collection: {', '.join(collections) or 'none there yet'}\n"
+        f"  Endpoint, with the password, which is not shown again: {address}\n"
+        f"  Collection: {', '.join(collections) or 'there are none yet'}\n"
     )
     for name, value in config.items():
         sys.stdout.write(f"  {name.replace('_', ' ').capitalize()}: {value}\n")
     sys.stdout.write(
         "\nOr over REST: --json prints the bodies of POST /api/v1/knowledge/external/source/create.\n"
-        "Open WebUI's embedding model has to be emberq's: `emberq openwebui doctor` compares them.\n"
+        "Open WebUI must use emberq's embedding model: `emberq openwebui doctor` compares them.\n"
     )
 
 

@@ -1,11 +1,11 @@
-"""`emberq openwebui import`: a folder into a knowledge base, with a bar that shows how far it is."""
+"""Steps of `emberq openwebui import`: find files and knowledge base, show progress, print the results."""
 
 from __future__ import annotations
 
 import signal
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,36 +15,37 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 if TYPE_CHECKING:
     from emberq.openwebui.sidecar.client import OpenWebUIClient
-    from emberq.openwebui.sidecar.importer import Importer, ImportResult
+    from emberq.openwebui.sidecar.file_import import ImportResult
+    from emberq.openwebui.sidecar.importer import Importer
     from emberq.openwebui.sidecar.records import Knowledge
 
-__all__ = ["find_paths", "resolve_knowledge", "run_import", "summarize"]
+__all__ = ["find_knowledge", "find_paths", "run_import", "summarize"]
 
 
 def find_paths(folder: Path, *, include: Sequence[str], exclude: Sequence[str]) -> list[str]:
-    """Return the paths of a folder's files below it, in order; hidden ones are left out.
+    """Return the sorted paths of a folder's files, relative to it, without hidden ones.
 
     Args:
         folder: The folder.
-        include: Patterns of which a path or a name has to match one, if there are any.
-        exclude: Patterns of which none may match.
+        include: Patterns; a file is included if its path or name matches one, or if there are none.
+        exclude: Patterns; a file is left out if its path or name matches one.
     """
-    found = []
+    paths = []
     for path in sorted(folder.rglob("*")):
-        below = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") for part in below.parts):
+        relative = path.relative_to(folder)
+        if not path.is_file() or any(part.startswith(".") for part in relative.parts):
             continue
-        name = below.as_posix()
+        name = relative.as_posix()
         if (not include or _matches(name, include)) and not _matches(name, exclude):
-            found.append(name)
-    return found
+            paths.append(name)
+    return paths
 
 
-def resolve_knowledge(client: OpenWebUIClient, name: str, *, create: bool) -> Knowledge:
-    """Return the knowledge base of a name or id.
+def find_knowledge(client: OpenWebUIClient, name: str, *, create: bool) -> Knowledge:
+    """Return the knowledge base with a name or id; with `create`, create it if it does not exist.
 
     Raises:
-        InvalidRequest: If there is none and it shall not be made, there are several, or it is external.
+        InvalidRequest: If it does not exist, several have the name, or it is external.
     """
     from emberq.errors import InvalidRequest
 
@@ -52,15 +53,15 @@ def resolve_knowledge(client: OpenWebUIClient, name: str, *, create: bool) -> Kn
     if not found and create:
         return client.create_knowledge(name)
     if not found:
-        raise InvalidRequest(f"There is no knowledge base named {name!r}.", hint="--create makes it.")
+        raise InvalidRequest(f"There is no knowledge base named {name!r}.", hint="--create creates it.")
     if len(found) > 1:
-        ids = ", ".join(one.id for one in found)
+        ids = ", ".join(knowledge.id for knowledge in found)
         raise InvalidRequest(
             f"There are several knowledge bases named {name!r}.", hint=f"Name one by its id: {ids}"
         )
     if found[0].is_external:
         raise InvalidRequest(
-            f"{name!r} only searches another database.", hint="Name a knowledge base with files of its own."
+            f"{name!r} searches another database and has no files.", hint="Name another knowledge base."
         )
     return found[0]
 
@@ -79,21 +80,18 @@ def run_import(importer: Importer, paths: Sequence[str], *, quiet: bool) -> list
     )
     with progress:
         bar = progress.add_task("files", total=len(paths))
-        importer.tell = lambda _: progress.advance(bar)
+        importer.on_result = lambda _: progress.advance(bar)
         return importer.run(paths)
 
 
-def summarize(outcomes: Sequence[ImportResult]) -> None:
-    """Print how many files came to which end, and for the others than the good ones, why."""
-    counted = Counter(outcome.state for outcome in outcomes)
-    sys.stdout.write(f"{len(outcomes)} files: " + ", ".join(_words(counted.items())) + "\n")
-    for outcome in outcomes:
-        if outcome.reason:
-            sys.stdout.write(f"  {outcome.state.replace('_', ' ')}  {outcome.path}: {outcome.reason}\n")
-
-
-def _words(counted: Iterable[tuple[str, int]]) -> list[str]:
-    return [f"{number} {state.replace('_', ' ')}" for state, number in counted]
+def summarize(results: Sequence[ImportResult]) -> None:
+    """Print the number of files in each state, and each reason."""
+    states = Counter(result.state.replace("_", " ") for result in results)
+    counts = ", ".join(f"{number} {state}" for state, number in states.items())
+    sys.stdout.write(f"{len(results)} files: {counts}\n")
+    for result in results:
+        if result.reason:
+            sys.stdout.write(f"  {result.state.replace('_', ' ')}  {result.path}: {result.reason}\n")
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:

@@ -28,9 +28,9 @@ _Key = Annotated[
     Security(HTTPBearer(auto_error=False, description="An API key, `eq_…`.")),
 ]
 
-#: What Open WebUI puts before the name of an uploaded file: its own id of the file.
+#: Prefix that Open WebUI adds to the name of an uploaded file: its own file id.
 _FILE_ID: Final = re.compile(r"([0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12})_(?=.)", re.IGNORECASE)
-#: The name of a file whose sender tells none.
+#: The name of a file that is sent without a name.
 _UNNAMED: Final = "document"
 _BODY: Final = {
     **BINARY_BODY,
@@ -55,8 +55,8 @@ class PageOut(BaseModel):
 
 @router.put("/process", response_model=list[PageOut], openapi_extra=_BODY)
 async def process(request: Request, _key: _Key) -> Response:
-    """Read a file and answer with its pages or sections as Markdown; waits until they are there."""
-    name, file_id = _name(request)
+    """Convert a file and answer with its pages or sections as Markdown, once the conversion has ended."""
+    name, file_id = _read_name(request)
     request.state.file_name = name
     secret = get_services().environment.openwebui_jwt_secret
     user = user_of(request.headers, secret.get_secret_value() if secret else None)
@@ -64,22 +64,22 @@ async def process(request: Request, _key: _Key) -> Response:
     extraction = await convert_body(
         request, name=name, metadata={key: value for key, value in metadata.items() if value}
     )
-    body = await anyio.to_thread.run_sync(_write, extraction)
+    body = await anyio.to_thread.run_sync(_serialize, extraction)
     return Response(body, media_type="application/json")
 
 
-def _name(request: Request) -> tuple[str, str | None]:
-    """Return what the file is called, and Open WebUI's id of it if it told one."""
+def _read_name(request: Request) -> tuple[str, str | None]:
+    """Return the file's name, and Open WebUI's file id if it was sent."""
     sent = clean_name(unquote(request.headers.get("x-filename", "")))
-    known = _FILE_ID.match(sent)
-    if known:
-        return sent[known.end() :], known[1].lower()
+    prefix = _FILE_ID.match(sent)
+    if prefix:
+        return sent[prefix.end() :], prefix[1].lower()
     kind = request.headers.get("content-type", "").partition(";")[0].strip()
     return sent or _UNNAMED + (mimetypes.guess_extension(kind) or ""), None
 
 
-def _write(extraction: Extraction) -> bytes:
-    """Return the answer; it may take a while for a large file."""
+def _serialize(extraction: Extraction) -> bytes:
+    """Return the answer's JSON; slow for a large file."""
     pages = []
     for text, page, heading in extraction.pages():
         metadata: dict[str, Any] = {"media_type": extraction.media_type}

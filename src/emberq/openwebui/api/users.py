@@ -1,4 +1,4 @@
-"""Who uses Open WebUI, as it tells in the headers of its requests: in the clear, or signed."""
+"""The Open WebUI user of a request, read from its headers: plain ones, or a signed token."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ _HEADERS: Final = {
 }
 _SIGNED: Final = "x-openwebui-user-jwt"
 _ISSUER: Final = "open-webui"
-#: Seconds by which two machines' clocks may differ.
+#: Tolerated difference between two machines' clocks, in seconds.
 _LEEWAY_SECONDS: Final = 60.0
-#: Longest value kept, in characters.
-_CHARS: Final = 320
+#: Characters kept of each value.
+_MAX_CHARACTERS: Final = 320
 
 
 def user_of(headers: Mapping[str, str], secret: str | None) -> dict[str, str]:
-    """Return what is known of the user a request is made for: `id, name, email, role`, or nothing.
+    """Return the user's `id`, `name`, `email` and `role`, as far as the headers have them.
 
     Args:
         headers: The request's headers.
-        secret: What the signed form is signed with. With one, only the signed form is believed; without
-            one, only the other.
+        secret: The secret shared with Open WebUI. With it, only the signed token is read; without it, only
+            the plain headers.
 
     Raises:
-        Unauthorized: If there is a secret, and the signed form is not signed with it, or too old.
+        Unauthorized: If there is a secret, and the token is not signed with it or has expired.
     """
     if secret is None:
-        told: Mapping[str, Any] = {key: unquote(headers.get(name, "")) for key, name in _HEADERS.items()}
+        values: Mapping[str, Any] = {key: unquote(headers.get(name, "")) for key, name in _HEADERS.items()}
     elif token := headers.get(_SIGNED):
         claims = verify_user(token, secret)
-        told = {**claims, "id": claims.get("sub")}
+        values = {**claims, "id": claims.get("sub")}
     else:
         return {}
-    return {key: text for key in _HEADERS if (text := _printable(told.get(key)))}
+    return {key: text for key in _HEADERS if (text := _printable(values.get(key)))}
 
 
 def verify_user(token: str, secret: str, *, now: float | None = None) -> dict[str, Any]:
-    """Return the claims of Open WebUI's JSON Web Token (RFC 7519, signed by HMAC-SHA256).
+    """Return the claims of Open WebUI's JSON Web Token (RFC 7519, signed with HMAC-SHA256).
 
     Args:
         token: The token.
-        secret: What it must be signed with.
-        now: Seconds since the epoch; the present if left out.
+        secret: The secret shared with Open WebUI.
+        now: Seconds since 1970; the current time if left out.
 
     Raises:
-        Unauthorized: If it is malformed, signed otherwise, issued by others, or over.
+        Unauthorized: If the token is malformed, signed with another secret, of another issuer, or expired.
     """
-    moment = time.time() if now is None else now
+    now = time.time() if now is None else now
     head, _, rest = token.partition(".")
     body, _, signature = rest.partition(".")
     expected = hmac.new(secret.encode(), f"{head}.{body}".encode(), hashlib.sha256).digest()
     try:
-        # The signature comes first: nothing of a forged token is looked at.
+        # The signature is checked first, so that nothing of a forged token is parsed.
         is_signed = hmac.compare_digest(_decode(signature), expected)
         algorithm = json.loads(_decode(head)).get("alg") if is_signed else None
         claims = json.loads(_decode(body)) if is_signed else {}
@@ -75,13 +75,13 @@ def verify_user(token: str, secret: str, *, now: float | None = None) -> dict[st
             algorithm == "HS256"
             and claims["iss"] == _ISSUER
             and bool(claims["sub"])
-            and float(claims["exp"]) > moment - _LEEWAY_SECONDS
+            and float(claims["exp"]) > now - _LEEWAY_SECONDS
         )
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         is_valid = False
     if not is_valid:
         raise Unauthorized(
-            "Who the user is was not signed with the secret that both sides share, or too long ago.",
+            "The user's token is not signed with the shared secret, or has expired.",
             hint="Set EMBERQ_OPENWEBUI_JWT_SECRET to Open WebUI's FORWARD_USER_INFO_HEADER_JWT_SECRET.",
         )
     return dict(claims)
@@ -95,6 +95,6 @@ def _decode(part: str) -> bytes:
 
 
 def _printable(value: object) -> str:
-    """Return a value as the database takes it."""
+    """Return a value without characters that the database refuses."""
     text = "" if value is None else str(value)
-    return "".join(char for char in text if char.isprintable())[:_CHARS].strip()
+    return "".join(char for char in text if char.isprintable())[:_MAX_CHARACTERS].strip()

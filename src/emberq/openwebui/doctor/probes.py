@@ -1,4 +1,4 @@
-"""What `emberq openwebui doctor` asks for: Open WebUI's settings, and the servers that these name."""
+"""The facts for `emberq openwebui doctor`: Open WebUI's settings, and answers of the servers they name."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from emberq.telemetry.redact import redact_text
 
 __all__ = ["Facts", "Probe", "gather", "read_env_file"]
 
-#: Seconds a named server may take.
+#: Time limit for an answer, in seconds.
 _ANSWER_SECONDS = 30.0
-#: What is sent to be extracted, embedded and ranked.
-_SAMPLE = "emberq openwebui doctor asks whether this server answers."
+#: The text that is sent for extraction, embedding and ranking.
+_SAMPLE = "emberq openwebui doctor checks whether this server answers."
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """The answer of one server that Open WebUI's settings name.
+    """The answer of a server named in Open WebUI's settings.
 
     Attributes:
-        error: Why there is no proper answer; empty if there is one.
-        seconds: How long it took.
-        server: What stands in its header `Server`; a proxy names itself there.
-        dimensions: For embeddings: the vector's length.
+        error: Why the answer is unusable; empty if it is usable.
+        seconds: Time until the answer.
+        server: The answer's `Server` header, in which a proxy names itself.
+        dimensions: The vector's length, for embeddings.
     """
 
     error: str = ""
@@ -42,19 +42,19 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What was found out.
+    """The facts about one Open WebUI.
 
     Attributes:
-        url: Open WebUI's address.
+        url: Its address.
         version: Its version.
-        server: What its header `Server` says.
-        live: The settings that are in force, by their names in the environment.
+        server: Its `Server` header.
+        live: The settings in force, named as in the environment.
         env: Its environment, as far as it is known.
-        env_is_known: Whether `env` is its whole environment, so that what is not in it is not set.
-        loader: The external loader's answer, nothing if none is named; and so on.
-        embeddings: The embedding endpoint's.
-        reranker: The reranker's.
-        emberq_model: emberq's embedding model for the tenant; empty if emberq could not be asked.
+        env_is_known: Whether `env` is the whole environment, so that a missing name is an unset variable.
+        loader: The document loader's answer; None if the settings name no loader.
+        embeddings: The embedding endpoint's answer; None if the settings name none.
+        reranker: The reranker's answer; None if the settings name none.
+        emberq_model: emberq's embedding model for the tenant; empty if it is not known.
     """
 
     url: str
@@ -72,10 +72,10 @@ class Facts:
 def gather(
     client: OpenWebUIClient, *, env: Mapping[str, str], env_is_known: bool, emberq_model: str = ""
 ) -> Facts:
-    """Ask Open WebUI and the servers that its settings name.
+    """Ask Open WebUI and the servers named in its settings.
 
     Raises:
-        EmberqError: If Open WebUI does not answer, or the account is no admin's.
+        EmberqError: If Open WebUI does not answer, or the account is not an admin's.
     """
     live = client.retrieval_settings()
     with httpx.Client(timeout=_ANSWER_SECONDS) as http:
@@ -94,7 +94,7 @@ def gather(
 
 
 def read_env_file(path: Path) -> dict[str, str]:
-    """Read `NAME=value` lines, with `export`, quotes and `#` comments as shells and Compose have them.
+    """Read `NAME=value` lines, with `export`, quotes and `#` comments as in shells and Compose.
 
     Raises:
         InvalidRequest: If the file cannot be read.
@@ -105,8 +105,8 @@ def read_env_file(path: Path) -> dict[str, str]:
         raise InvalidRequest(f"{path} cannot be read.", hint="Name a file with NAME=value lines.") from exc
     found: dict[str, str] = {}
     for line in lines:
-        name, is_there, value = line.strip().removeprefix("export ").partition("=")
-        if is_there and name.strip() and not name.startswith("#"):
+        name, separator, value = line.strip().removeprefix("export ").partition("=")
+        if separator and name.strip() and not name.startswith("#"):
             value = value.strip()
             quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
             found[name.strip()] = value[1:-1] if quoted else value.split(" #", 1)[0].strip()
@@ -145,22 +145,22 @@ def _ask_reranker(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
 
 
 def _ask(http: httpx.Client, method: str, url: str, **options: Any) -> Probe:
-    began_at = time.monotonic()
+    started_at = time.monotonic()
     try:
         response = http.request(method, url, **options)
     except (httpx.HTTPError, httpx.InvalidURL) as exc:
         return Probe(error=redact_text(f"no answer at {url}: {str(exc) or type(exc).__name__}"))
-    took, server = time.monotonic() - began_at, response.headers.get("server", "")
+    seconds, server = time.monotonic() - started_at, response.headers.get("server", "")
     if response.is_error:
         return Probe(
-            f"{url} answered {response.status_code}: {redact_text(response.text)[:200]}", took, server
+            f"{url} answered {response.status_code}: {redact_text(response.text)[:200]}", seconds, server
         )
     try:
         answer = response.json()
         dimensions = len(answer["data"][0]["embedding"]) if "data" in answer else 0
     except (ValueError, LookupError, TypeError):
-        return Probe(f"{url} answered something that Open WebUI cannot read", took, server)
-    return Probe("", took, server, dimensions)
+        return Probe(f"the answer of {url} is not in the form that Open WebUI reads", seconds, server)
+    return Probe("", seconds, server, dimensions)
 
 
 def _server_of(http: httpx.Client, url: str) -> str:

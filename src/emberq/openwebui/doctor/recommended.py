@@ -1,20 +1,29 @@
-"""The settings by which Open WebUI uses emberq, and nothing of Open WebUI has to be changed."""
+"""The environment by which an unchanged Open WebUI uses emberq."""
 
 from __future__ import annotations
 
-__all__ = ["KEY_PLACEHOLDER", "PREFIXES", "THREAD_POOL_SIZE", "as_env_file", "recommended_settings"]
+__all__ = [
+    "DOCUMENTS_PAGE",
+    "KEY_PLACEHOLDER",
+    "PREFIXES",
+    "THREAD_POOL_SIZE",
+    "as_env_file",
+    "recommended_settings",
+]
 
-#: Stands where the key belongs that `emberq keys create` prints.
+#: Where an admin finds the document settings in Open WebUI.
+DOCUMENTS_PAGE = "Admin Panel → Settings → Documents"
+#: Placeholder for the key that `emberq keys create` prints.
 KEY_PLACEHOLDER = "EMBERQ-KEY"
-#: Threads that extraction and searches share; each file that is being extracted holds one.
+#: Threads shared by extraction and searches; each file that is being extracted occupies one.
 THREAD_POOL_SIZE = 200
-#: By which emberq tells queries, which somebody waits for, from the chunks of files.
+#: Prefixes by which emberq tells queries, which a user waits for, from the chunks of files.
 PREFIXES = {
     "RAG_EMBEDDING_PREFIX_FIELD_NAME": "input_type",
     "RAG_EMBEDDING_QUERY_PREFIX": "query",
     "RAG_EMBEDDING_CONTENT_PREFIX": "passage",
 }
-#: Texts of one request; Open WebUI's own default is 1.
+#: Texts per embedding request; Open WebUI's default is 1.
 _BATCH_SIZE = 32
 
 
@@ -25,7 +34,7 @@ def recommended_settings(url: str, key: str, *, model: str, reranking_model: str
         url: emberq's address, as Open WebUI reaches it.
         key: An API key of the tenant.
         model: Name of the embedding model.
-        reranking_model: Name of the reranking model; nothing sets none up.
+        reranking_model: Name of the reranking model; empty for no reranking.
     """
     url = url.rstrip("/")
     settings = {

@@ -1,61 +1,56 @@
-"""What was tried with which file of an Open WebUI, kept over restarts; held by one process at a time."""
+"""Attempts at the files of one Open WebUI, in a JSON file that survives restarts."""
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from threading import Lock
 
-from emberq.embedded.datadir import private_mode
 from emberq.errors import InvalidRequest
-from emberq.system.file_lock import lock_file, open_lock_file
 from emberq.system.files import replace_durably
 
-__all__ = ["Attempts", "AttemptsFile", "hold", "place"]
+__all__ = ["Attempts", "AttemptsFile", "state_path"]
 
 
 @dataclass(frozen=True, slots=True)
 class Attempts:
-    """The attempts at one file.
+    """The attempts to process one file again.
 
     Attributes:
-        count: How often it was begun again.
-        started_at: When the latest attempt began, in the server's time, seconds since 1970.
-        ended_at: When its end was seen; 0 while it was not.
-        error: What the latest attempt ended with.
-        linking: The knowledge base it has to be in; empty if in none.
-        is_given_up: Whether it was told that there will be no further attempt.
+        count: Number of attempts so far.
+        started_at: Start of the latest attempt, in the server's time, seconds since 1970.
+        ended_at: End of the latest attempt; 0 if its end was not seen.
+        error: Error of the latest attempt; empty if it had none.
+        knowledge_id: Knowledge base that the file must be linked to; empty if none.
+        is_given_up: Whether it was logged that no attempt will follow.
     """
 
     count: int = 0
     started_at: float = 0.0
     ended_at: float = 0.0
     error: str = ""
-    linking: str = ""
+    knowledge_id: str = ""
     is_given_up: bool = False
 
     @property
     def is_open(self) -> bool:
-        """Whether an attempt was begun whose end nobody saw."""
+        """Whether the latest attempt has no known end."""
         return self.count > 0 and not self.ended_at
 
 
 class AttemptsFile:
-    """A file of attempts, by the ids of Open WebUI's files; safe to share among threads.
+    """The attempts by file id, kept in one JSON file; thread-safe.
 
-    Invariant: what `put` returned from is on the disk.
+    Invariant: when `put` has returned, its change is on the disk.
     """
 
     def __init__(self, path: Path) -> None:
-        """Read the file at `path`, if it is there.
+        """Read the file at `path`, if it exists.
 
         Raises:
-            InvalidRequest: If it is no file of attempts.
+            InvalidRequest: If the file is damaged.
         """
         self._path = path
         self._lock = Lock()
@@ -74,18 +69,20 @@ class AttemptsFile:
         with self._lock:
             return self._rows.get(file_id, Attempts())
 
-    def put(self, file_id: str, attempts: Attempts | None) -> None:
-        """Keep the attempts at a file; nothing forgets them."""
+    def put(self, file_id: str, attempts: Attempts) -> None:
+        """Store the attempts at a file."""
         with self._lock:
-            if attempts is None:
-                if self._rows.pop(file_id, None) is None:
-                    return
-            else:
-                self._rows[file_id] = attempts
+            self._rows[file_id] = attempts
             self._write()
 
+    def delete(self, file_id: str) -> None:
+        """Delete the attempts at a file, if there are any."""
+        with self._lock:
+            if self._rows.pop(file_id, None) is not None:
+                self._write()
+
     def keep_only(self, file_ids: set[str]) -> None:
-        """Forget files that are not there any more."""
+        """Delete the attempts at all files but these."""
         with self._lock:
             gone = self._rows.keys() - file_ids
             if gone:
@@ -93,7 +90,7 @@ class AttemptsFile:
                 self._write()
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Delete the attempts at all files."""
         with self._lock:
             self._rows = {}
             self._write()
@@ -102,36 +99,13 @@ class AttemptsFile:
         replace_durably(self._path, json.dumps({name: asdict(row) for name, row in self._rows.items()}))
 
 
-def place(data_dir: Path, *what: str) -> Path:
-    """Return where a program keeps what it knows about a server, e.g. `place(data_dir, "watch", url)`."""
-    name = hashlib.sha256("\0".join(what[1:]).encode()).hexdigest()[:16]
-    return data_dir / "openwebui" / f"{what[0]}-{name}.json"
-
-
-@contextlib.contextmanager
-def hold(path: Path, who: str) -> Iterator[None]:
-    """Keep others from doing the same to the same server from this data directory.
+def state_path(data_dir: Path, program: str, *target: str) -> Path:
+    """Return the path of a program's state for one server, e.g. `state_path(data_dir, "watch", url)`.
 
     Args:
-        path: As `place` gives it; its directory is made.
-        who: What does it, e.g. `watcher`.
-
-    Raises:
-        InvalidRequest: If another process does it already, or the directory cannot be written to.
+        data_dir: emberq's data directory.
+        program: Name of the program, e.g. `watch`.
+        target: The server's address, and what else the state is for; different targets have different paths.
     """
-    try:
-        path.parent.mkdir(mode=private_mode(), parents=True, exist_ok=True)
-        lock = open_lock_file(path.with_suffix(".lock"))
-    except OSError as exc:
-        raise InvalidRequest(
-            f"{path.parent} cannot be written to: {exc.strerror}.",
-            hint="Set EMBERQ_DATA_DIR to one that can.",
-        ) from exc
-    try:
-        if not lock_file(lock):
-            raise InvalidRequest(
-                f"Another {who} is at work on this Open WebUI.", hint="Wait for it to end, or stop it first."
-            )
-        yield
-    finally:
-        os.close(lock)
+    digest = hashlib.sha256("\0".join(target).encode()).hexdigest()[:16]
+    return data_dir / "openwebui" / f"{program}-{digest}.json"

@@ -1,4 +1,4 @@
-"""Which Open WebUI, and as whom: from the environment and the command line."""
+"""The client for the Open WebUI that the environment and the command line name."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ __all__ = ["connect"]
 def connect(
     environment: Environment, *, url: str | None = None, token: str | None = None, retries: int = 3
 ) -> OpenWebUIClient:
-    """Return a client for the Open WebUI of the environment, signed in if that is what is set.
+    """Return a client for Open WebUI, signed in with the token or with email and password.
 
     Args:
         environment: Has `openwebui_url`, and `openwebui_api_key` or an email and a password.
-        url: In place of the environment's.
-        token: In place of the environment's.
-        retries: Attempts after the first one of what may be done twice.
+        url: Replaces the environment's address.
+        token: Replaces the environment's key.
+        retries: Further attempts at requests that may be repeated.
 
     Raises:
-        Unauthorized: If no way to sign in is set, or the server refuses it.
-        OpenWebUIUnavailable: If the server has to be asked and does not answer.
+        Unauthorized: If neither a key nor an account is set, or the server refuses the account.
+        OpenWebUIUnavailable: If the account must be signed in and the server does not answer.
     """
     key, password = environment.openwebui_api_key, environment.openwebui_password
     token = token or (key.get_secret_value() if key else "")

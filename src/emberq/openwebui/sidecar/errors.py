@@ -1,4 +1,4 @@
-"""How a request to Open WebUI can fail.
+"""Errors of requests to Open WebUI.
 
 ::
 
@@ -24,18 +24,23 @@ class OpenWebUIUnavailable(UnavailableError):
     default_hint = "Check that it runs, and --url or EMBERQ_OPENWEBUI_URL."
 
     def __init__(
-        self, message: str | None = None, *, hint: str | None = None, is_unheard: bool = False, **context: Any
+        self,
+        message: str | None = None,
+        *,
+        hint: str | None = None,
+        had_no_effect: bool = False,
+        **context: Any,
     ) -> None:
         """Describe the failure.
 
         Args:
             message: What happened.
             hint: What to do next.
-            is_unheard: Whether it is certain that the server has not seen the request.
+            had_no_effect: Whether it is certain that the server has not executed the request.
             context: Facts for logs, never secrets.
         """
         super().__init__(message, hint=hint, **context)
-        self.is_unheard = is_unheard
+        self.had_no_effect = had_no_effect
 
 
 class OpenWebUIRefused(RequestError):
@@ -45,15 +50,15 @@ class OpenWebUIRefused(RequestError):
     default_hint = "See Open WebUI's log for more."
 
     def __init__(
-        self, message: str | None = None, *, hint: str | None = None, answered: int = 400, **context: Any
+        self, message: str | None = None, *, hint: str | None = None, http_status: int = 400, **context: Any
     ) -> None:
         """Describe the refusal.
 
         Args:
             message: What happened.
             hint: What to do next.
-            answered: The HTTP status it answered with.
+            http_status: The HTTP status of the answer.
             context: Facts for logs, never secrets.
         """
         super().__init__(message, hint=hint, **context)
-        self.answered = answered
+        self.http_status = http_status

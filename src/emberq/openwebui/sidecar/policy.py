@@ -1,11 +1,12 @@
-"""What to do with a file that Open WebUI lists: decisions without requests.
+"""The policy for unfinished files: when a file is processed again. Decides only, sends no requests.
 
 Invariants:
 
-- A file that changed less than `stuck_after` seconds ago, or was begun again so recently by an attempt whose
-  end nobody saw, is left alone: the server may be at work on it, and two at once would store it twice.
-- A file is begun again at most `max_attempts` times.
-- What ended for a reason of its own (a damaged file, content that is there already) is not begun again.
+- A file that changed less than `stuck_after` seconds ago is left alone, and so is one whose latest attempt
+  began so recently and has no known end. The server may be processing it, and processing it twice at the
+  same time would store its chunks twice.
+- A file is processed again at most `max_attempts` times.
+- A file that failed because of its content (damaged, or a duplicate) is not processed again.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from emberq.openwebui.sidecar.attempts import Attempts
 from emberq.openwebui.sidecar.records import StoredFile
 from emberq.retry.backoff import Backoff
 
-__all__ = ["Decision", "Policy", "decide", "is_cut_off", "is_duplicate"]
+__all__ = ["Decision", "Policy", "decide", "is_duplicate", "is_outage"]
 
 #: Pauses between two attempts at a file.
 _BACKOFF = Backoff(first_seconds=5.0, longest_seconds=600.0)
-#: How the error of a file begins or reads that was cut off on its way to or from a server. The words are
-#: those of Open WebUI's loaders and of its HTTP libraries (requests, urllib3, aiohttp).
-_CUT_OFF = re.compile(
+#: Errors of files that failed because a server could not be reached or broke off. The wording is that of
+#: Open WebUI's loaders and of its HTTP libraries (requests, urllib3, aiohttp).
+_OUTAGE = re.compile(
     r"Error connecting to endpoint"
     r"|Error loading document: (?:429|50[234])\b"
     r"|\b(?:429|50[234]), message="
@@ -41,11 +42,11 @@ _DUPLICATE = re.compile(r"duplicate content", re.IGNORECASE)
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """When a file is begun again.
+    """The limits for processing a file again.
 
     Attributes:
-        stuck_after: Seconds without a change after which a file in pending or processing is stuck.
-        max_attempts: How often a file is begun again.
+        stuck_after: Seconds without a change after which a pending or processing file counts as stuck.
+        max_attempts: How often a file is processed again.
     """
 
     stuck_after: float
@@ -54,27 +55,28 @@ class Policy:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What to do with one file.
+    """The decision about one file.
 
     Attributes:
-        act: `none`: it has ended. `leave`: the server may be at work. `wait`: its next attempt comes later.
-            `run`: begin it again. `link`: only its place in the knowledge base is missing. `give_up`.
-        reason: Why, as a sentence.
-        at: When to look again, seconds since 1970; 0 if no time is known.
+        action: `none`: the file has ended. `leave_alone`: the server may be processing it. `wait`: the next
+            attempt is due later. `reprocess`: process it again. `link`: link it to its knowledge base.
+            `give_up`: no further attempt.
+        reason: Why, for people.
+        at: When to decide again, seconds since 1970; 0 if there is no such time.
     """
 
-    act: Literal["none", "leave", "wait", "run", "link", "give_up"]
+    action: Literal["none", "leave_alone", "wait", "reprocess", "link", "give_up"]
     reason: str = ""
     at: float = 0.0
 
 
-def is_cut_off(error: str) -> bool:
-    """Tell whether a file's error is that of a connection or of a server that was away."""
-    return bool(_CUT_OFF.search(error)) and not is_duplicate(error)
+def is_outage(error: str) -> bool:
+    """Return whether a file's error is that of a broken connection or of a server that was down."""
+    return bool(_OUTAGE.search(error)) and not is_duplicate(error)
 
 
 def is_duplicate(error: str) -> bool:
-    """Tell whether Open WebUI refused a file because its knowledge base has the same text already."""
+    """Return whether Open WebUI refused a file because its knowledge base already has the same text."""
     return bool(_DUPLICATE.search(error))
 
 
@@ -82,41 +84,41 @@ def decide(file: StoredFile, past: Attempts, policy: Policy, now: float) -> Deci
     """Decide what to do with a file.
 
     Args:
-        file: As the server lists it; if it is linked to the knowledge base that `past` names, without that.
-        past: What was tried with it before.
-        policy: When a file is begun again.
+        file: The file as the server lists it.
+        past: Earlier attempts; with `knowledge_id`, the file is not yet linked to that knowledge base.
+        policy: The limits.
         now: The server's time, seconds since 1970.
     """
-    needs_link = bool(past.linking) and file.status == "completed"
-    if file.status in ("none", "completed") and not needs_link:
+    is_unlinked = bool(past.knowledge_id) and file.status == "completed"
+    if file.status in ("none", "completed") and not is_unlinked:
         return Decision("none")
-    if file.status == "failed" and not is_cut_off(file.error):
+    if file.status == "failed" and not is_outage(file.error):
         return Decision("none", file.error)
     reason = _reason(file, now)
     busy_until = _busy_until(file, past, policy)
     if now < busy_until:
-        unseen = f"; attempt {past.count} was begun and nobody saw its end" if past.is_open else ""
-        return Decision("leave", reason + unseen, busy_until)
+        open_attempt = f"; attempt {past.count} was started and its end was not seen" if past.is_open else ""
+        return Decision("leave_alone", reason + open_attempt, busy_until)
     if past.count >= policy.max_attempts:
-        last = past.error or file.error
-        told = f"{reason}; gave up after {past.count} attempts"
-        return Decision("give_up", f"{told}: {last}" if last and last not in told else told)
-    next_at = past.ended_at + _BACKOFF.pause_seconds(max(past.count, 1)) if past.ended_at else 0.0
-    if now < next_at:
-        return Decision("wait", reason, next_at)
-    return Decision("link" if needs_link else "run", reason)
+        reason = f"{reason}; gave up after {past.count} attempts"
+        error = past.error or file.error
+        return Decision("give_up", f"{reason}: {error}" if error and error not in reason else reason)
+    due_at = past.ended_at + _BACKOFF.pause_seconds(max(past.count, 1)) if past.ended_at else 0.0
+    if now < due_at:
+        return Decision("wait", reason, due_at)
+    return Decision("link" if is_unlinked else "reprocess", reason)
 
 
 def _busy_until(file: StoredFile, past: Attempts, policy: Policy) -> float:
-    """Return until when the server may be at work on a file."""
-    begun_at = past.started_at if past.is_open else 0.0
+    """Return until when the server may be processing a file."""
+    started_at = past.started_at if past.is_open else 0.0
     changed_at = file.updated_at if file.status in ("pending", "processing") else 0.0
-    return max(begun_at, changed_at) + policy.stuck_after if begun_at or changed_at else 0.0
+    return max(started_at, changed_at) + policy.stuck_after if started_at or changed_at else 0.0
 
 
 def _reason(file: StoredFile, now: float) -> str:
     if file.status == "failed":
-        return f"failed by a broken connection ({file.error})"
+        return f"failed because of a broken connection ({file.error})"
     if file.status == "completed":
-        return "processed, but not in its knowledge base yet"
+        return "processed, but not yet linked to its knowledge base"
     return f"{file.status} for {max(0, round(now - file.updated_at))} s without a change"

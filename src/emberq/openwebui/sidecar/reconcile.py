@@ -1,7 +1,7 @@
-"""What an import has to do, from what is in the folder and what the server has: decisions without requests.
+"""The plan of an import: compares a folder with the files on the server. Decides only, sends no requests.
 
-Invariant: once the steps are done, the knowledge base has each content of the folder exactly once, under the
-path it was brought in by, however often the import was cut off before.
+Invariant: when the steps are done, the knowledge base has each content of the folder exactly once, under
+the path of its import, however often earlier imports were interrupted.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from emberq.openwebui.sidecar.records import StoredFile
 
 __all__ = ["LocalFile", "Plan", "Step", "make_plan"]
 
-#: Which of several uploads of the same file is kept, the first first.
+#: Which of several uploads of the same file is kept: the one whose status has the lowest rank.
 _RANKS = {"completed": 1, "processing": 2, "pending": 3, "failed": 4, "none": 5}
 
 
@@ -25,7 +25,7 @@ class LocalFile:
 
     Attributes:
         path: Its path below the folder, with slashes.
-        sha256: Of its bytes.
+        sha256: sha256 of its bytes.
     """
 
     path: str
@@ -34,82 +34,88 @@ class LocalFile:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to do for one file of the folder.
+    """The step for one file of the folder.
 
     Attributes:
         local: The file.
-        act: `present`: nothing. `same`: nothing, as other bytes like these are or will be there. `upload`.
-            `follow`: an earlier upload that the server may be at work on. `again`: one that failed, or was
-            never processed. `link`: one that only its place in the knowledge base is missing of.
-        file: The earlier upload.
-        twin: For `same`: the name of the one with the same bytes.
-        outdated: Uploads of the same path with other bytes, to be deleted once this one is there.
+        action: `already_there`: nothing to do. `same_content`: nothing to do, because the knowledge base has
+            or will have the same bytes under another name. `upload`. `follow`: wait for the end of an
+            earlier upload. `reprocess`: an earlier upload failed or was never processed. `link`: uploaded
+            and processed, but not yet linked.
+        upload: The earlier upload, if there is one.
+        same_as: For `same_content`: the other name.
+        outdated: Uploads of the same path with other bytes, deleted after this file's import.
     """
 
     local: LocalFile
-    act: Literal["present", "same", "upload", "follow", "again", "link"]
-    file: StoredFile | None = None
-    twin: str = ""
+    action: Literal["already_there", "same_content", "upload", "follow", "reprocess", "link"]
+    upload: StoredFile | None = None
+    same_as: str = ""
     outdated: tuple[StoredFile, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The steps, one for each file of the folder in its order, and uploads that are there twice.
+    """The steps of an import.
 
     Attributes:
-        steps: What to do for each file.
-        extras: Further uploads of what a step keeps, each with the id of the one that is kept.
+        steps: One step for each file of the folder, in the folder's order.
+        duplicates: Redundant uploads of a file, each with the id of the upload that is kept.
     """
 
     steps: tuple[Step, ...]
-    extras: tuple[tuple[StoredFile, str], ...]
+    duplicates: tuple[tuple[StoredFile, str], ...]
 
 
 def make_plan(
-    folder: Sequence[LocalFile], mine: Iterable[StoredFile], linked: Iterable[StoredFile], knowledge_id: str
+    folder: Sequence[LocalFile], own: Iterable[StoredFile], linked: Iterable[StoredFile], knowledge_id: str
 ) -> Plan:
     """Decide what to do for each file of a folder.
 
     Args:
         folder: The folder's files.
-        mine: The importing account's files.
-        linked: The files in the knowledge base, whoever uploaded them.
+        own: The importing account's files on the server.
+        linked: The files linked to the knowledge base, of all accounts.
         knowledge_id: The knowledge base.
     """
-    by_path: dict[str, list[StoredFile]] = defaultdict(list)
-    for file in mine:
+    uploads: dict[str, list[StoredFile]] = defaultdict(list)
+    for file in own:
         if file.import_path and file.knowledge_id == knowledge_id:
-            by_path[file.import_path].append(file)
+            uploads[file.import_path].append(file)
     linked = list(linked)
     linked_ids = {file.id for file in linked}
     outdated_ids = {
-        file.id for one in folder for file in by_path[one.path] if file.import_sha256 != one.sha256
+        file.id for local in folder for file in uploads[local.path] if file.import_sha256 != local.sha256
     }
-    there = {file.bytes_hash: file.name for file in linked if file.bytes_hash and file.id not in outdated_ids}
-    coming: dict[str, str] = {}
+    present = {
+        file.bytes_hash: file.name for file in linked if file.bytes_hash and file.id not in outdated_ids
+    }
+    planned: dict[str, str] = {}
     steps: list[Step] = []
-    extras: list[tuple[StoredFile, str]] = []
-    for one in folder:
-        same = [file for file in by_path[one.path] if file.import_sha256 == one.sha256]
+    duplicates: list[tuple[StoredFile, str]] = []
+    for local in folder:
+        same = [file for file in uploads[local.path] if file.import_sha256 == local.sha256]
         same.sort(key=lambda file: (file.id not in linked_ids, _RANKS[file.status], file.created_at, file.id))
-        outdated = tuple(file for file in by_path[one.path] if file.id in outdated_ids)
+        outdated = tuple(file for file in uploads[local.path] if file.id in outdated_ids)
         if same:
             kept = same[0]
-            extras += [(file, kept.id) for file in same[1:]]
-            steps.append(Step(one, _act(kept, is_linked=kept.id in linked_ids), kept, outdated=outdated))
-            coming.setdefault(one.sha256, one.path)
-        elif twin := there.get(one.sha256) or coming.get(one.sha256):
-            steps.append(Step(one, "same", twin=twin, outdated=outdated))
+            duplicates += [(file, kept.id) for file in same[1:]]
+            action = _action(kept, is_linked=kept.id in linked_ids)
+            steps.append(Step(local, action, kept, outdated=outdated))
+            planned.setdefault(local.sha256, local.path)
+        elif same_as := present.get(local.sha256) or planned.get(local.sha256):
+            steps.append(Step(local, "same_content", same_as=same_as, outdated=outdated))
         else:
-            steps.append(Step(one, "upload", outdated=outdated))
-            coming[one.sha256] = one.path
-    return Plan(tuple(steps), tuple(extras))
+            steps.append(Step(local, "upload", outdated=outdated))
+            planned[local.sha256] = local.path
+    return Plan(tuple(steps), tuple(duplicates))
 
 
-def _act(file: StoredFile, *, is_linked: bool) -> Literal["present", "follow", "again", "link"]:
+def _action(
+    upload: StoredFile, *, is_linked: bool
+) -> Literal["already_there", "follow", "reprocess", "link"]:
     if is_linked:
-        return "present"
-    if file.status == "completed":
+        return "already_there"
+    if upload.status == "completed":
         return "link"
-    return "follow" if file.status in ("pending", "processing") else "again"
+    return "follow" if upload.status in ("pending", "processing") else "reprocess"

@@ -1,4 +1,4 @@
-"""What Open WebUI tells of its files and knowledge bases, as far as emberq reads it."""
+"""Open WebUI's records of files and knowledge bases, as far as emberq reads them."""
 
 from __future__ import annotations
 
@@ -6,32 +6,32 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["IMPORT_MARK", "Knowledge", "Status", "StoredFile", "read_file", "read_knowledge"]
+__all__ = ["IMPORT_KEY", "Knowledge", "Status", "StoredFile", "read_file", "read_knowledge"]
 
-#: `none` is a file that was uploaded without being processed.
+#: The status of a file; `none` if it was uploaded without processing.
 Status = Literal["none", "pending", "processing", "completed", "failed"]
 
-#: The key of the client's metadata under which an import leaves its mark: `{"path": …, "sha256": …}`.
-IMPORT_MARK = "emberq_import"
+#: Key in the client's metadata of an imported file; its value is `{"path": …, "sha256": …}`.
+IMPORT_KEY = "emberq_import"
 
 _STATUSES: tuple[Status, ...] = ("pending", "processing", "completed", "failed")
 
 
 @dataclass(frozen=True, slots=True)
 class StoredFile:
-    """A file as Open WebUI lists it.
+    """A file in Open WebUI.
 
     Attributes:
         id: Its id.
-        user_id: Whose it is.
+        user_id: Its owner.
         name: Its name.
-        status: How far its processing came.
-        error: What a failed one says; empty otherwise.
-        created_at: When it was uploaded, seconds since 1970.
-        updated_at: When its record changed last, seconds since 1970.
-        text_hash: sha256 of its text, set once its own chunks are stored; empty before and after a failure.
-        bytes_hash: sha256 of its bytes, as uploaded.
-        client: What the uploading client said of it.
+        status: The status of its processing.
+        error: Error of a failed file; empty otherwise.
+        created_at: Time of the upload, seconds since 1970.
+        updated_at: Time of the latest change of its record, seconds since 1970.
+        text_hash: sha256 of its text, set when its own chunks are stored; empty before and after a failure.
+        bytes_hash: sha256 of the uploaded bytes.
+        client: Metadata sent by the uploading client.
     """
 
     id: str
@@ -47,28 +47,28 @@ class StoredFile:
 
     @property
     def knowledge_id(self) -> str:
-        """The knowledge base it was uploaded for; empty if for none."""
+        """The knowledge base that it was uploaded for; empty if none."""
         return str(self.client.get("knowledge_id") or "")
 
     @property
     def import_path(self) -> str:
-        """Its path below the folder that an import brought in; empty if it came another way."""
-        return str(_dict(self.client.get(IMPORT_MARK)).get("path") or "")
+        """Its path below the imported folder; empty if it was not imported."""
+        return str(_dict(self.client.get(IMPORT_KEY)).get("path") or "")
 
     @property
     def import_sha256(self) -> str:
-        """sha256 of the bytes that an import sent; empty if it came another way."""
-        return str(_dict(self.client.get(IMPORT_MARK)).get("sha256") or "")
+        """sha256 of the bytes that the import sent; empty if it was not imported."""
+        return str(_dict(self.client.get(IMPORT_KEY)).get("sha256") or "")
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
-    """A knowledge base.
+    """A knowledge base in Open WebUI.
 
     Attributes:
         id: Its id.
         name: Its name.
-        is_external: Whether it only searches somebody else's database.
+        is_external: Whether it has no files, but searches another database.
     """
 
     id: str
@@ -77,7 +77,7 @@ class Knowledge:
 
 
 def read_file(record: Mapping[str, Any]) -> StoredFile:
-    """Read a file's record, as the listings and `GET /files/{id}` give it; unknown fields are left alone."""
+    """Read a file's record, as the listings and `GET /files/{id}` return it; ignore unknown fields."""
     data, meta = _dict(record.get("data")), _dict(record.get("meta"))
     status = data.get("status")
     return StoredFile(
@@ -95,7 +95,7 @@ def read_file(record: Mapping[str, Any]) -> StoredFile:
 
 
 def read_knowledge(record: Mapping[str, Any]) -> Knowledge:
-    """Read a knowledge base's record."""
+    """Read a knowledge base's record; ignore unknown fields."""
     is_external = _dict(record.get("meta")).get("source") == "external"
     return Knowledge(id=str(record["id"]), name=str(record.get("name") or ""), is_external=is_external)
 

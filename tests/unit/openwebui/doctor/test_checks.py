@@ -100,14 +100,14 @@ def test_the_recommended_settings_pass() -> None:
             "locked",
         ),
         (replace(GOOD, env={**BLOCK, "UVICORN_WORKERS": "2"}), "vector database", "fail", "2 processes"),
-        (replace(GOOD, live=live(RAG_EXTERNAL_RERANKER_URL="")), "reranker", "fail", "without a word"),
+        (replace(GOOD, live=live(RAG_EXTERNAL_RERANKER_URL="")), "reranker", "fail", "silently"),
         (replace(GOOD, live=live(RAG_RERANKING_ENGINE="")), "reranker", "warning", "process"),
         (replace(GOOD, reranker=Probe(error="no answer")), "reranker", "fail", "no answer"),
         (replace(GOOD, env={**BLOCK, "RAG_EMBEDDING_TIMEOUT": "60"}), "time limits", "warning", "60"),
         (replace(GOOD, loader=Probe(server="nginx/1.27")), "proxies", "warning", "nginx/1.27 at emberq:8040"),
     ],
 )
-def test_what_bites_is_found(facts: Facts, name: str, result: str, words: str) -> None:
+def test_a_problem_is_found(facts: Facts, name: str, result: str, words: str) -> None:
     found = finding(facts, name)
     assert found.result == result
     assert words in found.detail

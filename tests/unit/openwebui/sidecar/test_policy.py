@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberq.openwebui.sidecar.attempts import Attempts
-from emberq.openwebui.sidecar.policy import Policy, decide, is_cut_off, is_duplicate
+from emberq.openwebui.sidecar.policy import Policy, decide, is_duplicate, is_outage
 from emberq.openwebui.sidecar.records import Status, StoredFile
 
 NOW = 1_000_000.0
@@ -39,8 +39,8 @@ def a_file(status: Status, *, age: float = 0, error: str = "") -> StoredFile:
     ],
 )
 def test_a_broken_connection_is_told_by_its_words(error: str) -> None:
-    assert is_cut_off(error)
-    assert decide(a_file("failed", error=error), Attempts(), POLICY, NOW).act == "run"
+    assert is_outage(error)
+    assert decide(a_file("failed", error=error), Attempts(), POLICY, NOW).action == "reprocess"
 
 
 @pytest.mark.parametrize(
@@ -56,8 +56,8 @@ def test_a_broken_connection_is_told_by_its_words(error: str) -> None:
     ],
 )
 def test_a_reason_of_the_file_s_own_is_none(error: str) -> None:
-    assert not is_cut_off(error)
-    assert decide(a_file("failed", error=error), Attempts(), POLICY, NOW).act == "none"
+    assert not is_outage(error)
+    assert decide(a_file("failed", error=error), Attempts(), POLICY, NOW).action == "none"
 
 
 def test_a_duplicate_is_told_by_its_words() -> None:
@@ -68,16 +68,16 @@ def test_a_duplicate_is_told_by_its_words() -> None:
 @pytest.mark.parametrize("status", ["pending", "processing"])
 def test_a_file_is_stuck_after_so_long_without_a_change(status: Status) -> None:
     young = decide(a_file(status, age=899), Attempts(), POLICY, NOW)
-    assert (young.act, young.at) == ("leave", NOW + 1)
-    assert decide(a_file(status, age=900), Attempts(), POLICY, NOW).act == "run"
+    assert (young.action, young.at) == ("leave_alone", NOW + 1)
+    assert decide(a_file(status, age=900), Attempts(), POLICY, NOW).action == "reprocess"
 
 
 def test_an_attempt_whose_end_nobody_saw_counts_as_at_work() -> None:
     stuck = a_file("processing", age=5000)
     begun = Attempts(count=1, started_at=NOW - 100)
-    assert decide(stuck, begun, POLICY, NOW).act == "leave"
-    assert decide(stuck, begun, POLICY, NOW + 800).act == "run"
-    assert decide(stuck, replace(begun, ended_at=NOW - 50), POLICY, NOW).act == "run"
+    assert decide(stuck, begun, POLICY, NOW).action == "leave_alone"
+    assert decide(stuck, begun, POLICY, NOW + 800).action == "reprocess"
+    assert decide(stuck, replace(begun, ended_at=NOW - 50), POLICY, NOW).action == "reprocess"
 
 
 def test_pauses_double() -> None:
@@ -85,7 +85,7 @@ def test_pauses_double() -> None:
     pauses = []
     for count in (1, 2):
         decision = decide(file, Attempts(count, NOW - 10, ended_at=NOW), POLICY, NOW)
-        assert decision.act == "wait"
+        assert decision.action == "wait"
         pauses.append(decision.at - NOW)
     assert pauses[1] == 2 * pauses[0]
 
@@ -93,16 +93,19 @@ def test_pauses_double() -> None:
 def test_it_gives_up_with_the_latest_reason() -> None:
     spent = Attempts(count=3, started_at=1, ended_at=2, error="502 from the loader")
     decision = decide(a_file("processing", age=5000), spent, POLICY, NOW)
-    assert decision.act == "give_up"
+    assert decision.action == "give_up"
     assert "502 from the loader" in decision.reason
     assert "3 attempts" in decision.reason
 
 
 def test_a_processed_file_without_its_link_is_linked() -> None:
     done = a_file("completed")
-    assert decide(done, Attempts(), POLICY, NOW).act == "none"
-    assert decide(done, Attempts(1, NOW - 1000, ended_at=NOW - 950, linking="k"), POLICY, NOW).act == "link"
-    assert decide(done, Attempts(1, NOW - 10, linking="k"), POLICY, NOW).act == "leave"
+    assert decide(done, Attempts(), POLICY, NOW).action == "none"
+    assert (
+        decide(done, Attempts(1, NOW - 1000, ended_at=NOW - 950, knowledge_id="k"), POLICY, NOW).action
+        == "link"
+    )
+    assert decide(done, Attempts(1, NOW - 10, knowledge_id="k"), POLICY, NOW).action == "leave_alone"
 
 
 files = st.builds(
@@ -120,7 +123,7 @@ attempts = st.builds(
     started_at=st.floats(0, 2 * NOW),
     ended_at=st.floats(0, 2 * NOW),
     error=st.sampled_from(["", AWAY]),
-    linking=st.sampled_from(["", "k"]),
+    knowledge_id=st.sampled_from(["", "k"]),
 )
 
 
@@ -129,7 +132,7 @@ def test_nothing_is_begun_that_may_be_at_work_or_was_begun_too_often(
     file: StoredFile, past: Attempts
 ) -> None:
     decision = decide(file, past, POLICY, NOW)
-    if decision.act not in ("run", "link"):
+    if decision.action not in ("reprocess", "link"):
         return
     assert past.count < POLICY.max_attempts
     assert not (past.is_open and NOW - past.started_at < POLICY.stuck_after)
@@ -140,6 +143,6 @@ def test_nothing_is_begun_that_may_be_at_work_or_was_begun_too_often(
 @given(files, attempts)
 def test_every_unfinished_file_is_acted_on_sooner_or_later(file: StoredFile, past: Attempts) -> None:
     decision = decide(file, past, POLICY, NOW)
-    if decision.act in ("leave", "wait"):
+    if decision.action in ("leave_alone", "wait"):
         assert decision.at > NOW
-        assert decide(file, past, POLICY, decision.at).act in ("run", "link", "give_up", "wait")
+        assert decide(file, past, POLICY, decision.at).action in ("reprocess", "link", "give_up", "wait")

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberq.openwebui.sidecar.reconcile import LocalFile, make_plan
-from emberq.openwebui.sidecar.records import IMPORT_MARK, Status, StoredFile
+from emberq.openwebui.sidecar.records import IMPORT_KEY, Status, StoredFile
 
 KNOWLEDGE = "k"
 
@@ -17,20 +17,20 @@ KNOWLEDGE = "k"
 def uploaded(
     file_id: str, path: str, sha256: str, status: Status = "completed", *, knowledge_id: str = KNOWLEDGE
 ) -> StoredFile:
-    client = {"knowledge_id": knowledge_id, IMPORT_MARK: {"path": path, "sha256": sha256}}
+    client = {"knowledge_id": knowledge_id, IMPORT_KEY: {"path": path, "sha256": sha256}}
     name = path.rsplit("/", 1)[-1]
     return StoredFile(file_id, "u", name, status, bytes_hash=sha256, client=client)
 
 
-def acts(folder: list[LocalFile], mine: list[StoredFile], linked: list[StoredFile]) -> list[str]:
-    return [step.act for step in make_plan(folder, mine, linked, KNOWLEDGE).steps]
+def actions(folder: list[LocalFile], mine: list[StoredFile], linked: list[StoredFile]) -> list[str]:
+    return [step.action for step in make_plan(folder, mine, linked, KNOWLEDGE).steps]
 
 
 def test_an_empty_server_gets_everything_once() -> None:
     folder = [LocalFile("a", "1"), LocalFile("b", "2"), LocalFile("sub/a", "1")]
     plan = make_plan(folder, [], [], KNOWLEDGE)
-    assert [step.act for step in plan.steps] == ["upload", "upload", "same"]
-    assert plan.steps[2].twin == "a"
+    assert [step.action for step in plan.steps] == ["upload", "upload", "same_content"]
+    assert plan.steps[2].same_as == "a"
 
 
 def test_what_an_earlier_import_left_is_taken_up() -> None:
@@ -42,28 +42,35 @@ def test_what_an_earlier_import_left_is_taken_up() -> None:
         uploaded("f3", "3", "3", "failed"),
         uploaded("f4", "4", "4", knowledge_id="another"),
     ]
-    assert acts(folder, mine, mine[:1]) == ["present", "link", "follow", "again", "upload", "upload"]
+    assert actions(folder, mine, mine[:1]) == [
+        "already_there",
+        "link",
+        "follow",
+        "reprocess",
+        "upload",
+        "upload",
+    ]
 
 
 def test_a_file_that_somebody_else_put_there_is_not_uploaded() -> None:
     theirs = StoredFile("x", "somebody", "theirs.pdf", "completed", bytes_hash="1")
     plan = make_plan([LocalFile("a", "1")], [], [theirs], KNOWLEDGE)
-    assert (plan.steps[0].act, plan.steps[0].twin) == ("same", "theirs.pdf")
+    assert (plan.steps[0].action, plan.steps[0].same_as) == ("same_content", "theirs.pdf")
 
 
 def test_of_two_uploads_the_linked_one_is_kept() -> None:
     first, second = uploaded("f1", "a", "1"), uploaded("f2", "a", "1")
     plan = make_plan([LocalFile("a", "1")], [first, second], [second], KNOWLEDGE)
-    assert plan.steps[0].file == second
-    assert plan.extras == ((first, "f2"),)
+    assert plan.steps[0].upload == second
+    assert plan.duplicates == ((first, "f2"),)
 
 
 def test_an_older_version_goes_once_the_new_one_is_there() -> None:
     old = uploaded("old", "a", "1")
     plan = make_plan([LocalFile("a", "2"), LocalFile("b", "1")], [old], [old], KNOWLEDGE)
-    assert plan.steps[0].act == "upload"
+    assert plan.steps[0].action == "upload"
     assert plan.steps[0].outdated == (old,)
-    assert plan.steps[1].act == "upload", "the older version's bytes are about to go"
+    assert plan.steps[1].action == "upload", "the older version's bytes are about to go"
 
 
 paths = st.sampled_from(["a", "b", "sub/a"])
@@ -89,16 +96,16 @@ def test_after_the_steps_each_content_is_there_once(
     assert [step.local for step in plan.steps] == local
     there = {file.id: (file.import_path, file.bytes_hash) for file in linked}
     for step in plan.steps:
-        if step.act in ("upload", "follow", "again", "link"):
-            there[step.file.id if step.file else f"new {step.local.path}"] = (
+        if step.action in ("upload", "follow", "reprocess", "link"):
+            there[step.upload.id if step.upload else f"new {step.local.path}"] = (
                 step.local.path,
                 step.local.sha256,
             )
         for file in step.outdated:
             there.pop(file.id, None)
-    for extra, kept in plan.extras:
+    for duplicate, kept in plan.duplicates:
         assert kept in there
-        there.pop(extra.id, None)
+        there.pop(duplicate.id, None)
     ours = [content for path, content in there.values() if path in folder]
     assert set(ours) <= set(folder.values())
     assert set(folder.values()) <= {content for _, content in there.values()}
@@ -112,6 +119,9 @@ def test_a_second_run_has_nothing_to_do(folder: dict[str, str]) -> None:
     mine = [
         replace(uploaded(step.local.path, step.local.path, step.local.sha256))
         for step in first.steps
-        if step.act == "upload"
+        if step.action == "upload"
     ]
-    assert {step.act for step in make_plan(local, mine, mine, KNOWLEDGE).steps} <= {"present", "same"}
+    assert {step.action for step in make_plan(local, mine, mine, KNOWLEDGE).steps} <= {
+        "already_there",
+        "same_content",
+    }
