@@ -107,7 +107,7 @@ def measure_time(scene: Scene, rounds: int, horses: int) -> list[tuple[str, str]
 
 
 def _horses(log: Path) -> set[int]:
-    lines = [line for line in log.read_text().splitlines() if "openwebui_file_begun" in line]
+    lines = [line for line in log.read_text().splitlines() if "openwebui_file_started" in line]
     return {int(json.loads(line)["horse_pid"]) for line in lines}
 
 

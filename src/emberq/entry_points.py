@@ -9,7 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "OPENWEBUI_FAIL_FILE",
+    "OPENWEBUI_JOB_STOPPED",
     "OPENWEBUI_PRELOAD",
+    "OPENWEBUI_PROCESS_FILE",
     "PROCESS_FILE",
     "PUBLIC_NAMES",
     "SPAWNED_HORSE",
@@ -26,6 +29,10 @@ TICKET_STOPPED: Final = "emberq.dispatch.recover.on_stopped"
 SPAWNED_HORSE: Final = "emberq.worker.horse.spawned"
 #: What `--preload` names for Open WebUI's own pipeline.
 OPENWEBUI_PRELOAD: Final = "emberq.openwebui.warm"
+#: The functions of the jobs for Open WebUI's files, and the callback of a stopped one.
+OPENWEBUI_PROCESS_FILE: Final = "emberq.openwebui.warm.process_file_job"
+OPENWEBUI_FAIL_FILE: Final = "emberq.openwebui.warm.fail_file_job"
+OPENWEBUI_JOB_STOPPED: Final = "emberq.openwebui.enqueue.fail_stopped_file"
 
 #: Where each name of `emberq` lives; imported on first use, so that `emberq --help` stays quick.
 PUBLIC_NAMES: Final = {

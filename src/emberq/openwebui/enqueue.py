@@ -1,12 +1,11 @@
-"""Put a file's processing on a queue: once, with retries, and with an end whatever happens to it.
+"""Enqueue the processing of a file: once, with retries, and with a final status even after a kill.
 
-Light on purpose: who enqueues needs no Open WebUI, and neither does the worker that stops a job.
+Imports neither Open WebUI nor `emberq.openwebui.warm`, so that any program can enqueue files.
 """
 
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 from redis import Redis
 from rq import Callback
@@ -14,17 +13,19 @@ from rq.exceptions import DuplicateJobError, NoSuchJobError
 from rq.job import Job, JobStatus, Retry
 from rq.queue import Queue
 
-__all__ = ["MAX_ATTEMPTS_KEY", "enqueue_file", "settle_stopped"]
+from emberq.entry_points import OPENWEBUI_FAIL_FILE, OPENWEBUI_JOB_STOPPED, OPENWEBUI_PROCESS_FILE
 
-#: The key in a job's `meta` that says after how many attempts the file is given up.
+__all__ = ["MAX_ATTEMPTS_KEY", "enqueue_file", "fail_stopped_file"]
+
+#: Key in a job's `meta`: the number of attempts after which the file is given up.
 MAX_ATTEMPTS_KEY = "emberq_max_attempts"
-#: Seconds a job may run; external extraction of a large scan takes its time.
+#: Time limit of one attempt, in seconds; external extraction of a large scan takes long.
 _TIMEOUT_SECONDS = 3600
-#: Where a job is that will still run, or runs.
-_LIVE = frozenset(
+#: Statuses of a job that runs or will run.
+_UNFINISHED = frozenset(
     {JobStatus.CREATED, JobStatus.QUEUED, JobStatus.STARTED, JobStatus.DEFERRED, JobStatus.SCHEDULED}
 )
-#: Times that an ended job of the same id may come in between.
+#: Attempts to enqueue while other processes enqueue the same job and it ends in between.
 _MAX_TRIES = 5
 
 
@@ -45,20 +46,20 @@ def enqueue_file(
     """Enqueue `process_file_job` for a file, unless the same work is already waiting or running.
 
     Args:
-        queue: Served by `emberq worker --preload emberq.openwebui.warm QUEUE`.
+        queue: A queue served by `emberq worker --preload emberq.openwebui.warm QUEUE`.
         file_id: Open WebUI's id of an uploaded file.
-        user_id: For whom it is processed; the file's owner if left out.
-        collection_name: Index into this collection only, from what was extracted before.
-        knowledge_id: Add the file to this knowledge base as well.
-        content: Text to index in place of the file's own. It lies in Redis until the job is done.
-        tenant: Whose embedding settings are used; Open WebUI's own if left out.
-        max_attempts: Times the file is tried, a killed worker counting as one.
-        retry_pause_seconds: Before another attempt; above 0 RQ's scheduler must run.
-        timeout_seconds: Time one attempt may take.
-        at_front: Before all that waits.
+        user_id: The user to process it for; the file's owner if left out.
+        collection_name: Index the text extracted earlier into this collection only.
+        knowledge_id: Also add the file to this knowledge base.
+        content: Text to index in place of the file's own. It is stored in Redis with the job.
+        tenant: The tenant whose embedding settings are used; Open WebUI's own settings if left out.
+        max_attempts: Number of attempts; one that is killed counts too.
+        retry_pause_seconds: Pause before another attempt; above 0, RQ's scheduler must run.
+        timeout_seconds: Time limit of one attempt.
+        at_front: Enqueue before all waiting jobs.
 
     Returns:
-        The job; the one that is there already if it has not ended.
+        The job; the existing one if it has not ended.
     """
     job_id = _job_id(file_id, knowledge_id or collection_name, content)
     arguments = {
@@ -70,22 +71,23 @@ def enqueue_file(
     }
     for _ in range(_MAX_TRIES):
         try:
-            # One delivery more than attempts: it is left for writing down that a file ended its workers.
             return queue.enqueue(
-                "emberq.openwebui.warm.process_file_job",
+                OPENWEBUI_PROCESS_FILE,
                 args=(file_id,),
                 kwargs={name: value for name, value in arguments.items() if value is not None},
                 job_id=job_id,
                 unique=True,
+                # RQ runs the job once more than there are attempts: if the last one is killed, the
+                # additional run writes the file's final status.
                 retry=Retry(max=max_attempts, interval=retry_pause_seconds),
                 job_timeout=timeout_seconds,
                 meta={MAX_ATTEMPTS_KEY: max_attempts},
                 description=f"process Open WebUI file {file_id}",
-                on_stopped=Callback("emberq.openwebui.enqueue.settle_stopped"),
+                on_stopped=Callback(OPENWEBUI_JOB_STOPPED),
                 at_front=at_front,
             )
         except DuplicateJobError:
-            job = _living(queue, job_id)
+            job = _find_unfinished(queue, job_id)
             if job is not None:
                 return job
     return queue.fetch_job(job_id) or Job.fetch(
@@ -93,32 +95,32 @@ def enqueue_file(
     )
 
 
-def settle_stopped(job: Job, connection: Redis) -> None:
-    """After a stop command: have a warm horse write the end of the file, which the killed one could not."""
+def fail_stopped_file(job: Job, connection: Redis) -> None:
+    """Enqueue the job that writes a stopped file's final status, as the killed horse could not."""
     queue = Queue(job.origin, connection=connection, serializer=job.serializer)
     queue.enqueue(
-        "emberq.openwebui.warm.settle_file_job",
+        OPENWEBUI_FAIL_FILE,
         args=(job.args[0], "cancelled"),
-        description=f"settle Open WebUI file {job.args[0]}",
+        description=f"fail Open WebUI file {job.args[0]}",
         retry=Retry(max=3),
         at_front=True,
     )
 
 
-def _living(queue: Queue, job_id: str) -> Job | None:
-    """Return the job of an id if it has not ended; one that has is removed."""
+def _find_unfinished(queue: Queue, job_id: str) -> Job | None:
+    """Return a job if it has not ended; delete it if it has."""
     try:
         job: Job = Job.fetch(job_id, connection=queue.connection, serializer=queue.serializer)
     except NoSuchJobError:
         return None
-    if job.get_status() in _LIVE:
+    if job.get_status() in _UNFINISHED:
         return job
     job.delete()
     return None
 
 
 def _job_id(file_id: str, collection: str | None, content: str | None) -> str:
-    parts: list[Any] = ["openwebui", file_id]
+    parts = ["openwebui", file_id]
     if collection:
         parts.append(collection)
     if content is not None:

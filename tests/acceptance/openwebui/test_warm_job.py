@@ -93,9 +93,9 @@ class Stage:
             time.sleep(0.05)
         return found
 
-    def begun(self, file_id: str) -> list[int]:
+    def started(self, file_id: str) -> list[int]:
         """Return the horses that began with a file, in order."""
-        lines = [line for line in self.log.read_text().splitlines() if "openwebui_file_begun" in line]
+        lines = [line for line in self.log.read_text().splitlines() if "openwebui_file_started" in line]
         return [int(json.loads(line)["horse_pid"]) for line in lines if file_id in line]
 
 
@@ -177,14 +177,14 @@ def test_a_horse_stays_for_the_next_file(stage: Stage) -> None:
     files = [stage.upload(paragraphs=3) for _ in range(8)]
     for file_id in files:
         assert stage.run(file_id).is_finished
-    assert len({pid for file_id in files for pid in stage.begun(file_id)}) <= 2
+    assert len({pid for file_id in files for pid in stage.started(file_id)}) <= 2
     assert "job_leaked" not in stage.log.read_text()
 
 
 def test_nothing_is_lost_by_the_fork(stage: Stage) -> None:
     assert "preloader_has_threads" not in stage.log.read_text()
     assert "openwebui_not_warmed_up" not in stage.log.read_text()
-    assert "openwebui_rehearsal_failed" not in stage.log.read_text()
+    assert "openwebui_warmup_failed" not in stage.log.read_text()
 
 
 def test_running_it_again_leaves_one_set_of_chunks(stage: Stage) -> None:
@@ -236,7 +236,7 @@ def test_a_busy_embedding_server_is_asked_again(stage: Stage) -> None:
     stage.embeddings.refuse = lambda number: (429, 503, 0)[number % 3]
     file_id = stage.upload(paragraphs=4)
     assert stage.run(file_id).is_finished
-    assert len(stage.begun(file_id)) == 1
+    assert len(stage.started(file_id)) == 1
     assert stage.data(file_id)["status"] == "completed"
 
 
@@ -246,7 +246,7 @@ def test_a_refused_key_is_told_at_once_and_not_shown(stage: Stage) -> None:
     job = stage.run(file_id)
     assert job.is_failed
     assert stage.data(file_id)["error"].startswith("The embedding server refused its key (HTTP 401).")
-    assert len(stage.begun(file_id)) == 1
+    assert len(stage.started(file_id)) == 1
     result = job.latest_result()
     assert result is not None
     assert "key-of-everybody" not in (result.exc_string or "") + stage.log.read_text()
@@ -256,9 +256,9 @@ def test_a_killed_horse_costs_an_attempt_and_leaves_no_duplicates(stage: Stage) 
     stage.embeddings.delay_seconds = 1.0
     file_id, knowledge_id = stage.upload(), stage.peer.base(stage.user)
     job = enqueue_file(stage.queue, file_id, knowledge_id=knowledge_id)
-    os.kill(stage.until(lambda: stage.begun(file_id))[0], signal.SIGKILL)
+    os.kill(stage.until(lambda: stage.started(file_id))[0], signal.SIGKILL)
     assert stage.wait(job).is_finished
-    assert len(stage.begun(file_id)) == 2
+    assert len(stage.started(file_id)) == 2
     assert stage.peer.linked(knowledge_id) == [file_id]
     assert stage.chunks(knowledge_id) == stage.chunks(f"file-{file_id}") > 0
 
@@ -268,7 +268,7 @@ def test_a_file_that_ends_its_horses_ends_failed(stage: Stage) -> None:
     file_id = stage.upload(paragraphs=2)
     job = enqueue_file(stage.queue, file_id, max_attempts=2)
     for number in range(2):
-        os.kill(stage.until(lambda: stage.begun(file_id)[number:])[0], signal.SIGKILL)  # noqa: B023 - called at once
+        os.kill(stage.until(lambda: stage.started(file_id)[number:])[0], signal.SIGKILL)  # noqa: B023 - called at once
     assert stage.wait(job).is_failed
     data = stage.data(file_id)
     assert data["status"] == "failed"
@@ -280,7 +280,7 @@ def test_a_stopped_job_ends_its_file(stage: Stage) -> None:
     stage.embeddings.delay_seconds = 5.0
     file_id = stage.upload(paragraphs=2)
     job = enqueue_file(stage.queue, file_id)
-    stage.until(lambda: stage.begun(file_id))
+    stage.until(lambda: stage.started(file_id))
     send_stop_job_command(stage.queue.connection, job.id)
     stage.until(lambda: stage.data(file_id)["status"] == "failed")
     assert stage.data(file_id)["error"].startswith("The job was cancelled.")
@@ -323,9 +323,9 @@ def test_the_same_file_waits_once(stage: Stage) -> None:
     first, second = (enqueue_file(stage.queue, file_id) for _ in range(2))
     assert first.id == second.id
     stage.wait(first)
-    assert len(stage.begun(file_id)) == 1
+    assert len(stage.started(file_id)) == 1
     stage.run(file_id)
-    assert len(stage.begun(file_id)) == 2
+    assert len(stage.started(file_id)) == 2
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from redis import Redis
 from rq.job import Job, JobStatus
 from rq.queue import Queue
 
-from emberq.openwebui.enqueue import enqueue_file, settle_stopped
+from emberq.openwebui.enqueue import enqueue_file, fail_stopped_file
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def test_a_text_does_not_appear_in_descriptions(queue: Queue) -> None:
     assert job.description == "process Open WebUI file f1"
 
 
-def test_a_stopped_job_is_settled_before_all_else(queue: Queue) -> None:
+def test_a_stopped_file_is_failed_before_all_else(queue: Queue) -> None:
     stopped = enqueue_file(queue, "f1")
-    settle_stopped(stopped, queue.connection)
-    settling = Job.fetch(queue.job_ids[0], connection=queue.connection)
-    assert settling.func_name == "emberq.openwebui.warm.settle_file_job"
-    assert tuple(settling.args) == ("f1", "cancelled")
+    fail_stopped_file(stopped, queue.connection)
+    failing = Job.fetch(queue.job_ids[0], connection=queue.connection)
+    assert failing.func_name == "emberq.openwebui.warm.fail_file_job"
+    assert tuple(failing.args) == ("f1", "cancelled")

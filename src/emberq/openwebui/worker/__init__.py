@@ -1,1 +1,1 @@
-"""Open WebUI's own file processing, run by a warm worker."""
+"""Open WebUI's own file processing, run in RQ jobs by warm workers."""

@@ -1,9 +1,9 @@
-"""From an error on the way to one with a code and a short sentence that its user can be shown."""
+"""Translation of an attempt's error into one of ours, whose message the file's user is shown."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 from rq.timeouts import JobTimeoutException
 
@@ -24,22 +24,22 @@ from emberq.openwebui.worker.rows import classify_error
 from emberq.retry.classify import ErrorKind
 from emberq.telemetry.redact import redact_text
 
-__all__ = ["clean", "name_failure"]
+__all__ = ["TRANSIENT_STATUSES", "clean", "failure_from"]
 
-#: Characters of somebody else's words that are shown.
+#: HTTP statuses of a server that is busy or away; another attempt may succeed.
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+#: Characters of a foreign message that are shown.
 _MAX_CHARACTERS = 200
-#: How Open WebUI begins what an external document loader answered, and what follows.
-_LOADER_REFUSED = re.compile(r"Error loading document: (\d{3})\s*(.*)", re.DOTALL)
+#: Open WebUI's message for an error answer of an external document loader: its status and its text.
+_LOADER_ANSWER = re.compile(r"Error loading document: (\d{3})\s*(.*)", re.DOTALL)
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://\S+", re.IGNORECASE)
-#: Statuses of a loader that is busy or away.
-_BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
 _FORBIDDEN, _NOT_FOUND = 403, 404
-#: Packages whose errors are those of a database, and of a server that is asked over HTTP.
-_DATABASE = frozenset({"sqlalchemy", "psycopg", "psycopg2", "sqlite3"})
-_HTTP = frozenset({"aiohttp", "requests", "urllib3", "httpx"})
+#: Packages whose errors come from a database, and from a server asked over HTTP.
+_DATABASE_PACKAGES = frozenset({"sqlalchemy", "psycopg", "psycopg2", "sqlite3"})
+_HTTP_PACKAGES = frozenset({"aiohttp", "requests", "urllib3", "httpx"})
 
 
-def name_failure(
+def failure_from(
     error: BaseException,
     *,
     stage: str,
@@ -47,40 +47,43 @@ def name_failure(
     empty_content: str = "",
     secrets: Collection[str] = (),
 ) -> EmberqError:
-    """Return an error of ours for whatever ended an attempt.
+    """Return an error of ours for the error that ended an attempt.
 
     Args:
-        error: What was raised.
-        stage: What the attempt was doing.
-        duplicate_content: What Open WebUI says of content that a collection has already.
-        empty_content: What it says of a file without text.
-        secrets: Values that must not appear in what a person is told.
+        error: The error.
+        stage: The attempt's stage.
+        duplicate_content: Open WebUI's message for content that a collection already has.
+        empty_content: Open WebUI's message for a file without text.
+        secrets: Values that must not appear in the message.
     """
-    # Open WebUI raises errors of its own in the handler of the real one.
+    # Open WebUI raises errors of its own while it handles the original one.
     chain = list(causes(error))
-    for one in chain:
-        if isinstance(one, EmberqError):
-            return one
-        if isinstance(one, JobTimeoutException):
+    for cause in chain:
+        if isinstance(cause, EmberqError):
+            return cause
+        if isinstance(cause, JobTimeoutException):
             return JobTimeout(hint="Split the file, or enqueue it with a longer timeout_seconds.")
-    for one in chain:
-        if _is_of(one, _DATABASE) and classify_error(one) is not ErrorKind.PERMANENT:
+    for cause in chain:
+        if _is_from(cause, _DATABASE_PACKAGES) and classify_error(cause) is not ErrorKind.PERMANENT:
             return DatabaseUnavailable("Open WebUI's database or vector store was away.")
-    of_route = _of_route(chain, duplicate_content, empty_content)
-    if of_route is not None:
-        return of_route
-    # The error itself, below what Open WebUI's route made of it and above what a library raised for it.
-    main = next((one for one in chain if not hasattr(one, "status_code")), chain[0])
+    route_failure = _route_failure(chain, duplicate_content, empty_content)
+    if route_failure is not None:
+        return route_failure
+    # The original error: not the route's HTTP error, and not a library's error that caused the original.
+    original = next((cause for cause in chain if not hasattr(cause, "status_code")), chain[0])
     if stage == "extracting":
-        return _of_extraction(main, chain, secrets)
-    words = clean(str(main), secrets)
-    return InternalError(f"Open WebUI failed while {stage}: {type(main).__name__}: {words}", stage=stage)
+        return _extraction_failure(original, chain, secrets)
+    text = clean(str(original), secrets)
+    message = f"Open WebUI failed while {stage}: {type(original).__name__}: {text}"
+    return InternalError(message, stage=stage)
 
 
-def _of_route(chain: list[BaseException], duplicate_content: str, empty_content: str) -> EmberqError | None:
-    """Return what Open WebUI's route said of the request, if it said anything of its own."""
-    texts = [str(getattr(one, "detail", None) or one) for one in chain]
-    statuses = {getattr(one, "status_code", None) for one in chain}
+def _route_failure(
+    chain: Sequence[BaseException], duplicate_content: str, empty_content: str
+) -> EmberqError | None:
+    """Return the failure that Open WebUI's route reports; None if it reports none of its own."""
+    texts = [str(getattr(cause, "detail", None) or cause) for cause in chain]
+    statuses = {getattr(cause, "status_code", None) for cause in chain}
     if duplicate_content and any(duplicate_content in text for text in texts):
         return IdempotencyConflict(
             "The collection already has a file with the same content.",
@@ -97,27 +100,29 @@ def _of_route(chain: list[BaseException], duplicate_content: str, empty_content:
     return None
 
 
-def _of_extraction(main: BaseException, chain: list[BaseException], secrets: Collection[str]) -> EmberqError:
-    """Return what is wrong with the file, or with the server that was to read it."""
-    words = clean(str(main), secrets)
-    refused = _LOADER_REFUSED.search(str(main))
-    if refused:
-        return _refused_by_loader(int(refused[1]), clean(refused[2], secrets))
-    if isinstance(main, FileNotFoundError):
-        return BlobMissing("The uploaded bytes are not where Open WebUI says they are.")
-    if any(_is_of(one, _HTTP) for one in chain):
+def _extraction_failure(
+    original: BaseException, chain: Sequence[BaseException], secrets: Collection[str]
+) -> EmberqError:
+    """Return the failure of the file, or of the server that extracts its text."""
+    loader_answer = _LOADER_ANSWER.search(str(original))
+    if loader_answer:
+        return _loader_failure(int(loader_answer[1]), clean(loader_answer[2], secrets))
+    if isinstance(original, FileNotFoundError):
+        return BlobMissing("The uploaded bytes are missing at the path in Open WebUI's database.")
+    if any(_is_from(cause, _HTTP_PACKAGES) for cause in chain):
         return ExtractionCrashed(
             "The document loader could not be reached.", hint="Check the content extraction engine's URL."
         )
-    return CorruptFile(f"The file could not be read: {words or type(main).__name__}")
+    text = clean(str(original), secrets) or type(original).__name__
+    return CorruptFile(f"The file could not be read: {text}")
 
 
-def _refused_by_loader(status: int, words: str) -> EmberqError:
-    if status in _BUSY:
+def _loader_failure(status: int, text: str) -> EmberqError:
+    if status in TRANSIENT_STATUSES:
         return ExtractionCrashed(
-            f"The document loader could not serve the file (HTTP {status}). {words}".strip()
+            f"The document loader could not process the file (HTTP {status}). {text}".strip()
         )
-    return CorruptFile(f"The document loader refused the file (HTTP {status}). {words}".strip())
+    return CorruptFile(f"The document loader refused the file (HTTP {status}). {text}".strip())
 
 
 def clean(text: str, secrets: Collection[str] = ()) -> str:
@@ -128,5 +133,5 @@ def clean(text: str, secrets: Collection[str] = ()) -> str:
     return text if len(text) <= _MAX_CHARACTERS else text[: _MAX_CHARACTERS - 1] + "…"
 
 
-def _is_of(error: BaseException, packages: Collection[str]) -> bool:
+def _is_from(error: BaseException, packages: Collection[str]) -> bool:
     return any(base.__module__.partition(".")[0] in packages for base in type(error).__mro__)

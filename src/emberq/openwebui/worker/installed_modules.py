@@ -1,7 +1,7 @@
-"""Open WebUI as it is installed: everything of it that is called, named in one place.
+"""The modules and classes of the installed Open WebUI that emberq calls.
 
-It is imported once per host, before the fork. What its import opens (it makes its engines as it is
-imported, and its vector client connects) is closed again, so that no horse inherits a connection.
+They are imported once per host, before the fork. The import creates engines and connects the vector client;
+these connections are closed again, so that no horse inherits one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from emberq.errors import DatabaseUnavailable, InvalidRequest, causes
+from emberq.openwebui.worker.rows import classify_error
 from emberq.openwebui.worker.version_check import prepare_environment, require_tested_version
 from emberq.retry.classify import ErrorKind
 from emberq.telemetry.logs import get_logger
@@ -28,21 +29,21 @@ class InstalledOpenWebUI:
     """The modules and classes of Open WebUI that jobs use.
 
     Attributes:
-        retrieval: Its module of the processing itself.
-        embeddings: Its module that asks embedding servers.
-        uploads: Its module of file routes, which knows what is done with audio, images and video.
-        database: Its module of engines.
-        vectors: Its module that makes the vector client.
-        Config: Its configuration, one row per key.
+        retrieval: The module that processes files.
+        embeddings: The module that sends requests to embedding servers.
+        uploads: The module of file routes, which handles audio, images and video.
+        database: The module of engines.
+        vectors: The module of the vector client.
+        Config: The configuration, one row per key.
         File: The table of files.
         Files: Reads and writes files.
         Users: Reads users.
         Functions: Reads the functions that events call.
         Knowledges: Reads knowledge bases and links files to them.
-        Storage: Where uploaded bytes lie.
-        models: Tables, each with the model that its rows become.
-        duplicate_content: What it says of content that a collection has already.
-        empty_content: What it says of a file without text.
+        Storage: Reads uploaded bytes.
+        models: Tables, each with the pydantic model of its rows.
+        duplicate_content: The message for content that a collection already has.
+        empty_content: The message for a file without text.
     """
 
     retrieval: Any
@@ -63,52 +64,53 @@ class InstalledOpenWebUI:
 
     @property
     def is_sqlite(self) -> bool:
-        """Whether its database is SQLite."""
+        """Whether Open WebUI's database is SQLite."""
         return bool(self.database.engine.dialect.name == "sqlite")
 
     def engines(self) -> list[Any]:
-        """Return the engines it has: of the database, synchronous, then of pgvector, if it has its own."""
-        found = [self.database.engine]
+        """Return the synchronous engines: the database's, then pgvector's if that is another one."""
+        engines = [self.database.engine]
         session = getattr(self.vectors.VECTOR_DB_CLIENT, "session", None)
         if session is not None and session is not self.database.ScopedSession:
-            found.append(session.get_bind())
+            engines.append(session.get_bind())
             session.remove()
-        return found
+        return engines
 
 
 def import_open_webui() -> InstalledOpenWebUI:
-    """Import the installed Open WebUI, if it is one that may run here.
+    """Import the installed Open WebUI.
 
     Raises:
-        InvalidRequest: If it is not installed, of an untested version, or set up in a way that a worker
-            must refuse.
-        DatabaseUnavailable: If the vector store does not answer.
+        InvalidRequest: If it is not installed, its version is not a tested one, or a worker must refuse its
+            environment.
+        DatabaseUnavailable: If the database or the vector store does not answer.
     """
-    installed = require_tested_version()
+    version = require_tested_version()
     prepare_environment()
-    began_at = time.monotonic()
-    # Its import sets up the root logger; whoever runs the worker has done that already.
-    before = list(logging.getLogger().handlers), logging.getLogger().level
+    started_at = time.monotonic()
+    # The import configures the root logger, which the worker has already configured.
+    logger = logging.getLogger()
+    handlers, level = list(logger.handlers), logger.level
     try:
-        found = _import_all()
+        open_webui = _import_all()
     except SystemExit as exc:
         raise InvalidRequest(f"Open WebUI refuses its environment: {exc}") from exc
     except Exception as exc:
-        if _is_away(exc):
+        if _is_outage(exc):
             raise DatabaseUnavailable(
                 "Open WebUI's database or vector store does not answer.",
                 hint="Check DATABASE_URL and PGVECTOR_DB_URL, and that the servers run.",
             ) from exc
         raise
     finally:
-        logging.getLogger().handlers[:], logging.getLogger().level = before
-    close_connections(found)
-    log.info("openwebui_imported", version=installed, seconds=round(time.monotonic() - began_at, 2))
-    return found
+        logger.handlers[:], logger.level = handlers, level
+    close_connections(open_webui)
+    log.info("openwebui_imported", version=version, seconds=round(time.monotonic() - started_at, 2))
+    return open_webui
 
 
 def _import_all() -> InstalledOpenWebUI:
-    # The configuration first: the others read from it as they are imported.
+    # First, as the other modules read the configuration while they are imported.
     importlib.import_module("open_webui.config")
     modules = {
         name: importlib.import_module(f"open_webui.{name}")
@@ -123,7 +125,7 @@ def _import_all() -> InstalledOpenWebUI:
                 "models.functions",
             ),
             *("retrieval.vector.factory", "retrieval.utils", "routers.retrieval", "routers.files"),
-            # What the end of a job imports to tell others of it.
+            # Imported late by Open WebUI, for the notifications at the end of a job.
             *("storage.provider", "socket.main", "utils.webhook", "utils.notifications"),
         )
     }
@@ -151,7 +153,7 @@ def _import_all() -> InstalledOpenWebUI:
 
 
 def close_connections(open_webui: InstalledOpenWebUI) -> None:
-    """Close every connection of this process; the engines stay usable and open new ones."""
+    """Close all connections of this process; the engines open new ones when they are used."""
     for session in (
         open_webui.database.ScopedSession,
         getattr(open_webui.vectors.VECTOR_DB_CLIENT, "session", None),
@@ -160,15 +162,13 @@ def close_connections(open_webui: InstalledOpenWebUI) -> None:
             session.remove()
     for engine in open_webui.engines():
         engine.dispose()
-    # Nothing of it was opened in this process: it needs a loop for that.
+    # It has no connections in this process: they are opened on an event loop.
     open_webui.database.async_engine.sync_engine.dispose(close=False)
 
 
-def _is_away(error: BaseException) -> bool:
-    from emberq.openwebui.worker.rows import classify_error
-
-    for one in causes(error):
+def _is_outage(error: BaseException) -> bool:
+    for cause in causes(error):
         with contextlib.suppress(Exception):
-            if classify_error(one) is not ErrorKind.PERMANENT:
+            if classify_error(cause) is not ErrorKind.PERMANENT:
                 return True
     return False

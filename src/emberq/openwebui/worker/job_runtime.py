@@ -1,6 +1,6 @@
-"""What a horse has of its own for Open WebUI: an event loop in a thread, connections, the app's stand-in.
+"""A horse's own runtime for Open WebUI: an event loop in a thread, connections, and a stand-in for the app.
 
-All of it is made after the fork, before the first job, and lives as long as the horse.
+It is created after the fork, before the first job, and lives as long as the horse.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ T = TypeVar("T")
 
 log = get_logger(__name__)
 
-#: Threads for what Open WebUI does outside its loop; a horse runs one job at a time. All are started before
-#: the first job: to tell a thread that came in a job from one that leaked, all that is kept is looked
-#: through, which writes to 5 MB of what horses share.
+#: Threads for Open WebUI's blocking calls; a horse runs one job at a time. All are started before the first
+#: job: a thread that first appears in a job makes the horse search all its objects for kept connections, and
+#: that search writes to 5 MB of memory that horses share.
 _MAX_THREADS = 4
-#: How the names of threads begin that stay between jobs: ours, and those of `run_in_threadpool`.
-_OUR_THREADS = ("openwebui", "AnyIO worker thread")
+#: Names of the threads that stay open between jobs: the runtime's, and those of `run_in_threadpool`.
+_THREAD_NAMES = ("openwebui", "AnyIO worker thread")
 #: Connections of the asynchronous engine that one job uses at a time.
 _WARM_CONNECTIONS = 3
-#: Seconds that what is still under way gets to end, after a job and at the horse's end.
+#: Seconds for background tasks to end, after a job and at the horse's end.
 _END_SECONDS = 10.0
 
 
 class JobRuntime:
-    """A horse's loop, connections and stand-ins.
+    """A horse's event loop, connections and stand-in for the app.
 
     Attributes:
-        open_webui: What is installed.
-        configuration: Its configuration, shared from before the fork and refreshed here.
+        open_webui: The installed Open WebUI.
+        configuration: Its configuration, read before the fork and refreshed here.
         rows: The rows of files.
-        is_stuck: Whether something of an ended job is still running; the horse must not go on then.
+        is_stuck: Whether work of an ended job still runs; the horse must not run another job then.
     """
 
     def __init__(self, open_webui: InstalledOpenWebUI, configuration: OpenWebUIConfiguration) -> None:
-        """Start the loop; connections are opened by `warm_up`."""
+        """Start the loop; `warm_up` opens the connections."""
         self.open_webui = open_webui
         self.configuration = configuration
         self.rows = OpenWebUIFileRows(open_webui.database.engine, open_webui.File)
@@ -68,30 +68,34 @@ class JobRuntime:
         self._app = SimpleNamespace(state=SimpleNamespace(**self._state))
 
     def warm_up(self) -> None:
-        """Open the connections and start the threads that a job needs, so that the first one finds them."""
+        """Open the connections and start the threads that the first job needs."""
         for engine in self.open_webui.engines():
-            with engine.connect() as one, engine.connect() as another:
-                for connection in (one, another):
+            with engine.connect() as first, engine.connect() as second:
+                for connection in (first, second):
                     connection.exec_driver_sql("SELECT 1")
-        self.run(self._open_at_once())
-        # Pages that the first file would write to are this process's own after it.
+        self.run(self._open_all())
+        # Copies the memory pages that the first file would write to, before the first file comes.
         self.run(warm_up(self.open_webui, self.configuration.get()))
 
-    async def _open_at_once(self) -> None:
+    async def _open_all(self) -> None:
         from anyio.to_thread import run_sync
 
-        meet = threading.Barrier(_MAX_THREADS)
+        barrier = threading.Barrier(_MAX_THREADS)
         find = self.open_webui.Files.get_file_by_id
         await asyncio.gather(
             *(find("") for _ in range(_WARM_CONNECTIONS)),
-            *(asyncio.to_thread(meet.wait, _END_SECONDS) for _ in range(_MAX_THREADS)),
-            # The threads of Open WebUI's own run_in_threadpool.
+            *(asyncio.to_thread(barrier.wait, _END_SECONDS) for _ in range(_MAX_THREADS)),
+            # The threads of Open WebUI's run_in_threadpool.
             *(run_sync(time.sleep, 0.001) for _ in range(2)),
         )
 
     @contextlib.contextmanager
     def request(self, *, embedder: Any) -> Iterator[Any]:
-        """Give the stand-in of a request; what a job puts into it or into the app is forgotten after it."""
+        """Yield a stand-in for a request; changes to its app are undone at the end of the block.
+
+        Args:
+            embedder: The embedding model in this process; None if another engine is used.
+        """
         vars(self._app.state).update(self._state, ef=embedder)
         try:
             yield SimpleNamespace(
@@ -102,22 +106,23 @@ class JobRuntime:
             vars(self._app.state).update(self._state)
 
     def run(self, work: Coroutine[Any, Any, T], *, on_interruption: Callable[[], None] = lambda: None) -> T:
-        """Run a coroutine on the loop and wait for it and for all that it started.
+        """Run a coroutine on the loop, and wait for it and for the tasks that it started.
 
         Args:
             work: The coroutine.
-            on_interruption: Called if the wait is interrupted, as by a time-out, to have the work end soon.
+            on_interruption: Called if the wait is interrupted, e.g. by the job's time limit; makes the work
+                end soon.
         """
         ended = threading.Event()
 
-        async def to_its_end() -> T:
+        async def run_to_end() -> T:
             try:
                 return await work
             finally:
-                await self._settle()
+                await self._end_background_tasks()
                 ended.set()
 
-        future = asyncio.run_coroutine_threadsafe(to_its_end(), self._loop)
+        future = asyncio.run_coroutine_threadsafe(run_to_end(), self._loop)
         try:
             return future.result()
         finally:
@@ -128,30 +133,28 @@ class JobRuntime:
                 if self.is_stuck:
                     log.error("openwebui_job_stuck", seconds=_END_SECONDS)
 
-    async def _settle(self) -> None:
-        """Wait for what was started on the side, such as webhooks that tell of the processed file."""
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        if others:
-            _, left = await asyncio.wait(others, timeout=_END_SECONDS)
-            for task in left:
+    async def _end_background_tasks(self) -> None:
+        """Wait for background tasks, such as webhooks for the processed file; cancel those that take long."""
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        if tasks:
+            _, unfinished = await asyncio.wait(tasks, timeout=_END_SECONDS)
+            for task in unfinished:
                 task.cancel()
 
-    def tidy(self) -> None:
-        """End a job's use of the connections: sessions are closed, SQLite's files too."""
+    def end_job(self) -> None:
+        """Close a job's sessions, and all connections to SQLite."""
         engines = self.open_webui.engines()
         if self.open_webui.is_sqlite and not self.is_stuck:
             engines[0].dispose()
             self.run(self.open_webui.database.async_engine.dispose())
 
-    def held(self) -> list[object]:
-        """Return what stays open between jobs on purpose: nothing, once a job is stuck in it."""
+    def kept_open(self) -> list[object]:
+        """Return the pools and threads that stay open between jobs; none if a job is stuck in them."""
         if self.is_stuck:
             return []
-        database = self.open_webui.database
-        pools = [engine.pool for engine in self.open_webui.engines()] + [
-            database.async_engine.sync_engine.pool
-        ]
-        return [*pools, *(one for one in threading.enumerate() if one.name.startswith(_OUR_THREADS))]
+        pools = [engine.pool for engine in self.open_webui.engines()]
+        threads = [thread for thread in threading.enumerate() if thread.name.startswith(_THREAD_NAMES)]
+        return [*pools, self.open_webui.database.async_engine.sync_engine.pool, *threads]
 
     def close(self) -> None:
         """Close the connections and stop the loop."""

@@ -1,4 +1,4 @@
-"""One file's way through Open WebUI's own processing, as its server walks it after an upload."""
+"""The processing of one file with Open WebUI's own functions, in the steps of its server after an upload."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from emberq.errors import Forbidden, UnsupportedMediaType
+from emberq.openwebui.worker.chunks import delete_chunks, find_chunk_ids
+from emberq.openwebui.worker.file_attempt import FileAttempt
 from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
-from emberq.openwebui.worker.interception import FileAttempt, delete_ids, stored_ids
 from emberq.openwebui.worker.rows import OpenWebUIFileRow
 
-__all__ = ["FileTask", "process", "remove_chunks"]
+__all__ = ["FileTask", "delete_all_chunks", "process"]
 
 
 @dataclass(frozen=True, slots=True)
 class FileTask:
-    """What is asked for.
+    """The arguments of a job.
 
     Attributes:
         file_id: The file.
-        user_id: For whom; the file's owner if nothing.
-        collection_name: Index into this collection only, from what was extracted before.
-        knowledge_id: Add the file to this knowledge base as well.
+        user_id: The user to process it for; None for the file's owner.
+        collection_name: Index the text extracted earlier into this collection only.
+        knowledge_id: Also add the file to this knowledge base.
         content: Text to index in place of the file's own.
     """
 
@@ -39,18 +40,18 @@ async def process(
     """Extract, split, embed and store a file, and link it to its knowledge base.
 
     Raises:
-        Forbidden: If there is no such user, or it may not write to the knowledge base.
-        UnsupportedMediaType: If the file is an image that no extraction engine is set for.
-        Exception: Whatever Open WebUI's processing raises.
+        Forbidden: If the user does not exist or may not write to the knowledge base.
+        UnsupportedMediaType: If the file is an image and no extraction engine reads images.
+        Exception: The errors of Open WebUI's processing.
     """
     user = await open_webui.Users.get_user_by_id(task.user_id or file.user_id)
     if user is None:
-        raise Forbidden("Open WebUI has no such user.", hint="Run the job for a user who exists.")
+        raise Forbidden("Open WebUI has no such user.", hint="Run the job for an existing user.")
     form = open_webui.retrieval.ProcessFileForm
     async with open_webui.database.get_async_db_context() as session:
 
-        async def index(**what: Any) -> None:
-            await open_webui.retrieval.index_file(request, form(file_id=file.id, **what), user, session)
+        async def index(**fields: Any) -> None:
+            await open_webui.retrieval.index_file(request, form(file_id=file.id, **fields), user, session)
 
         if task.collection_name is not None:
             await index(collection_name=task.collection_name)
@@ -65,7 +66,7 @@ async def process(
             await index(collection_name=task.knowledge_id)
             await _link(open_webui, task.knowledge_id, file, user)
     if file.path:
-        open_webui.uploads._cleanup_local_cache(file.path)  # noqa: SLF001 - the server's own step after a file
+        open_webui.uploads._cleanup_local_cache(file.path)  # noqa: SLF001 - the server's last step, too
 
 
 async def _is_audio(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> bool:
@@ -75,23 +76,23 @@ async def _is_audio(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> b
 
 async def _transcribe(open_webui: InstalledOpenWebUI, request: Any, file: OpenWebUIFileRow, user: Any) -> str:
     path = await asyncio.to_thread(open_webui.Storage.get_file, file.path)
-    heard = await open_webui.uploads.transcribe(request, path, dict(file.metadata), user)
-    return str(heard.get("text", ""))
+    transcript = await open_webui.uploads.transcribe(request, path, dict(file.metadata), user)
+    return str(transcript.get("text", ""))
 
 
 async def _has_text(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> bool:
-    """Tell whether text is to be read from the file: videos are kept as they are.
+    """Return whether the file is to be extracted; videos without an engine are stored as they are.
 
     Raises:
-        UnsupportedMediaType: If it is an image that no extraction engine is set for.
+        UnsupportedMediaType: If it is an image and no extraction engine reads images.
     """
     kind = file.content_type or ""
     if not kind.startswith(("image/", "video/")):
         return True
-    # Some text files are taken for media by their names, such as TypeScript's .ts.
+    # Some text files have the MIME type of a medium because of their names, such as TypeScript's .ts.
     if file.path:
         path = await asyncio.to_thread(open_webui.Storage.get_file, file.path)
-        if await asyncio.to_thread(open_webui.uploads._is_text_file, path):  # noqa: SLF001 - the server's own test
+        if await asyncio.to_thread(open_webui.uploads._is_text_file, path):  # noqa: SLF001 - the server's test
             return True
     engine = await open_webui.Config.get("rag.content_extraction_engine")
     kinds = await open_webui.Config.get("rag.content_extraction.supported_media_mime_types")
@@ -106,10 +107,10 @@ async def _has_text(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> b
 
 
 async def _link(open_webui: InstalledOpenWebUI, knowledge_id: str, file: OpenWebUIFileRow, user: Any) -> None:
-    """Link the file to the knowledge base unless it is linked already.
+    """Link the file to the knowledge base, unless it is already linked.
 
     Raises:
-        Forbidden: If there is no such knowledge base.
+        Forbidden: If the knowledge base does not exist.
     """
     knowledges = open_webui.Knowledges
     if await knowledges.has_file(knowledge_id, file.id):
@@ -122,15 +123,16 @@ async def _link(open_webui: InstalledOpenWebUI, knowledge_id: str, file: OpenWeb
     linked = await knowledges.add_file_to_knowledge_by_id(
         knowledge_id=knowledge_id, file_id=file.id, user_id=user.id, directory_id=directory_id
     )
-    # Nothing comes back for an error; the server, or another attempt, may have been quicker.
+    # None is the answer to every error, also if the server or another attempt has just linked the file.
     if linked is None and not await knowledges.has_file(knowledge_id, file.id):
         raise Forbidden(
             "The file could not be linked to the knowledge base.", hint="Check that it still exists."
         )
 
 
-def remove_chunks(open_webui: InstalledOpenWebUI, task: FileTask) -> None:
-    """Take a deleted file's chunks out again, which were stored after its deletion took out the others."""
+def delete_all_chunks(open_webui: InstalledOpenWebUI, task: FileTask) -> None:
+    """Delete the chunks of a deleted file that were stored after the server had deleted its chunks."""
     client = open_webui.vectors.get_vector_db_client()
     for collection in {f"file-{task.file_id}", task.collection_name, task.knowledge_id} - {None}:
-        delete_ids(client, str(collection), sorted(stored_ids(client, str(collection), task.file_id)))
+        name = str(collection)
+        delete_chunks(client, name, sorted(find_chunk_ids(client, name, task.file_id)))

@@ -1,7 +1,7 @@
-"""The row of a file in Open WebUI's database: its status, and whose attempt it is.
+"""The row of a file in Open WebUI's database: its status, and the attempt that owns it.
 
-Written with statements of our own: Open WebUI's own functions answer an error of the database with
-nothing, so that a status could be lost without a word.
+The statements are our own: Open WebUI's functions return None after a database error, so that a status
+could be lost silently.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ __all__ = ["OpenWebUIFileRow", "OpenWebUIFileRows", "classify_error", "retry_ope
 
 T = TypeVar("T")
 
-#: The key in a file's data under which a running attempt signs; gone when it has ended.
-_SIGNATURE = "emberq_attempt"
-#: Statuses that Open WebUI knows, and in which a file is not at its end.
-_OPEN = ("pending", "processing", None)
+#: Key in a file's data for the id of the running attempt; removed at its end.
+_OWNER_KEY = "emberq_attempt"
+#: Statuses of a file whose processing has not ended.
+_UNFINISHED = ("pending", "processing", None)
 
 
 def classify_error(error: BaseException) -> ErrorKind:
-    """Judge an error of the drivers Open WebUI uses: psycopg, psycopg2 and sqlite3."""
+    """Classify an error of Open WebUI's database drivers: psycopg, psycopg2 and sqlite3."""
     cause = getattr(error, "orig", None) or error
     if type(cause).__module__.startswith("sqlite3"):
         is_busy = any(word in str(cause) for word in ("locked", "busy"))
@@ -38,22 +38,22 @@ def classify_error(error: BaseException) -> ErrorKind:
 
 
 def retry_open_webui(operation: str) -> Retrying:
-    """Run one idempotent transaction again after an error of Open WebUI's database that passes."""
+    """Return the retries of one idempotent operation on Open WebUI's database."""
     return Retrying(classify_error, f"openwebui.{operation}", idempotent=True)
 
 
 @dataclass(frozen=True, slots=True)
 class OpenWebUIFileRow:
-    """A file as Open WebUI has it.
+    """A file's row.
 
     Attributes:
-        id: Its id.
+        id: The file's id.
         user_id: Its owner.
         name: Its name.
-        path: Where its bytes lie; nothing if it is text only.
-        content_type: Its MIME type, if one was given.
-        status: `pending`, `processing`, `completed`, `failed`, or nothing.
-        metadata: What the client sent with it.
+        path: Path of the uploaded bytes; None if it has only text.
+        content_type: Its MIME type, if the upload had one.
+        status: `pending`, `processing`, `completed`, `failed`, or None.
+        metadata: Metadata sent by the uploading client.
     """
 
     id: str
@@ -68,11 +68,11 @@ class OpenWebUIFileRow:
 class OpenWebUIFileRows:
     """Reads and changes the rows of files.
 
-    Invariant: an attempt that another one has taken over, or whose file is gone, changes nothing more.
+    Invariant: an attempt changes nothing after another attempt has started or the file was deleted.
     """
 
     def __init__(self, engine: Engine, table: Any) -> None:
-        """Use the engine and table of Open WebUI."""
+        """Use Open WebUI's engine and table."""
         self._engine = engine
         self._table = table.__table__
 
@@ -80,12 +80,12 @@ class OpenWebUIFileRows:
         """Return a file.
 
         Raises:
-            FileNotFound: If there is none of that id.
+            FileNotFound: If it does not exist.
         """
-        row = self._look(file_id)
+        row = self._read(file_id)
         if row is None:
             raise FileNotFound(
-                "Open WebUI has no file of that id.",
+                "Open WebUI has no file with this id.",
                 hint="It was deleted, or the worker uses another database than the server (DATABASE_URL).",
                 file_id=file_id,
             )
@@ -101,69 +101,74 @@ class OpenWebUIFileRows:
             metadata=client if isinstance(client, dict) else {},
         )
 
-    def begin(self, file_id: str, attempt: str) -> None:
-        """Sign for a file: it is `processing`, and earlier attempts at it have lost it.
+    def exists(self, file_id: str) -> bool:
+        """Return whether a file exists."""
+        return self._read(file_id) is not None
+
+    def start(self, file_id: str, attempt_id: str) -> None:
+        """Set the status `processing` and make an attempt the file's owner, in place of earlier ones.
 
         Raises:
-            FileNotFound: If it is gone.
+            FileNotFound: If the file was deleted.
         """
-        if not self._change(file_id, {"status": "processing", "error": None, _SIGNATURE: attempt}):
+        if not self._change(file_id, {"status": "processing", "error": None, _OWNER_KEY: attempt_id}):
             raise FileNotFound("The file was deleted before it was processed.", file_id=file_id)
 
-    def end(self, file_id: str, attempt: str, *, status: str, error: str | None) -> bool:
-        """Write how an attempt ended; returns whether the file is still there and the attempt's own."""
-        return self._change(file_id, {"status": status, "error": error}, attempt=attempt)
+    def finish(self, file_id: str, attempt_id: str, *, status: str, error: str | None) -> bool:
+        """Set an attempt's final status; return False if the attempt does not own the file any more."""
+        return self._change(file_id, {"status": status, "error": error}, owner=attempt_id)
 
-    def settle(self, file_id: str, *, error: str) -> bool:
-        """Write `failed` for a file whose attempt can no longer do so; returns whether it was open."""
-        return self._change(file_id, {"status": "failed", "error": error}, only_open=True)
+    def fail_unfinished(self, file_id: str, *, error: str) -> bool:
+        """Set the status `failed`, whichever attempt owns the file; return False if it has ended already."""
+        return self._change(file_id, {"status": "failed", "error": error}, only_unfinished=True)
 
-    def require(self, file_id: str, attempt: str) -> None:
-        """Go on only with an attempt that still has its file.
+    def check_owner(self, file_id: str, attempt_id: str) -> None:
+        """Check that an attempt owns its file.
 
         Raises:
-            Cancelled: If the file is gone, or another attempt has taken it over.
+            Cancelled: If the file was deleted, or another attempt has started.
         """
-        row = self._look(file_id)
+        row = self._read(file_id)
         if row is None:
             raise Cancelled("The file was deleted while it was processed.", file_id=file_id)
-        if row.signature != attempt:
+        if row.owner != attempt_id:
             raise Cancelled("Another attempt has taken the file over.", file_id=file_id)
 
-    def exists(self, file_id: str) -> bool:
-        """Tell whether there is a file of that id."""
-        return self._look(file_id) is not None
-
     def warm_up(self, file_id: str) -> None:
-        """Run the statements above for a file that does not exist."""
-        self._look(file_id)
+        """Run all statements for a file that does not exist."""
+        self._read(file_id)
         self._change(file_id, {})
         self._run("change_file", lambda connection: self._write(connection, file_id, {}))
 
-    def _look(self, file_id: str) -> Any:
-        """Read a row without the file's text, which lies in its data as well and may be long."""
+    def _read(self, file_id: str) -> Any:
+        """Read a row without the file's text, which is stored in its data as well and may be long."""
         columns = self._table.c
         statement = select(
             *(columns.id, columns.user_id, columns.filename, columns.path, columns.meta),
             columns.data["status"].as_string().label("status"),
-            columns.data[_SIGNATURE].as_string().label("signature"),
+            columns.data[_OWNER_KEY].as_string().label("owner"),
         ).where(columns.id == file_id)
         return self._run("read_file", lambda connection: connection.execute(statement).one_or_none())
 
     def _change(
-        self, file_id: str, changes: Mapping[str, Any], *, attempt: str | None = None, only_open: bool = False
+        self,
+        file_id: str,
+        changes: Mapping[str, Any],
+        *,
+        owner: str | None = None,
+        only_unfinished: bool = False,
     ) -> bool:
         def change(connection: Connection) -> bool:
             columns = self._table.c
             read = select(columns.data).where(columns.id == file_id).with_for_update()
             row = connection.execute(read).one_or_none()
             data = dict(row.data or {}) if row is not None else {}
-            if row is None or (attempt is not None and data.get(_SIGNATURE) != attempt):
+            if row is None or (owner is not None and data.get(_OWNER_KEY) != owner):
                 return False
-            if only_open and data.get("status") not in _OPEN:
+            if only_unfinished and data.get("status") not in _UNFINISHED:
                 return False
-            if _SIGNATURE not in changes:
-                data.pop(_SIGNATURE, None)
+            if _OWNER_KEY not in changes:
+                data.pop(_OWNER_KEY, None)
             self._write(connection, file_id, {**data, **changes})
             return True
 
@@ -177,7 +182,7 @@ class OpenWebUIFileRows:
         for attempt in retry_open_webui(operation):
             with attempt, self._engine.begin() as connection:
                 if connection.dialect.name == "sqlite":
-                    # It knows no row locks; this keeps other writers out until the end.
+                    # SQLite has no row locks; this blocks other writers until the end.
                     connection.exec_driver_sql("BEGIN IMMEDIATE")
                 return work(connection)
         raise AssertionError  # pragma: no cover - the last attempt returns or raises

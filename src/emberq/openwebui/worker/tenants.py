@@ -1,4 +1,4 @@
-"""A tenant's own embedding engine, from emberq's sealed settings, in Open WebUI's terms."""
+"""A tenant's own embedding settings, translated from emberq's to Open WebUI's."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from emberq.errors import SettingInvalid
 from emberq.store.admin.settings import settings_version
 from emberq.store.services import configure_services, get_services
 
-__all__ = ["configure_tenants", "confirm_settings", "read_tenant", "tenant_values"]
+__all__ = ["configure_tenants", "read_tenant", "refresh_settings", "tenant_values"]
 
-#: Seconds for which the version of the settings is not asked for again where nobody announces changes.
-_FRESH_SECONDS = 1.0
-#: What a tenant named in a job must have of its own.
+#: Age in seconds at which the settings' version is read again; no announcements of changes are heard here.
+_MAX_AGE_SECONDS = 1.0
+#: The setting that a tenant must have of its own.
 _KEY = "rag_embedding_api_key"
 
 
 def configure_tenants(environment: Environment | None = None) -> bool:
-    """Use emberq's settings if the process has them or its environment says where they are.
+    """Configure emberq's services, if that is not done and the environment names a database.
 
     Returns:
-        Whether tenants can be told apart.
+        Whether the process has emberq's settings.
     """
     try:
         get_services()
@@ -42,35 +42,35 @@ def configure_tenants(environment: Environment | None = None) -> bool:
 
 
 def read_tenant(tenant: str) -> dict[str, Any]:
-    """Return what a tenant's settings change in Open WebUI's configuration.
+    """Return a tenant's changes to Open WebUI's configuration.
 
     Raises:
-        SettingInvalid: If emberq's settings are not there, or the tenant has no key of its own.
-        DatabaseUnavailable: If they must be read, and the database stays away.
+        SettingInvalid: If the process has no settings of emberq, or the tenant has no key of its own.
+        DatabaseUnavailable: If the settings must be read and the database stays away.
     """
     if not configure_tenants():
         raise SettingInvalid(
             f"The job names the tenant {tenant!r}, but the worker has no settings of tenants.",
             hint="Set EMBERQ_DATABASE_URL and EMBERQ_SECRET_KEY for the worker.",
         )
-    confirm_settings()
+    refresh_settings()
     return tenant_values(tenant, get_worker_config())
 
 
 def tenant_values(tenant: str, snapshot: Snapshot) -> dict[str, Any]:
     """Translate a tenant's settings.
 
-    The key must be the tenant's own. Another one, everybody's or the environment's, is never used in its
-    place: it would charge, and show the tenant's texts to, somebody else.
+    The key must be the tenant's own. A key of another tenant or of the environment is never used instead: it
+    would charge another account and send the tenant's texts to it.
 
     Raises:
         SettingInvalid: If the tenant has no key of its own, or it cannot be read.
     """
     own: Mapping[str, Any] = snapshot.overrides.get(tenant, {})
-    if any(one.tenant == tenant for one in snapshot.unreadable):
+    if any(unreadable.tenant == tenant for unreadable in snapshot.unreadable):
         raise SettingInvalid(
             f"The embedding settings of the tenant {tenant!r} cannot be read.",
-            hint="EMBERQ_SECRET_KEY lacks the key they were sealed with; `emberq config list` tells more.",
+            hint="EMBERQ_SECRET_KEY does not have the key that sealed them; see `emberq config list`.",
         )
     key = own[_KEY].get_secret_value() if _KEY in own else ""
     if not key:
@@ -93,10 +93,10 @@ def tenant_values(tenant: str, snapshot: Snapshot) -> dict[str, Any]:
     }
 
 
-def confirm_settings() -> None:
-    """Ask for the newest version of the settings, unless somebody has just done so."""
+def refresh_settings() -> None:
+    """Read the newest version of the settings, unless it was confirmed less than a second ago."""
     newest = get_config_cache().newest
-    if time.monotonic() - newest.confirmed_at <= _FRESH_SECONDS:
+    if time.monotonic() - newest.confirmed_at <= _MAX_AGE_SECONDS:
         return
 
     def read() -> int:

@@ -1,9 +1,9 @@
-"""The rehearsal: a file that does not exist, taken through Open WebUI's processing before the fork.
+"""The warm-up: Open WebUI's processing of a file that does not exist, before the fork and in each new horse.
 
-The first file imports modules, compiles patterns and statements and has the interpreter rewrite code, in
-each horse anew. Done once before the fork, every horse finds it done, and shares the memory of it. Nothing
-is sent to an embedding server but to one of our own, and nothing is kept: the rows asked for do not exist,
-and what is written, a file's row and chunks in pgvector, is taken back with its transaction.
+The first file makes a process import modules, compile patterns and statements, and specialize bytecode.
+After a warm-up before the fork, horses share the memory that this writes to. Nothing is stored: the ids do
+not exist, rows and chunks are written in transactions that are rolled back, and texts are sent to an
+embedding server in this process.
 """
 
 from __future__ import annotations
@@ -19,60 +19,60 @@ from types import SimpleNamespace
 from typing import Any
 from urllib.request import getproxies
 
+from emberq.openwebui.worker.chunks import find_chunk_ids
 from emberq.openwebui.worker.configuration import PinnedConfiguration
 from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
-from emberq.openwebui.worker.interception import stored_ids
 from emberq.openwebui.worker.rows import OpenWebUIFileRows
 from emberq.telemetry.logs import get_logger
 from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
-__all__ = ["warm_up", "warm_up_file"]
+__all__ = ["warm_up", "warm_up_before_fork"]
 
 log = get_logger(__name__)
 
-#: A file and a collection of this name do not exist.
-_NOBODY = "emberq-rehearsal"
+#: Id of a file, a user, a collection and a knowledge base that do not exist.
+_NO_ID = "emberq-warm-up"
 _CHUNKS = 8
-#: Length of the vectors that its server makes.
+#: Length of the embedding server's vectors.
 _DIMENSION = 384
-_PARAGRAPHS = (f"A paragraph of the rehearsal, the {n}th. " * 20 for n in range(_CHUNKS))
+_PARAGRAPHS = (f"A paragraph of the warm-up, number {n}. " * 20 for n in range(_CHUNKS))
 _TEXT = "\n\n".join(("# A heading", *_PARAGRAPHS))
 
 
-def warm_up_file(open_webui: InstalledOpenWebUI, pinned: PinnedConfiguration) -> None:
-    """Take a file that does not exist through the processing, before the fork."""
+def warm_up_before_fork(open_webui: InstalledOpenWebUI, pinned: PinnedConfiguration) -> None:
+    """Run the warm-up often enough for the interpreter to specialize the bytecode."""
 
-    async def take_turns() -> None:
+    async def run() -> None:
         try:
-            await warm_up(open_webui, pinned, turns=WARMUP_RUNS)
+            await warm_up(open_webui, pinned, runs=WARMUP_RUNS)
         finally:
             await open_webui.database.async_engine.dispose()
 
-    asyncio.run(take_turns())
+    asyncio.run(run())
 
 
-async def warm_up(open_webui: InstalledOpenWebUI, pinned: PinnedConfiguration, *, turns: int = 1) -> None:
-    """Do the same on the loop that runs; if it fails, horses only start colder."""
+async def warm_up(open_webui: InstalledOpenWebUI, pinned: PinnedConfiguration, *, runs: int = 1) -> None:
+    """Run the warm-up on the running loop; if it fails, the first file is slower and nothing else."""
     state = SimpleNamespace(main_loop=asyncio.get_running_loop(), ef=None, rf=None)
     request = SimpleNamespace(app=SimpleNamespace(state=state))
     try:
         with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "rehearsal.txt"
+            path = Path(folder) / "warm-up.txt"
             path.write_text(_TEXT)
-            for _ in range(turns):
-                with _nothing_is_stored(open_webui.retrieval):
+            for _ in range(runs):
+                with _no_storage(open_webui.retrieval):
                     await _read_and_split(open_webui, request, dict(pinned.values), path)
-                await _ask_for_nobody(open_webui)
-                await _change_and_take_back(open_webui)
+                await _query(open_webui)
+                await _write_and_roll_back(open_webui)
                 await _embed(open_webui)
-    except Exception as exc:  # noqa: BLE001 - a rehearsal decides nothing
-        log.warning("openwebui_rehearsal_failed", error=type(exc).__name__)
+    except Exception as exc:  # noqa: BLE001 - jobs do not depend on the warm-up
+        log.warning("openwebui_warmup_failed", error=type(exc).__name__)
 
 
 async def _read_and_split(
     open_webui: InstalledOpenWebUI, request: Any, config: dict[str, Any], path: Path
 ) -> None:
-    # Whatever engine is set: nothing of the rehearsal leaves the process.
+    # Open WebUI's own extraction, so that nothing is sent to another server.
     config.update({"rag.content_extraction_engine": "", "rag.bypass_embedding_and_retrieval": False})
     loader = open_webui.retrieval.build_loader_from_config(config)
     docs = await loader.aload(path.name, "text/plain", str(path))
@@ -80,58 +80,59 @@ async def _read_and_split(
         open_webui.retrieval.save_docs_to_vector_db,
         request,
         docs=docs,
-        collection_name=_NOBODY,
+        collection_name=_NO_ID,
         config=config,
-        metadata={"file_id": _NOBODY, "name": path.name, "hash": _NOBODY},
+        metadata={"file_id": _NO_ID, "name": path.name, "hash": _NO_ID},
     )
 
 
-async def _ask_for_nobody(open_webui: InstalledOpenWebUI) -> None:
+async def _query(open_webui: InstalledOpenWebUI) -> None:
+    """Run the queries and updates of a job with ids that do not exist."""
     rows = OpenWebUIFileRows(open_webui.database.engine, open_webui.File)
 
-    def ask() -> None:
-        rows.warm_up(_NOBODY)
+    def query() -> None:
+        rows.warm_up(_NO_ID)
         client = open_webui.vectors.get_vector_db_client()
-        stored_ids(client, _NOBODY, _NOBODY)
-        open_webui.retrieval.has_duplicate_content(_NOBODY, _NOBODY, _NOBODY)
+        find_chunk_ids(client, _NO_ID, _NO_ID)
+        open_webui.retrieval.has_duplicate_content(_NO_ID, _NO_ID, _NO_ID)
         if type(client).__module__.endswith(".pgvector"):
-            _store_and_take_back(client)
+            _insert_and_roll_back(client)
 
-    await open_webui.retrieval.run_in_threadpool(ask)
-    await open_webui.Users.get_user_by_id(_NOBODY)
-    await open_webui.Files.get_file_by_id(_NOBODY)
-    await open_webui.Files.update_file_data_by_id(_NOBODY, {})
-    await open_webui.Knowledges.has_file(_NOBODY, _NOBODY)
+    await open_webui.retrieval.run_in_threadpool(query)
+    await open_webui.Users.get_user_by_id(_NO_ID)
+    await open_webui.Files.get_file_by_id(_NO_ID)
+    await open_webui.Files.update_file_data_by_id(_NO_ID, {})
+    await open_webui.Knowledges.has_file(_NO_ID, _NO_ID)
     await open_webui.Functions.get_functions_by_type("event", active_only=True)
     for table, model in open_webui.models:
-        # At a row's first one, all classes there are get looked at; what this one has is no user or file.
+        # The first validation of a row writes to many classes; an empty row is invalid, which is enough.
         with contextlib.suppress(ValueError):
             model.model_validate(table())
 
 
-async def _change_and_take_back(open_webui: InstalledOpenWebUI) -> None:
-    """Write a file's row and change it, in a transaction that is rolled back."""
+async def _write_and_roll_back(open_webui: InstalledOpenWebUI) -> None:
+    """Insert a file's row and change it, in a transaction that is rolled back."""
     async with open_webui.database.get_async_db_context() as session:
-        file = open_webui.File(id=_NOBODY, user_id=_NOBODY, filename=_NOBODY, updated_at=0)
+        file = open_webui.File(id=_NO_ID, user_id=_NO_ID, filename=_NO_ID, updated_at=0)
         session.add(file)
         await session.flush()
-        # In the second in which a file was uploaded, its time stays.
-        for moment in (0, 1):
-            for name, value in (("data", {}), ("meta", {}), ("hash", _NOBODY)):
-                setattr(file, name, value if moment == 0 else None)
-                file.updated_at += moment
+        # Twice each: an update within the second of the last one does not change `updated_at`.
+        for seconds in (0, 1):
+            for name, value in (("data", {}), ("meta", {}), ("hash", _NO_ID)):
+                setattr(file, name, value if seconds == 0 else None)
+                file.updated_at += seconds
                 await session.flush()
         await session.rollback()
 
 
 async def _embed(open_webui: InstalledOpenWebUI) -> None:
-    """Send a batch to a server of our own, which is there for that long only."""
+    """Send a batch to an embedding server in this process."""
     if getproxies().get("http"):
-        return  # It might be sent there.
+        return  # The request might go to the proxy.
     embed = open_webui.embeddings.agenerate_openai_batch_embeddings
     async with await asyncio.start_server(_answer, "127.0.0.1", 0) as server:
         port = server.sockets[0].getsockname()[1]
-        await embed(_NOBODY, [_TEXT], f"http://127.0.0.1:{port}", "")
+        await embed(_NO_ID, [_TEXT], f"http://127.0.0.1:{port}", "")
 
 
 async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,31 +145,31 @@ async def _answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
     writer.close()
 
 
-def _store_and_take_back(client: Any) -> None:
-    """Insert chunks into pgvector in a transaction that is rolled back."""
-    item = {"text": _TEXT, "vector": [0.5], "metadata": {"file_id": _NOBODY}}
-    # The scoped session's own attribute hides the method of its class.
+def _insert_and_roll_back(client: Any) -> None:
+    """Insert chunks into pgvector, in a transaction that is rolled back."""
+    item = {"text": _TEXT, "vector": [0.5], "metadata": {"file_id": _NO_ID}}
+    # The client commits its session; an attribute of the scoped session hides the method of its class.
     client.session.commit = client.session.rollback
     try:
-        client.insert(_NOBODY, [{"id": f"{_NOBODY}-{n}", **item} for n in range(_CHUNKS)])
+        client.insert(_NO_ID, [{"id": f"{_NO_ID}-{n}", **item} for n in range(_CHUNKS)])
     finally:
         del client.session.commit
 
 
 @contextlib.contextmanager
-def _nothing_is_stored(module: Any) -> Iterator[None]:
-    """Have the processing embed nothing and store nothing."""
-    before = module.get_embedding_function, module.get_vector_db_client
+def _no_storage(module: Any) -> Iterator[None]:
+    """Replace the embedding function and the vector client with ones that do nothing."""
+    originals = module.get_embedding_function, module.get_vector_db_client
 
-    async def no_vectors(texts: list[str], **_: Any) -> list[list[float]]:
+    async def embed(texts: list[str], **_: Any) -> list[list[float]]:
         return [[] for _ in texts]
 
-    nowhere = SimpleNamespace(
+    client = SimpleNamespace(
         query=lambda **_: None, has_collection=lambda **_: False, insert=lambda **_: None
     )
-    module.get_embedding_function = lambda *_, **__: no_vectors
-    module.get_vector_db_client = lambda: nowhere
+    module.get_embedding_function = lambda *_, **__: embed
+    module.get_vector_db_client = lambda: client
     try:
         yield
     finally:
-        module.get_embedding_function, module.get_vector_db_client = before
+        module.get_embedding_function, module.get_vector_db_client = originals

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
-from emberq.openwebui.worker import embedding
 from emberq.openwebui.worker.embedding import embed_batch
 from emberq.retry.backoff import Backoff
 
@@ -22,10 +21,9 @@ class Refused(Exception):
         self.status, self.headers = status, {"Retry-After": headers.get("after", "0")}
 
 
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedding, "_BACKOFF", Backoff(first_seconds=0.002, longest_seconds=1.0))
-    monkeypatch.setattr(embedding, "_TOTAL_SECONDS", 0.2)
+def _embed(send: Callable[[], Any], *, engine: str = "openai") -> Any:
+    backoff = Backoff(first_seconds=0.002, longest_seconds=1.0)
+    return asyncio.run(embed_batch(send, engine=engine, total_seconds=0.2, backoff=backoff))
 
 
 def _send(*outcomes: Any) -> tuple[Callable[[], Any], list[int]]:
@@ -45,14 +43,14 @@ def _send(*outcomes: Any) -> tuple[Callable[[], Any], list[int]]:
 @pytest.mark.parametrize("error", [Refused(429), Refused(503), ConnectionResetError(), TimeoutError()])
 def test_what_may_pass_is_tried_again(error: Exception) -> None:
     send, calls = _send(error, error, [[1.0]])
-    assert asyncio.run(embed_batch(send, engine="openai")) == [[1.0]]
+    assert _embed(send) == [[1.0]]
     assert len(calls) == 3
 
 
 def test_what_stays_is_given_up_with_the_status_and_without_the_address() -> None:
     send, calls = _send(Refused(503))
     with pytest.raises(EmbeddingUnavailable, match=r"HTTP 503") as caught:
-        asyncio.run(embed_batch(send, engine="openai"))
+        _embed(send)
     assert len(calls) > 2
     assert "secret.example" not in str(caught.value)
     assert caught.value.__cause__ is None
@@ -61,7 +59,7 @@ def test_what_stays_is_given_up_with_the_status_and_without_the_address() -> Non
 def test_a_pause_that_the_server_asks_for_is_kept() -> None:
     send, calls = _send(Refused(429, after="30"), [[1.0]])
     with pytest.raises(EmbeddingUnavailable):
-        asyncio.run(embed_batch(send, engine="openai"))
+        _embed(send)
     assert len(calls) == 1
 
 
@@ -69,18 +67,18 @@ def test_a_pause_that_the_server_asks_for_is_kept() -> None:
 def test_a_refusal_for_good_is_told_at_once(status: int, words: str) -> None:
     send, calls = _send(Refused(status))
     with pytest.raises(EmbeddingRejected, match=words):
-        asyncio.run(embed_batch(send, engine="openai"))
+        _embed(send)
     assert len(calls) == 1
 
 
 def test_no_vectors_are_a_refusal() -> None:
     send, _ = _send(None)
     with pytest.raises(EmbeddingRejected, match="no vectors"):
-        asyncio.run(embed_batch(send, engine="ollama"))
+        _embed(send, engine="ollama")
 
 
 def test_a_local_models_error_is_its_own() -> None:
     send, calls = _send(RuntimeError("out of memory"))
     with pytest.raises(RuntimeError):
-        asyncio.run(embed_batch(send, engine=""))
+        _embed(send, engine="")
     assert len(calls) == 1

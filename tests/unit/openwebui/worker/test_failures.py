@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 
 from emberq.errors import Cancelled
-from emberq.openwebui.worker.failures import clean, name_failure
+from emberq.openwebui.worker.failures import clean, failure_from
 
 
 class RouteError(Exception):
@@ -29,7 +29,7 @@ def _raised(inner: Exception, status: int = 400) -> Exception:
 
 
 def _code(error: BaseException, stage: str = "extracting") -> tuple[str, bool]:
-    named = name_failure(error, stage=stage, duplicate_content="Duplicate content", empty_content="is empty")
+    named = failure_from(error, stage=stage, duplicate_content="Duplicate content", empty_content="is empty")
     return named.code, named.retryable
 
 
@@ -67,7 +67,7 @@ def test_a_server_that_refuses_connections_is_no_database() -> None:
 
 def test_the_loaders_own_words_are_shown_without_secrets() -> None:
     error = _raised(Exception("Error loading document: 400 bad token s3cr3t-value at http://u:p@host/x?k=1"))
-    named = name_failure(error, stage="extracting", secrets={"s3cr3t-value"})
+    named = failure_from(error, stage="extracting", secrets={"s3cr3t-value"})
     assert named.message == "The document loader refused the file (HTTP 400). bad token *** at (address)"
 
 

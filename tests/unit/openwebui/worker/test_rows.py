@@ -1,4 +1,4 @@
-"""The row of a file: its status, and whose attempt it is."""
+"""The row of a file: its status, and the attempt that owns it."""
 
 from __future__ import annotations
 
@@ -64,39 +64,39 @@ def test_a_file_is_read(rows: OpenWebUIFileRows) -> None:
         rows.get("other")
 
 
-def test_an_attempt_signs_and_leaves_no_signature(rows: OpenWebUIFileRows, engine: Engine) -> None:
-    rows.begin("f", "one")
+def test_an_attempt_owns_the_file_until_its_end(rows: OpenWebUIFileRows, engine: Engine) -> None:
+    rows.start("f", "one")
     assert _data(engine)["status"] == "processing"
-    rows.require("f", "one")
-    assert rows.end("f", "one", status="completed", error=None)
+    rows.check_owner("f", "one")
+    assert rows.finish("f", "one", status="completed", error=None)
     assert _data(engine) == {"status": "completed", "error": None, "kept": 1}
 
 
-def test_who_lost_a_file_changes_nothing_more(rows: OpenWebUIFileRows, engine: Engine) -> None:
-    rows.begin("f", "one")
-    rows.begin("f", "two")
+def test_an_attempt_that_lost_its_file_changes_nothing(rows: OpenWebUIFileRows, engine: Engine) -> None:
+    rows.start("f", "one")
+    rows.start("f", "two")
     with pytest.raises(Cancelled, match="taken the file over"):
-        rows.require("f", "one")
-    assert not rows.end("f", "one", status="failed", error="no")
+        rows.check_owner("f", "one")
+    assert not rows.finish("f", "one", status="failed", error="no")
     assert _data(engine)["status"] == "processing"
-    rows.require("f", "two")
+    rows.check_owner("f", "two")
 
 
-def test_a_file_that_is_gone_is_told(rows: OpenWebUIFileRows, engine: Engine) -> None:
-    rows.begin("f", "one")
+def test_a_deleted_file_cancels_the_attempt(rows: OpenWebUIFileRows, engine: Engine) -> None:
+    rows.start("f", "one")
     with engine.begin() as connection:
         connection.execute(TABLE.delete())
     with pytest.raises(Cancelled, match="deleted"):
-        rows.require("f", "one")
-    assert not rows.end("f", "one", status="completed", error=None)
+        rows.check_owner("f", "one")
+    assert not rows.finish("f", "one", status="completed", error=None)
     assert not rows.exists("f")
 
 
-def test_only_an_open_file_is_settled(rows: OpenWebUIFileRows, engine: Engine) -> None:
-    rows.begin("f", "one")
-    assert rows.settle("f", error="It is over.")
+def test_only_an_unfinished_file_is_failed(rows: OpenWebUIFileRows, engine: Engine) -> None:
+    rows.start("f", "one")
+    assert rows.fail_unfinished("f", error="It is over.")
     assert _data(engine) == {"status": "failed", "error": "It is over.", "kept": 1}
-    rows.begin("f", "two")
-    rows.end("f", "two", status="completed", error=None)
-    assert not rows.settle("f", error="It is over.")
+    rows.start("f", "two")
+    rows.finish("f", "two", status="completed", error=None)
+    assert not rows.fail_unfinished("f", error="It is over.")
     assert _data(engine)["status"] == "completed"
