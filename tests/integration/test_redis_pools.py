@@ -311,6 +311,13 @@ def test_a_new_connection_does_not_read_the_metadata_of_redis_py_again(
     assert client.client_info()["lib-name"] == "redis-py"
 
 
+def test_a_process_has_one_pool_per_profile_and_server(server: ValkeyServer) -> None:
+    pools = {get_redis_pool("worker", server.url) for _ in range(50)}
+    assert len(pools) == 1
+    assert get_redis_pool("client", server.url) not in pools
+    assert get_redis_pool("worker", f"{server.url}/1") not in pools
+
+
 def test_a_pool_is_bounded_and_says_so(server: ValkeyServer) -> None:
     client = get_redis_pool("client", server.url)
     worker_pool = get_redis_pool("worker", server.url)

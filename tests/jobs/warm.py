@@ -34,6 +34,16 @@ def where() -> list[int]:
     return [os.getpid(), model()["pid"]]
 
 
+#: What jobs keep after their end, outside of everything that `job_scope` puts back.
+_KEPT: list[bytes] = []
+
+
+def keep(size: int) -> int:
+    """Keep so many bytes in the module and return the horse's process."""
+    _KEPT.append(os.urandom(size))
+    return os.getpid()
+
+
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 

@@ -183,3 +183,19 @@ def test_a_horse_is_replaced_after_its_jobs_without_loading_again(yard: Yard) ->
     assert [answers[0][0], answers[3][0], answers[6][0]] == [answers[2][0], answers[5][0], answers[8][0]]
     assert len({horse for horse, _ in answers}) == 3
     assert len({loader for _, loader in answers}) == 1
+
+
+def test_a_horse_that_has_grown_is_replaced_without_loading_again(yard: Yard) -> None:
+    yard.start(horse_max_jobs=0, horse_max_memory_growth=32 * MIB)
+    before: list[Any] = [yard.run("where").return_value() for _ in range(12)]
+    grown = yard.run("keep", 64 * MIB).return_value()
+    assert {horse for horse, _ in before} == {grown}
+    # A horse reads its memory once a second, so a short job more may run on it.
+    after: list[list[int]] = []
+
+    def is_replaced() -> bool:
+        after.append(yard.run("where").return_value() or [])
+        return after[-1][0] != grown
+
+    yard.until(is_replaced, seconds=20)
+    assert after[-1][1] == before[0][1]
