@@ -77,7 +77,7 @@ $(OPENWEBUI)-slim/.installed:
 	@$(call compile,$(OPENWEBUI)-slim)
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite lint format docs bench bench-openwebui size pin clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants lint format docs bench bench-openwebui size pin clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -104,6 +104,9 @@ chaos-quick: $(VENV)/.dev $(VENV)/.model  ## 50 kills; the last line of output i
 
 rq-suite: $(VENV)/.dev  ## RQ's own tests against WarmWorker (downloads RQ's source once more)
 	@$(PY) tests/rq_suite.py
+
+mutants: $(VENV)/.dev  ## take each of the ten mechanisms out in turn and show that its tests fail (3 minutes)
+	@$(PY) -m tests.mutants $(MUTANTS)
 
 lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .

@@ -119,11 +119,14 @@ def _of_dotted(name: str) -> tuple[str, str]:
     """Return the place of a dotted name: the longest part that is a module, and the rest."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
-        stem = ROOT.joinpath("src", *parts[:count])
-        for file in (stem.with_suffix(".py"), stem / "__init__.py"):
-            if file.is_file():
-                return str(file.relative_to(ROOT)), ".".join(parts[count:])
+        if file := _module_file(".".join(parts[:count])):
+            return str(file.relative_to(ROOT)), ".".join(parts[count:])
     return name, ""
+
+
+def _module_file(module: str) -> Path | None:
+    stem = ROOT.joinpath("src", *module.split("."))
+    return next((file for file in (stem.with_suffix(".py"), stem / "__init__.py") if file.is_file()), None)
 
 
 def _exists(path: str, name: str) -> bool:
@@ -142,8 +145,11 @@ def _names(file: Path) -> frozenset[str]:
     body = ast.parse(file.read_text(encoding="utf-8")).body
     names = set(_names_in(body, prefix=""))
     if file.name == "__init__.py":
-        imports = (node for node in ast.walk(ast.Module(body, [])) if isinstance(node, ast.ImportFrom))
-        names |= {alias.asname or alias.name for node in imports for alias in node.names}
+        for node in ast.walk(ast.Module(body, [])):
+            if isinstance(node, ast.ImportFrom):
+                names |= {alias.asname or alias.name for alias in node.names}
+                if node.names[0].name == "*" and (source := _module_file(node.module or "")):
+                    names |= _names(source)
     return frozenset(names)
 
 

@@ -71,7 +71,7 @@ MUTANTS = (
         ),
         (
             "tests/unit/worker/job/test_scope.py::test_everything_is_closed_in_reverse_order_whatever_fails",
-            "tests/integration/worker/job/test_cleanup.py::test_what_can_be_cleaned_is_counted_and_cleaned_and_the_horse_stays[child-children=1]",
+            "tests/integration/worker/job/test_cleanup.py::test_what_can_be_cleaned_is_counted_and_cleaned_and_the_horse_stays[file-temporary_files=1]",
         ),
     ),
     Mutant(
@@ -89,8 +89,13 @@ MUTANTS = (
         (
             Edit(
                 "src/emberq/worker/resources/resources.py",
-                "        self._is_loaded, self.loaded_by = True, os.getpid()\n",
-                "        self._is_loaded, self.loaded_by = False, os.getpid()\n",
+                "                if self.record is None:\n                    self._make()\n",
+                "                self._make()\n",
+            ),
+            Edit(
+                "src/emberq/worker/resources/resources.py",
+                "        if self.record is None:\n            self._refuse_before_fork()\n",
+                "        if True:\n            self._refuse_before_fork()\n",
             ),
         ),
         (
@@ -110,8 +115,8 @@ MUTANTS = (
         (
             Edit(
                 "src/emberq/retry/operation.py",
-                "        outcome = self.classify(error)\n        return outcome is ErrorKind.NOTHING_HAPPENED",
-                "        return False\n        return outcome is ErrorKind.NOTHING_HAPPENED",
+                "            self._pause = self._next_pause()\n",
+                "            self._pause = None\n",
             ),
         ),
         (

@@ -46,7 +46,7 @@ def test_what_does_not_exist_is_found(tmp_path: Path) -> None:
         "# A heading, twice\n## A heading, twice\n"
         "[here](#a-heading-twice) [and here](#a-heading-twice-1) [gone](#no-heading) [gone](nothing.md)\n"
         "`[no link](in-a-span.md)` [elsewhere](https://example.org/x)\n"
-        "`errors.py:EmberqError`, `store/jobs/claim.py:no_such_function`, `store/no_such_room/`\n"
+        "`errors/base.py:EmberqError`, `store/jobs/claim.py:no_such_function`, `store/no_such_room/`\n"
         "`resources.py`, `emberq.errors.EmberqError`\n"
         "`emberq.no_such_module`, `make lint`\n`make no-such-target`\n"
         "```console\n$ make test\n$ make nothing-at-all\n$ cat [x](in-a-block.md)\n```\n",
