@@ -1,7 +1,6 @@
-"""A stock Open WebUI, and the same behind emberq: time to done, questions meanwhile, memory, a kill.
+"""A stock Open WebUI compared with the same behind emberq: files, questions during the load, memory, a kill.
 
-`make bench-openwebui` installs what it needs and calls this. Nothing is left behind but the page that
-`--write` names.
+`make bench-openwebui` installs what it needs and runs this. With `--write` it writes the page.
 """
 
 from __future__ import annotations
@@ -32,13 +31,13 @@ from tests.acceptance.conftest import EMBERQ, Stack
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
 from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server, database
 
-#: People who upload at once.
+#: Users who upload at the same time.
 _USERS = 20
-#: Seconds after which files that are not over are called lost.
-_PATIENCE_SECONDS = 1800.0
-#: Seconds a server gets, after a kill and a new start, to come back to files on its own.
+#: Seconds after which unfinished files are an error.
+_MAX_WAIT_SECONDS = 1800.0
+#: Seconds for a restarted server to finish files on its own after a kill.
 _GRACE_SECONDS = 30.0
-#: Answers of which a twentieth can be told.
+#: Smallest number of answers for which a 95th percentile is shown.
 _MANY_ANSWERS = 20
 #: Seconds between two questions.
 _QUESTION_SECONDS = 0.25
@@ -46,18 +45,18 @@ _QUESTION_SECONDS = 0.25
 
 @dataclass
 class Outcome:
-    """What one set-up did.
+    """The measurements of one set-up.
 
     Attributes:
         name: The set-up.
-        idle: Seconds of each question while nothing else runs.
-        files: How many mixed files were uploaded at once, and how many seconds until all were over.
-        during_files: Seconds of each question meanwhile.
-        slow: The same for the slow ones.
-        during_slow: Seconds of each question meanwhile.
-        memory: Most MB (PSS) of all processes together.
-        killed: Files at work when Open WebUI was killed.
-        lost: Those of them that never came to an end.
+        idle: Seconds of each question without other load.
+        files: Number of mixed files uploaded at once, and seconds until all had ended.
+        during_files: Seconds of each question during that.
+        slow: The same for slow files.
+        during_slow: Seconds of each question during that.
+        memory: Peak MB (PSS) of all processes together.
+        killed: Number of files that were processed when Open WebUI was killed.
+        lost: Number of these that never ended.
     """
 
     name: str
@@ -72,7 +71,7 @@ class Outcome:
 
 
 class Client:
-    """An administrator of one Open WebUI."""
+    """An admin's client for one Open WebUI."""
 
     def __init__(self, server: Server) -> None:
         self._http = httpx.Client(
@@ -90,10 +89,10 @@ class Client:
         return str(answer.raise_for_status().json()["status"])
 
     def unfinished(self, file_ids: list[str]) -> list[str]:
-        return [one for one in file_ids if self.status(one) not in {"completed", "failed"}]
+        return [file_id for file_id in file_ids if self.status(file_id) not in {"completed", "failed"}]
 
     def ask(self, file_id: str) -> float:
-        """Put a question to one file and return the seconds it took."""
+        """Query one file and return the seconds of the answer."""
         body = {
             "collection_name": f"file-{file_id}",
             "query": "How long is a lease?",
@@ -139,7 +138,7 @@ def _parse() -> argparse.Namespace:
     parser.add_argument("--slow", type=int, default=12, help="slow files uploaded at once")
     parser.add_argument("--slow-paragraphs", type=int, default=600, help="of each slow file")
     parser.add_argument("--only", metavar="SET-UP", help="one of them, by its title")
-    parser.add_argument("--write", type=Path, help="where the page goes")
+    parser.add_argument("--write", type=Path, help="write the page to this file")
     return parser.parse_args()
 
 
@@ -147,7 +146,7 @@ def _parse() -> argparse.Namespace:
 def stock(
     directory: Path, database_url: str, options: argparse.Namespace
 ) -> Iterator[tuple[Server, Stack | None]]:
-    """Run Open WebUI as it is installed: its own parsers, its own model, its own vector database."""
+    """Run Open WebUI with its defaults: its own parsers, its own model, its own vector database."""
     server = Server(directory / "openwebui", "http://127.0.0.1:1")
     server.environment["DATABASE_URL"] = database_url
     for name in [
@@ -166,7 +165,7 @@ def stock(
 def behind_emberq(
     directory: Path, database_url: str, _options: argparse.Namespace, *, is_pgvector: bool = False
 ) -> Iterator[tuple[Server, Stack | None]]:
-    """Run the same with the settings that emberq prints."""
+    """Run Open WebUI with the settings that emberq prints."""
     stack = Stack(directory / "emberq", workers=2).start(seconds=120)
     try:
         server = Server(directory / "openwebui", stack.url)
@@ -184,36 +183,36 @@ def behind_emberq(
 
 
 def measure(name: str, server: Server, stack: Stack | None, options: argparse.Namespace) -> Outcome:
-    """Put one set-up through everything."""
+    """Measure one set-up."""
     outcome = Outcome(name)
     client = Client(server)
-    _tell(f"{name}: warming up")
+    _log(f"{name}: warming up")
     asked = client.upload(MixedFile("asked.md", _slow_text(0, 5), is_readable=True))
     _wait(client, [asked])
     outcome.idle = [client.ask(asked) for _ in range(40)][10:]
     with _sampling(server, stack, outcome):
         files = [file for file in mixed_files(options.files * 2) if file.is_readable][: options.files]
-        _tell(f"{name}: {len(files)} mixed files")
+        _log(f"{name}: {len(files)} mixed files")
         outcome.files, outcome.during_files = _under_load(client, asked, files)
         slow = [
             MixedFile(f"slow{number}.md", _slow_text(number + 1, options.slow_paragraphs), is_readable=True)
             for number in range(options.slow)
         ]
-        _tell(f"{name}: {len(slow)} slow files")
+        _log(f"{name}: {len(slow)} slow files")
         outcome.slow, outcome.during_slow = _under_load(client, asked, slow)
-    _tell(f"{name}: a kill")
+    _log(f"{name}: a kill")
     outcome.killed, outcome.lost = _kill(server, stack, client, options)
     return outcome
 
 
 def _under_load(client: Client, asked: str, files: list[MixedFile]) -> tuple[tuple[int, float], list[float]]:
     taken: list[float] = []
-    over = threading.Event()
+    ended = threading.Event()
 
     def ask() -> None:
-        while not over.is_set():
+        while not ended.is_set():
             taken.append(client.ask(asked))
-            over.wait(_QUESTION_SECONDS)
+            ended.wait(_QUESTION_SECONDS)
 
     started = time.perf_counter()
     with ThreadPoolExecutor(_USERS + 1) as pool:
@@ -222,24 +221,24 @@ def _under_load(client: Client, asked: str, files: list[MixedFile]) -> tuple[tup
         try:
             _wait(client, [one.result() for one in uploads])
         finally:
-            over.set()
+            ended.set()
         seconds = time.perf_counter() - started
         asking.result()
     return (len(files), seconds), taken
 
 
 def _wait(client: Client, file_ids: list[str]) -> None:
-    deadline = time.monotonic() + _PATIENCE_SECONDS
+    deadline = time.monotonic() + _MAX_WAIT_SECONDS
     while file_ids := client.unfinished(file_ids):
         if time.monotonic() > deadline:
-            raise TimeoutError(f"{len(file_ids)} files are not over.")
+            raise TimeoutError(f"{len(file_ids)} files have not ended.")
         time.sleep(0.2)
 
 
 def _kill(
     server: Server, stack: Stack | None, client: Client, options: argparse.Namespace
 ) -> tuple[int, int]:
-    """SIGKILL Open WebUI and start it again; return how many files were at work, and how many stay so."""
+    """SIGKILL Open WebUI and restart it; return the numbers of files in progress and of those never ended."""
     file_ids = [
         client.upload(
             MixedFile(
@@ -266,10 +265,10 @@ def _kill(
 
 @contextlib.contextmanager
 def _sampling(server: Server, stack: Stack | None, outcome: Outcome) -> Iterator[None]:
-    over = threading.Event()
+    ended = threading.Event()
 
     def sample() -> None:
-        while not over.wait(2.0):
+        while not ended.wait(2.0):
             roots = [one.pid for one in (server.process, stack.process if stack else None) if one is not None]
             total = 0.0
             for pid in itertools.chain(roots, *(descendants_of(root) for root in roots)):
@@ -282,7 +281,7 @@ def _sampling(server: Server, stack: Stack | None, outcome: Outcome) -> Iterator
     try:
         yield
     finally:
-        over.set()
+        ended.set()
         thread.join()
 
 
@@ -299,13 +298,13 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
     """Return the page."""
     slow = f"{options.slow} slow files of {options.slow_paragraphs} paragraphs each, at once"
     rows: dict[str, Callable[[Outcome], str]] = {
-        "a question while nothing else runs: p50, p95, slowest": lambda one: _spread(one.idle),
-        f"{options.files} mixed files by {_USERS} people at once": lambda one: f"{one.files[1]:.1f} s",
+        "a question without other load: p50, p95, slowest": lambda one: _spread(one.idle),
+        f"{options.files} mixed files by {_USERS} users at once": lambda one: f"{one.files[1]:.1f} s",
         "a question during these: p50, p95, slowest": lambda one: _spread(one.during_files),
         slow: lambda one: f"{one.slow[1]:.1f} s",
-        "a question meanwhile: p50, p95, slowest": lambda one: _spread(one.during_slow),
-        "most memory of all processes (PSS)": lambda one: f"{one.memory:.0f} MB",
-        f"killed at work and started again: files not over after {_GRACE_SECONDS:.0f} s": lambda one: (
+        "a question during these slow files: p50, p95, slowest": lambda one: _spread(one.during_slow),
+        "peak memory of all processes (PSS)": lambda one: f"{one.memory:.0f} MB",
+        f"files that have not ended {_GRACE_SECONDS:.0f} s after a kill and a restart": lambda one: (
             f"{one.lost} of {one.killed}"
         ),
     }
@@ -314,21 +313,21 @@ def as_markdown(outcomes: list[Outcome], options: argparse.Namespace) -> str:
         "",
         _taken(),
         "",
-        "All are the whole Open WebUI with the same embedding model. Stock reads files and embeds texts by",
-        "itself. It keeps its tables in PostgreSQL and its vectors in Chroma, or, as in our recipes, in",
-        "pgvector. Behind emberq it has the settings that `emberq openwebui settings` prints, and 2 workers;",
-        "after the kill `emberq openwebui watch` runs once. A dash stands where fewer than twenty questions",
-        "were answered.",
+        "All three run the full Open WebUI with the same embedding model; its tables are in PostgreSQL.",
+        "Stock extracts and embeds files itself. Vectors are in Chroma, or, as in our recipes, in pgvector.",
+        "Behind emberq, Open WebUI has the settings that `emberq openwebui settings` prints, and emberq has",
+        "2 workers; after the kill, `emberq openwebui watch` runs once. A dash means that fewer than twenty",
+        "questions were answered.",
         "",
         "| | " + " | ".join(one.name for one in outcomes) + " |",
         "| --- |" + " ---: |" * len(outcomes),
         *(f"| {title} | " + " | ".join(map(cell, outcomes)) + " |" for title, cell in rows.items()),
         "",
-        "The slowest questions behind emberq wait in Open WebUI's own process, where no setting of emberq's",
-        "reaches; stacks taken at those moments show how. In the first second it splits the texts of all",
-        "files at once, and Python lets one thread compute at a time. At the end of each file Chroma",
-        "holds up the whole process, also its `/health`, for 0.1 to 0.3 s, which pgvector does not. Now and",
-        "then Python looks through all of its memory for garbage: 1.1 million objects, 0.45 s.",
+        "The slowest questions behind emberq wait in Open WebUI's own process, which no setting of emberq",
+        "changes; stack traces taken at these moments show three causes. In the first second it splits the",
+        "texts of all files at once, and Python runs one thread at a time. At the end of each file Chroma",
+        "blocks the whole process, including its `/health`, for 0.1 to 0.3 s; pgvector does not. Sometimes",
+        "Python's garbage collector searches all of its 1.1 million objects, which takes 0.45 s.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -346,8 +345,8 @@ def _spread(seconds: list[float]) -> str:
     return f"{statistics.median(seconds) * 1000:.0f}, {p95}, {max(seconds) * 1000:.0f} ms"
 
 
-def _tell(what: str) -> None:
-    sys.stderr.write(what + "\n")
+def _log(message: str) -> None:
+    sys.stderr.write(message + "\n")
     sys.stderr.flush()
 
 

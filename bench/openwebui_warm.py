@@ -1,4 +1,4 @@
-"""The warm worker for Open WebUI's own pipeline beside the same calls in one warm process.
+"""Open WebUI's own pipeline in warm workers, compared with the same calls in one warm process.
 
 Run by hand: `EMBERQ_OPENWEBUI_PYTHON=.venv-openwebui/bin/python python bench/openwebui_warm.py [--quick]`.
 """
@@ -28,13 +28,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from emberq.embedded import Engines
 from emberq.openwebui.enqueue import enqueue_file
-from tests.harness.openwebui import EmbeddingServer, Peer, crew, find_python, worker_environment
+from tests.harness.openwebui import EmbeddingServer, Peer, find_python, run_workers, worker_environment
 
 #: Chunks of each file; one request of the embedding server each, as in a stock set-up.
 PARAGRAPHS = 20
 #: Seconds without work before each file.
 PAUSE_SECONDS = 1.0
-#: What the warm job may take of the bare call, and MB a slot may cost on top of one import.
+#: Goals: the ratio of a job's time to the bare call's, and MB per slot on top of one import.
 GOAL_RATIO, GOAL_MB = 1.1, 40.0
 
 
@@ -55,17 +55,17 @@ class Scene:
         return str(self.peer.upload(self.user, "report.txt", body))
 
     @contextlib.contextmanager
-    def crew(self, slots: int) -> Iterator[tuple[Queue, int, Path]]:
+    def workers(self, slots: int) -> Iterator[tuple[Queue, int, Path]]:
         name = f"files-{uuid.uuid4().hex[:6]}"
         log = self.folder / f"{name}.log"
-        with crew(
+        with run_workers(
             self.python, self.environment, redis_url=self.redis_url, queue=name, slots=slots, log=log
         ) as process:
             yield Queue(name, connection=self.redis), process.pid, log
 
 
 def run(queue: Queue, file_id: str) -> float:
-    """Process a file; returns the seconds its job took, waiting not counted."""
+    """Process a file and return the seconds of its job, without its wait in the queue."""
     return finish(enqueue_file(queue, file_id))
 
 
@@ -77,10 +77,10 @@ def finish(job: Job) -> float:
 
 
 def measure_time(scene: Scene, rounds: int, horses: int) -> list[tuple[str, str]]:
-    """Compare the two in turns, so that whatever else the machine does falls on both.
+    """Measure both in turns, so that other load on the machine affects both.
 
-    Each file has a pause before it, of the job as of the bare call: either takes a tenth longer after one,
-    and a horse's first job always comes after one.
+    Each job and each bare call comes after a pause: after a pause both take a tenth longer, and a horse's
+    first job always comes after one.
     """
 
     def upload_and_rest() -> str:
@@ -91,7 +91,7 @@ def measure_time(scene: Scene, rounds: int, horses: int) -> list[tuple[str, str]
     firsts, jobs, bare = [], [], []
     scene.peer.bare(scene.upload())
     for _ in range(horses):
-        with scene.crew(1) as (queue, _, _):
+        with scene.workers(1) as (queue, _, _):
             firsts.append(run(queue, upload_and_rest()))
             for _ in range(rounds):
                 bare.append(scene.peer.bare(upload_and_rest()))
@@ -112,10 +112,10 @@ def _horses(log: Path) -> set[int]:
 
 
 def measure_memory(scene: Scene, jobs_per_slot: int, slots: int = 4) -> list[tuple[str, str]]:
-    """Compare all processes of a host with one process that has imported Open WebUI and run a file."""
+    """Compare all processes of a host with one process that has imported Open WebUI and processed a file."""
     scene.peer.bare(scene.upload())
     alone = memory_of(scene.peer.pid())
-    with scene.crew(slots) as (queue, pid, log):
+    with scene.workers(slots) as (queue, pid, log):
         for job in [enqueue_file(queue, scene.upload()) for _ in range(jobs_per_slot * slots)]:
             finish(job)
         everything = sum((memory_of(one) for one in [pid, *descendants_of(pid)]), start=Memory())
@@ -134,8 +134,8 @@ def measure_memory(scene: Scene, jobs_per_slot: int, slots: int = 4) -> list[tup
 
 
 def measure_growth(scene: Scene, jobs: int) -> list[tuple[str, str]]:
-    """Tell whether a horse grows over many jobs."""
-    with scene.crew(1) as (queue, _, log):
+    """Measure a horse's memory over many jobs."""
+    with scene.workers(1) as (queue, _, log):
         sizes = []
         for number in range(jobs):
             run(queue, scene.upload())

@@ -1,4 +1,4 @@
-"""What the tests of the warm worker for Open WebUI stand on: its Python, its tables, an embedding server."""
+"""Parts of the tests of warm workers for Open WebUI: its Python, its tables, an embedding server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 from tests.harness.paths import ROOT
 
-__all__ = ["EmbeddingServer", "Peer", "crew", "find_python", "worker_environment"]
+__all__ = ["EmbeddingServer", "Peer", "find_python", "run_workers", "worker_environment"]
 
 #: Length of the vectors that the embedding server makes.
 _DIMENSION = 384
@@ -26,17 +26,17 @@ _START_SECONDS = 400
 
 
 def find_python() -> str | None:
-    """Return the Python of an environment with Open WebUI, nothing if there is none."""
+    """Return the Python of an environment with Open WebUI; None if there is none."""
     named = os.environ.get("EMBERQ_OPENWEBUI_PYTHON")
     found = Path(named) if named else ROOT / ".venv-openwebui" / "bin" / "python"
-    # Programs are run in other directories; the link itself is what tells of the environment.
+    # Not resolved: the path of the link in the environment tells Python which environment it is in.
     return str(found.absolute()) if found.exists() else None
 
 
 def worker_environment(
     data_dir: Path, *, database_url: str, vectors_url: str, embedding_url: str
 ) -> dict[str, str]:
-    """Return the environment of a server of Open WebUI and its workers."""
+    """Return the environment of an Open WebUI server and of its workers."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
     return {
         **kept,
@@ -53,13 +53,13 @@ def worker_environment(
         "RAG_EMBEDDING_ENGINE": "openai",
         "RAG_EMBEDDING_MODEL": "the-common-model",
         "RAG_OPENAI_API_BASE_URL": embedding_url,
-        "RAG_OPENAI_API_KEY": "key-of-everybody",
+        "RAG_OPENAI_API_KEY": "common-key",
         "GLOBAL_LOG_LEVEL": "WARNING",
     }
 
 
 class EmbeddingServer:
-    """An OpenAI-shaped embedding server that remembers who asked for what.
+    """An OpenAI-shaped embedding server that records its requests.
 
     Attributes:
         requests: Key, model and texts of every request.
@@ -81,7 +81,7 @@ class EmbeddingServer:
                 """Say nothing."""
 
             def do_POST(self) -> None:
-                """Answer with vectors made of the texts' digests."""
+                """Answer with vectors made from the texts' digests."""
                 asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 key = self.headers.get("Authorization", "").removeprefix("Bearer ")
                 server.requests.append((key, asked["model"], asked["input"]))
@@ -153,10 +153,10 @@ class Peer:
 
 
 @contextlib.contextmanager
-def crew(
+def run_workers(
     python: str, environment: dict[str, str], *, redis_url: str, queue: str, slots: int, log: Path
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run `emberq worker --preload emberq.openwebui.warm` until the block ends; it serves when entered."""
+    """Run `emberq worker --preload emberq.openwebui.warm` for a block, which begins when it is ready."""
     command = "import sys; from emberq.cli.main import main; sys.exit(main())"
     arguments = ["worker", "--preload", "emberq.openwebui.warm", "-n", str(slots), queue]
     with log.open("wb") as output:

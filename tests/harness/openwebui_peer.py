@@ -1,4 +1,4 @@
-"""The other side of the tests: Open WebUI's own tables, in its own environment.
+"""A process with Open WebUI's own tables, in its own environment.
 
 Run by Open WebUI's Python. Reads one JSON request a line, answers with one JSON line.
 """
@@ -16,7 +16,7 @@ from typing import Any
 
 
 class Peer:
-    """What the tests ask for, by name."""
+    """The functions that tests call by name."""
 
     def __init__(self) -> None:
         """Import Open WebUI, which brings its schema up to date."""

@@ -27,7 +27,7 @@ from emberq.openwebui.enqueue import enqueue_file
 from emberq.redis_pools import close_redis_pools
 from emberq.store.admin.changes import change_settings
 from emberq.store.services import configure_services
-from tests.harness.openwebui import EmbeddingServer, Peer, crew, find_python, worker_environment
+from tests.harness.openwebui import EmbeddingServer, Peer, find_python, run_workers, worker_environment
 
 PYTHON = find_python()
 
@@ -42,7 +42,7 @@ SEALING_KEY = "YyL5yq0Yk3wq6wX4r3oJ9pQm1uQ8n4bHcF2vT7sZx0E="
 
 @dataclass(slots=True)
 class Stage:
-    """A crew at work, and everything around it."""
+    """Running warm workers, Open WebUI's tables, and an embedding server."""
 
     python: str
     environment: dict[str, str]
@@ -66,15 +66,15 @@ class Stage:
             return int(connection.execute(statement, {"name": collection}).scalar_one())
 
     def data(self, file_id: str) -> dict[str, Any]:
-        """Return what Open WebUI has of a file."""
+        """Return the data of a file's row."""
         return dict(self.peer.row(file_id)["data"])
 
     def run(self, file_id: str, **arguments: Any) -> Job:
-        """Have a file processed and wait for the job's end."""
+        """Process a file in a job and wait for its end."""
         return self.wait(enqueue_file(self.queue, file_id, **arguments))
 
     def chunks_made(self, file_id: str, **arguments: Any) -> int:
-        """Have a file processed and return how many chunks the job says it made."""
+        """Process a file in a job and return its number of chunks."""
         answer = self.run(file_id, **arguments).return_value()
         assert answer is not None, self.data(file_id)
         assert answer["status"] == "completed"
@@ -85,16 +85,16 @@ class Stage:
         self.until(lambda: str(job.get_status().value) in ("finished", "failed", "stopped"), seconds=seconds)
         return job
 
-    def until(self, holds: Callable[[], Any], *, seconds: float = 60) -> Any:
-        """Wait until something holds, and return it."""
+    def until(self, probe: Callable[[], Any], *, seconds: float = 60) -> Any:
+        """Wait until a probe returns something true, and return it."""
         deadline = time.monotonic() + seconds
-        while not (found := holds()):
+        while not (found := probe()):
             assert time.monotonic() < deadline, self.log.read_text()[-4000:]
             time.sleep(0.05)
         return found
 
     def started(self, file_id: str) -> list[int]:
-        """Return the horses that began with a file, in order."""
+        """Return the pids of the horses that started with a file, in order."""
         lines = [line for line in self.log.read_text().splitlines() if "openwebui_file_started" in line]
         return [int(json.loads(line)["horse_pid"]) for line in lines if file_id in line]
 
@@ -122,7 +122,7 @@ def stage(
     embeddings: EmbeddingServer,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Stage]:
-    """A crew of two warm workers; Open WebUI's own tables in PostgreSQL or in SQLite, vectors in pgvector."""
+    """Two warm workers; Open WebUI's own tables in PostgreSQL or in SQLite, vectors in pgvector."""
     assert PYTHON is not None
     tmp_path = tmp_path_factory.mktemp(f"openwebui-{request.param}")
     name = f"openwebui_{uuid.uuid4().hex[:8]}"
@@ -143,7 +143,7 @@ def stage(
     queue = Queue(f"files-{name}", connection=Redis.from_url(engines.redis_url))
     vectors = create_engine(url)
     log = tmp_path / "worker.log"
-    with crew(PYTHON, environment, redis_url=engines.redis_url, queue=queue.name, slots=2, log=log):
+    with run_workers(PYTHON, environment, redis_url=engines.redis_url, queue=queue.name, slots=2, log=log):
         yield Stage(
             PYTHON, environment, peer, embeddings, queue, engines.redis_url, vectors, log, peer.user()
         )
@@ -170,7 +170,7 @@ def test_a_file_is_processed_as_the_server_does_it(stage: Stage) -> None:
     assert row["meta"]["collection_name"] == f"file-{file_id}"
     assert row["hash"]
     assert stage.chunks(f"file-{file_id}") == made > 0
-    assert {key for key, _, _ in stage.embeddings.requests} == {"key-of-everybody"}
+    assert {key for key, _, _ in stage.embeddings.requests} == {"common-key"}
 
 
 def test_a_horse_stays_for_the_next_file(stage: Stage) -> None:
@@ -249,7 +249,7 @@ def test_a_refused_key_is_told_at_once_and_not_shown(stage: Stage) -> None:
     assert len(stage.started(file_id)) == 1
     result = job.latest_result()
     assert result is not None
-    assert "key-of-everybody" not in (result.exc_string or "") + stage.log.read_text()
+    assert "common-key" not in (result.exc_string or "") + stage.log.read_text()
 
 
 def test_a_killed_horse_costs_an_attempt_and_leaves_no_duplicates(stage: Stage) -> None:
@@ -364,23 +364,23 @@ def test_a_tenant_embeds_with_its_own_key_and_model(stage: Stage) -> None:
         ("the-key-of-acme", "the-model-of-acme")
     }
     stage.run(stage.upload(paragraphs=1))
-    assert stage.embeddings.requests[-1][:2] == ("key-of-everybody", "the-common-model")
+    assert stage.embeddings.requests[-1][:2] == ("common-key", "the-common-model")
     kept = json.dumps([str(stage.queue.connection.hgetall(job.key)), stage.log.read_text()])
     assert "the-key-of-acme" not in kept
 
 
 def test_a_tenant_without_a_key_sends_nothing(stage: Stage) -> None:
     file_id = stage.upload(paragraphs=1)
-    assert stage.run(file_id, tenant="nobody").is_failed
+    assert stage.run(file_id, tenant="keyless").is_failed
     assert stage.embeddings.requests == []
-    assert stage.data(file_id)["error"].startswith("The tenant 'nobody' has no embedding key of its own")
+    assert stage.data(file_id)["error"].startswith("The tenant 'keyless' has no embedding key of its own")
 
 
 def test_a_worker_with_local_chroma_is_refused_with_the_reason(stage: Stage, tmp_path: Path) -> None:
     log, environment = tmp_path / "refused.log", {**stage.environment, "VECTOR_DB": "chroma"}
     with (
         pytest.raises(AssertionError, match="its searches would silently miss it"),
-        crew(stage.python, environment, redis_url=stage.redis_url, queue="none", slots=1, log=log),
+        run_workers(stage.python, environment, redis_url=stage.redis_url, queue="none", slots=1, log=log),
     ):
         pass
 
@@ -393,7 +393,7 @@ def test_a_model_in_the_process_is_loaded_once_and_works_after_the_fork(stage: S
     stage.peer.configure(**local)
     queue, log = Queue(f"{stage.queue.name}-local", connection=stage.queue.connection), tmp_path / "local.log"
     try:
-        with crew(
+        with run_workers(
             stage.python, stage.environment, redis_url=stage.redis_url, queue=queue.name, slots=2, log=log
         ):
             files = [stage.upload(paragraphs=4) for _ in range(4)]
