@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-__all__ = ["alive", "family_of"]
+__all__ = ["alive", "family_of", "running_in"]
 
 
 def family_of(pid: int) -> list[int]:
@@ -20,6 +21,18 @@ def family_of(pid: int) -> list[int]:
         found += below
         pending += below
     return found
+
+
+def running_in(directory: Path) -> list[int]:
+    """Return the processes whose working directory is this one or lies in it."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            # A process may end, or belong to another user.
+            with contextlib.suppress(OSError):
+                if (entry / "cwd").readlink().is_relative_to(directory):
+                    found.append(int(entry.name))
+    return alive(found)
 
 
 def alive(pids: list[int]) -> list[int]:

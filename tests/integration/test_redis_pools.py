@@ -6,12 +6,9 @@ import contextlib
 import datetime as dt
 import ipaddress
 import os
-import signal
 import ssl
-import subprocess
 import sys
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
@@ -23,7 +20,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from redis import Redis
 from rq import Queue
-from rq.command import send_stop_job_command
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
@@ -32,7 +28,10 @@ from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer, free_port
+from tests.harness.eventually import LIMIT_SECONDS, eventually
 from tests.harness.paths import DOCS, python_path
+from tests.harness.processes import RunningProgram
+from tests.harness.workers import ENDED, stop_job, wait_for_status
 
 
 @pytest.fixture(autouse=True)
@@ -47,27 +46,18 @@ def server(tmp_path: Path) -> Iterator[ValkeyServer]:
         yield running
 
 
-@contextlib.contextmanager
-def worker(url: str, *options: str) -> Iterator[subprocess.Popen[str]]:
-    """Run `pooled_worker.py`; what it says goes to the test's own output."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "tests.jobs.pooled_worker", url, *options],
-        env={
-            **os.environ,
-            "EMBERQ_PRELOAD": "tests.jobs.warm",
-            "PYTHONPATH": python_path(),
-        },
-        text=True,
-    )
-    try:
-        yield process
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait(10)
+@pytest.fixture
+def run_worker(tmp_path: Path) -> Callable[..., RunningProgram]:
+    """Start `pooled_worker` for a URL, as a context manager."""
+
+    def run(url: str, *options: str) -> RunningProgram:
+        return RunningProgram(
+            [sys.executable, "-m", "tests.jobs.pooled_worker", url, *options],
+            environment={**os.environ, "EMBERQ_PRELOAD": "tests.jobs.warm", "PYTHONPATH": python_path()},
+            log=tmp_path / "log",
+        )
+
+    return run
 
 
 def queue(url: str) -> Queue:
@@ -75,41 +65,38 @@ def queue(url: str) -> Queue:
     return Queue("warm", connection=connection, serializer=JSONSerializer)
 
 
-def wait(job: Job, *states: str, seconds: float = 60) -> str:
-    deadline = time.monotonic() + seconds
-    status = None
-    while time.monotonic() < deadline:
-        with contextlib.suppress(redis.RedisError):
-            if (status := job.get_status(refresh=True)) in states:
-                return str(status.value)
-        time.sleep(0.05)
-    pytest.fail(f"the job is {status}, not {states}")
-
-
-def run_the_round(url: str) -> None:
+@pytest.fixture
+def run_the_round(run_worker: Callable[..., RunningProgram]) -> Callable[[str], None]:
     """Jobs, a stop command over pub/sub, a scheduled job, a killed horse: all that a worker does."""
-    jobs = queue(url)
-    with worker(url, "--with-scheduler") as process:
-        first = jobs.enqueue("tests.jobs.warm.where")
-        assert wait(first, "finished") == "finished"
-        killed, after = jobs.enqueue("tests.jobs.warm.die"), jobs.enqueue("tests.jobs.warm.where")
-        assert wait(killed, "failed") == "failed"
-        assert wait(after, "finished") == "finished"
-        endless = jobs.enqueue("tests.jobs.warm.sleep", 60)
-        wait(endless, "started")
-        time.sleep(0.3)
-        send_stop_job_command(jobs.connection, endless.id, serializer=JSONSerializer)
-        assert wait(endless, "stopped", "failed") == "stopped"
-        later = jobs.enqueue_in(dt.timedelta(seconds=1), "tests.jobs.warm.where")
-        assert wait(later, "finished") == "finished"
-        assert process.poll() is None
+
+    def run(url: str) -> None:
+        jobs = queue(url)
+        with run_worker(url, "--with-scheduler") as worker:
+            first = jobs.enqueue("tests.jobs.warm.where")
+            assert ended(first, worker) == "finished"
+            killed, after = jobs.enqueue("tests.jobs.warm.die"), jobs.enqueue("tests.jobs.warm.where")
+            assert ended(killed, worker) == "failed"
+            assert ended(after, worker) == "finished"
+            endless = jobs.enqueue("tests.jobs.warm.sleep", 600)
+            wait_for_status(endless, "started", told=lambda: worker.log)
+            assert stop_job(endless) == "stopped"
+            later = jobs.enqueue_in(dt.timedelta(seconds=1), "tests.jobs.warm.where")
+            assert ended(later, worker) == "finished"
+            assert worker.is_running
+
+    return run
 
 
-def test_a_plain_connection(server: ValkeyServer) -> None:
+def ended(job: Job, worker: RunningProgram) -> str:
+    """Wait until a job has ended, whatever becomes of its server meanwhile, and return its status."""
+    return wait_for_status(job, *ENDED, despite=redis.RedisError, told=lambda: worker.log)
+
+
+def test_a_plain_connection(server: ValkeyServer, run_the_round: Callable[[str], None]) -> None:
     run_the_round(server.url)
 
 
-def test_a_unix_socket(tmp_path: Path) -> None:
+def test_a_unix_socket(tmp_path: Path, run_the_round: Callable[[str], None]) -> None:
     path = tmp_path / "s"
     with ValkeyServer(tmp_path / "valkey", options={"unixsocket": str(path)}):
         run_the_round(f"unix://{path}?db=1")
@@ -181,7 +168,9 @@ class Authority:
         )
 
 
-def test_tls_with_an_authority_named_in_the_url(server: ValkeyServer, tmp_path: Path) -> None:
+def test_tls_with_an_authority_named_in_the_url(
+    server: ValkeyServer, tmp_path: Path, run_the_round: Callable[[str], None]
+) -> None:
     authority = Authority(tmp_path)
     with TcpProxy(("127.0.0.1", server.port), tls=authority.context()) as proxy:
         run_the_round(f"rediss://127.0.0.1:{proxy.port}/0?ssl_ca_certs={authority.file}")
@@ -203,7 +192,9 @@ def documented_rules() -> list[str]:
     return block.replace("\\\n", " ").split()[4:]
 
 
-def test_the_documented_access_list_is_enough_for_a_worker(server: ValkeyServer) -> None:
+def test_the_documented_access_list_is_enough_for_a_worker(
+    server: ValkeyServer, run_the_round: Callable[[str], None]
+) -> None:
     with Redis(port=server.port, decode_responses=True) as admin:
         admin.execute_command("ACL", "SETUSER", "worker", "on", ">se:cr/et", *documented_rules())
         run_the_round(f"redis://worker:{quote('se:cr/et', safe='')}@127.0.0.1:{server.port}/0")
@@ -253,10 +244,8 @@ class Cluster:
             "sentinel failover-timeout mymaster 3000",
         ]
         self.sentinel = stack.enter_context(ValkeyServer(tmp / "sentinel", sentinel="\n".join(lines)))
-        deadline = time.monotonic() + 20
         with Redis(port=self.sentinel.port, decode_responses=True) as watcher:
-            while not watcher.sentinel_slaves("mymaster") and time.monotonic() < deadline:
-                time.sleep(0.1)
+            eventually(lambda: watcher.sentinel_slaves("mymaster"))
         # A Sentinel that does not answer comes first: the next one is asked.
         self.url = (
             f"redis+sentinel://:secret@127.0.0.1:{free_port()},127.0.0.1:{self.sentinel.port}/mymaster/0"
@@ -269,28 +258,31 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
         yield Cluster(tmp_path, stack)
 
 
-def test_a_sentinel_leads_to_the_primary(cluster: Cluster) -> None:
+def test_a_sentinel_leads_to_the_primary(cluster: Cluster, run_the_round: Callable[[str], None]) -> None:
     run_the_round(cluster.url)
 
 
 @pytest.mark.slow
-def test_jobs_go_on_after_the_primary_was_killed(cluster: Cluster) -> None:
-    jobs = queue(cluster.url)
+def test_jobs_go_on_after_the_primary_was_killed(
+    cluster: Cluster, run_worker: Callable[..., RunningProgram], tmp_path: Path
+) -> None:
+    jobs, may_end = queue(cluster.url), tmp_path / "may end"
 
-    @retry_redis_operation(idempotent=True, max_retries=20, total_seconds=60)
+    @retry_redis_operation(idempotent=True, max_retries=50, total_seconds=LIMIT_SECONDS)
     def enqueue() -> Job:
         return jobs.enqueue("tests.jobs.warm.where")
 
-    with worker(cluster.url) as process:
-        assert wait(enqueue(), "finished") == "finished"
-        running = jobs.enqueue("tests.jobs.warm.sleep", 4)
-        wait(running, "started")
-        jobs.connection.wait(1, 2000)
+    with run_worker(cluster.url) as worker:
+        assert ended(enqueue(), worker) == "finished"
+        running = jobs.enqueue("tests.jobs.warm.wait_for_file", str(may_end))
+        wait_for_status(running, "started", told=lambda: worker.log)
+        eventually(lambda: jobs.connection.wait(1, 1000))
         cluster.primary.kill()
         after = enqueue()
-        assert wait(after, "finished") == "finished"
-        assert wait(running, "finished") == "finished"
-        assert process.poll() is None
+        may_end.touch()
+        assert ended(after, worker) == "finished"
+        assert ended(running, worker) == "finished"
+        assert worker.is_running
     with Redis(port=cluster.replica.port, password="secret") as promoted:
         assert promoted.info("replication")["role"] == "master"
 

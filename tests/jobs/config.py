@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 
 from emberq import get_worker_config, resource
@@ -11,9 +10,7 @@ from emberq.config.current import get_config_cache
 from emberq.config.environment import Environment
 from emberq.config.snapshot import Snapshot
 from emberq.store.services import configure_services
-
-#: Seconds a job waits for its test; far more than it needs.
-_PATIENCE_SECONDS = 30.0
+from tests.harness.eventually import eventually
 
 
 @resource
@@ -33,9 +30,7 @@ def look_around_a_change(started: str, changed: str) -> list[int]:
     """Return the version before a change, after it, the one outside the job, and this process's id."""
     before = get_worker_config().version
     Path(started).touch()
-    deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not Path(changed).exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    eventually(Path(changed).exists)
     cache = get_config_cache()
     cache.invalidate()
     return [before, get_worker_config().version, cache.get().version, os.getpid()]

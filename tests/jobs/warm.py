@@ -13,6 +13,7 @@ from pathlib import Path
 
 from emberq import job_scope, progress, resource
 from tests.harness import c_heap
+from tests.harness.eventually import eventually
 
 LOADS = Path(os.environ.get("WARM_JOBS_LOADS", "/dev/null"))
 
@@ -56,6 +57,12 @@ def raise_error() -> None:
 def sleep(seconds: float) -> str:
     time.sleep(seconds)
     return "slept"
+
+
+def wait_for_file(path: str) -> str:
+    """Run until a file is there, or until the test that makes it has given up."""
+    eventually(Path(path).exists)
+    return "waited"
 
 
 def change_everything(tmp: str) -> None:

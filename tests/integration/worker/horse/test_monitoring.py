@@ -2,42 +2,29 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
-from redis import Redis
-from rq import Queue
+from rq.utils import as_text
 
-from tests.harness.paths import RQ, python_path
+from tests.harness.eventually import eventually
+from tests.harness.workers import WorkerBench
 
 
 @pytest.fixture
-def connection(redis_url: str) -> Iterator[Redis]:
-    worker = subprocess.Popen(
-        [RQ, "worker", "-w", "tests.jobs.telling_worker.TellingWorker", "--url", redis_url, "yard"],
-        env={**os.environ, "PYTHONPATH": python_path()},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    with Redis.from_url(redis_url) as made:
+def bench(redis_url: str, tmp_path: Path) -> Iterator[WorkerBench]:
+    with WorkerBench(redis_url, tmp_path, jobs="telling_worker") as made:
+        made.rq_worker(worker_class="tests.jobs.telling_worker.TellingWorker")
         yield made
-    worker.terminate()
-    worker.wait(timeout=30)
 
 
 @pytest.mark.parametrize("first", ["nothing", "deleted", "finished elsewhere", "flushed"])
-def test_a_horses_death_is_told_once_whatever_redis_knows_of_its_job(connection: Redis, first: str) -> None:
-    job = Queue("yard", connection=connection).enqueue("tests.jobs.telling_worker.die", first)
-    deadline = time.monotonic() + 40
-    while not connection.llen("deaths"):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    after = Queue("yard", connection=connection).enqueue("tests.jobs.telling_worker.die", "nothing")
-    while connection.llen("deaths") < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    told = connection.lrange("deaths", 0, -1)
-    assert told == [f"{one.id} killed".encode() for one in (job, after)]
+def test_a_horses_death_is_told_once_whatever_redis_knows_of_its_job(bench: WorkerBench, first: str) -> None:
+    def told() -> list[str]:
+        return [as_text(line) for line in bench.connection.lrange("deaths", 0, -1)]
+
+    job = bench.enqueue("die", first)
+    assert eventually(told) == [f"{job.id} killed"]
+    after = bench.enqueue("die", "nothing")
+    assert eventually(told, lambda deaths: len(deaths) > 1) == [f"{job.id} killed", f"{after.id} killed"]

@@ -2,68 +2,33 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import signal
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from redis import Redis
-from rq import Queue
-from rq.job import Job
-from rq.serializers import JSONSerializer
 
-from tests.harness.paths import RQ, python_path
-
-WORKER = [RQ, "worker", "-w", "emberq.WarmWorker", "--serializer", "rq.serializers.JSONSerializer"]
-
-
-class Bench:
-    """A queue, and workers for it."""
-
-    def __init__(self, url: str, notes: Path) -> None:
-        self.url = url
-        self.notes = notes
-        self.connection = Redis.from_url(url)
-        self.queue = Queue("spawned", connection=self.connection, serializer=JSONSerializer)
-        self.environment = {
-            **os.environ,
-            "EMBERQ_PRELOAD": "tests.jobs.spawn",
-            "SPAWN_JOBS_NOTES": str(notes),
-            "PYTHONPATH": python_path(),
-        }
-
-    def enqueue(self, name: str, *args: Any) -> Job:
-        return self.queue.enqueue(f"tests.jobs.spawn.{name}", args=args)
-
-    def burst(self, *, code: int = 0) -> str:
-        worker = subprocess.Popen(
-            [*WORKER, "--url", self.url, "--burst", "spawned"],
-            env=self.environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        log, _ = worker.communicate(timeout=90)
-        assert worker.returncode == code, log
-        return log
-
-    def noted(self, what: str) -> list[int]:
-        lines = self.notes.read_text().splitlines()
-        return [int(line.removeprefix(f"{what} ")) for line in lines if line.startswith(f"{what} ")]
+from tests.harness.eventually import eventually
+from tests.harness.process_table import alive
+from tests.harness.processes import run_program
+from tests.harness.workers import WorkerBench
 
 
 @pytest.fixture
-def bench(redis_url: str, tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(redis_url, tmp_path / "notes")
-    yield made
-    made.connection.close()
+def bench(redis_url: str, tmp_path: Path) -> Iterator[WorkerBench]:
+    with WorkerBench(redis_url, tmp_path, jobs="spawn") as made:
+        made.environment["SPAWN_JOBS_NOTES"] = str(tmp_path / "notes")
+        yield made
 
 
-def test_twenty_jobs_run_in_one_horse_that_loaded_once_and_cleans_up_after_itself(bench: Bench) -> None:
+def noted(bench: WorkerBench, what: str) -> list[int]:
+    """Return the processes that noted something."""
+    lines = (bench.directory / "notes").read_text().splitlines()
+    return [int(line.removeprefix(f"{what} ")) for line in lines if line.startswith(f"{what} ")]
+
+
+def test_twenty_jobs_run_in_one_horse_that_loaded_once_and_cleans_up_after_itself(bench: WorkerBench) -> None:
     jobs = [bench.enqueue("compute", number) for number in range(20)]
     log = bench.burst()
     answers = [job.return_value() or [] for job in jobs]
@@ -71,15 +36,15 @@ def test_twenty_jobs_run_in_one_horse_that_loaded_once_and_cleans_up_after_itsel
     [horse] = {answer[1] for answer in answers}
     # Its own vocabulary too: memory of the preloader is not shared with a fresh interpreter.
     assert {answer[2] for answer in answers} == {horse}
-    assert bench.noted("engine") == [horse]
-    assert bench.noted("closed") == [horse]
+    assert noted(bench, "engine") == [horse]
+    assert noted(bench, "closed") == [horse]
     # What does survive a fork is loaded in the preloader as ever, for whatever else it forks.
-    preloader, own = bench.noted("vocabulary")
+    preloader, own = noted(bench, "vocabulary")
     assert own == horse != preloader
     assert "job_leaked" not in log
 
 
-def test_a_killed_horse_is_replaced_by_one_that_loads_once_again(bench: Bench) -> None:
+def test_a_killed_horse_is_replaced_by_one_that_loads_once_again(bench: WorkerBench) -> None:
     before = [bench.enqueue("compute", number) for number in range(2)]
     killed = bench.enqueue("die")
     after = [bench.enqueue("compute", number) for number in range(5)]
@@ -88,11 +53,11 @@ def test_a_killed_horse_is_replaced_by_one_that_loads_once_again(bench: Bench) -
     [first] = {(job.return_value() or [])[1] for job in before}
     [second] = {(job.return_value() or [])[1] for job in after}
     assert first != second
-    assert bench.noted("engine") == [first, second]
+    assert noted(bench, "engine") == [first, second]
 
 
 def test_a_spawned_horse_stands_where_a_forked_one_would_and_gives_nothing_away(
-    bench: Bench, redis_url: str
+    bench: WorkerBench, redis_url: str
 ) -> None:
     user = "spawned"
     bench.connection.acl_setuser(
@@ -110,17 +75,21 @@ def test_a_spawned_horse_stands_where_a_forked_one_would_and_gives_nothing_away(
     assert "emberq.worker.horse.spawned" in seen["command"]
     assert "hidden-word" not in " ".join([*seen["command"], seen["title"]])
     assert seen["environment"] == []
-    assert seen["parent"] in bench.noted("vocabulary")
+    assert seen["parent"] in noted(bench, "vocabulary")
 
 
-def test_a_resource_that_fails_in_the_spawned_horse_stops_the_worker_with_the_reason(bench: Bench) -> None:
+def test_a_resource_that_fails_in_the_spawned_horse_stops_the_worker_with_the_reason(
+    bench: WorkerBench,
+) -> None:
     bench.environment["SPAWN_JOBS_BROKEN"] = "1"
     log = bench.burst(code=1)
     assert "engine could not be loaded" in log
     assert "no card found" in log
 
 
-def test_a_worker_that_cannot_be_rebuilt_is_refused_with_the_reason(bench: Bench, tmp_path: Path) -> None:
+def test_a_worker_that_cannot_be_rebuilt_is_refused_with_the_reason(
+    bench: WorkerBench, tmp_path: Path
+) -> None:
     script = tmp_path / "own_worker.py"
     script.write_text(
         "import sys\n"
@@ -128,45 +97,26 @@ def test_a_worker_that_cannot_be_rebuilt_is_refused_with_the_reason(bench: Bench
         "from emberq import WarmWorker\n"
         "class OwnWorker(WarmWorker):\n"
         "    pass\n"
-        "OwnWorker(['spawned'], connection=Redis.from_url(sys.argv[1])).work(burst=True)\n"
+        "OwnWorker(['bench'], connection=Redis.from_url(sys.argv[1])).work(burst=True)\n"
     )
-    ran = subprocess.run(
-        [sys.executable, str(script), bench.url],
-        env=bench.environment,
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    ran = run_program(sys.executable, script, bench.url, environment=bench.environment)
     assert ran.returncode == 1
     assert "OwnWorker" in ran.stderr
     assert "__main__" in ran.stderr
 
 
-def test_nothing_is_left_when_the_worker_is_killed(bench: Bench) -> None:
-    job = bench.enqueue("compute", 3)
-    worker = subprocess.Popen(
-        [*WORKER, "--url", bench.url, "spawned"],
-        env=bench.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    deadline = time.monotonic() + 60
-    while job.get_status(refresh=True) != "finished" and time.monotonic() < deadline:
-        time.sleep(0.05)
-    horse = (job.return_value(refresh=True) or [0, 0])[1]
-    assert Path(f"/proc/{horse}").exists()
-    worker.kill()
-    worker.wait(timeout=20)
-    while Path(f"/proc/{horse}").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not Path(f"/proc/{horse}").exists()
+def test_nothing_is_left_when_the_worker_is_killed(bench: WorkerBench) -> None:
+    worker = bench.rq_worker()
+    _, horse, _ = bench.answer("compute", 3)
+    assert alive([horse]) == [horse]
+    worker.stop(signal.SIGKILL)
+    eventually(lambda: not alive([horse]))
 
 
-def test_a_spawned_horse_counts_its_jobs(bench: Bench, tmp_path: Path) -> None:
+def test_a_spawned_horse_counts_its_jobs(bench: WorkerBench, tmp_path: Path) -> None:
     directory = tmp_path / "metrics"
     bench.environment["EMBERQ_METRICS_DIR"] = str(directory)
     bench.enqueue("compute", 2)
     bench.burst()
-    [horse] = bench.noted("engine")
+    [horse] = noted(bench, "engine")
     assert b"emberq_jobs_total" in (directory / f"counter_{horse}.db").read_bytes()

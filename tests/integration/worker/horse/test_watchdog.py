@@ -2,73 +2,34 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
-from redis import Redis
-from rq import Queue, Retry
+from rq import Retry
 from rq.job import Job
 
-from tests.harness.paths import RQ, python_path
+from tests.harness.eventually import eventually, scaled
+from tests.harness.process_table import running_in
+from tests.harness.processes import RunningProgram
+from tests.harness.workers import WorkerBench, wait_for_status, wait_for_stop_request
 
 MIB = 1 << 20
 
 
-class Yard:
-    """One `rq worker -w emberq.WarmWorker` and its queue."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-        self.connection = Redis.from_url(url)
-        self.queue = Queue("yard", connection=self.connection)
-        self.worker: subprocess.Popen[str] | None = None
-
-    def start(self, **policy: object) -> None:
-        environment = {
-            **os.environ,
-            "EMBERQ_PRELOAD": "tests.jobs.warm",
-            "PYTHONPATH": python_path(),
-            **{f"EMBERQ_{name.upper()}": str(value) for name, value in policy.items()},
-        }
-        self.worker = subprocess.Popen(
-            [RQ, "worker", "-w", "emberq.WarmWorker", "--url", self.url, "yard"],
-            env=environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, name: str, *args: Any, seconds: float = 40, **options: Any) -> Job:
-        job = self.queue.enqueue(f"tests.jobs.warm.{name}", args=args, **options)
-        self.until(lambda: job.get_status() in ("finished", "failed"), seconds=seconds)
-        return job
-
-    def until(self, holds: Callable[[], bool], *, seconds: float = 40) -> None:
-        deadline = time.monotonic() + seconds
-        while not holds():
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
-
-    def stop(self) -> str:
-        if self.worker is None:
-            return ""
-        self.worker.terminate()
-        log, _ = self.worker.communicate(timeout=30)
-        return log
-
-
 @pytest.fixture
-def yard(redis_url: str) -> Iterator[Yard]:
-    made = Yard(redis_url)
-    yield made
-    made.stop()
-    made.connection.close()
+def bench(redis_url: str, tmp_path: Path) -> Iterator[WorkerBench]:
+    with WorkerBench(redis_url, tmp_path, jobs="warm") as made:
+        yield made
+
+
+def start(bench: WorkerBench, **policy: object) -> RunningProgram:
+    """Start a worker with settings of its own."""
+    bench.environment |= {f"EMBERQ_{name.upper()}": str(value) for name, value in policy.items()}
+    return bench.rq_worker()
 
 
 def reason(job: Job) -> str:
@@ -79,123 +40,120 @@ def reason(job: Job) -> str:
 
 @pytest.mark.parametrize("kind", ["hold_interpreter", "loop", "deadlock", "stop_itself"])
 def test_a_job_that_does_not_come_on_is_ended_with_its_stacks_and_the_next_one_runs(
-    yard: Yard, kind: str
+    bench: WorkerBench, kind: str
 ) -> None:
-    yard.start(stall_timeout=1)
-    before: Any = yard.run("where").return_value()
-    stuck = yard.run(kind)
+    start(bench, stall_timeout=scaled(2))
+    before: Any = bench.run("where").return_value()
+    stuck = bench.run(kind)
     assert stuck.get_status() == "failed"
     assert "no progress" in reason(stuck)
     assert f"in {kind}" in reason(stuck)
-    after: Any = yard.run("where").return_value()
+    after: Any = bench.run("where").return_value()
     assert after[0] != before[0]
     assert after[1] == before[1]
 
 
-def test_progress_keeps_a_long_job_alive(yard: Yard) -> None:
-    yard.start(stall_timeout=1)
-    assert yard.run("report_slowly", 8).return_value() == "done"
+def test_progress_keeps_a_long_job_alive(bench: WorkerBench) -> None:
+    start(bench, stall_timeout=scaled(2))
+    assert bench.run("report_slowly", 8 * 4).return_value() == "done"
 
 
-def test_a_job_may_have_a_stall_time_of_its_own(yard: Yard) -> None:
-    yard.start()
-    assert yard.run("sleep", 2).get_status() == "finished"
-    stuck = yard.run("sleep", 60, meta={"emberq": {"stall_timeout": 0.5}})
+def test_a_job_may_have_a_stall_time_of_its_own(bench: WorkerBench) -> None:
+    start(bench)
+    assert bench.run("sleep", 2).get_status() == "finished"
+    stuck = bench.run("sleep", 60, meta={"emberq": {"stall_timeout": 0.5}})
     assert "no progress" in reason(stuck)
 
 
-def test_a_stalled_job_keeps_its_retries(yard: Yard) -> None:
-    yard.start(stall_timeout=0.5)
-    stuck = yard.run("deadlock", retry=Retry(max=1))
+def test_a_stalled_job_keeps_its_retries(bench: WorkerBench) -> None:
+    start(bench, stall_timeout=0.5)
+    stuck = bench.run("deadlock", retry=Retry(max=1))
     stuck.refresh()  # type: ignore[no-untyped-call]
     assert stuck.retries_left == 0
 
 
-def test_a_fork_bomb_is_ended_with_all_it_forked(yard: Yard) -> None:
-    yard.start(job_max_processes=16)
-    before = len(psutil.pids())
-    bomb = yard.run("fork_bomb", 2000)
+def test_a_fork_bomb_is_ended_with_all_it_forked(bench: WorkerBench) -> None:
+    worker = start(bench, job_max_processes=16)
+    bomb = bench.run("fork_bomb", 2000)
     assert "more than 16 processes" in reason(bomb)
-    yard.until(lambda: len(psutil.pids()) < before + 30)
-    assert yard.run("where").get_status() == "finished"
+    eventually(
+        lambda: set(running_in(bench.directory)),
+        lambda running: running <= {worker.pid, *worker.family()},
+    )
+    assert bench.run("where").get_status() == "finished"
 
 
-def test_memory_beyond_the_limit_is_refused_to_the_job_alone(yard: Yard) -> None:
-    yard.start(job_memory_limit=64 * MIB)
-    before = yard.run("where").return_value()
-    hog = yard.run("hog", 512 * MIB)
+def test_memory_beyond_the_limit_is_refused_to_the_job_alone(bench: WorkerBench) -> None:
+    start(bench, job_memory_limit=64 * MIB)
+    before = bench.run("where").return_value()
+    hog = bench.run("hog", 512 * MIB)
     assert "MemoryError" in reason(hog)
-    assert yard.run("where").return_value() == before
-    free = yard.run("hog", 128 * MIB, meta={"emberq": {"job_memory_limit": 0}})
+    assert bench.run("where").return_value() == before
+    free = bench.run("hog", 128 * MIB, meta={"emberq": {"job_memory_limit": 0}})
     assert free.return_value() == 128 * MIB
 
 
-def test_processor_time_beyond_the_limit_ends_the_horse(yard: Yard) -> None:
-    yard.start(job_cpu_limit=1)
-    assert "processor time" in reason(yard.run("burn", 60))
-    assert yard.run("burn", 0.2).get_status() == "finished"
+def test_processor_time_beyond_the_limit_ends_the_horse(bench: WorkerBench) -> None:
+    start(bench, job_cpu_limit=1)
+    assert "processor time" in reason(bench.run("burn", 60))
+    assert bench.run("burn", 0.2).get_status() == "finished"
 
 
-def test_a_limit_that_does_not_exist_fails_the_job_with_the_reason(yard: Yard) -> None:
-    yard.start()
-    job = yard.run("where", meta={"emberq": {"memory": 1}})
+def test_a_limit_that_does_not_exist_fails_the_job_with_the_reason(bench: WorkerBench) -> None:
+    start(bench)
+    job = bench.run("where", meta={"emberq": {"memory": 1}})
     assert "cannot set memory" in reason(job)
 
 
-def test_the_second_sigterm_gives_the_job_back_to_its_queue(yard: Yard) -> None:
-    yard.start()
-    job = yard.queue.enqueue("tests.jobs.warm.sleep", 60, retry=Retry(max=3))
-    waiting = yard.queue.enqueue("tests.jobs.warm.where")
-    yard.until(lambda: job.get_status() == "started")
-    assert yard.worker is not None
-    yard.worker.terminate()
-    time.sleep(1.2)
-    yard.worker.send_signal(signal.SIGTERM)
-    yard.worker.communicate(timeout=20)
+def test_the_second_sigterm_gives_the_job_back_to_its_queue(bench: WorkerBench) -> None:
+    worker = start(bench)
+    job = bench.enqueue("sleep", 600, retry=Retry(max=3))
+    waiting = bench.enqueue("where")
+    wait_for_status(job, "started", told=bench.log)
+    worker.send(signal.SIGTERM)
+    wait_for_stop_request(bench.connection)
+    # RQ takes a second signal within a second for the first one's echo.
+    time.sleep(1.1)
+    worker.send(signal.SIGTERM)
+    worker.wait()
     assert job.get_status() == "queued"
-    assert yard.queue.job_ids == [job.id, waiting.id]
+    assert bench.queue.job_ids == [job.id, waiting.id]
     job.refresh()  # type: ignore[no-untyped-call]
     assert job.retries_left == 3
 
 
-def test_after_the_grace_a_running_job_goes_back_to_its_queue(yard: Yard) -> None:
-    yard.start(shutdown_grace=0.5)
-    job = yard.queue.enqueue("tests.jobs.warm.sleep", 60)
-    yard.until(lambda: job.get_status() == "started")
-    yard.stop()
+def test_after_the_grace_a_running_job_goes_back_to_its_queue(bench: WorkerBench) -> None:
+    worker = start(bench, shutdown_grace=0.5)
+    job = bench.enqueue("sleep", 600)
+    wait_for_status(job, "started", told=bench.log)
+    worker.stop()
     assert job.get_status() == "queued"
-    assert yard.queue.job_ids == [job.id]
-    yard.start()
-    yard.queue.enqueue("tests.jobs.warm.where")
-    yard.until(lambda: job.get_status() == "started")
-    yard.worker.kill()  # type: ignore[union-attr]
+    assert bench.queue.job_ids == [job.id]
+    worker = start(bench)
+    bench.enqueue("where")
+    wait_for_status(job, "started", told=bench.log)
+    worker.stop(signal.SIGKILL)
 
 
-def test_without_limits_one_horse_serves_on(yard: Yard) -> None:
-    yard.start(horse_max_jobs=0, horse_max_memory_growth=0)
-    horses = {str(yard.run("where").return_value()) for _ in range(15)}
+def test_without_limits_one_horse_serves_on(bench: WorkerBench) -> None:
+    start(bench, horse_max_jobs=0, horse_max_memory_growth=0)
+    horses = {str(bench.run("where").return_value()) for _ in range(15)}
     assert len(horses) == 1
 
 
-def test_a_horse_is_replaced_after_its_jobs_without_loading_again(yard: Yard) -> None:
-    yard.start(horse_max_jobs=3)
-    answers: list[Any] = [yard.run("where").return_value() for _ in range(9)]
+def test_a_horse_is_replaced_after_its_jobs_without_loading_again(bench: WorkerBench) -> None:
+    start(bench, horse_max_jobs=3)
+    answers: list[Any] = [bench.run("where").return_value() for _ in range(9)]
     assert [answers[0][0], answers[3][0], answers[6][0]] == [answers[2][0], answers[5][0], answers[8][0]]
     assert len({horse for horse, _ in answers}) == 3
     assert len({loader for _, loader in answers}) == 1
 
 
-def test_a_horse_that_has_grown_is_replaced_without_loading_again(yard: Yard) -> None:
-    yard.start(horse_max_jobs=0, horse_max_memory_growth=32 * MIB)
-    before: list[Any] = [yard.run("where").return_value() for _ in range(12)]
-    grown = yard.run("keep", 64 * MIB).return_value()
+def test_a_horse_that_has_grown_is_replaced_without_loading_again(bench: WorkerBench) -> None:
+    start(bench, horse_max_jobs=0, horse_max_memory_growth=32 * MIB)
+    before = [bench.answer("where") for _ in range(12)]
+    grown = bench.answer("keep", 64 * MIB)
     assert {horse for horse, _ in before} == {grown}
-    # A horse reads its memory once a second, so a short job more may run on it.
-    after: list[list[int]] = []
-
-    def is_replaced() -> bool:
-        after.append(yard.run("where").return_value() or [])
-        return after[-1][0] != grown
-
-    yard.until(is_replaced, seconds=20)
-    assert after[-1][1] == before[0][1]
+    # A horse reads its memory once a second, so short jobs more may run on it.
+    _, loader = eventually(lambda: bench.answer("where"), lambda answer: answer[0] != grown)
+    assert loader == before[0][1]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 from pathlib import Path
 
 import psutil
@@ -24,6 +22,7 @@ from emberq.store.schema.tables import Base
 from emberq.store.services import Services
 from emberq.worker.supervisor.warmup import warm_up
 from tests.harness.paths import EMBERQ
+from tests.harness.processes import RunningProgram
 
 
 def make_worker(url: str) -> WarmWorker:
@@ -62,13 +61,10 @@ def test_workers_are_forked_after_a_rehearsal(redis_url: str, tmp_path: Path) ->
     environment = {**os.environ, "EMBERQ_REDIS_URL": redis_url, "EMBERQ_DATA_DIR": str(tmp_path)}
     with Redis.from_url(redis_url) as connection:
         before = calls(connection, "hincrby")
-        with subprocess.Popen(
-            [EMBERQ, "worker", "-n", "1", "others"], env=environment, stdout=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            assert "ready" in process.stdout.readline()
+        command = [EMBERQ, "worker", "-n", "1", "others"]
+        with RunningProgram(command, environment=environment, log=tmp_path / "log") as worker:
+            worker.wait_for_print("workers are ready")
             rehearsed = calls(connection, "hincrby") - before
-            process.send_signal(signal.SIGTERM)
         assert rehearsed >= 10
 
 
