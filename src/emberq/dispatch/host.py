@@ -21,11 +21,11 @@ from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.dispatch.tickets import QUEUE_NAME
-from emberq.embedded.launch import process_identity
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import BEAT_SECONDS, HostConfig, beat, connection_name, release_host
 from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
+from emberq.system.processes import process_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.horse.role import SpawnSetup

@@ -12,7 +12,6 @@ from sqlalchemy import Connection, RowMapping
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.tickets import enqueue, missing_tickets
-from emberq.embedded.launch import process_identity
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.retry.operation import retry_db_operation
 from emberq.store.admin.hosts import (
@@ -26,6 +25,7 @@ from emberq.store.admin.hosts import (
 from emberq.store.jobs.claim import queued_jobs
 from emberq.store.jobs.finish import fail_attempt, release_attempt
 from emberq.store.services import Services, get_services
+from emberq.system.processes import process_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.watchdog import REQUEUED, HorseDeath

@@ -4,19 +4,15 @@ from __future__ import annotations
 
 import os
 import pwd
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from emberq.errors import DatabaseUnavailable
 
-__all__ = ["Account", "may_bypass_search", "unprivileged_account"]
+__all__ = ["Account", "unprivileged_account"]
 
-#: System users to run as, the first that exists; emberq never makes an account.
+#: System users to run as, the first that exists; emberq never creates one.
 _CANDIDATES = ("emberq", "nobody")
-
-#: CAP_DAC_READ_SEARCH and CAP_SETPCAP, the bits the launcher needs to open a private path (capabilities(7)).
-_SEARCH_CAPABILITIES = 1 << 2 | 1 << 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,16 +31,16 @@ class Account:
 
 
 def unprivileged_account(owned: Path) -> Account | None:
-    """Return who runs the engine that owns a directory, None if that is whoever we are.
+    """Return the account under which the engine of a directory runs; None for this process's own.
 
-    Whoever owns the directory already goes on running it, so that a start with root's rights between two
-    without them changes nothing.
+    A directory that exists keeps its owner, so that a start as root between two as another user changes
+    nothing.
 
     Args:
         owned: The directory; it need not exist.
 
     Raises:
-        DatabaseUnavailable: If we are root and there is no account to fall back to.
+        DatabaseUnavailable: If this process is root and none of the system users exists.
     """
     if os.geteuid() != 0:
         return None
@@ -62,16 +58,6 @@ def unprivileged_account(owned: Path) -> Account | None:
         f"PostgreSQL refuses to run as root and there is no user {' or '.join(_CANDIDATES)}.",
         hint="Run emberq as an ordinary user, or make a system user emberq.",
     )
-
-
-def may_bypass_search() -> bool:
-    """Return whether the launcher can give an account CAP_DAC_READ_SEARCH (Linux, full rights)."""
-    if sys.platform != "linux":
-        return False
-    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("CapPrm:"):
-            return not _SEARCH_CAPABILITIES & ~int(line.split()[1], 16)
-    return False
 
 
 def _name_of(uid: int) -> str:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import secrets
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emberq.errors import DatabaseUnavailable
 from emberq.system.files import sync_directory
+from emberq.system.libc import has_locale
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -113,15 +112,4 @@ def _character_locale() -> str:
     The full-text parser asks the C library, whatever the database's own provider is; with `C` it takes
     quotation marks, dashes and CJK punctuation for letters.
     """
-    libc = ctypes.CDLL(None)
-    libc.newlocale.restype = ctypes.c_void_p
-    libc.newlocale.argtypes = [ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p]
-    libc.freelocale.argtypes = [ctypes.c_void_p]
-    # LC_CTYPE_MASK of <locale.h>.
-    mask = 1 << 1 if sys.platform == "darwin" else 1 << 0
-    for name in ("C.UTF-8", "en_US.UTF-8"):
-        made = libc.newlocale(mask, name.encode(), None)
-        if made:
-            libc.freelocale(made)
-            return name
-    return "C"
+    return next((name for name in ("C.UTF-8", "en_US.UTF-8") if has_locale(name)), "C")

@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar, Self
 
-from emberq.embedded.account import may_bypass_search
-from emberq.embedded.launch import process_identity
 from emberq.errors import InvalidRequest
+from emberq.system.capabilities import may_search_everywhere
 from emberq.system.file_lock import lock_file, open_lock_file
+from emberq.system.processes import process_identity
 
 __all__ = ["LONGEST_SOCKET_NAME", "DataDirectory", "DataDirectoryError", "DataDirectoryInUse"]
 
@@ -148,7 +148,7 @@ class DataDirectory:
 
 def private_mode() -> int:
     """Return the mode of new directories: 0700, or 0711 where root's engine account must pass through."""
-    return 0o700 if os.geteuid() != 0 or may_bypass_search() else 0o711
+    return 0o700 if os.geteuid() != 0 or may_search_everywhere() else 0o711
 
 
 def make_private(path: Path) -> Path:

@@ -15,6 +15,7 @@ import structlog
 
 from emberq.embedded import launch
 from emberq.errors import EmberqError, UnavailableError
+from emberq.system.processes import process_identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,15 +204,15 @@ class EngineProcess:
         except (OSError, ValueError):
             return None
         for step in self._steps:
-            if launch.process_identity(pid) != identity:
+            if process_identity(pid) != identity:
                 break
             _log.warning("engine_leftover_stopping", engine=self.name, pid=pid, signal=step.number.name)
             _signal(pid, step.number)
             deadline = time.monotonic() + step.seconds
-            while launch.process_identity(pid) == identity and time.monotonic() < deadline:
+            while process_identity(pid) == identity and time.monotonic() < deadline:
                 time.sleep(_POLL_SECONDS)
         else:
-            if launch.process_identity(pid) == identity:
+            if process_identity(pid) == identity:
                 raise UnavailableError(
                     f"An earlier {self.name} (pid {pid}) does not stop.", hint=f"End {pid}."
                 )

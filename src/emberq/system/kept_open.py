@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 
-from emberq.system.open_files import child_processes, open_descriptors
+from emberq.system.open_handles import child_processes, open_descriptors
 
 __all__ = ["KeptOpen", "adopting", "find_open", "keep_objects_open", "keep_open", "kept"]
 

@@ -1,4 +1,4 @@
-"""Which processes see each other: those under one kernel, in one namespace of process ids, of one user."""
+"""What identifies the running system, and which processes can see each other."""
 
 from __future__ import annotations
 
@@ -7,12 +7,22 @@ import sys
 from functools import cache
 from pathlib import Path
 
-__all__ = ["machine_identity"]
+__all__ = ["boot_id", "machine_identity"]
+
+
+@cache
+def boot_id() -> str:
+    """Return what tells this boot of the system from every other (Linux only).
+
+    Raises:
+        OSError: If the system does not tell.
+    """
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 @cache
 def machine_identity() -> str:
-    """Return what this process shares with all whose end it can see; empty where it cannot be told.
+    """Return what this process shares with all processes whose end it can see; empty where that is not told.
 
     The boot's id, the namespace of process ids, and the user: containers of one machine have different
     namespaces, whose numbers are given out again only when no process is left in them, and `/proc` may hide
@@ -21,7 +31,6 @@ def machine_identity() -> str:
     if sys.platform != "linux":
         return ""
     try:
-        boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        return f"{boot_id}/{Path('/proc/self/ns/pid').stat().st_ino}/{os.getuid()}"
+        return f"{boot_id()}/{Path('/proc/self/ns/pid').stat().st_ino}/{os.getuid()}"
     except OSError:
         return ""

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from emberq.system.file_lock import locked_file
+from emberq.system.processes import is_process_alive
 from emberq.telemetry.metrics import metrics_directory, metrics_registry, sample
 
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["absorb_dead", "collect_host", "exposition", "is_process_alive", "render_host"]
+__all__ = ["absorb_dead", "collect_host", "exposition", "render_host"]
 
 #: Kinds of files whose values of dead processes go on counting.
 _SUMMED = ("counter", "histogram", "summary")
@@ -32,17 +32,6 @@ def collect_host() -> list[Metric]:
     if directory is not None:
         return _read(directory)
     return list(registry.collect()) if registry is not None else []
-
-
-def is_process_alive(pid: int) -> bool:
-    """Tell whether there is a process with this id, on this host."""
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
 
 
 def render_host() -> bytes:

@@ -15,11 +15,11 @@ from emberq.dispatch.admit import admit
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import take_over_neighbours
 from emberq.dispatch.tickets import open_queue
-from emberq.embedded.launch import process_identity
 from emberq.store.admin.hosts import beat, list_hosts
 from emberq.store.jobs.claim import claim_job
 from emberq.store.services import Services
 from emberq.system.machine import machine_identity
+from emberq.system.processes import process_identity
 from tests.integration.store.steps import add, job
 
 HERE = machine_identity()

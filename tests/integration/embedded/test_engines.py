@@ -18,8 +18,8 @@ import sqlalchemy
 
 from emberq.embedded import DataDirectoryInUse, EmbeddedPostgres, Engines
 from emberq.embedded.datadir import DataDirectory
-from emberq.embedded.launch import process_identity
 from emberq.errors import DatabaseUnavailable
+from emberq.system.processes import process_identity
 
 
 def _query(url: str, statement: str) -> list[tuple[object, ...]]:

@@ -19,8 +19,8 @@ import redis
 
 import emberq
 from emberq.embedded import Engines, cluster, launch
-from emberq.embedded.account import may_bypass_search
-from emberq.embedded.launch import process_identity
+from emberq.system.capabilities import may_search_everywhere
+from emberq.system.processes import process_identity
 
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(emberq.__file__).parents[1])}
 
@@ -223,7 +223,7 @@ def test_root_without_the_capability_starts_postgres_where_its_account_may_go() 
 
 @pytest.mark.parametrize("private", [False, True])
 def test_the_account_gets_the_capability_only_where_it_needs_it(private: bool, tmp_path: Path) -> None:
-    if os.geteuid() != 0 or not may_bypass_search():
+    if os.geteuid() != 0 or not may_search_everywhere():
         pytest.skip("only root with its full rights can pass on a capability")
     tmp_path.chmod(0o700)
     needs = [str(tmp_path) if private else "/usr"]
@@ -281,7 +281,7 @@ def _launcher(needs: list[str], *, parent: int | None, account: tuple[int, int] 
 def _as_nobody() -> Iterator[tuple[Path, list[str]]]:
     if os.geteuid() != 0:
         pytest.skip("this is what every other test shows when it runs as an ordinary user")
-    if not may_bypass_search() and not _reachable_by_others(Path(sys.executable)):
+    if not may_search_everywhere() and not _reachable_by_others(Path(sys.executable)):
         pytest.skip("the Python environment lies in a private directory")
     with tempfile.TemporaryDirectory(prefix="eq") as directory:
         os.chown(directory, _NOBODY, _NOBODY)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import faulthandler
 import json
 import math
@@ -20,7 +19,8 @@ from emberq.errors import BlobMissing, EmberqError, ExtractionCrashed
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.read import extract
 from emberq.pipeline.sandbox import wire
-from emberq.system.processes import set_process_title
+from emberq.system.memory import address_space_bytes
+from emberq.system.processes import die_with_parent, set_process_title
 
 __all__ = ["EXIT_MEMORY", "MAX_DETAIL", "serve"]
 
@@ -32,10 +32,6 @@ MAX_DETAIL: Final = 8 * 1024
 _MAX_FILE: Final = 1 << 20
 #: Seconds between two progress frames; the parent writes them down more seldom still.
 _PROGRESS_SECONDS: Final = 0.1
-#: prctl's number for "signal me when my parent dies".
-_PR_SET_PDEATHSIG: Final = 1
-#: Loaded before any fork: in the child the loader's memory might already be refused.
-_libc: Final = ctypes.CDLL(None, use_errno=True)
 
 
 def serve(
@@ -83,7 +79,7 @@ def _confine(pipe: int, parent: int, timeout_seconds: float, memory_bytes: int) 
             signal.signal(number, signal.SIG_DFL)
     signal.set_wakeup_fd(-1)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    _die_with(parent)
+    die_with_parent(parent)
     os.closerange(3, pipe)
     os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
     faulthandler.enable(file=2)
@@ -92,8 +88,7 @@ def _confine(pipe: int, parent: int, timeout_seconds: float, memory_bytes: int) 
     _limit(resource.RLIMIT_FSIZE, _MAX_FILE)
     _limit(resource.RLIMIT_CPU, seconds, seconds + 1)
     if sys.platform == "linux":
-        pages = int(Path("/proc/self/statm").read_bytes().split()[0])
-        _limit(resource.RLIMIT_AS, pages * resource.getpagesize() + memory_bytes)
+        _limit(resource.RLIMIT_AS, address_space_bytes() + memory_bytes)
 
 
 def _limit(kind: int, soft: int, hard: int | None = None) -> None:
@@ -103,14 +98,6 @@ def _limit(kind: int, soft: int, hard: int | None = None) -> None:
     if ceiling != resource.RLIM_INFINITY:
         soft, hard = min(soft, ceiling), min(hard, ceiling)
     resource.setrlimit(kind, (soft, hard))
-
-
-def _die_with(parent: int) -> None:
-    if sys.platform == "linux":
-        _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    # It may have died before the kernel was asked.
-    if os.getppid() != parent:
-        os._exit(1)
 
 
 class _Reporter:

@@ -11,7 +11,6 @@ import contextlib
 import json
 import math
 import os
-import resource
 import select
 import signal
 import sys
@@ -37,6 +36,7 @@ from emberq.pipeline.document import Document
 from emberq.pipeline.sandbox import wire
 from emberq.pipeline.sandbox.child import EXIT_MEMORY, MAX_DETAIL, serve
 from emberq.retry.backoff import Backoff
+from emberq.system.memory import resident_bytes
 
 __all__ = ["extract_sandboxed"]
 
@@ -193,9 +193,7 @@ def _scratch_file() -> int:
 
 def _resident_bytes() -> float:
     """Return what this process has in memory; infinitely much where a child's memory is not limited."""
-    if sys.platform != "linux":
-        return math.inf
-    return int(Path("/proc/self/statm").read_bytes().split()[1]) * resource.getpagesize()
+    return resident_bytes() if sys.platform == "linux" else math.inf
 
 
 def _receive(

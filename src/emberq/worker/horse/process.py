@@ -14,10 +14,11 @@ import structlog
 from emberq.config.current import pinned_config
 from emberq.errors import InternalError
 from emberq.redis_pools import watch_redis_pool
+from emberq.system.environment_variable import RewrittenVariable
 from emberq.system.forks import run_after_fork
 from emberq.system.kept_open import keep_open
+from emberq.system.memory import private_memory_bytes
 from emberq.system.messages import Message, receive, send
-from emberq.system.processes import RewrittenVariable, private_memory_bytes
 from emberq.telemetry import metrics
 from emberq.worker.horse.job_transfer import unpack_execution, unpack_job, unpack_queue
 from emberq.worker.horse.watchdog import write_stacks_to

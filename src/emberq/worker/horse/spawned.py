@@ -16,8 +16,9 @@ from functools import partial
 from pathlib import Path
 
 from emberq.errors import ResourceFailed
+from emberq.system.memory import freeze_objects
 from emberq.system.messages import Message, receive, send
-from emberq.system.processes import freeze_objects, set_process_title
+from emberq.system.processes import set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.job.tempdirs import use_root

@@ -28,14 +28,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from emberq.system.kept_open import KeptOpen, kept
-from emberq.system.open_files import (
+from emberq.system.open_handles import (
     OpenHandles,
     child_processes,
     descriptor_target,
     list_open_handles,
     open_descriptors,
 )
-from emberq.system.processes import descendants
+from emberq.system.processes import descendants, process_name
 
 __all__ = ["Leaks", "clean_leaks"]
 
@@ -110,7 +110,7 @@ def _clean_children(before: OpenHandles, kept_open: KeptOpen, leaks: Leaks) -> N
     leaked = child_processes() - before.children - kept_open.children
     if not leaked:
         return
-    names = [f"child {pid} {_command(pid)}" for pid in sorted(leaked)]
+    names = [f"child {pid} {process_name(pid)}" for pid in sorted(leaked)]
     below = [pid for child in leaked for pid in descendants(child, most=_MAX_DESCENDANTS)]
     for pid in (*leaked, *below):
         with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -175,13 +175,6 @@ def _peer(descriptor: int) -> str | None:
     with contextlib.suppress(OSError), socket.socket(fileno=os.dup(descriptor)) as copy:
         return f"socket to {copy.getpeername()}"
     return None
-
-
-def _command(pid: int) -> str:
-    """Return a process's name, without its arguments: they may contain secrets."""
-    with contextlib.suppress(OSError), open(f"/proc/{pid}/comm") as file:  # noqa: PTH123 - as everywhere here
-        return file.read().strip()
-    return ""
 
 
 def _count_native_threads(before: OpenHandles, leaks: Leaks) -> None:

@@ -9,8 +9,9 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
+from emberq.system.memory import address_space_bytes
+from emberq.system.processes import count_user_threads
 from emberq.worker.job.policy import HorsePolicy
 
 __all__ = ["job_limits"]
@@ -33,12 +34,12 @@ def job_limits(policy: HorsePolicy) -> Iterator[None]:
     """
     wanted = {}
     if policy.job_memory_limit and sys.platform == "linux":
-        wanted[resource.RLIMIT_AS] = _address_space_bytes() + policy.job_memory_limit
+        wanted[resource.RLIMIT_AS] = address_space_bytes() + policy.job_memory_limit
     if policy.job_cpu_limit:
         wanted[resource.RLIMIT_CPU] = math.ceil(time.process_time() + policy.job_cpu_limit)
     if policy.job_max_processes and os.geteuid() != 0 and sys.platform == "linux":
         # Stops a fork bomb between two counts of the worker. The kernel exempts root.
-        wanted[resource.RLIMIT_NPROC] = _user_processes() + policy.job_max_processes + _SPARE_PROCESSES
+        wanted[resource.RLIMIT_NPROC] = count_user_threads() + policy.job_max_processes + _SPARE_PROCESSES
     before = {kind: _set_soft(kind, limit) for kind, limit in wanted.items()}
     try:
         yield
@@ -53,17 +54,3 @@ def _set_soft(kind: int, limit: int) -> tuple[int, int]:
     lower = [value for value in (limit, soft, hard) if value != resource.RLIM_INFINITY]
     resource.setrlimit(kind, (min(lower), hard))
     return soft, hard
-
-
-def _address_space_bytes() -> int:
-    return int(Path("/proc/self/statm").read_bytes().split()[0]) * resource.getpagesize()
-
-
-def _user_processes() -> int:
-    """Count this user's processes and threads, as the kernel does."""
-    mine, found = os.getuid(), 0
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and entry.stat().st_uid == mine:
-                found += len(list((entry / "task").iterdir()))
-    return found

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 import structlog
 from rq.timeouts import BaseTimeoutException
 
-from emberq.system.open_files import OpenHandles, list_open_handles
+from emberq.system.open_handles import OpenHandles, list_open_handles
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.leaks import clean_leaks
 from emberq.worker.job.process_state import ProcessState

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from emberq.errors import InvalidRequest
 from emberq.system.messages import Message, send
+from emberq.system.processes import is_process_alive
 from emberq.telemetry import metrics
 from emberq.telemetry.endpoint import open_endpoint, serve_endpoint
-from emberq.telemetry.exposition import absorb_dead, is_process_alive
+from emberq.telemetry.exposition import absorb_dead
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.preloader import Child, PreloaderClient
 

@@ -19,15 +19,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from emberq.errors import InvalidRequest
+from emberq.system.memory import freeze_objects, return_big_blocks
 from emberq.system.messages import Message, is_readable, receive, send
-from emberq.system.processes import (
-    count_threads,
-    die_with_parent,
-    freeze_objects,
-    return_big_blocks,
-    set_process_title,
-    thread_names,
-)
+from emberq.system.processes import count_threads, die_with_parent, set_process_title, thread_names
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.tempdirs import discard_directory, make_root, remove_root
 from emberq.worker.preloader.spawn import Spawnable, exec_interpreter, make_spawn_spec

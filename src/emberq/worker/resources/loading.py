@@ -10,7 +10,7 @@ from contextvars import ContextVar, Token
 from dataclasses import dataclass
 from typing import Self, TypeVar, cast
 
-from emberq.system.processes import private_memory_bytes
+from emberq.system.memory import private_memory_bytes
 
 __all__ = ["Load", "LoadRecord", "make_value"]
 

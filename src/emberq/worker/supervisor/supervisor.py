@@ -13,8 +13,9 @@ from typing import NoReturn
 
 from redis.exceptions import RedisError
 
+from emberq.system.memory import freeze_objects
 from emberq.system.messages import send
-from emberq.system.processes import die_with_parent, freeze_objects, set_process_title
+from emberq.system.processes import die_with_parent, set_process_title
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.generations import Generation, Generations, NoGeneration
 from emberq.worker.preloader.preloader import PreloaderClient, Role, start_preloader

@@ -24,7 +24,7 @@ from structlog.testing import capture_logs
 
 from emberq.system import kept_open
 from emberq.system.kept_open import keep_objects_open, keep_open
-from emberq.system.open_files import child_processes
+from emberq.system.open_handles import child_processes
 from emberq.worker.job.scope import current_scope, job_scope
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from emberq.system.processes import RewrittenVariable
+from emberq.system.environment_variable import RewrittenVariable
 from tests.harness import c_heap
 
 
