@@ -149,7 +149,7 @@ async def tenant_settings(tenant: str) -> RuntimeSettings:
     Raises:
         DatabaseUnavailable: If it has not, and PostgreSQL does not answer.
     """
-    known = get_config_cache().known
+    known = get_config_cache().stored
     if known is None:
         known = await asyncio.to_thread(get_worker_config)
     return known.for_tenant(tenant)

@@ -1,4 +1,4 @@
-"""Make a snapshot of stored values, and refuse a change that would make an invalid one."""
+"""Build a snapshot from stored values, and refuse a change that would make it invalid."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from emberq.config.runtime import EVERYBODY, RuntimeSettings
+from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
 from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import SettingInvalid
 
@@ -18,22 +18,22 @@ __all__ = ["assemble", "refuse_invalid"]
 def assemble(
     version: int, values: Mapping[str, Mapping[str, Any]], *, unreadable: Collection[Unreadable] = ()
 ) -> Snapshot:
-    """Check everybody's values and each tenant's view, and make them one snapshot.
+    """Build a snapshot from the values for all tenants and those of single tenants.
 
-    A value that is not allowed is left out and named in `unreadable`; of a combination that is not
-    allowed, all of its tenant's values are.
+    A value that is not allowed is left out and listed in the snapshot's `unreadable`. If a combination of
+    values is not allowed, all values of its tenant are left out.
 
     Args:
         version: The configuration's version.
-        values: By tenant and setting; numbers and booleans may come as text.
-        unreadable: What could not even be read.
+        values: By tenant and setting; numbers and booleans may be text.
+        unreadable: Stored values that could not be read, to be listed as well.
     """
     found = list(unreadable)
-    settings, _ = _view({}, values.get(EVERYBODY, {}), EVERYBODY, found)
+    settings, _ = _view({}, values.get(ALL_TENANTS, {}), ALL_TENANTS, found)
     common = {key: getattr(settings, key) for key in settings.model_fields_set}
     overrides = {}
     for tenant in sorted(values):
-        if tenant == EVERYBODY:
+        if tenant == ALL_TENANTS:
             continue
         view, own = _view(common, values[tenant], tenant, found)
         if own:
@@ -44,7 +44,7 @@ def assemble(
 def _view(
     common: Mapping[str, Any], own: Mapping[str, Any], tenant: str, found: list[Unreadable]
 ) -> tuple[RuntimeSettings, Mapping[str, Any]]:
-    """Return the settings in force for a tenant, and those of its own values that are usable."""
+    """Return the settings in force for a tenant, and its own values that are allowed."""
     try:
         return RuntimeSettings.model_validate({**common, **own}), own
     except ValidationError as exc:
@@ -55,7 +55,7 @@ def _view(
 
 
 def _why_invalid(error: ValidationError) -> dict[str, str]:
-    """Return the reasons of a failed check, by setting; under `""` what is wrong with a combination."""
+    """Return the reasons of a failed check, by setting; the key `""` stands for a combination."""
     reasons: dict[str, str] = {}
     for one in error.errors(include_input=False, include_url=False, include_context=False):
         key = str(one["loc"][0]) if one["loc"] else ""
@@ -66,7 +66,7 @@ def _why_invalid(error: ValidationError) -> dict[str, str]:
 def refuse_invalid(before: Snapshot, after: Snapshot, *, changed: Collection[tuple[str, str]]) -> None:
     """Refuse a change after which a value or a combination is not allowed.
 
-    What was unusable before the change, and is none of its doing, does not stand in its way.
+    Values that were unreadable before, and that the change does not touch, are no reason.
 
     Args:
         before: The settings as they are.
@@ -74,7 +74,7 @@ def refuse_invalid(before: Snapshot, after: Snapshot, *, changed: Collection[tup
         changed: Tenant and key of each changed setting.
 
     Raises:
-        SettingInvalid: Says what, why, and for which tenant.
+        SettingInvalid: The message names each setting, the reason, and the tenant.
     """
     tenants = {tenant for tenant, _ in changed}
     reasons = [

@@ -1,4 +1,4 @@
-"""The configuration of this process: its cache, and the snapshot that the current job is pinned to."""
+"""The configuration of this process: its cache, and the snapshot that the running job is pinned to."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["configure_worker_config", "get_config_cache", "get_worker_config", "
 
 @dataclass(slots=True)
 class _Pin:
-    """The snapshot of one job, taken when the job first asks."""
+    """The snapshot of one job, set at the job's first call of `get_worker_config`."""
 
     snapshot: Snapshot | None = None
 
@@ -25,13 +25,13 @@ _pin: ContextVar[_Pin | None] = ContextVar("emberq_config_pin", default=None)
 
 
 def configure_worker_config(load: Load, *, reload: Load | None = None) -> SnapshotCache:
-    """Tell this process, and those it will fork, where the configuration comes from.
+    """Set the source of the configuration for this process and the processes it forks.
 
     Args:
-        load: Reads the settings as they were at a version, or as they are now.
-        reload: The same without trying again, for when an older snapshot will do.
+        load: Reads the settings at a version, or the newest ones.
+        reload: The same without retries; used where an older snapshot can serve instead.
     """
-    global _cache  # noqa: PLW0603 - one configuration per process is the point
+    global _cache  # noqa: PLW0603 - one configuration per process
     _cache = SnapshotCache(load, reload=reload)
     return _cache
 
@@ -49,16 +49,16 @@ def get_config_cache() -> SnapshotCache:
 
 
 def get_worker_config(*, version: int | None = None) -> Snapshot:
-    """Return the configuration: built once per version, shared by every job of the process.
+    """Return the configuration snapshot, built once per version and shared by all jobs of the process.
 
-    Within a job it is always the same snapshot, whatever changes meanwhile.
+    Within a job every call returns the same snapshot, even if settings change meanwhile.
 
     Args:
-        version: The version a job was claimed under; exactly that one is returned.
+        version: The configuration version that the job was claimed with; exactly this one is returned.
 
     Raises:
         RuntimeError: If `configure_worker_config` was not called in this process or before its fork.
-        DatabaseUnavailable: If it must be read, and the database is away.
+        DatabaseUnavailable: If the settings must be read and PostgreSQL is not available.
     """
     pin = _pin.get()
     if pin is None:
@@ -70,7 +70,10 @@ def get_worker_config(*, version: int | None = None) -> Snapshot:
 
 @contextlib.contextmanager
 def pinned_config() -> Iterator[None]:
-    """Give everything in the block, one job, the same snapshot; warm horses run every job in one."""
+    """Pin the configuration within the block, so that all calls in it get the same snapshot.
+
+    A warm horse runs every job in such a block.
+    """
     token = _pin.set(_Pin())
     try:
         yield

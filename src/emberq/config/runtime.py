@@ -14,7 +14,7 @@ from pydantic.fields import FieldInfo
 from emberq.errors import SettingInvalid
 
 __all__ = [
-    "EVERYBODY",
+    "ALL_TENANTS",
     "Applies",
     "RuntimeSettings",
     "applies",
@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 #: The tenant of values that hold for all.
-EVERYBODY = ""
+ALL_TENANTS = ""
 
 
 class Applies(StrEnum):

@@ -1,4 +1,4 @@
-"""Versioned, immutable configuration snapshots, as jobs get them."""
+"""Snapshots: all settings at one version, immutable."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Unreadable:
     """A stored value that this process cannot use.
 
     Attributes:
-        key: The setting; `""` if it is a combination.
-        tenant: Whose value it is; `""` for everybody's.
-        reason: Why, without the value.
+        key: The setting; `""` for a combination of several.
+        tenant: The tenant that has the value; `""` for a value for all tenants.
+        reason: Why the value cannot be used; does not contain the value.
     """
 
     key: str
@@ -32,10 +32,10 @@ class Snapshot:
     """All settings as they were at one version.
 
     Attributes:
-        version: Grows by one with every change; 0 before the first.
-        settings: The settings that hold for everybody.
-        overrides: Values that single tenants changed, by tenant.
-        unreadable: Stored values that could not be used; their defaults stand in for them.
+        version: 0 before the first change; each change adds one.
+        settings: The settings for all tenants.
+        overrides: By tenant, the values that are set for this tenant alone.
+        unreadable: Stored values that could not be used; the settings have their defaults instead.
     """
 
     version: int

@@ -15,7 +15,7 @@ from rq.serializers import JSONSerializer
 
 from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.environment import Environment, get_environment
-from emberq.config.generation import GenerationVersions, generation_key
+from emberq.config.restart_version import AppliedVersions, restart_version
 from emberq.config.snapshot import Snapshot
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.maintenance import Maintenance
@@ -134,18 +134,18 @@ def run_host(
         prepare=services.database.after_fork,
         spawn_setup=_spawn_setup(services),
         on_death=dead_workers.add,
-        label=lambda: generation_key(get_worker_config()),
+        label=lambda: restart_version(get_worker_config()),
         endpoint=endpoint,
     )
     services.database.close()
     supervisor.start()
     keeper = Maintenance(services)
-    generations = GenerationVersions(loaded)
+    applied = AppliedVersions(loaded)
 
     def send_beat() -> None:
         config = HostConfig(
             get_config_cache().applied_version,
-            generations.versions(supervisor.slot_labels()),
+            applied.of_workers(supervisor.slot_labels()),
             follower.is_pushed,
             get_config_cache().unreadable,
         )
@@ -155,7 +155,7 @@ def run_host(
         metrics.sample()
 
     def on_config(snapshot: Snapshot) -> None:
-        if generations.advance(snapshot):
+        if applied.advance(snapshot):
             supervisor.reload("configuration")
         keeper.hasten("beat")
 

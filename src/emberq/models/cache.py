@@ -96,7 +96,7 @@ class StoredVectors:
             self._back_off(exc)
 
     def _is_used(self) -> bool:
-        known = get_config_cache().known
+        known = get_config_cache().stored
         return time.monotonic() >= self._skipped_until and bool(known and known.settings.embedding_cache_rows)
 
     def _back_off(self, error: DatabaseUnavailable) -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 
 from emberq.config.assembly import assemble, refuse_invalid
-from emberq.config.runtime import EVERYBODY, RuntimeSettings
+from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
 from emberq.config.snapshot import Snapshot
 from emberq.errors import SettingInvalid
 
@@ -25,7 +25,7 @@ VALUES = {
     "rag_hybrid": st.sampled_from([True, "false", "perhaps"]),
 }
 OWN = st.fixed_dictionaries({}, optional=VALUES)
-STATES = st.dictionaries(st.sampled_from([EVERYBODY, "acme", "beta"]), OWN)
+STATES = st.dictionaries(st.sampled_from([ALL_TENANTS, "acme", "beta"]), OWN)
 
 
 def check(before: Values, after: Values, *changed: tuple[str, str]) -> Snapshot:
@@ -37,7 +37,7 @@ def check(before: Values, after: Values, *changed: tuple[str, str]) -> Snapshot:
 @given(STATES)
 def test_every_view_of_a_snapshot_is_allowed(values: Values) -> None:
     snapshot = assemble(1, values)
-    for tenant in (EVERYBODY, "acme", "beta", "other"):
+    for tenant in (ALL_TENANTS, "acme", "beta", "other"):
         view = snapshot.for_tenant(tenant)
         assert RuntimeSettings.model_validate(view.model_dump()) == view
 
@@ -49,7 +49,7 @@ def test_what_is_left_out_is_named_and_what_is_allowed_is_kept(values: Values) -
     for tenant, own in values.items():
         if (tenant, "") in named:
             continue
-        common = {} if tenant == EVERYBODY else snapshot.settings.model_dump(exclude_unset=True)
+        common = {} if tenant == ALL_TENANTS else snapshot.settings.model_dump(exclude_unset=True)
         for key in own:
             if (tenant, key) not in named:
                 only = RuntimeSettings.model_construct(**{**common, **own})
@@ -92,7 +92,7 @@ def test_a_change_is_refused_exactly_if_it_leaves_something_not_allowed_that_it_
 )
 def test_values_that_are_not_allowed_are_refused_with_the_reason(key: str, value: Any, reason: str) -> None:
     with pytest.raises(SettingInvalid, match=reason):
-        check({}, {EVERYBODY: {key: value}}, (EVERYBODY, key))
+        check({}, {ALL_TENANTS: {key: value}}, (ALL_TENANTS, key))
 
 
 def test_a_common_change_that_breaks_a_tenants_combination_is_refused_and_names_the_tenant() -> None:
@@ -100,27 +100,31 @@ def test_a_common_change_that_breaks_a_tenants_combination_is_refused_and_names_
     with pytest.raises(SettingInvalid, match="For the tenant 'acme': rag_chunk_overlap must be at most half"):
         check(
             before,
-            {**before, EVERYBODY: {"rag_chunk_size": 100}},
-            (EVERYBODY, "rag_chunk_size"),
+            {**before, ALL_TENANTS: {"rag_chunk_size": 100}},
+            (ALL_TENANTS, "rag_chunk_size"),
         )
 
 
 def test_returning_to_a_default_that_breaks_a_combination_is_refused() -> None:
-    before: Values = {EVERYBODY: {"rag_chunk_size": 60, "rag_chunk_overlap": 20}}
+    before: Values = {ALL_TENANTS: {"rag_chunk_size": 60, "rag_chunk_overlap": 20}}
     with pytest.raises(SettingInvalid, match="at most half"):
-        check(before, {EVERYBODY: {"rag_chunk_size": 50}}, (EVERYBODY, "rag_chunk_overlap"))
+        check(before, {ALL_TENANTS: {"rag_chunk_size": 50}}, (ALL_TENANTS, "rag_chunk_overlap"))
 
 
 def test_what_was_wrong_before_does_not_stand_in_the_way_of_another_change() -> None:
-    before: Values = {EVERYBODY: {"rag_chunk_size": 3}}
-    after: Values = {EVERYBODY: {"rag_chunk_size": 3, "rag_top_k": 8}}
-    assert check(before, after, (EVERYBODY, "rag_top_k")).settings.rag_top_k == 8
+    before: Values = {ALL_TENANTS: {"rag_chunk_size": 3}}
+    after: Values = {ALL_TENANTS: {"rag_chunk_size": 3, "rag_top_k": 8}}
+    assert check(before, after, (ALL_TENANTS, "rag_top_k")).settings.rag_top_k == 8
     with pytest.raises(SettingInvalid):
-        check(before, {EVERYBODY: {"rag_chunk_size": 3}}, (EVERYBODY, "rag_chunk_size"))
+        check(before, {ALL_TENANTS: {"rag_chunk_size": 3}}, (ALL_TENANTS, "rag_chunk_size"))
 
 
 def test_a_refusal_never_repeats_a_secret() -> None:
     with pytest.raises(SettingInvalid) as refusal:
-        check({}, {EVERYBODY: {"rag_embedding_api_key": "sk-hid\nden"}}, (EVERYBODY, "rag_embedding_api_key"))
+        check(
+            {},
+            {ALL_TENANTS: {"rag_embedding_api_key": "sk-hid\nden"}},
+            (ALL_TENANTS, "rag_embedding_api_key"),
+        )
     assert "den" not in str(refusal.value)
-    assert "den" not in repr(assemble(1, {EVERYBODY: {"rag_embedding_api_key": SecretStr("sk-hidden")}}))
+    assert "den" not in repr(assemble(1, {ALL_TENANTS: {"rag_embedding_api_key": SecretStr("sk-hidden")}}))

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import time
 
 import pytest
 
@@ -10,6 +9,7 @@ from emberq.config.current import configure_worker_config, get_worker_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import DatabaseUnavailable
+from tests.harness.clock import FakeClock
 
 
 class Source:
@@ -32,22 +32,14 @@ class Source:
         )
 
 
-class Clock:
-    """A monotonic clock that only moves when told to."""
-
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.now = 1000.0
-        monkeypatch.setattr(time, "monotonic", lambda: self.now)
-
-
 @pytest.fixture
 def source() -> Source:
     return Source()
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    return Clock(monkeypatch)
+def clock() -> FakeClock:
+    return FakeClock()
 
 
 BROKEN = (Unreadable("rag_embedding_api_key", "", "A secret setting was sealed with another key"),)
@@ -112,9 +104,11 @@ def test_a_forked_process_loads_what_its_parent_was_told_of(source: Source) -> N
     assert versions[1] == 2
 
 
-def test_a_snapshot_nobody_confirmed_is_trusted_no_longer_than_its_ttl(source: Source, clock: Clock) -> None:
+def test_a_snapshot_that_is_not_confirmed_is_trusted_no_longer_than_its_ttl(
+    source: Source, clock: FakeClock
+) -> None:
     source.settings = RuntimeSettings(config_ttl=100)
-    cache = SnapshotCache(source.load)
+    cache = SnapshotCache(source.load, clock=clock)
     cache.get()
     clock.now += 99
     cache.get()
@@ -124,8 +118,8 @@ def test_a_snapshot_nobody_confirmed_is_trusted_no_longer_than_its_ttl(source: S
     assert source.reads == 2
 
 
-def test_a_confirmed_snapshot_is_not_loaded_again(source: Source, clock: Clock) -> None:
-    cache = SnapshotCache(source.load)
+def test_a_confirmed_snapshot_is_not_loaded_again(source: Source, clock: FakeClock) -> None:
+    cache = SnapshotCache(source.load, clock=clock)
     cache.get()
     for _ in range(100):
         clock.now += 5
@@ -146,8 +140,8 @@ def test_a_database_that_went_back_is_believed(source: Source) -> None:
     assert source.reads == 2
 
 
-def test_while_the_database_is_away_the_known_snapshot_serves_on(source: Source, clock: Clock) -> None:
-    cache = SnapshotCache(source.load)
+def test_while_the_database_is_away_the_stored_snapshot_serves_on(source: Source, clock: FakeClock) -> None:
+    cache = SnapshotCache(source.load, clock=clock)
     cache.get()
     source.is_away = True
     clock.now += 1000
@@ -160,8 +154,8 @@ def test_while_the_database_is_away_the_known_snapshot_serves_on(source: Source,
     assert cache.get().version == 2
 
 
-def test_an_unreadable_version_leaves_the_last_good_one_in_use(source: Source, clock: Clock) -> None:
-    cache = SnapshotCache(source.load)
+def test_an_unreadable_version_leaves_the_last_good_one_in_use(source: Source, clock: FakeClock) -> None:
+    cache = SnapshotCache(source.load, clock=clock)
     good = cache.get()
     source.version, source.unreadable = 2, BROKEN
     cache.newest.announce(2)

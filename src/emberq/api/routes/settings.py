@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from emberq.api.auth import Admin, ServicesDep
 from emberq.config.current import get_config_cache
 from emberq.config.runtime import (
-    EVERYBODY,
+    ALL_TENANTS,
     RuntimeSettings,
     applies,
     is_host_wide,
@@ -179,14 +179,14 @@ def _changed(services: Services, change: Callable[[Connection], int]) -> Snapsho
 
 
 @router.get("")
-def list_all(_caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingsOut:
+def list_all(_caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingsOut:
     """List all settings."""
     return _show_all(services.load_snapshot(), tenant)
 
 
 @router.put("")
 def change_several(
-    body: ChangesIn, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY
+    body: ChangesIn, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS
 ) -> SettingsOut:
     """Change several settings in one new version; if one is refused, none is changed."""
 
@@ -204,7 +204,7 @@ def change_several(
 
 
 @router.delete("")
-def unset_all(caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingsOut:
+def unset_all(caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingsOut:
     """Reset all settings to their defaults, or a tenant's to the values for all tenants."""
     return change_several(ChangesIn(unset=list(RuntimeSettings.model_fields)), caller, services, tenant)
 
@@ -259,18 +259,18 @@ def rollback(body: RollbackIn, caller: Admin, services: ServicesDep) -> Settings
     def change(connection: Connection) -> int:
         return roll_back(connection, services.sealer, body.version, changed_by=caller.tenant)
 
-    return _show_all(_changed(services, change), EVERYBODY)
+    return _show_all(_changed(services, change), ALL_TENANTS)
 
 
 @router.get("/{key}")
-def show(key: str, _caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingOut:
+def show(key: str, _caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingOut:
     """Show one setting."""
     return _show(key, services.load_snapshot(), tenant)
 
 
 @router.put("/{key}")
 def change(
-    key: str, body: ValueIn, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY
+    key: str, body: ValueIn, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS
 ) -> SettingOut:
     """Change one setting; an invalid value is refused with the reason."""
     change_several(ChangesIn(values={key: body.value}), caller, services, tenant)
@@ -278,7 +278,7 @@ def change(
 
 
 @router.delete("/{key}")
-def unset(key: str, caller: Admin, services: ServicesDep, tenant: Tenant = EVERYBODY) -> SettingOut:
+def unset(key: str, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingOut:
     """Reset a setting to its default, or a tenant's to the value for all tenants."""
     change_several(ChangesIn(unset=[key]), caller, services, tenant)
     return show(key, caller, services, tenant)

@@ -10,7 +10,7 @@ from sqlalchemy import Connection, delete, func, insert, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from emberq.config.assembly import assemble, refuse_invalid
-from emberq.config.runtime import EVERYBODY, require_setting
+from emberq.config.runtime import ALL_TENANTS, require_setting
 from emberq.store.admin.secrets import Sealer
 from emberq.store.admin.settings import (
     SETTINGS_CHANNEL,
@@ -30,14 +30,20 @@ _LOCK = 0x656D62657271
 
 
 def set_setting(
-    connection: Connection, sealer: Sealer, key: str, value: Any, *, tenant: str = EVERYBODY, changed_by: str
+    connection: Connection,
+    sealer: Sealer,
+    key: str,
+    value: Any,
+    *,
+    tenant: str = ALL_TENANTS,
+    changed_by: str,
 ) -> int:
     """Check and store one setting; see `change_settings`."""
     return change_settings(connection, sealer, {key: value}, tenant=tenant, changed_by=changed_by)
 
 
 def unset_setting(
-    connection: Connection, sealer: Sealer, key: str, *, tenant: str = EVERYBODY, changed_by: str
+    connection: Connection, sealer: Sealer, key: str, *, tenant: str = ALL_TENANTS, changed_by: str
 ) -> int:
     """Return one setting to its default, or a tenant's to everybody's; see `change_settings`."""
     return change_settings(connection, sealer, {}, unset=[key], tenant=tenant, changed_by=changed_by)
@@ -49,7 +55,7 @@ def change_settings(
     values: Mapping[str, Any],
     *,
     unset: Collection[str] = (),
-    tenant: str = EVERYBODY,
+    tenant: str = ALL_TENANTS,
     changed_by: str,
 ) -> int:
     """Check settings, one by one and together with all others, and store them as one version.

@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_stat
 from sqlalchemy import select, text, update
 
 from emberq.config.assembly import assemble, refuse_invalid
-from emberq.config.runtime import EVERYBODY, RuntimeSettings
+from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
 from emberq.errors import SettingInvalid
 from emberq.store.admin.changes import change_settings, roll_back, set_setting, unset_setting
 from emberq.store.admin.secrets import Sealer
@@ -22,12 +22,12 @@ from emberq.store.schema.tables import Setting, SettingChange
 from emberq.store.services import Services
 
 
-def put(services: Services, key: str, value: Any, *, tenant: str = EVERYBODY) -> int:
+def put(services: Services, key: str, value: Any, *, tenant: str = ALL_TENANTS) -> int:
     with services.database.transaction() as connection:
         return set_setting(connection, services.sealer, key, value, tenant=tenant, changed_by="test")
 
 
-def remove(services: Services, key: str, *, tenant: str = EVERYBODY) -> int:
+def remove(services: Services, key: str, *, tenant: str = ALL_TENANTS) -> int:
     with services.database.transaction() as connection:
         return unset_setting(connection, services.sealer, key, tenant=tenant, changed_by="test")
 
@@ -43,7 +43,7 @@ KEYS = {
     "rag_embedding_api_key": st.sampled_from(["sk-1", "sk-2"]),
     "rag_top_k": st.integers(0, 3),
 }
-TENANTS = st.sampled_from([EVERYBODY, "acme", "beta"])
+TENANTS = st.sampled_from([ALL_TENANTS, "acme", "beta"])
 Model = dict[str, dict[str, Any]]
 
 

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import os
 
-from emberq.config.newest import NewestVersion
+from emberq.config.newest_version import NewestVersion
+from tests.harness.clock import FakeClock
 
 
 def test_a_forked_process_sees_what_is_announced_after_the_fork() -> None:
@@ -29,11 +30,16 @@ def test_an_older_announcement_changes_nothing() -> None:
 
 
 def test_a_confirmation_says_when_it_was_asked_for() -> None:
-    newest = NewestVersion()
+    clock = FakeClock(100.0)
+    newest = NewestVersion(clock=clock)
     assert newest.confirmed_at == 0
-    newest.confirm(lambda: 4)
-    assert newest.version == 4
-    assert newest.confirmed_at > 0
+
+    def read() -> int:
+        clock.now += 5
+        return 4
+
+    newest.confirm(read)
+    assert (newest.version, newest.confirmed_at) == (4, 100.0)
 
 
 def test_a_database_that_went_back_begins_a_new_epoch() -> None:
