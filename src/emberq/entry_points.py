@@ -1,7 +1,7 @@
 """Names that live outside the process: in Redis, in other programs' settings, in commands.
 
-A function is named in each ticket, a module in `--preload` and in what a process executes. Change one only
-together with what still carries the old name; `tests/unit/test_entry_points.py` pins them.
+A queue is named in Redis, a function in each ticket, a module in `--preload` and in what a process executes.
+Change one only together with what still carries the old name; `tests/unit/test_entry_points.py` pins them.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ __all__ = [
     "OPENWEBUI_PROCESS_FILE",
     "PROCESS_FILE",
     "PUBLIC_NAMES",
+    "QUEUE_NAME",
     "SPAWNED_HORSE",
     "TICKET_ENDED",
     "TICKET_STOPPED",
 ]
 
+#: The RQ queue of document jobs. A worker listens on one queue: RQ's recoverable pop works with a single one.
+QUEUE_NAME: Final = "emberq"
 #: The function that a document's ticket names.
 PROCESS_FILE: Final = "emberq.pipeline.process.process_file"
 #: The callbacks of a document's ticket.

@@ -20,7 +20,7 @@ from emberq.config.snapshot import Snapshot
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
-from emberq.dispatch.tickets import QUEUE_NAME
+from emberq.entry_points import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import BEAT_SECONDS, HostConfig, beat, connection_name, release_host
 from emberq.store.services import Services, configure_services

@@ -11,12 +11,11 @@ from rq import Callback, Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
-from emberq.entry_points import PROCESS_FILE, TICKET_ENDED, TICKET_STOPPED
+from emberq.entry_points import PROCESS_FILE, QUEUE_NAME, TICKET_ENDED, TICKET_STOPPED
 from emberq.errors import RedisUnavailable
 from emberq.retry.operation import retry_redis_operation
-from emberq.store.jobs.fair_share import QUEUE_NAME
 
-__all__ = ["QUEUE_NAME", "enqueue", "missing_tickets", "open_queue"]
+__all__ = ["enqueue", "missing_tickets", "open_queue"]
 
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300

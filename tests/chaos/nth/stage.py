@@ -28,7 +28,8 @@ from emberq.dispatch.admit import admit
 from emberq.dispatch.host import run_host
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import reap, sweep
-from emberq.dispatch.tickets import QUEUE_NAME, open_queue
+from emberq.dispatch.tickets import open_queue
+from emberq.entry_points import QUEUE_NAME
 from emberq.errors import EmberqError
 from emberq.pipeline.resources import get_embedder
 from emberq.retry import operation

@@ -15,7 +15,8 @@ from sse_starlette import EventSourceResponse, ServerSentEvent
 from emberq.api.auth import Caller, Reader, ServicesDep
 from emberq.api.schemas import job_out
 from emberq.errors import InvalidRequest
-from emberq.store.jobs.queries import ENDED_STATES, changed_jobs, get_job
+from emberq.store.jobs.queries import changed_jobs, get_job
+from emberq.store.schema.job_states import ENDED_STATES
 from emberq.store.services import Services
 
 __all__ = ["router"]

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
 from emberq.dispatch.admit import admit_soon
+from emberq.entry_points import QUEUE_NAME
 from emberq.errors import Forbidden
 from emberq.store.admin.pauses import PauseScope, list_pauses, pause, resume
-from emberq.store.jobs.fair_share import QUEUE_NAME
 
 __all__ = ["router"]
 

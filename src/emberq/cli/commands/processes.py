@@ -143,7 +143,7 @@ def worker(
         with_scheduler: Whether to run RQ's scheduler for them too.
         reload: Whether to take over code below the working directory as it changes.
     """
-    from emberq.dispatch.tickets import QUEUE_NAME
+    from emberq.entry_points import QUEUE_NAME
     from emberq.worker.supervisor.reload import SourceWatcher
 
     environment = _environment(workers=workers)

@@ -7,10 +7,10 @@ from enum import StrEnum
 from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func, or_, select, true
 from sqlalchemy.dialects.postgresql import insert
 
+from emberq.entry_points import QUEUE_NAME
 from emberq.errors import InvalidRequest
 from emberq.store.files.collections import get_collection
 from emberq.store.jobs.admission import lock_admission
-from emberq.store.jobs.fair_share import QUEUE_NAME
 from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import REVOKE, JobState
 from emberq.store.schema.tables import Job, Pause

@@ -64,7 +64,7 @@ ADMIT_STATEMENT: TextClause = after_standing("""
 candidate AS (
     SELECT share.*, job.id, job.priority, job.created_at, job.is_bulk,
            row_number() OVER (PARTITION BY tenant, is_bulk ORDER BY job.priority, job.created_at, job.id)
-               AS place_in_lane
+               AS place_in_class
     FROM share JOIN open_flow USING (tenant)
     CROSS JOIN LATERAL (
         (SELECT id, priority, created_at, false AS is_bulk FROM jobs
@@ -81,8 +81,8 @@ candidate AS (
 turn AS (
     SELECT candidate.*, row_number() OVER (PARTITION BY tenant ORDER BY number) AS place
     FROM candidate CROSS JOIN LATERAL (
-        SELECT CASE WHEN is_bulk THEN (taken / 5 + place_in_lane) * 5
-                    ELSE taken - taken / 5 + place_in_lane + (taken - taken / 5 + place_in_lane - 1) / 4
+        SELECT CASE WHEN is_bulk THEN (taken / 5 + place_in_class) * 5
+                    ELSE taken - taken / 5 + place_in_class + (taken - taken / 5 + place_in_class - 1) / 4
                END AS number
     ) AS numbered
 ),

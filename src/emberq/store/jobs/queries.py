@@ -11,10 +11,9 @@ from sqlalchemy.dialects.postgresql import JSONB
 
 from emberq.errors import Cancelled, JobNotFound
 from emberq.store.jobs.transitions import in_state, move
-from emberq.store.jobs.waiting import WaitingReason, reason_column, with_places
+from emberq.store.jobs.waiting import WaitingReason, estimate_positions, reason_column
 from emberq.store.schema.job_states import (
     CANCEL,
-    ENDED_STATES,
     REQUEST_CANCEL,
     RETRY,
     WAITING_STATES,
@@ -23,7 +22,6 @@ from emberq.store.schema.job_states import (
 from emberq.store.schema.tables import Collection, FileRow, Job
 
 __all__ = [
-    "ENDED_STATES",
     "cancel_job",
     "cancel_waiting_jobs",
     "cancel_where",
@@ -62,7 +60,7 @@ def get_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str,
     )
     if found is None:
         raise JobNotFound(f"There is no job {job_id}.")
-    return with_places(connection, [found])[0]
+    return estimate_positions(connection, [found])[0]
 
 
 def list_jobs(
@@ -107,7 +105,7 @@ def list_jobs(
     if after is not None:
         statement = statement.where(tuple_(Job.created_at, Job.id) < after)
     page = statement.order_by(Job.created_at.desc(), Job.id.desc()).limit(limit)
-    return with_places(connection, connection.execute(page).mappings().all())
+    return estimate_positions(connection, connection.execute(page).mappings().all())
 
 
 def changed_jobs(
@@ -118,7 +116,7 @@ def changed_jobs(
     if job_id is not None:
         statement = statement.where(Job.id == job_id)
     changed = connection.execute(statement.order_by(Job.seq).limit(limit))
-    return with_places(connection, changed.mappings().all())
+    return estimate_positions(connection, changed.mappings().all())
 
 
 def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Why a job waits, and how many others come first, by the same rules that admit it."""
+"""Why a job waits, and an estimate of how many jobs come first."""
 
 from __future__ import annotations
 
@@ -8,85 +8,67 @@ from typing import Any
 
 from sqlalchemy import Connection, Label, literal_column, text
 
-from emberq.store.jobs.fair_share import (
-    BULK_PRIORITY,
-    STANDING_PARAMETERS,
-    Share,
-    after_standing,
-    jobs_ahead,
-    place_in_tenant,
-)
-from emberq.store.schema.tables import JobState
+from emberq.store.jobs.fair_share import STANDING_PARAMETERS, after_standing
+from emberq.store.schema.job_states import JobState
 
-__all__ = ["WaitingReason", "reason_column", "with_places"]
+__all__ = ["WaitingReason", "estimate_positions", "reason_column"]
 
 #: Jobs counted at most: `behind_10000` means so many or more, and a page costs milliseconds at any length.
 _COUNT_LIMIT = 10_000
 
 
 class WaitingReason(StrEnum):
-    """Why a job waits; the first that holds is told."""
+    """Why a job waits: the first reason that applies."""
 
     PAUSED = "paused"
     BACKOFF = "backoff"
     NO_WORKER = "no_worker"
     TENANT_CAP = "tenant_cap"
-    #: Shown as `behind_N`: N jobs come first.
+    #: Shown as `behind_N`: about N jobs come first.
     BEHIND = "behind"
 
 
-_parameters: dict[str, object] = {**STANDING_PARAMETERS, "most": _COUNT_LIMIT}
-
 _QUEUED = text("SELECT id FROM jobs WHERE state = 'queued' ORDER BY queued_at, seq")
 
-#: Each tenant that may start jobs now, with what it has waiting, counted up to a limit.
-_SHARES = after_standing("""
-SELECT tenant, begins, weight, taken, priority, created_at,
-       CAST(sum(interactive.jobs) AS bigint) AS interactive, CAST(sum(bulk.jobs) AS bigint) AS bulk
-FROM standing JOIN (SELECT tenant, collection_id FROM open_flow) AS own USING (tenant)
-CROSS JOIN LATERAL (
-    SELECT count(*) AS jobs FROM (
-        SELECT 1 FROM jobs
-        WHERE jobs.tenant = own.tenant AND jobs.collection_id = own.collection_id
-          AND state = 'pending' AND not_before IS NULL AND jobs.priority < :bulk LIMIT :most) AS found
-) AS interactive
-CROSS JOIN LATERAL (
-    SELECT count(*) AS jobs FROM (
-        SELECT 1 FROM jobs
-        WHERE jobs.tenant = own.tenant AND jobs.collection_id = own.collection_id
-          AND state = 'pending' AND not_before IS NULL AND jobs.priority >= :bulk LIMIT :most) AS found
-) AS bulk
-WHERE retry_at IS NULL AND (cap = 0 OR busy < cap)
-GROUP BY tenant, begins, weight, taken, priority, created_at
-""")
-
-#: For some jobs of one tenant, how many of its jobs of the same lane come first. The jobs are sorted and
-#: only what lies between each and the one before it is counted, so that a page costs one pass at most.
-_BEFORE_IN_LANE = after_standing("""
-, shown AS (
-    SELECT id, priority, created_at, priority >= :bulk AS is_bulk,
-           lag(priority, 1, CASE WHEN priority >= :bulk THEN :bulk ELSE 0 END) OVER lane AS low_priority,
-           lag(created_at, 1, '-infinity') OVER lane AS low_created_at,
-           lag(id, 1, '00000000-0000-0000-0000-000000000000') OVER lane AS low_id
-    FROM jobs WHERE id = ANY(:ids)
-    WINDOW lane AS (PARTITION BY priority >= :bulk ORDER BY priority, created_at, id)
+#: For each ready job of one tenant, about how many ready jobs are admitted before it.
+#:
+#: own     the tenant's ready jobs by priority and age, numbered from 0; the turns of bulk jobs are ignored
+#: others  the other tenants that may start jobs now, with the number of their ready jobs
+#:
+#: Job n of another tenant begins at `begins + n / weight` on the virtual clock; the jobs that begin before
+#: this one are counted, ties are not.
+_ESTIMATE = after_standing("""
+, own AS (
+    SELECT id, row_number() OVER (ORDER BY priority, created_at, id) - 1 AS number
+    FROM (
+        SELECT id, priority, created_at
+        FROM (SELECT tenant, collection_id FROM open_flow WHERE tenant = :tenant) AS flow
+        JOIN jobs USING (tenant, collection_id)
+        WHERE state = 'pending' AND not_before IS NULL
+        ORDER BY priority, created_at, id LIMIT :most
+    ) AS first_ones
+),
+others AS MATERIALIZED (
+    SELECT begins, weight, (
+        SELECT count(*) FROM (
+            SELECT 1 FROM (SELECT collection_id FROM open_flow WHERE tenant = standing.tenant) AS flow
+            JOIN jobs USING (collection_id)
+            WHERE jobs.tenant = standing.tenant AND state = 'pending' AND not_before IS NULL LIMIT :most
+        ) AS counted
+    ) AS jobs
+    FROM standing
+    WHERE tenant <> :tenant AND retry_at IS NULL AND (cap = 0 OR busy < cap)
 )
-SELECT id, CAST(sum(jobs) OVER (PARTITION BY is_bulk ORDER BY priority, created_at, id) AS bigint) AS before
-FROM shown CROSS JOIN LATERAL (
-    SELECT coalesce(sum(jobs), 0) AS jobs
-    FROM (SELECT tenant, collection_id FROM open_flow WHERE tenant = :tenant) AS own CROSS JOIN LATERAL (
-        SELECT count(*) AS jobs FROM (
-            SELECT 1 FROM jobs
-            WHERE jobs.tenant = own.tenant AND jobs.collection_id = own.collection_id
-              AND state = 'pending' AND not_before IS NULL
-              AND (jobs.priority, jobs.created_at, jobs.id) >= (low_priority, low_created_at, low_id)
-              AND (jobs.priority, jobs.created_at, jobs.id) < (shown.priority, shown.created_at, shown.id)
-            LIMIT :most) AS found
-    ) AS counted
-) AS between_them
+SELECT own.id, own.number + coalesce((
+    SELECT sum(least(jobs, greatest(0, ceil(
+        (standing.begins + own.number / standing.weight - others.begins) * others.weight))))
+    FROM others
+), 0) AS ahead
+FROM own CROSS JOIN standing
+WHERE standing.tenant = :tenant AND own.id = ANY(:ids)
 """)
 
-#: The reason of a row of `jobs`, nothing for one that does not wait.
+#: The waiting reason of a row of `jobs`, NULL if the job does not wait.
 reason_column: Label[str | None] = literal_column("""CASE
     WHEN jobs.state NOT IN ('pending', 'queued') THEN NULL
     WHEN jobs.state = 'pending' AND EXISTS (
@@ -99,7 +81,7 @@ reason_column: Label[str | None] = literal_column("""CASE
     )) THEN 'backoff'
     WHEN NOT EXISTS (SELECT 1 FROM hosts WHERE lease_until >= now() AND workers > 0) THEN 'no_worker'
     WHEN jobs.state = 'pending' AND (
-        -- The tenant's own cap goes before everybody's; 0 is none.
+        -- The tenant's own cap overrides the default one; 0 means no cap.
         SELECT CAST(value ->> 'value' AS bigint) BETWEEN 1 AND (
             SELECT count(*) FROM jobs AS busy
             WHERE busy.state IN ('queued', 'processing') AND busy.tenant = jobs.tenant)
@@ -110,40 +92,22 @@ reason_column: Label[str | None] = literal_column("""CASE
     ELSE 'behind' END""").label("waiting_reason")
 
 
-def with_places(connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
-    """Return job rows of one tenant with `behind` replaced by `behind_N`."""
+def estimate_positions(connection: Connection, rows: Sequence[Mapping[Any, Any]]) -> list[dict[str, Any]]:
+    """Return job rows of one tenant with the reason `behind` replaced by `behind_N`, N being an estimate."""
     jobs = [dict(row) for row in rows]
     behind = [job for job in jobs if job["waiting_reason"] == WaitingReason.BEHIND]
     if not behind:
         return jobs
-    line = connection.execute(_QUEUED).scalars().all()
-    pending = [job for job in behind if job["state"] == JobState.PENDING]
-    ahead = _pending_ahead(connection, pending) if pending else {}
+    queued = connection.execute(_QUEUED).scalars().all()
+    ahead = {job_id: number for number, job_id in enumerate(queued)}
+    ready = [job for job in behind if job["state"] == JobState.PENDING]
+    if ready:
+        parameters = {"tenant": ready[0]["tenant"], "ids": [job["id"] for job in ready], "most": _COUNT_LIMIT}
+        estimated = connection.execute(_ESTIMATE, {**STANDING_PARAMETERS, **parameters})
+        ahead |= {row.id: len(queued) + int(row.ahead) for row in estimated}
     for job in behind:
-        if job["state"] == JobState.PENDING:
-            count = len(line) + ahead.get(job["id"], 0)
-        else:
-            count = line.index(job["id"]) if job["id"] in line else 0
-        job["waiting_reason"] = f"{WaitingReason.BEHIND}_{min(count, _COUNT_LIMIT)}"
+        # A job whose delay has just ended is not among the ready ones yet, but it is old.
+        default = _COUNT_LIMIT if job["state"] == JobState.PENDING and job["not_before"] is None else 0
+        count = min(ahead.get(job["id"], default), _COUNT_LIMIT)
+        job["waiting_reason"] = f"{WaitingReason.BEHIND}_{count}"
     return jobs
-
-
-def _pending_ahead(connection: Connection, pending: list[dict[str, Any]]) -> dict[Any, int]:
-    tenant = pending[0]["tenant"]
-    shares = [Share(**row) for row in connection.execute(_SHARES, _parameters).mappings()]
-    own = next((share for share in shares if share.tenant == tenant), None)
-    if own is None:
-        return {}
-    lanes = connection.execute(
-        _BEFORE_IN_LANE, {"tenant": tenant, "ids": [job["id"] for job in pending], **_parameters}
-    )
-    before = {row.id: row.before for row in lanes}
-    return {
-        job["id"]: jobs_ahead(
-            own,
-            place_in_tenant(own, before.get(job["id"], 0) + 1, is_bulk=job["priority"] >= BULK_PRIORITY),
-            (job["priority"], job["created_at"]),
-            shares,
-        )
-        for job in pending
-    }
