@@ -1,8 +1,8 @@
-"""An ONNX graph from a BERT-family model directory, without torch.
+"""Builds the ONNX graph of a BERT-family model from its files, without torch.
 
-The graph file holds operators only: its weights are external data that point into
-`model.safetensors`, so they lie on disk once and are mapped, not copied. Only standard operators are
-used; ONNX Runtime folds the transposes and fuses GELU and the scaled attention product when it loads.
+The graph file has the operators only. The weights are external data in `model.safetensors`: they are on
+disk once, and are mapped into memory. Only standard operators are used; ONNX Runtime folds the transposes
+and fuses GELU and the scaled attention product when it loads the graph.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from emberq.errors import EmbeddingUnavailable
 
 __all__ = ["build_bert_onnx"]
 
-#: The first opset whose Gelu is an operator of its own; LayerNormalization came with 17.
+#: The first opset with the operator Gelu; LayerNormalization came with opset 17.
 _OPSET = 20
-#: The file format that came with opset 20's first release; every ONNX Runtime emberq allows reads it.
+#: The file format of opset 20's first release; every supported ONNX Runtime reads it.
 _IR_VERSION = 9
-#: What is added to the scores of padding before the softmax: it makes their weight exactly zero in
-#: float32, and unlike infinity it keeps a row of padding only from becoming NaN.
+#: Added to the attention scores of padding before the softmax. It makes their weights exactly zero in
+#: float32; infinity would make a row of only padding NaN.
 _MASKED_SCORE = -10000.0
 
-#: Model types of one architecture, with the offset of their first position embedding: RoBERTa counts
-#: positions from its padding id plus one, and the padding id is 1 in all published models of the kind.
+#: The supported model types, with the index of their first position embedding. RoBERTa's positions begin
+#: at the padding id plus one, and the padding id is 1 in all published models of the kind.
 _POSITION_OFFSETS = {"bert": 0, "roberta": 2, "camembert": 2, "xlm-roberta": 2}
 #: `hidden_act` values and the `approximate` attribute of the Gelu operator that computes them.
 _GELU_KINDS = {"gelu": "none", "gelu_new": "tanh", "gelu_pytorch_tanh": "tanh"}
@@ -37,7 +37,7 @@ _STORED_TYPES = {"F32": TensorProto.FLOAT, "F16": TensorProto.FLOAT16, "BF16": T
 
 
 class _Shape(NamedTuple):
-    """What the graph needs to know from `config.json`."""
+    """The architecture's parameters, from `config.json`."""
 
     layers: int
     heads: int
@@ -51,16 +51,16 @@ class _Shape(NamedTuple):
 def build_bert_onnx(directory: Path, target: Path) -> None:
     """Write the graph that turns token ids into sentence embeddings.
 
-    Inputs are `input_ids` and `attention_mask`, int64 `[batch, tokens]`, padded on the right; the
-    output `embedding` is float32 `[batch, hidden]`, pooled (mean, or the first token where the
-    directory's `1_Pooling/config.json` says so) and of length 1.
+    The inputs are `input_ids` and `attention_mask`, int64 `[batch, tokens]`, padded on the right. The
+    output `embedding` is float32 `[batch, hidden]`: the mean of the tokens, or the first token if the
+    directory's `1_Pooling/config.json` says so, scaled to length 1.
 
     Args:
-        directory: Holds `config.json` and `model.safetensors`.
-        target: The file to write; it must lie in `directory`, because it points to the weights.
+        directory: Contains `config.json` and `model.safetensors`.
+        target: The file to write; it must be in `directory`, because it refers to the weights.
 
     Raises:
-        EmbeddingUnavailable: If the directory is no BERT-family model, or the file cannot be written.
+        EmbeddingUnavailable: If the directory is not a BERT-family model, or the file cannot be written.
     """
     try:
         shape = _read_shape(directory)
@@ -71,7 +71,7 @@ def build_bert_onnx(directory: Path, target: Path) -> None:
     except (OSError, ValueError, KeyError) as exc:
         raise EmbeddingUnavailable(
             f"No ONNX graph can be built from the model in {directory}: {exc}.",
-            hint="It must hold a BERT-family model, config.json and model.safetensors, and be writable.",
+            hint="It must be a writable folder with a BERT-family config.json and model.safetensors.",
         ) from exc
 
 
@@ -79,12 +79,12 @@ def _read_shape(directory: Path) -> _Shape:
     config: dict[str, Any] = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     kind = config.get("model_type")
     if kind not in _POSITION_OFFSETS:
-        raise ValueError(f"model_type {kind!r} is none of {', '.join(_POSITION_OFFSETS)}")
+        raise ValueError(f"model_type {kind!r} is not one of {', '.join(_POSITION_OFFSETS)}")
     if config.get("position_embedding_type", "absolute") != "absolute":
         raise ValueError("its position embeddings are not absolute")
     activation = config.get("hidden_act", "gelu")
     if activation not in _GELU_KINDS:
-        raise ValueError(f"hidden_act {activation!r} is none of {', '.join(_GELU_KINDS)}")
+        raise ValueError(f"hidden_act {activation!r} is not one of {', '.join(_GELU_KINDS)}")
     return _Shape(
         layers=config["num_hidden_layers"],
         heads=config["num_attention_heads"],
@@ -110,7 +110,7 @@ def _read_pooling(directory: Path) -> str:
 
 
 class _Graph:
-    """A graph under construction: nodes in order, weights by reference, small constants by value."""
+    """A graph under construction: nodes in order, references to weights, and small constants."""
 
     def __init__(self, weights: Path, base: Path) -> None:
         self._location = str(weights.relative_to(base))
@@ -121,7 +121,7 @@ class _Graph:
         self._initializers: dict[str, onnx.TensorProto] = {}
 
     def build(self, shape: _Shape) -> onnx.ModelProto:
-        """Return the whole model."""
+        """Return the complete model."""
         mask = self._op("Cast", "attention_mask", to=TensorProto.FLOAT)
         hidden = self._embeddings(shape)
         for layer in range(shape.layers):
@@ -194,7 +194,7 @@ class _Graph:
         return self._op("Reshape", joined, self._constant(np.array([0, 0, shape.hidden])))
 
     def _padding_scores(self, mask: str) -> str:
-        """Zero for a token, `_MASKED_SCORE` for padding; ONNX Runtime computes it once for all layers."""
+        """Return scores of 0 for tokens and `_MASKED_SCORE` for padding; computed once for all layers."""
         absent = self._op("Sub", self._constant(np.array(1, np.float32)), mask)
         scores = self._op("Mul", absent, self._constant(np.array(_MASKED_SCORE, np.float32)))
         return self._op("Unsqueeze", scores, self._constant(np.array([1, 2])))
@@ -202,7 +202,7 @@ class _Graph:
     def _pool(self, hidden: str, mask: str, shape: _Shape) -> str:
         if shape.pooling == "cls":
             return self._op("Gather", hidden, self._constant(np.array(0)), axis=1)
-        # The sum will do for the mean: the normalisation that follows takes the length out again.
+        # The sum serves as the mean: the normalisation that follows scales both to the same vector.
         row = self._constant(np.array([1]))
         return self._op("Squeeze", self._op("MatMul", self._op("Unsqueeze", mask, row), hidden), row)
 
@@ -225,11 +225,11 @@ class _Graph:
         return name
 
     def _weight(self, name: str) -> str:
-        """Refer to a tensor of the weights file, as float32 whatever its stored type is."""
+        """Return a reference to a tensor of the weights file, converted to float32 if necessary."""
         stored = self._stored[self._prefix + name]
         kind = _STORED_TYPES.get(stored["dtype"])
         if kind is None:
-            raise ValueError(f"{name} is of type {stored['dtype']}, none of {', '.join(_STORED_TYPES)}")
+            raise ValueError(f"{name} is of type {stored['dtype']}, not one of {', '.join(_STORED_TYPES)}")
         begin, end = stored["data_offsets"]
         if name not in self._initializers:
             tensor = TensorProto(name=name, data_type=kind, dims=stored["shape"])
@@ -242,14 +242,14 @@ class _Graph:
 
 
 def _read_header(weights: Path) -> tuple[dict[str, Any], int]:
-    """Return the tensors' places by name, and where in the file their data start.
+    """Return the description of each tensor by name, and the offset of the data in the file.
 
-    The format: eight bytes of little-endian length, then that many bytes of JSON, then the data.
+    The format is eight bytes of little-endian length, that many bytes of JSON, and the data.
     """
     with weights.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= weights.stat().st_size - 8:
-            raise ValueError(f"{weights.name} is cut short or no safetensors file")
+            raise ValueError(f"{weights.name} is cut short or not a safetensors file")
         header: dict[str, Any] = json.loads(file.read(length))
     header.pop("__metadata__", None)
     return header, 8 + length

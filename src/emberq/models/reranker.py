@@ -1,10 +1,8 @@
-"""Query and texts to relevances from 0 to 1: a cross-encoder, or the angle between their vectors."""
+"""The reranker: relevances, from 0 to 1, of texts to a query; by a cross-encoder, or by cosine similarity."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -13,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
-from emberq.models.embedder import LIBRARY_SWITCHES, plan_batches
-from emberq.models.files import models_dir
+from emberq.models.embedder import load_session, plan_batches
+from emberq.models.files import models_dir, sha256_of
 from emberq.telemetry import metrics
 
 if TYPE_CHECKING:
@@ -22,9 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CrossEncoder", "cosine_relevances", "find_reranker"]
 
-#: Where exporters put the graph.
+#: The places where exporters put the graph.
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
-#: Most tokens of a query and a text together, where the model's files do not say.
+#: Most tokens of a query and a text together, if the model's files do not say.
 _MAX_TOKENS = 512
 
 
@@ -35,15 +33,15 @@ def find_reranker(name: str) -> Path:
         name: Its path, or its name in `models_dir()`, with `--` or `/` after the organisation.
 
     Raises:
-        EmbeddingUnavailable: If there is none with `model.onnx` and `tokenizer.json`.
+        EmbeddingUnavailable: If the folder lacks `model.onnx` or `tokenizer.json`.
     """
     given = Path(name).expanduser()
     home = given if given.is_absolute() else models_dir() / name.replace("/", "--")
-    lacks = [] if _graph(home) else ["model.onnx"]
-    lacks += [] if (home / "tokenizer.json").is_file() else ["tokenizer.json"]
-    if lacks or ".." in given.parts:
+    missing = [] if _graph(home) else ["model.onnx"]
+    missing += [] if (home / "tokenizer.json").is_file() else ["tokenizer.json"]
+    if missing or ".." in given.parts:
         raise EmbeddingUnavailable(
-            f"The reranking model {name} lacks {' and '.join(lacks)} in {home}.",
+            f"The reranking model {name} lacks {' and '.join(missing)} in {home}.",
             hint="Put an ONNX export of a cross-encoder there, or unset rag_reranking_model.",
         )
     return home
@@ -54,21 +52,24 @@ def _graph(home: Path) -> Path | None:
 
 
 def cosine_relevances(rows: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return relevances from vectors of length 1: the query's first, then those of the texts.
+    """Return the relevances of texts, by the cosine similarity of their vectors to the query's.
 
-    The cosine of the angle, from -1 to 1, is mapped onto 0 to 1.
+    The similarity, from -1 to 1, is mapped to 0 to 1.
+
+    Args:
+        rows: Vectors of length 1: the query's, then those of the texts.
     """
     cosines: NDArray[np.float32] = rows[1:] @ rows[0]
     return np.clip((cosines + 1) / 2, 0, 1)
 
 
 class CrossEncoder:
-    """A loaded cross-encoder, which reads a query and a text together.
+    """A loaded cross-encoder: a model that reads a query and a text together.
 
     Attributes:
         model: Its name.
-        fingerprint: Changes with its files.
-        max_tokens: Most tokens of a query and a text together; the longer one is cut.
+        fingerprint: A text that changes with the model's files.
+        max_tokens: Most tokens of a query and a text together; the longer one is truncated.
     """
 
     def __init__(
@@ -86,28 +87,18 @@ class CrossEncoder:
         """Load a model; it may be used after a fork, and by several threads.
 
         Args:
-            name: What settings call it.
+            name: Its name in settings.
             home: Its folder.
 
         Raises:
-            EmbeddingUnavailable: If its files are damaged or no cross-encoder's.
+            EmbeddingUnavailable: If its files are damaged or not those of a cross-encoder.
         """
-        os.environ.update(LIBRARY_SWITCHES)
-        import onnxruntime
-        from tokenizers import Tokenizer
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        options.enable_mem_pattern = False
         graph = _graph(home) or home / _GRAPHS[0]
+        session, tokenizer = load_session(name, graph, home / "tokenizer.json")
         try:
-            session = onnxruntime.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-            tokenizer = Tokenizer.from_file(str(home / "tokenizer.json"))
             max_tokens = _read_max_tokens(home)
-            with graph.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()[:16]
-        except Exception as exc:  # both libraries raise bare exceptions of their own
+            digest = sha256_of(graph)[:16]
+        except (OSError, ValueError, TypeError) as exc:
             raise EmbeddingUnavailable(f"The reranking model {name} cannot be loaded: {exc}") from exc
         unknown = {one.name for one in session.get_inputs()} - {
             "input_ids",
@@ -116,9 +107,8 @@ class CrossEncoder:
         }
         if unknown:
             raise EmbeddingUnavailable(
-                f"The reranking model {name} wants {', '.join(sorted(unknown))}, which no cross-encoder does."
+                f"The reranking model {name} is not a cross-encoder: it needs {', '.join(sorted(unknown))}."
             )
-        tokenizer.no_padding()
         tokenizer.enable_truncation(max_tokens, strategy="longest_first")
         return cls(name, session, tokenizer, fingerprint=f"{name}@{digest}", max_tokens=max_tokens)
 
@@ -133,11 +123,11 @@ class CrossEncoder:
         return rows[:, 0]
 
     def canonical(self, pair: tuple[str, str]) -> tuple[str, str]:
-        """Return the pair itself: no two are taken for the same."""
+        """Return the pair itself: the model may tell any two pairs apart."""
         return pair
 
     def compute(self, pairs: Sequence[tuple[str, str]]) -> tuple[NDArray[np.float32], list[int]]:
-        """Return the relevance of each pair of query and text, `[pairs, 1]`, and its number of tokens.
+        """Return the relevances of pairs of query and text, `[pairs, 1]`, and the tokens of each pair.
 
         Raises:
             EmbeddingRejected: If a text is not valid Unicode.
@@ -173,7 +163,7 @@ class CrossEncoder:
             logits = np.asarray(self._session.run(None, values)[0], np.float64).reshape(len(encodings), -1)
         except (Fail, InvalidArgument, RuntimeException, ValueError) as exc:
             raise EmbeddingUnavailable(f"The reranking model {self.model} failed on a batch: {exc}") from exc
-        # Two classes say how much more the second one, "relevant", is true.
+        # A model with two classes scores "not relevant" and "relevant".
         score = logits[:, -1] - logits[:, 0] if logits.shape[1] > 1 else logits[:, 0]
         return (1 / (1 + np.exp(-np.clip(score, -60, 60)))).astype(np.float32)
 

@@ -30,7 +30,7 @@ from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.markdown_pages import to_markdown
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
 from emberq.pipeline.resources import get_embedder
-from emberq.pipeline.sandbox.parent import extract_sandboxed
+from emberq.pipeline.sandbox.run import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
 from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.files.extractions import PageRange

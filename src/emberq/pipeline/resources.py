@@ -16,7 +16,7 @@ from emberq.models.files import find_model
 from emberq.models.queues import Model, ModelKey
 from emberq.models.reranker import CrossEncoder, find_reranker
 from emberq.pipeline import extract
-from emberq.pipeline.sandbox import parent
+from emberq.pipeline.sandbox import run
 from emberq.pipeline.warmup import warm_up_document
 from emberq.store.services import get_services
 from emberq.worker.resources.resources import resource
@@ -70,7 +70,7 @@ def embedding_functions() -> EmbeddingFunctions:
 @resource
 def extractors() -> tuple[object, ...]:
     """Import the extraction libraries before the fork, so that no horse pays for it."""
-    return (extract, parent)
+    return (extract, run)
 
 
 @resource

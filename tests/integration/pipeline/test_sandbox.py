@@ -27,7 +27,7 @@ from emberq.errors import (
     UnsupportedMediaType,
 )
 from emberq.pipeline.document import Document
-from emberq.pipeline.sandbox.parent import extract_sandboxed
+from emberq.pipeline.sandbox.run import extract_sandboxed
 from tests.harness import sample_files as files
 
 MIB = 1 << 20

@@ -1,1 +1,1 @@
-"""The sandbox: a file is read in a confined child process that may hang, crash or swell."""
+"""The sandbox: a file is read in a confined child process, which may hang, crash or use too much memory."""

@@ -1,15 +1,11 @@
-"""The child's side of the sandbox: gives up what it does not need, reads one file, answers and exits."""
+"""The body of the sandbox's child process: confines itself, reads one file, answers and exits."""
 
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import json
 import math
 import os
-import resource
-import signal
-import sys
 import time
 import traceback
 from pathlib import Path
@@ -18,53 +14,51 @@ from typing import Final, NoReturn
 from emberq.errors import BlobMissing, EmberqError, ExtractionCrashed
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.read import extract
-from emberq.pipeline.sandbox import wire
-from emberq.system.memory import address_space_bytes
-from emberq.system.processes import die_with_parent, set_process_title
+from emberq.pipeline.sandbox import messages
+from emberq.pipeline.sandbox.confinement import confine
+from emberq.system.processes import set_process_title
 
-__all__ = ["EXIT_MEMORY", "MAX_DETAIL", "serve"]
+__all__ = ["EXIT_OUT_OF_MEMORY", "MAX_DETAIL", "read_and_exit"]
 
-#: Exit status that says "out of memory" without allocating anything to say it.
-EXIT_MEMORY: Final = 77
-#: Characters of a traceback or native crash report that are kept, from their end.
+#: The exit status for "out of memory"; unlike a message it needs no memory.
+EXIT_OUT_OF_MEMORY: Final = 77
+#: Characters of a traceback or native crash report that are kept, from the end.
 MAX_DETAIL: Final = 8 * 1024
-#: Bytes the child may write to any file; it needs only its crash report.
-_MAX_FILE: Final = 1 << 20
-#: Seconds between two progress frames; the parent writes them down more seldom still.
+#: Least seconds between two progress messages; the parent records progress less often.
 _PROGRESS_SECONDS: Final = 0.1
 
 
-def serve(
+def read_and_exit(
     pipe: int, report: int, *, path: Path, name: str, parent: int, timeout_seconds: float, memory_bytes: int
 ) -> NoReturn:
-    """Read a file, send the answer and exit, in every case.
+    """Read a file, send the document or an error, and exit, whatever happens.
 
     Args:
-        pipe: Descriptor to send frames into.
+        pipe: Descriptor for messages to the parent.
         report: Descriptor that becomes standard error.
         path: The file.
-        name: What its sender called it.
+        name: The file's name, as its sender gave it.
         parent: Id of the process that forked this one.
-        timeout_seconds: CPU time to take at most.
-        memory_bytes: Address space to take at most, on top of what was inherited (Linux only).
+        timeout_seconds: Most processor time.
+        memory_bytes: Most address space besides the inherited one (Linux only).
     """
     status = 1
     try:
         os.dup2(report, 2)
         set_process_title("reader")
-        _confine(pipe, parent, timeout_seconds, memory_bytes)
+        confine(pipe, parent=parent, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
         try:
             media_type = detect(path, name=name)
-            document = extract(path, media_type=media_type, progress=_Reporter(pipe))
-            wire.send(pipe, wire.RESULT, *wire.to_bytes(document))
+            document = extract(path, media_type=media_type, progress=_ProgressSender(pipe))
+            messages.send(pipe, messages.RESULT, *messages.to_bytes(document))
         except EmberqError as exc:
             _send_error(pipe, exc)
         except FileNotFoundError:
             _send_error(pipe, BlobMissing(f"The stored bytes of {name} are gone."))
         status = 0
     except MemoryError:
-        status = EXIT_MEMORY
-    except BaseException as exc:  # noqa: BLE001 - nothing may reach the frames of the forked parent
+        status = EXIT_OUT_OF_MEMORY
+    except BaseException as exc:  # noqa: BLE001 - no exception may reach the forked copy of the parent's code
         with contextlib.suppress(BaseException):
             crash = f"Reading {name} failed with {type(exc).__name__}."
             _send_error(pipe, ExtractionCrashed(crash), exc)
@@ -72,36 +66,8 @@ def serve(
         os._exit(status)
 
 
-def _confine(pipe: int, parent: int, timeout_seconds: float, memory_bytes: int) -> None:
-    """Take from this process what reading a file does not need. Timers do not survive a fork."""
-    for number in signal.valid_signals():
-        if callable(signal.getsignal(number)):
-            signal.signal(number, signal.SIG_DFL)
-    signal.set_wakeup_fd(-1)
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    die_with_parent(parent)
-    os.closerange(3, pipe)
-    os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
-    faulthandler.enable(file=2)
-    seconds = math.ceil(timeout_seconds)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_FSIZE, _MAX_FILE)
-    _limit(resource.RLIMIT_CPU, seconds, seconds + 1)
-    if sys.platform == "linux":
-        _limit(resource.RLIMIT_AS, address_space_bytes() + memory_bytes)
-
-
-def _limit(kind: int, soft: int, hard: int | None = None) -> None:
-    """Lower a limit; one that is lower already stays."""
-    _, ceiling = resource.getrlimit(kind)
-    hard = soft if hard is None else hard
-    if ceiling != resource.RLIM_INFINITY:
-        soft, hard = min(soft, ceiling), min(hard, ceiling)
-    resource.setrlimit(kind, (soft, hard))
-
-
-class _Reporter:
-    """Sends progress, but not more often than anybody looks; the end of it always."""
+class _ProgressSender:
+    """Sends progress to the parent, at most ten times a second; the last message is always sent."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe = pipe
@@ -112,9 +78,9 @@ class _Reporter:
         if done < total and now - self._sent_at < _PROGRESS_SECONDS:
             return
         self._sent_at = now
-        wire.send(self._pipe, wire.PROGRESS, wire.PROGRESS_BODY.pack(done, total))
+        messages.send(self._pipe, messages.PROGRESS, messages.PROGRESS_BODY.pack(done, total))
 
 
 def _send_error(pipe: int, error: EmberqError, cause: BaseException | None = None) -> None:
     detail = "".join(traceback.format_exception(cause))[-MAX_DETAIL:] if cause else ""
-    wire.send(pipe, wire.ERROR, json.dumps({**error.as_dict(), "detail": detail}).encode())
+    messages.send(pipe, messages.ERROR, json.dumps({**error.as_dict(), "detail": detail}).encode())

@@ -18,7 +18,7 @@ from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.markup import write_html
-from emberq.pipeline.sandbox import wire
+from emberq.pipeline.sandbox import messages
 from tests.harness import sample_files as files
 
 WESTERN = "Größe naïve café: der Schlüssel läßt sich über Nacht öffnen.\n" * 5
@@ -71,7 +71,7 @@ def test_every_format_keeps_its_words_and_its_invariants(tmp_path: Path, media_t
     assert document.media_type == media_type
     assert word in document.text
     check_invariants(document)
-    assert wire.from_bytes(b"".join(wire.to_bytes(document))) == document
+    assert messages.from_bytes(b"".join(messages.to_bytes(document))) == document
 
 
 @pytest.mark.parametrize(
@@ -265,7 +265,7 @@ def test_sections_lie_in_order_inside_the_text_of_anything(media_type: str, data
             return
 
     check_invariants(document)
-    assert wire.from_bytes(b"".join(wire.to_bytes(document))) == document
+    assert messages.from_bytes(b"".join(messages.to_bytes(document))) == document
 
 
 @given(st.lists(PIECE, max_size=20))

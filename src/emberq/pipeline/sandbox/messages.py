@@ -1,6 +1,7 @@
-"""What the sandbox's child says to its parent, as bytes that the parent need not trust.
+"""The messages that the sandbox's child sends to its parent, in bytes that the parent can validate.
 
-A frame is a letter, a length and a body: `P` progress, `R` the document, `E` an error.
+A message is a letter, a length and a body. The letters are `P` (progress), `R` (the document) and `E` (an
+error).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ PROGRESS: Final = b"P"
 RESULT: Final = b"R"
 ERROR: Final = b"E"
 
-#: A frame's letter and the bytes of its body.
+#: The letter of a message and the length of its body.
 HEADER: Final = struct.Struct("<cQ")
-#: Done and total of a progress frame.
+#: The body of a progress message: done and total.
 PROGRESS_BODY: Final = struct.Struct("<II")
 
-#: Bytes of the description and of the segments that follow.
+#: The lengths of the description and of the segments that follow.
 _SIZES: Final = struct.Struct("<II")
 #: Kind, start, end, page (0 for none), level.
 _SEGMENT: Final = struct.Struct("<BQQIB")
@@ -34,10 +35,10 @@ _KINDS: Final = tuple(SegmentKind)
 
 
 def send(pipe: int, kind: bytes, *parts: bytes) -> None:
-    """Write one frame, its body in parts.
+    """Write one message, with its body in parts.
 
     Raises:
-        OSError: If the other end is gone.
+        OSError: If the other end of the pipe is closed.
     """
     for part in (HEADER.pack(kind, sum(map(len, parts))), *parts):
         rest = memoryview(part)
@@ -46,7 +47,7 @@ def send(pipe: int, kind: bytes, *parts: bytes) -> None:
 
 
 def to_bytes(document: Document) -> list[bytes]:
-    """Return a document as pieces of bytes to be sent one after the other."""
+    """Return a document as parts of a message body."""
     description = json.dumps([document.media_type, document.page_count]).encode()
     segments = b"".join(
         _SEGMENT.pack(_KINDS.index(piece.kind), piece.start, piece.end, piece.page or 0, piece.level)
@@ -57,27 +58,27 @@ def to_bytes(document: Document) -> list[bytes]:
 
 
 def from_bytes(data: bytes | bytearray) -> Document:
-    """Return the document in some bytes.
+    """Return the document in a message body.
 
     Raises:
-        ValueError: If the bytes are not such as `to_bytes` makes, or break a document's invariants.
+        ValueError: If `to_bytes` cannot have made the bytes, or they break a document's invariants.
     """
     if len(data) < _SIZES.size:
         raise ValueError("it is cut short")
-    described, marked = _SIZES.unpack_from(data)
+    described, segmented = _SIZES.unpack_from(data)
     first = _SIZES.size + described
-    if len(data) < first + marked or marked % _SEGMENT.size:
+    if len(data) < first + segmented or segmented % _SEGMENT.size:
         raise ValueError("its sizes do not add up")
     match json.loads(data[_SIZES.size : first]):
         case [str() as media_type, (int() | None) as page_count]:
             pass
         case _:
-            raise ValueError("its description is none")
+            raise ValueError("its description is malformed")
     with memoryview(data) as view:
-        text = str(view[first + marked :], "utf-8")
+        text = str(view[first + segmented :], "utf-8")
         if "\0" in text:
             raise ValueError("its text has a zero character")
-        segments = tuple(_segments(view[first : first + marked], len(text)))
+        segments = tuple(_segments(view[first : first + segmented], len(text)))
     return Document(text, media_type, segments, page_count)
 
 
