@@ -1,4 +1,4 @@
-"""What extraction hands to splitting, and splitting to embedding: plain frozen data."""
+"""The data of the pipeline: documents, their segments, and chunks; all of it frozen."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["Chunk", "Document", "Segment", "SegmentKind"]
 
 
 class SegmentKind(StrEnum):
-    """What a segment of a document is; splitting keeps these whole where they fit."""
+    """The kinds of segments; splitting keeps a segment in one chunk if it fits."""
 
     HEADING = "heading"
     PARAGRAPH = "paragraph"
@@ -24,8 +24,8 @@ class Segment:
         kind: Heading, paragraph or table.
         start: Index of its first character in the document's text.
         end: Index after its last character.
-        page: 1-based number of the page, slide, sheet or part it stands on, if the format has such.
-        level: 1 to 6 for a heading, 0 for everything else.
+        page: 1-based number of its page, slide, sheet or part; None if the format has none.
+        level: 1 to 6 for a heading, 0 for other kinds.
     """
 
     kind: SegmentKind
@@ -41,9 +41,9 @@ class Document:
 
     Attributes:
         text: The whole extracted text: NFC, line feeds as line ends, no NUL.
-        media_type: What the bytes are, by content, e.g. `application/pdf`.
-        segments: In order, not overlapping, each a range of `text`; together they hold all its words.
-        page_count: Number of pages, slides, sheets or parts, if the format has such.
+        media_type: The media type of the file's content, e.g. `application/pdf`.
+        segments: Ranges of `text`, in order and without overlap; together they contain all its words.
+        page_count: Number of pages, slides, sheets or parts; None if the format has none.
     """
 
     text: str
@@ -54,7 +54,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """One searchable piece: `text == document.text[start:end]`, always.
+    """One searchable piece of a document: `text` is always `document.text[start:end]`.
 
     Attributes:
         ordinal: 0-based position within the file.
@@ -62,8 +62,8 @@ class Chunk:
         start: Index of its first character in the document's text.
         end: Index after its last character.
         tokens: Its length in the embedding model's tokens, special tokens not counted.
-        page: Where it starts, as in `Segment.page`.
-        heading: The headings above it, outermost first, joined as a reader would write a path through a menu.
+        page: The page on which it starts, as in `Segment.page`.
+        heading: The headings above it, outermost first, joined by `split.HEADING_SEPARATOR`.
     """
 
     ordinal: int

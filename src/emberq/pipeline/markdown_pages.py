@@ -1,4 +1,4 @@
-"""Pages: a document as Markdown, in the pieces that a reader of citations knows."""
+"""Markdown pages: a document as Markdown, divided into its pages or sections."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from emberq.store.files.extractions import PageRange
 
 __all__ = ["to_markdown"]
 
-#: Deepest heading that begins a section of a document without pages; deeper ones stay inside.
+#: Lowest level of a heading that begins a section, in a document without pages.
 _SECTION_LEVEL: Final = 2
-#: Characters of one heading kept in the path; longer ones are mostly paragraphs in a heading's style.
+#: Most characters of one heading in the path; longer headings are mostly paragraphs in a heading's style.
 _HEADING_CHARS: Final = 120
-#: A heading that has its marks already, because the file is Markdown.
+#: The marks of a heading whose file is Markdown.
 _MARKS: Final = re.compile(r"#{1,6}(?:\s|$)")
-#: Between two pages.
+#: Separates two pages.
 _PAGE_GAP: Final = "\n\n"
 
 
 def to_markdown(document: Document) -> tuple[str, list[PageRange]]:
-    """Write a document as Markdown.
+    """Return a document as Markdown, and the ranges of its pages.
 
-    Headings get their marks; paragraphs and tables stay as they are, and so does what was Markdown before.
+    Headings get Markdown's marks, unless they have them; paragraphs and tables are unchanged.
 
     Returns:
-        The text, and where its pages stand in it: one for each page of the document that has text, and
-        for formats without pages one for each section under a heading of the first two levels.
+        The text, and a range of it for each page with text. In a format without pages, each heading of the
+        first two levels begins a new range.
     """
     parts: list[str] = []
     ranges: list[PageRange] = []
@@ -46,10 +46,11 @@ def to_markdown(document: Document) -> tuple[str, list[PageRange]]:
 
 
 def _pages(document: Document) -> Iterator[tuple[int | None, str | None, list[Segment]]]:
-    """Yield each page or section: its number, its path of headings, what stands on it.
+    """Yield the number, the heading path and the segments of each page or section.
 
-    The path is that of the headings at its beginning, or else the one that the page before ended under, or
-    else that of its first heading, which may stand below a page number.
+    The path is that of the headings at its beginning. Without such headings it is the path at the end of
+    the page before. If there is none either, it is that of the first heading, which may be below a page
+    number.
     """
     has_pages = document.page_count is not None
     path: list[tuple[int, str]] = []
@@ -77,20 +78,20 @@ def _pages(document: Document) -> Iterator[tuple[int | None, str | None, list[Se
 
 
 def _title(document: Document, segment: Segment) -> str:
-    """Return a heading's words without its marks."""
+    """Return a heading's words without Markdown's marks."""
     line, _, _underline = document.text[segment.start : segment.end].partition("\n")
     return " ".join(line.lstrip("# ").split())[:_HEADING_CHARS].rstrip()
 
 
 def _pieces(document: Document, segments: list[Segment]) -> Iterator[str]:
-    """Yield the segments as Markdown, and what is between them."""
+    """Yield the segments as Markdown, and the text between them."""
     last: Segment | None = None
     for segment in segments:
         is_heading = segment.kind is SegmentKind.HEADING
         if last is not None:
             yield document.text[last.end : segment.start]
         text = document.text[segment.start : segment.end]
-        # Underlined headings have two lines.
+        # A heading of two lines is a Markdown heading with an underline.
         if is_heading and "\n" not in text and not _MARKS.match(text):
             yield f"{'#' * segment.level} "
         yield text

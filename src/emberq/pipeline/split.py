@@ -1,15 +1,15 @@
-"""A document into chunks: along its structure, never longer than the model can see.
+"""Splitting: a document is cut into chunks along its structure, none longer than the model's limit.
 
-What decides where a chunk ends, strongest first:
+The rules for where a chunk ends, strongest first:
 
-1. A heading begins a new chunk, and stays with what follows it.
-2. A page ends a chunk, unless that would leave less than a quarter of a chunk.
-3. Paragraphs and tables stay whole where they fit; small neighbours share a chunk.
-4. A table that does not fit is cut after a row; a paragraph after a sentence, else after a line, a
-   word, a token.
+1. A heading begins a new chunk, and is in the same chunk as the text after it.
+2. The end of a page ends a chunk, unless the chunk would be less than a quarter full.
+3. A paragraph or table that fits is not cut; small neighbours share a chunk.
+4. A table that does not fit is cut after a row. A paragraph is cut after a sentence, otherwise after a
+   line, a word or a token.
 
-Chunks of one section overlap by the last sentences or words of the one before, but never over a page's
-end, where the overlap would be cited with the wrong page.
+A chunk overlaps with the last sentences or words of the chunk before it in the same section, but not
+across the end of a page: the overlap would be cited with the wrong page.
 """
 
 from __future__ import annotations
@@ -25,25 +25,27 @@ from emberq.pipeline.token_stream import TokenStream
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HEADING_SEPARATOR", "embedding_text", "iter_chunks", "split"]
+__all__ = ["HEADING_SEPARATOR", "embedding_text", "split"]
 
-#: Between the headings of a chunk's path.
+#: Separates the headings of a chunk's path.
 HEADING_SEPARATOR = " › "  # noqa: RUF001 - typography
-#: Characters of one heading kept in the path; longer ones are mostly paragraphs in a heading's style.
+#: Most characters of one heading in the path; longer headings are mostly paragraphs in a heading's style.
 _HEADING_CHARS = 120
-#: A chunk may end early, for a better place, when it is at least this part full: one in four.
+#: A chunk may end early, at a better place, if it is at least one part in so many full.
 _LEAST_PART = 4
-#: The end of a sentence: its mark and closing quotes, before a blank and no lower-case letter ("e.g. a
-#: case"); the full-width marks, which need no blank; an empty line.
+#: The end of a sentence: a punctuation mark and closing quotes, followed by white space and not by a
+#: lower-case letter ("e.g. a case"); a full-width mark, which needs no white space; or an empty line.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]»]*(?=\s+[^\sa-z])|[。！？][”’」』）]*|\n[^\S\n]*\n")  # noqa: RUF001
 _LINE_END = re.compile(r"\n")
 _BLANK = re.compile(r"\s+")
 _VISIBLE = re.compile(r"\S")
-#: Characters behind the reach that may be looked at to tell a sentence's end from an abbreviation.
+#: Characters after the longest possible piece that are read to tell a sentence's end from an abbreviation.
 _AFTER_SENTENCE = 8
 
 
 class _Piece(NamedTuple):
+    """A range of the text that becomes a chunk."""
+
     start: int
     end: int
     tokens: int
@@ -51,14 +53,17 @@ class _Piece(NamedTuple):
 
 
 def split(document: Document, tokenizer: Tokenizer, *, chunk_size: int, chunk_overlap: int) -> list[Chunk]:
-    """Return the chunks of a document; `iter_chunks` gives them one by one.
+    """Return the chunks of a document.
+
+    Needs time in proportion to the text, and memory for a few chunks besides the result.
 
     Args:
         document: The extracted text and its segments.
-        tokenizer: The embedding model's, set to neither cut nor pad.
-        chunk_size: Most tokens of a chunk, special tokens not counted. Kept always, but for a single
-            character that alone has more.
-        chunk_overlap: Most tokens a chunk shares with the one before it; half of `chunk_size` at most.
+        tokenizer: The embedding model's tokenizer, which neither truncates nor pads.
+        chunk_size: Most tokens of a chunk, special tokens not counted. Only a single character that
+            has more tokens exceeds it.
+        chunk_overlap: Most tokens that a chunk shares with the one before it; at most half of `chunk_size`
+            is used.
 
     Returns:
         Chunks in order of their start. Every visible character of every segment is in at least one.
@@ -66,39 +71,29 @@ def split(document: Document, tokenizer: Tokenizer, *, chunk_size: int, chunk_ov
     Raises:
         InvalidRequest: If `chunk_size` is less than 1 or `chunk_overlap` less than 0.
     """
-    return list(iter_chunks(document, tokenizer, chunk_size=chunk_size, chunk_overlap=chunk_overlap))
-
-
-def iter_chunks(
-    document: Document, tokenizer: Tokenizer, *, chunk_size: int, chunk_overlap: int
-) -> Iterator[Chunk]:
-    """Yield the chunks of a document; arguments and errors as in `split`.
-
-    Takes time in proportion to the text, and memory for a few chunks.
-    """
     if chunk_size < 1 or chunk_overlap < 0:
         raise InvalidRequest(
-            f"A chunk of {chunk_size} tokens with an overlap of {chunk_overlap} cannot be made."
+            f"Chunks of {chunk_size} tokens with an overlap of {chunk_overlap} are not possible."
         )
-    ordinal = 0
+    chunks: list[Chunk] = []
     for heading, segments in _sections(document):
         stream = TokenStream(document.text, segments, tokenizer)
         cutter = _Cutter(document.text, stream, chunk_size, min(chunk_overlap, chunk_size // 2))
         for start, end, tokens, page in cutter.pieces(segments[0].start):
-            yield Chunk(ordinal, document.text[start:end], start, end, tokens, page, heading)
-            ordinal += 1
+            chunks.append(Chunk(len(chunks), document.text[start:end], start, end, tokens, page, heading))
+    return chunks
 
 
 def embedding_text(chunk: Chunk, tokenizer: Tokenizer, *, max_tokens: int) -> str:
-    """Return what is embedded for a chunk: the headings above it, a line end, and its text.
+    """Return the text that is embedded for a chunk: the headings above it, a line end, and its own text.
 
-    Headings that the text itself begins with are not repeated, and none are put before it if the whole
+    Headings that the text begins with are not repeated. The headings are left out if the text with them
     would exceed the model's limit.
 
     Args:
         chunk: The chunk.
-        tokenizer: The embedding model's, set to neither cut nor pad.
-        max_tokens: Most tokens that the model sees, special ones counted.
+        tokenizer: The embedding model's tokenizer, which neither truncates nor pads.
+        max_tokens: Most tokens of a text, special ones counted.
     """
     if not chunk.heading:
         return chunk.text
@@ -115,9 +110,9 @@ def embedding_text(chunk: Chunk, tokenizer: Tokenizer, *, max_tokens: int) -> st
 
 
 def _sections(document: Document) -> Iterator[tuple[str | None, Sequence[Segment]]]:
-    """Yield the heading path and the segments of each stretch that chunks must not reach across.
+    """Yield the heading path and the segments of each section; no chunk crosses a section's end.
 
-    Headings without anything between them begin one stretch together, under the path of the last.
+    Headings with nothing between them begin one section, which has the path of the last heading.
     """
     path: list[tuple[int, str]] = []
     name: str | None = None
@@ -132,7 +127,7 @@ def _sections(document: Document) -> Iterator[tuple[str | None, Sequence[Segment
             yield name, section
             section, only_headings = [], True
         if is_heading:
-            # The slice leaves room for blanks, which the path does not keep.
+            # The slice is longer than the path keeps, because white space is dropped from it.
             words = document.text[
                 segment.start : min(segment.end, segment.start + 4 * _HEADING_CHARS)
             ].split()
@@ -148,8 +143,8 @@ def _sections(document: Document) -> Iterator[tuple[str | None, Sequence[Segment
 class _Cutter:
     """Cuts one section into pieces.
 
-    In all its methods `start` is where a piece begins and `floor` the first character that no earlier
-    piece has: what lies between them is overlap, and a piece must end behind the floor.
+    In all methods, `start` is the first character of a piece, and `floor` the first character that is in
+    no earlier piece. The text between them is overlap, and a piece must end after the floor.
     """
 
     def __init__(self, text: str, stream: TokenStream, size: int, overlap: int) -> None:
@@ -157,7 +152,7 @@ class _Cutter:
         self._stream = stream
         self._size = size
         self._overlap = overlap
-        #: Tokens to see from a piece's start: the piece, and whether what follows it fits into the next.
+        #: Tokens to read from a piece's start: enough for the piece and the one after it.
         self._ahead = 2 * size + 1
 
     def pieces(self, first: int) -> Iterator[_Piece]:
@@ -172,7 +167,7 @@ class _Cutter:
             start = floor if floor is None else self._overlap_start(piece.start, floor)
 
     def _piece(self, start: int, floor: int) -> tuple[_Piece, int]:
-        """Return a piece and where it was cut, shortened until it keeps the size."""
+        """Return a piece and the index at which it was cut; it is shortened until it has the size."""
         reach = self._reach(start)
         while True:
             if reach <= floor and start < floor:
@@ -187,12 +182,12 @@ class _Cutter:
             reach = min(allowed, end - 1)
 
     def _reach(self, start: int) -> int:
-        """Return where a piece would end if nothing but its size mattered."""
+        """Return the index at which a piece would end if only its size mattered."""
         beyond = self._stream.index(start) + self._size
         return self._stream.starts[beyond] if beyond < len(self._stream.starts) else self._stream.end
 
     def _cut(self, start: int, floor: int, reach: int) -> int:
-        """Return the best place behind the floor, and not behind `reach`, to end a piece."""
+        """Return the best index to end a piece: after the floor, and not after `reach`."""
         stream = self._stream
         enough = stream.index(start) + max(1, self._size // _LEAST_PART)
         least = stream.starts[min(enough, len(stream.starts) - 1)]
@@ -211,7 +206,7 @@ class _Cutter:
         return self._cut_inside(floor, least, reach)
 
     def _cut_inside(self, floor: int, least: int, reach: int) -> int:
-        """Return the best place within a segment that does not fit."""
+        """Return the best index to cut a segment that does not fit."""
         text = self._text
         border = self._stream.borders[self._stream.border_at(reach - 1)]
         if border.segment.kind is SegmentKind.TABLE:
@@ -219,7 +214,7 @@ class _Cutter:
             if row_end >= 0:
                 return row_end + 1
         low = max(floor, least, border.start)
-        # The mark's blank and the letter after it may lie behind the reach, but not the mark.
+        # The white space and the letter after a sentence may be after the reach, but not the sentence's mark.
         matches = _SENTENCE_END.finditer(text, low, min(reach + _AFTER_SENTENCE, len(text)))
         ends = [match.end() for match in matches if match.end() <= reach]
         if ends:
@@ -230,14 +225,14 @@ class _Cutter:
         return next((at for at in range(reach, low, -1) if text[at - 1].isspace()), reach)
 
     def _overlap_start(self, previous: int, floor: int) -> int:
-        """Return where the next piece begins: behind the start of the one before it."""
+        """Return the start of the next piece, which is after the start of the previous one."""
         stream, text = self._stream, self._text
         token = stream.index(floor)
         here = stream.border_at(floor)
         room = self._overlap
         between_segments = stream.borders[here].start == floor
         if between_segments:
-            # A segment that fits into a chunk is not cut for the sake of the overlap.
+            # A segment that fits into a chunk must not be cut to make room for the overlap.
             length = self._tokens_of_segment(here)
             room = min(room, self._size - length) if length <= self._size else room
         earliest = max(token - room, stream.index(previous + 1))
@@ -258,7 +253,7 @@ class _Cutter:
         return low if _BLANK in patterns and not _BLANK.search(text, low, floor) else floor
 
     def _tokens_of_segment(self, index: int) -> int:
-        """Return the tokens of the segment at a border; more than fit if its end is not in sight."""
+        """Return the tokens of the segment at a border; if its end has not been read, more than fit."""
         stream = self._stream
         if index + 1 < len(stream.borders):
             end = stream.borders[index + 1].start

@@ -1,4 +1,4 @@
-"""Where the tokens of a long text begin, read a window at a time."""
+"""The positions of a long text's tokens, read one window at a time."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Border", "TokenStream"]
 
-#: Characters tokenized in one call. Of 300, 3,000 and 60,000, the middle was fastest (2.9 MB/s); the
-#: offsets of one window are all that a document of any length keeps in memory.
+#: Characters tokenized in one call. Of 300, 3,000 and 60,000, the middle was fastest (2.9 MB/s). Only the
+#: offsets of about one window are in memory, for a document of any length.
 _WINDOW_CHARS = 4096
-#: Longest stretch of text, in characters, that counts as one token. WordPiece takes a word of any length
-#: for one unknown token, and skips characters it does not know; a chunk must not grow by that without
-#: end. Words of real languages are shorter.
+#: Most characters that count as one token. WordPiece makes one unknown token of a long word of any length,
+#: and skips characters that it does not know; without this limit a chunk could grow without end. Words of
+#: real languages are shorter.
 _LONGEST_TOKEN = 64
-#: Where every tokenizer of the BERT kind ends a word, whatever stands on either side.
+#: The characters at which every tokenizer of the BERT family ends a word.
 _BLANKS = frozenset(" \n\t\r")
 _border_start = attrgetter("start")
 _VISIBLE = re.compile(r"\S")
@@ -35,8 +35,8 @@ class Border(NamedTuple):
     Attributes:
         start: Index of its first visible character.
         segment: The segment.
-        after_heading: Whether a heading stands right before it.
-        turns_page: Whether it is on another page than what is before it.
+        after_heading: Whether the segment before it is a heading.
+        turns_page: Whether it is on another page than the segment before it.
     """
 
     start: int
@@ -46,12 +46,12 @@ class Border(NamedTuple):
 
 
 class TokenStream:
-    """The tokens of neighbouring segments: a window that moves on and forgets what is behind it.
+    """The tokens of neighbouring segments, in a window that moves forward through the text.
 
     Attributes:
-        starts: Index in the text where each token begins, ascending. Characters that are in no token
+        starts: Index in the text of the start of each token, ascending. Characters that are in no token
             belong to the token before them.
-        borders: The segments that begin or reach into the window.
+        borders: The segments that begin in the window or reach into it.
         end: Index after the last character read so far.
         exhausted: Whether all segments have been read.
     """
@@ -64,12 +64,12 @@ class TokenStream:
         self._text = text
         self._tokenizer = tokenizer
         self._additive = _is_additive(tokenizer)
-        #: Places around which the tokens of a text are not the sum of its windows' tokens.
+        #: Positions across which the tokens of a text are not the sum of the tokens of its parts.
         self._seams: list[int] = []
         self._windows = self._read(segments)
 
     def fill(self, position: int, tokens: int) -> None:
-        """Forget what lies before `position`, and read until `tokens` tokens follow it, if there are."""
+        """Drop what is before `position`, and read until `tokens` tokens follow it or the text ends."""
         if self.exhausted or len(self.starts) - self.index(position) >= tokens:
             return
         del self.starts[: max(0, self.index(position) - 1)]
@@ -87,7 +87,7 @@ class TokenStream:
         return bisect_right(self.borders, position, key=_border_start) - 1
 
     def visible(self, position: int) -> int | None:
-        """Return the first visible character at or after `position`, reading on to find it, if any."""
+        """Return the index of the first visible character at or after `position`; None if there is none."""
         while True:
             match = _VISIBLE.search(self._text, position, self.end)
             if match is not None or self.exhausted:
@@ -96,7 +96,7 @@ class TokenStream:
             self._read_window()
 
     def measure(self, start: int, end: int, limit: int) -> tuple[int, int]:
-        """Count the tokens of a piece of the text, as if it stood alone.
+        """Count the tokens of a part of the text, tokenized on its own.
 
         Args:
             start: Index of its first character.
@@ -104,7 +104,7 @@ class TokenStream:
             limit: Most tokens allowed.
 
         Returns:
-            The tokens, and the index after the last character that the limit allows: `end` if all.
+            The number of tokens, and the index after the last character within the limit.
         """
         counted = self.index(end) - self.index(start)
         if counted <= limit and self._stands_alone(start, end):
@@ -162,10 +162,10 @@ class TokenStream:
         encoding = self._tokenizer.encode(text[start:stop], add_special_tokens=False)
         starts = [start + begin for begin, _ in encoding.offsets]
         if not self._additive:
-            # Such tokenizers often count the blank before a word to it.
+            # Such tokenizers often make the space before a word part of its token.
             starts = sorted(max(first, at + (text[at] == " ")) for at in starts)
         if not starts or starts[0] > first:
-            # Visible characters before the first token, which are in none: the tokenizer skips them.
+            # The tokenizer skipped visible characters before the first token.
             self._seams.append(first)
             starts.insert(0, first)
         elif start == first and start > 0 and text[start - 1] not in _BLANKS:
@@ -185,9 +185,9 @@ class TokenStream:
 
 
 def _is_additive(tokenizer: Tokenizer) -> bool:
-    """Tell whether the tokens of two texts with a blank between them are those of each, one after another.
+    """Return whether two texts joined by white space have the tokens of the first, then those of the second.
 
-    Known to hold for BERT's own rules. Others are measured chunk by chunk, which costs a second pass.
+    This is known for BERT's own rules. With other tokenizers each chunk is tokenized a second time.
     """
     from tokenizers import normalizers, pre_tokenizers
 

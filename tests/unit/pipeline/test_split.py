@@ -13,7 +13,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 from emberq.errors import InvalidRequest
 from emberq.pipeline.document import Chunk, Document, Segment, SegmentKind
-from emberq.pipeline.split import HEADING_SEPARATOR, embedding_text, iter_chunks, split
+from emberq.pipeline.split import HEADING_SEPARATOR, embedding_text, split
 
 HEADING, PARAGRAPH, TABLE = SegmentKind.HEADING, SegmentKind.PARAGRAPH, SegmentKind.TABLE
 
@@ -171,7 +171,7 @@ def test_a_document_without_visible_text_has_no_chunks() -> None:
 @pytest.mark.parametrize(("size", "overlap"), [(0, 0), (10, -1)])
 def test_a_size_that_cannot_be_is_refused(size: int, overlap: int) -> None:
     with pytest.raises(InvalidRequest):
-        list(iter_chunks(paragraphs("alpha"), BERT, chunk_size=size, chunk_overlap=overlap))
+        split(paragraphs("alpha"), BERT, chunk_size=size, chunk_overlap=overlap)
 
 
 def test_small_paragraphs_share_a_chunk() -> None:
