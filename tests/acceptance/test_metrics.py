@@ -91,7 +91,7 @@ def test_files_are_counted_at_the_api_and_at_the_host_over_killed_horses(
     assert at_api['emberq_workers{state="alive"}'] == 1
     assert at_api['emberq_queue_depth{state="pending"}'] == 0
     assert at_api["emberq_backlog_seconds{}"] == 0
-    assert samples['emberq_resource_load_seconds{resource="rehearsal"}'] > 0
+    assert samples['emberq_resource_load_seconds{resource="warmup"}'] > 0
     assert any(name.startswith("emberq_http_request_duration_seconds_count") for name in at_api)
     assert list((stack.data_dir / "metrics").iterdir())
     stack.stop()

@@ -1,4 +1,4 @@
-"""Patience with PostgreSQL: what an attempt does while it is away, and what is not the attempt's fault."""
+"""Outages of PostgreSQL during an attempt: its transactions are retried, and the attempt may not count."""
 
 from __future__ import annotations
 
@@ -21,59 +21,59 @@ R = TypeVar("R")
 
 log = get_logger(__name__)
 
-#: Seconds an attempt waits, with growing pauses, for a PostgreSQL that went away under it: a restart and a
-#: failover are over by then, and the work done so far is kept. Afterwards the job is held back instead.
-_PATIENCE_SECONDS = 120.0
+#: Seconds for which an attempt retries a transaction, with growing pauses. A restart or a failover takes
+#: less, and the work done so far is kept. After that the attempt fails, and its job is delayed.
+_RETRY_SECONDS = 120.0
 
 
 def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Run one transaction of an attempt again while PostgreSQL is away, for two minutes.
+    """Retry a function with one transaction while PostgreSQL is away, for two minutes.
 
     Args:
-        idempotent: Whether doing it twice is the same as once.
+        idempotent: Whether to run it twice has the same effect as to run it once.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @wraps(function)
-        def not_stalled(*args: P.args, **kwargs: P.kwargs) -> R:
+        def reported(*args: P.args, **kwargs: P.kwargs) -> R:
             report_waiting()
             return function(*args, **kwargs)
 
-        return retry_db_operation(idempotent=idempotent, max_retries=None, total_seconds=_PATIENCE_SECONDS)(
-            not_stalled
+        return retry_db_operation(idempotent=idempotent, max_retries=None, total_seconds=_RETRY_SECONDS)(
+            reported
         )
 
     return decorate
 
 
 def retry_forever(function: Callable[P, R]) -> Callable[P, R]:
-    """Do it however long PostgreSQL stays away, even when the job's time is over meanwhile.
+    """Retry a function with one transaction until PostgreSQL is back, even after the job's time-out.
 
-    What an attempt came to has to be written down: nobody else looks after a job whose host lives. The
-    worker, which watches from outside, ends a horse that takes far too long, and gives the job back itself.
+    The end of an attempt must be recorded: as long as its host lives, no other process does it. The worker
+    still ends a horse that takes far too long, and then releases the job itself.
     """
     once = retry_during_outage()(function)
 
     @wraps(function)
-    def written(*args: P.args, **kwargs: P.kwargs) -> R:
+    def until_recorded(*args: P.args, **kwargs: P.kwargs) -> R:
         while True:
             try:
                 return once(*args, **kwargs)
             except JobTimeoutException:
-                log.warning("end_not_written_yet", operation=function.__qualname__, error="JobTimeout")
+                log.warning("attempt_end_not_recorded", operation=function.__qualname__, error="JobTimeout")
             except DatabaseUnavailable as exc:
                 if classify_db_error(exc) is ErrorKind.PERMANENT:
                     raise
-                log.warning("end_not_written_yet", operation=function.__qualname__, error=exc.message)
+                log.warning("attempt_end_not_recorded", operation=function.__qualname__, error=exc.message)
 
-    return written
+    return until_recorded
 
 
 def is_outage(error: EmberqError) -> bool:
-    """Tell whether an attempt ended because an engine was away that said so, and did nothing.
+    """Return whether an attempt failed because an engine was away and did nothing.
 
-    A connection that broke under a commit is another matter: the file itself may have brought PostgreSQL
-    down, and would do so for ever if its attempts were not counted.
+    A connection that broke during a commit does not count as an outage: the file itself may have crashed
+    PostgreSQL, and would do so again and again if its attempts did not count.
     """
     if isinstance(error, DatabaseUnavailable):
         return classify_db_error(error) is ErrorKind.NOTHING_HAPPENED

@@ -1,4 +1,4 @@
-"""The job: a ticket comes in; a file's searchable chunks, or its pages, go out, in one commit."""
+"""The job function: claims a job, reads its file, and commits the file's chunks or pages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-import structlog
 from numpy.typing import NDArray
 from rq import get_current_job
 from rq.timeouts import JobTimeoutException
@@ -32,9 +31,10 @@ from emberq.pipeline.outages import is_outage, retry_during_outage, retry_foreve
 from emberq.pipeline.resources import get_embedder
 from emberq.pipeline.sandbox.run import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
+from emberq.pipeline.stages import Stages
 from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.files.extractions import PageRange
-from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, is_completed, record_progress
+from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, is_completed
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.schema.tables import CollectionKind
 from emberq.store.services import Services, get_services
@@ -47,20 +47,19 @@ __all__ = ["process_file"]
 
 log = get_logger(__name__)
 
-#: Memory that reading one file may take on top of what the horse shares, in bytes.
+#: Most bytes of memory for reading one file, besides the memory that the child shares with the horse.
 _EXTRACTION_MEMORY_BYTES = 1 << 30
-#: Seconds between two progress rows of one stage; people do not read faster.
-_PROGRESS_SECONDS = 0.5
 
 
 def process_file(job_id: str) -> str:
-    """Process the file of a job; the function that RQ tickets name.
+    """Process the file of a job; every ticket names this function.
 
     Args:
-        job_id: The job in PostgreSQL. The ticket's own id proves that this delivery is meant.
+        job_id: The job in PostgreSQL. The id of the ticket shows that the ticket is the job's current one.
 
     Returns:
-        The job's state afterwards, `stale` if the ticket opened nothing.
+        The job's state afterwards; `stale` if the ticket is not the job's current one; `lease_lost` if the
+        job was taken over.
     """
     metrics.job_counts_itself()
     services = get_services()
@@ -124,7 +123,7 @@ def _claim_once(
 def _run(services: Services, attempt: Attempt) -> str:
     started = time.monotonic()
     settings = get_worker_config(version=attempt.config_version).for_tenant(attempt.tenant)
-    stages = _Stages(services, attempt)
+    stages = Stages(services, attempt)
     log.info(
         "job_started",
         version=attempt.version,
@@ -138,7 +137,7 @@ def _run(services: Services, attempt: Attempt) -> str:
         if not _is_completed(services, attempt):
             log.warning("lease_lost", stage=stages.stage)
             return "lease_lost"
-    except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is written down
+    except (Exception, JobTimeoutException) as exc:  # noqa: BLE001 - every end is recorded
         error = _as_error(exc)
         state = _fail(services, attempt, settings, error, stages.stage)
         stages.count()
@@ -151,7 +150,7 @@ def _run(services: Services, attempt: Attempt) -> str:
     return "completed"
 
 
-def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, stages: _Stages) -> None:
+def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, stages: Stages) -> None:
     progress(0, 1, stage="extracting")
     path = services.blobs.existing(attempt.blob)
     document = extract_sandboxed(
@@ -183,10 +182,10 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
 def _embed(
     services: Services, attempt: Attempt, embedder: Embedder, chunks: list[Chunk], *, batch_size: int
 ) -> list[ChunkValues]:
-    """Give every chunk its vector; the tenant's equal texts keep the vector they had."""
+    """Return the chunks with their vectors; texts that the tenant had embedded before are not computed."""
     texts = [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
     fingerprints = [hashlib.sha256(f"{embedder.fingerprint}\0{text}".encode()).digest() for text in texts]
-    vectors = _known(services, attempt, fingerprints)
+    vectors = _find_vectors(services, attempt, fingerprints)
     missing = {mark: text for mark, text in zip(fingerprints, texts, strict=True) if mark not in vectors}
     done = len(chunks) - len(missing)
     metrics.vectors_looked_up(hits=done, misses=len(missing))
@@ -205,7 +204,7 @@ def _embed(
 
 
 @retry_during_outage()
-def _known(
+def _find_vectors(
     services: Services, attempt: Attempt, fingerprints: list[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
     with services.database.transaction() as connection:
@@ -218,13 +217,13 @@ def _is_completed(services: Services, attempt: Attempt) -> bool:
         return is_completed(connection, attempt)
 
 
-@retry_during_outage()  # a second commit finds the lease over and adds nothing
+@retry_during_outage()  # a second commit finds the lease ended and changes nothing
 def _commit(
     services: Services,
     attempt: Attempt,
     document: Document,
     values: list[ChunkValues],
-    stages: _Stages,
+    stages: Stages,
     *,
     pages: Sequence[PageRange] | None = None,
 ) -> None:
@@ -241,7 +240,7 @@ def _commit(
         )
 
 
-@retry_forever  # the fence is over after the first time
+@retry_forever  # a second call finds the fence ended and changes nothing
 def _fail(
     services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
 ) -> str:
@@ -269,62 +268,6 @@ def _as_error(exc: BaseException) -> EmberqError:
     if isinstance(exc, MemoryError):
         return MemoryLimitExceeded()
     return InternalError(
-        f"{type(exc).__name__} while processing the file.", detail="".join(traceback.format_exception(exc))
+        f"Processing the file failed with {type(exc).__name__}.",
+        detail="".join(traceback.format_exception(exc)),
     )
-
-
-class _Stages:
-    """Times the stages and writes progress, at most twice a second and at each stage's begin.
-
-    Invariant: after `measure`, `timings` holds every stage that has begun, in seconds so far.
-    """
-
-    def __init__(self, services: Services, attempt: Attempt) -> None:
-        self._services = services
-        self._attempt = attempt
-        self._written_at = 0.0
-        self._began_at = time.monotonic()
-        self.stage: str | None = None
-        self.timings: dict[str, float] = {}
-
-    def report(self, done: int, total: int, stage: str | None) -> None:
-        """Take one `progress()` call.
-
-        Raises:
-            Cancelled: If somebody asked for the job to stop.
-            LeaseLost: If the job is no longer this attempt's.
-        """
-        now = time.monotonic()
-        is_new = stage is not None and stage != self.stage
-        self.measure()
-        if is_new:
-            self.stage, self._began_at = stage, now
-            structlog.contextvars.bind_contextvars(stage=stage)
-            log.info("stage_started", total=total)
-        if not is_new and now - self._written_at < _PROGRESS_SECONDS:
-            return
-        self._written_at = now
-        self._write(done, total)
-
-    def count(self) -> None:
-        """Put the stages' times into the metrics; once, at the attempt's end."""
-        for stage, seconds in self.measure().items():
-            metrics.stage_finished(stage, seconds=seconds)
-
-    def measure(self) -> dict[str, float]:
-        """Bring the running stage's time up to date and return the seconds of all stages."""
-        if self.stage is not None:
-            self.timings[self.stage] = round(time.monotonic() - self._began_at, 4)
-        return self.timings
-
-    @retry_during_outage()
-    def _write(self, done: int, total: int) -> None:
-        with self._services.database.transaction() as connection:
-            record_progress(
-                connection,
-                self._attempt,
-                stage=self.stage or "extracting",
-                done=done,
-                total=total,
-                timings=self.timings,
-            )

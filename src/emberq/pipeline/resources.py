@@ -1,4 +1,4 @@
-"""The resources of document workers: configuration and models, loaded once per host."""
+"""The resources of document workers: the configuration and the models, loaded once per host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
     "get_worker_embedding_functions",
 ]
 
-#: Takes a query and texts, gives one relevance per text.
+#: Takes a query and texts; returns one relevance for each text.
 Reranker = Callable[[str, Sequence[str]], NDArray[np.float32]]
 
 _embedders: dict[str, Embedder] = {}
@@ -41,8 +41,8 @@ class EmbeddingFunctions(NamedTuple):
     """The worker's models.
 
     Attributes:
-        embed: Texts to vectors.
-        rerank: Query and texts to relevances; nothing if no reranking model is set.
+        embed: Turns texts into vectors.
+        rerank: Turns a query and texts into relevances; None if no reranking model is set.
     """
 
     embed: Embedder
@@ -51,7 +51,7 @@ class EmbeddingFunctions(NamedTuple):
 
 @resource
 def worker_config() -> Snapshot:
-    """Build the configuration before the fork; its connection is closed again before anything forks."""
+    """Load the configuration, and close the connection to the database again before the fork."""
     snapshot = get_worker_config()
     get_services().database.close()
     return snapshot
@@ -59,7 +59,7 @@ def worker_config() -> Snapshot:
 
 @resource
 def embedding_functions() -> EmbeddingFunctions:
-    """Load the models of the configuration."""
+    """Load the models that the configuration names."""
     settings = worker_config().settings
     name = settings.rag_reranking_model
     return EmbeddingFunctions(
@@ -69,31 +69,31 @@ def embedding_functions() -> EmbeddingFunctions:
 
 @resource
 def extractors() -> tuple[object, ...]:
-    """Import the extraction libraries before the fork, so that no horse pays for it."""
+    """Import the extraction libraries before the fork, so that no horse has to."""
     return (extract, run)
 
 
 @resource
-def rehearsal() -> None:
-    """Let the horses share what their first documents would make each of them build for itself."""
+def warmup() -> None:
+    """Warm up the document pipeline before the fork; the horses share what it builds in memory."""
     warm_up_document(get_services(), embedding_functions().embed, worker_config().settings)
     get_services().database.close()
 
 
 def get_worker_embedding_functions() -> EmbeddingFunctions:
-    """Return `(embed, rerank)`, loaded once per host and shared by every job.
+    """Return `(embed, rerank)`, loaded once per host and shared by all jobs.
 
     Raises:
-        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+        EmbeddingUnavailable: If a model is missing or cannot be loaded.
     """
     return embedding_functions()
 
 
 def get_embedder(model: str) -> Embedder:
-    """Return the embedder of a model, loading it if this process has not yet.
+    """Return the embedder of a model; the first call in a process loads it.
 
     Raises:
-        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+        EmbeddingUnavailable: If the model is missing or cannot be loaded.
     """
     with _lock:
         if model not in _embedders:
@@ -102,10 +102,10 @@ def get_embedder(model: str) -> Embedder:
 
 
 def get_reranker(model: str) -> CrossEncoder:
-    """Return a reranking model, loading it if this process has not yet.
+    """Return a reranking model; the first call in a process loads it.
 
     Raises:
-        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+        EmbeddingUnavailable: If the model is missing or cannot be loaded.
     """
     with _lock:
         if model not in _rerankers:
@@ -114,10 +114,10 @@ def get_reranker(model: str) -> CrossEncoder:
 
 
 def get_model(key: ModelKey) -> Model:
-    """Return the model that a lane asks for, loading it if this process has not yet.
+    """Return the model with this key; the first call in a process loads it.
 
     Raises:
-        EmbeddingUnavailable: If the model is not there or cannot be loaded.
+        EmbeddingUnavailable: If the model is missing or cannot be loaded.
     """
     model = get_embedder(key.name) if key.kind == "embedding" else get_reranker(key.name)
     return cast("Model", model)

@@ -1,7 +1,7 @@
-"""The rehearsal: a document's way through the pipeline, walked before the fork on a file that does not exist.
+"""The warm-up of the document pipeline: the preloader takes a small text through it before the fork.
 
-As `emberq.worker.supervisor.warmup` does for RQ: caches filled and code rewritten by the interpreter once
-in the preloader are shared by all horses, some 6 MB for each.
+As in `emberq.worker.supervisor.warmup`, the caches that it fills and the code that the interpreter rewrites
+are then shared by all horses, which saves about 6 MB in each.
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
 __all__ = ["warm_up_document"]
 
-#: A few short paragraphs, so that there is something to split.
+#: A few short paragraphs, to be split.
 _TEXT = "\n\n".join(f"# Part {number}\n\nA worker that is warm answers at once." for number in range(4))
-_NOBODY = uuid.UUID(int=0)
-#: An attempt that no job has: what is written for it changes nothing.
-_NOTHING = Attempt(
-    job_id=_NOBODY,
+#: An id that no row has.
+_NO_ID = uuid.UUID(int=0)
+#: An attempt of no job: statements for it change nothing.
+_NO_ATTEMPT = Attempt(
+    job_id=_NO_ID,
     tenant="",
-    collection_id=_NOBODY,
+    collection_id=_NO_ID,
     embedding_model="",
     generation=0,
-    file_id=_NOBODY,
+    file_id=_NO_ID,
     file_name="",
     version=0,
     blob="",
@@ -48,23 +49,23 @@ def warm_up_document(services: Services, embedder: Embedder, settings: RuntimeSe
     """Take a small text through the stages a few times; nothing is stored.
 
     Args:
-        services: Where the statements of the stages go.
-        embedder: The model of the documents.
-        settings: How texts are split.
+        services: The database that gets the stages' statements.
+        embedder: The default embedding model.
+        settings: The settings for splitting.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
     """
     with tempfile.TemporaryDirectory() as name:
-        path = Path(name) / "rehearsal.md"
+        path = Path(name) / "warm-up.md"
         path.write_text(_TEXT, encoding="utf-8")
         for _ in range(WARMUP_RUNS):
-            _take_turn(services, embedder, settings, path)
+            _run_once(services, embedder, settings, path)
 
 
-def _take_turn(services: Services, embedder: Embedder, settings: RuntimeSettings, path: Path) -> None:
+def _run_once(services: Services, embedder: Embedder, settings: RuntimeSettings, path: Path) -> None:
     with services.database.transaction() as connection:
-        claim_job(connection, _NOBODY, ticket="", worker="", host_id=None)
+        claim_job(connection, _NO_ID, ticket="", worker="", host_id=None)
     document = extract(path, media_type=detect(path, name=path.name))
     chunks = split(
         document,
@@ -76,7 +77,7 @@ def _take_turn(services: Services, embedder: Embedder, settings: RuntimeSettings
         [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
     )
     with services.database.transaction() as connection:
-        known_vectors(connection, _NOTHING.tenant, [])
+        known_vectors(connection, _NO_ATTEMPT.tenant, [])
     for write in (_write_progress, _write_result):
         try:
             write(services)
@@ -86,9 +87,9 @@ def _take_turn(services: Services, embedder: Embedder, settings: RuntimeSettings
 
 def _write_progress(services: Services) -> None:
     with services.database.transaction() as connection:
-        record_progress(connection, _NOTHING, stage="embedding", done=0, total=1, timings={})
+        record_progress(connection, _NO_ATTEMPT, stage="embedding", done=0, total=1, timings={})
 
 
 def _write_result(services: Services) -> None:
     with services.database.transaction() as connection:
-        commit_file(connection, _NOTHING, text="", media_type="", page_count=None, chunks=(), timings={})
+        commit_file(connection, _NO_ATTEMPT, text="", media_type="", page_count=None, chunks=(), timings={})

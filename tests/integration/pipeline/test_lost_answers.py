@@ -17,6 +17,7 @@ from emberq.config.environment import Environment
 from emberq.errors import DatabaseUnavailable
 from emberq.pipeline import process
 from emberq.pipeline.document import Document
+from emberq.pipeline.stages import Stages
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.files.collections import create_collection
 from emberq.store.files.commit import ChunkValues
@@ -105,7 +106,7 @@ def test_a_commit_whose_answer_is_lost_is_found_to_have_completed_the_job(
     document = Document(text="one", media_type="text/plain", segments=())
     lose_answer()
     with pytest.raises(LeaseLost):
-        process._commit(services, attempt, document, [chunk], process._Stages(services, attempt))
+        process._commit(services, attempt, document, [chunk], Stages(services, attempt))
     assert process._is_completed(services, attempt)
     assert job(services, job_id)["state"] == "completed"
     with services.database.transaction() as connection:

@@ -186,7 +186,7 @@ def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest
 
     # The pauses do not grow, so that the end comes soon.
     monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.01, longest_seconds=0.01))
-    monkeypatch.setattr(outages, "_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(outages, "_RETRY_SECONDS", 0.2)
     with pytest.raises(DatabaseUnavailable):
         retry_during_outage()(attempt_it)(psycopg.errors.DiskFull("full"))
     assert len(tries) > 3

@@ -27,8 +27,8 @@ from tests.harness.processes import RunningProgram
 
 def make_worker(url: str) -> WarmWorker:
     return WarmWorker(
-        ["rehearsal"],
-        name="rehearsal",
+        ["warm-up"],
+        name="warm-up",
         connection=Redis(connection_pool=get_redis_pool("worker", url)),
         prepare_for_work=False,
     )
@@ -38,7 +38,7 @@ def calls(connection: Redis, command: str) -> int:
     return int(connection.info("commandstats").get(f"cmdstat_{command}", {}).get("calls", 0))
 
 
-def test_a_rehearsal_runs_jobs_and_leaves_nothing(redis_url: str) -> None:
+def test_a_warm_up_runs_jobs_and_leaves_nothing(redis_url: str) -> None:
     title, open_before = getproctitle(), len(psutil.Process().net_connections("all"))
     worker = make_worker(redis_url)
     with Redis.from_url(redis_url) as connection:
@@ -53,19 +53,19 @@ def test_a_rehearsal_runs_jobs_and_leaves_nothing(redis_url: str) -> None:
     assert len(psutil.Process().net_connections("all")) <= open_before
 
 
-def test_without_redis_there_is_no_rehearsal() -> None:
+def test_without_redis_there_is_no_warm_up() -> None:
     warm_up(make_worker("redis://127.0.0.1:1/0"))
 
 
-def test_workers_are_forked_after_a_rehearsal(redis_url: str, tmp_path: Path) -> None:
+def test_workers_are_forked_after_a_warm_up(redis_url: str, tmp_path: Path) -> None:
     environment = {**os.environ, "EMBERQ_REDIS_URL": redis_url, "EMBERQ_DATA_DIR": str(tmp_path)}
     with Redis.from_url(redis_url) as connection:
         before = calls(connection, "hincrby")
         command = [EMBERQ, "worker", "-n", "1", "others"]
         with RunningProgram(command, environment=environment, log=tmp_path / "log") as worker:
             worker.wait_for_print("workers are ready")
-            rehearsed = calls(connection, "hincrby") - before
-        assert rehearsed >= 10
+            warmed_up = calls(connection, "hincrby") - before
+        assert warmed_up >= 10
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +73,7 @@ def embedder() -> Embedder:
     return Embedder.load(find_model())
 
 
-def test_a_rehearsed_document_changes_nothing(
+def test_a_warm_up_document_changes_nothing(
     services: Services, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(documents, "WARMUP_RUNS", 2)
