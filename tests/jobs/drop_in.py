@@ -13,6 +13,8 @@ from redis import Redis
 from rq import Queue, Retry, get_current_job
 from rq.job import Job
 
+from tests.harness.eventually import LIMIT_SECONDS
+
 
 class CustomJob(Job):
     """A job with a behaviour of its own."""
@@ -48,6 +50,14 @@ def fail() -> NoReturn:
 def sleep(seconds: float) -> str:
     time.sleep(seconds)
     return "slept"
+
+
+def wait_for(key: str) -> str:
+    """Run until a list in Redis has something."""
+    job = get_current_job()
+    assert job is not None
+    found: Any = job.connection.blpop(key, timeout=int(LIMIT_SECONDS))
+    return str(found[1].decode())
 
 
 def note(key: str, value: str) -> None:
@@ -121,10 +131,12 @@ def fork_and_return(how: str) -> str:
 
 
 def fork_and_stay(seconds: float) -> None:
-    """Leave a process behind that holds everything open, and die."""
-    if os.fork() == 0:
+    """Leave a process behind that keeps everything open, and die."""
+    child = os.fork()
+    if child == 0:
         time.sleep(seconds)
         os._exit(0)
+    note("stays", str(child))
     os.kill(os.getpid(), signal.SIGKILL)
 
 

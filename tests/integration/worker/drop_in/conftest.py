@@ -16,7 +16,7 @@ from tests.integration.worker.drop_in.yard import Yard
 @pytest.fixture(autouse=True)
 def no_resources(monkeypatch: pytest.MonkeyPatch) -> None:
     """Forget what other tests of this process declared: a worker preloads all that is there."""
-    monkeypatch.setattr(resources, "_registered", [])
+    monkeypatch.setattr(resources, "_declared", [])
 
 
 @pytest.fixture(params=[Worker, WarmWorker], ids=["rq.Worker", "emberq.WarmWorker"])

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 
 import pytest
 from rq import Callback, Retry, Worker
-from rq.command import send_kill_horse_command, send_shutdown_command, send_stop_job_command
+from rq.command import send_kill_horse_command, send_shutdown_command
 from rq.job import JobStatus
 from rq.registry import FailedJobRegistry, StartedJobRegistry
 from rq.suspension import resume, suspend
 
-from tests.integration.worker.drop_in.yard import Yard, exc_string, until
+from tests.harness.eventually import eventually
+from tests.harness.workers import stop_job, wait_for_status
+from tests.integration.worker.drop_in.yard import Yard, exc_string
 from tests.jobs import drop_in as jobs
 
 #: RQ's own worker forks while its pub/sub thread runs.
@@ -21,13 +22,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:This process .* is multi-threade
 
 
 def test_a_stopped_job_ends_and_the_worker_goes_on(yard: Yard) -> None:
-    running = yard.queue.enqueue(jobs.sleep, 60, on_stopped=Callback(jobs.on_stopped), retry=Retry(max=3))
+    running = yard.queue.enqueue(jobs.sleep, 600, on_stopped=Callback(jobs.on_stopped), retry=Retry(max=3))
     after = yard.queue.enqueue(jobs.add, 1, 1)
 
-    def stop(_worker: Worker) -> None:
-        until(lambda: running.get_status(refresh=True) == JobStatus.STARTED)
-        time.sleep(0.1)
-        send_stop_job_command(yard.connection, running.id)
+    def stop(worker: Worker) -> None:
+        wait_for_status(running, JobStatus.STARTED)
+        eventually(lambda: worker.horse_pid)
+        stop_job(running)
 
     yard.serve(stop, max_jobs=2)
     assert running.get_status() == JobStatus.STOPPED
@@ -38,12 +39,11 @@ def test_a_stopped_job_ends_and_the_worker_goes_on(yard: Yard) -> None:
 
 def test_a_killed_horse_fails_its_job_and_calls_the_handler(yard: Yard) -> None:
     calls: list[tuple[str, int]] = []
-    running = yard.queue.enqueue(jobs.sleep, 60)
+    running = yard.queue.enqueue(jobs.sleep, 600)
     after = yard.queue.enqueue(jobs.add, 1, 1)
 
     def kill(worker: Worker) -> None:
-        until(lambda: running.get_status(refresh=True) == JobStatus.STARTED and worker.horse_pid)
-        time.sleep(0.1)
+        eventually(lambda: running.get_status(refresh=True) == JobStatus.STARTED and worker.horse_pid)
         send_kill_horse_command(yard.connection, worker.name)
 
     worker = yard.worker(
@@ -58,7 +58,7 @@ def test_a_killed_horse_fails_its_job_and_calls_the_handler(yard: Yard) -> None:
 
 def test_a_kill_command_to_an_idle_worker_does_nothing(yard: Yard) -> None:
     def act(worker: Worker) -> None:
-        until(lambda: worker.get_state() == "idle")
+        eventually(lambda: worker.get_state() == "idle")
         send_kill_horse_command(yard.connection, worker.name)
         worker.kill_horse()
         send_shutdown_command(yard.connection, worker.name)
@@ -75,7 +75,7 @@ def test_a_suspended_worker_takes_nothing_until_it_is_resumed(yard: Yard) -> Non
     assert job.get_status() == JobStatus.QUEUED
 
     def go_on(worker: Worker) -> None:
-        until(lambda: worker.get_state() == "suspended")
+        eventually(lambda: worker.get_state() == "suspended")
         resume(yard.connection)
 
     yard.serve(go_on, max_jobs=1)
@@ -83,41 +83,37 @@ def test_a_suspended_worker_takes_nothing_until_it_is_resumed(yard: Yard) -> Non
 
 
 def test_sigterm_lets_the_running_job_finish_and_ends_an_idle_worker(yard: Yard) -> None:
-    running, left = yard.queue.enqueue(jobs.sleep, 0.5), yard.queue.enqueue(jobs.add, 1, 1)
+    running, left = yard.queue.enqueue(jobs.wait_for, "end"), yard.queue.enqueue(jobs.add, 1, 1)
 
-    def stop(_worker: Worker) -> None:
-        until(lambda: running.get_status(refresh=True) == JobStatus.STARTED)
+    def stop(serving: Worker) -> None:
+        wait_for_status(running, JobStatus.STARTED)
         os.kill(os.getpid(), signal.SIGTERM)
+        eventually(lambda: serving.shutdown_requested_date)
+        yard.connection.rpush("end", "now")
 
     worker = yard.serve(stop)
-    assert running.return_value() == "slept"
+    assert running.return_value() == "now"
     assert left.get_status() == JobStatus.QUEUED
     assert worker.shutdown_requested_date is not None
     left.delete()
 
     def stop_idle(idle: Worker) -> None:
-        until(lambda: idle.get_state() == "idle")
-        time.sleep(0.2)
+        eventually(lambda: idle.get_state() == "idle")
+        yard.wait_until_a_worker_waits()
         os.kill(os.getpid(), signal.SIGTERM)
 
-    began = time.monotonic()
     yard.serve(stop_idle)
-    assert time.monotonic() - began < 8
 
 
 def test_a_second_sigterm_ends_worker_and_horse_at_once(yard: Yard) -> None:
-    running = yard.queue.enqueue(jobs.sleep, 60)
+    running = yard.queue.enqueue(jobs.sleep, 600)
 
     def stop(worker: Worker) -> None:
-        until(lambda: running.get_status(refresh=True) == JobStatus.STARTED and worker.horse_pid)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1.1)
-        os.kill(os.getpid(), signal.SIGTERM)
+        eventually(lambda: running.get_status(refresh=True) == JobStatus.STARTED and worker.horse_pid)
+        yard.stop_at_once(worker)
 
-    began = time.monotonic()
     with pytest.raises(SystemExit):
         yard.serve(stop)
-    assert time.monotonic() - began < 15
     assert running.get_status() != JobStatus.FINISHED
 
 
@@ -131,7 +127,7 @@ def test_jobs_are_ended_after_their_time(yard: Yard) -> None:
 
 
 def test_a_horse_that_ignores_its_time_is_killed_from_outside(yard: Yard) -> None:
-    job = yard.queue.enqueue(jobs.sleep, 60, job_timeout=-1)
+    job = yard.queue.enqueue(jobs.sleep, 600, job_timeout=-1)
     worker = yard.worker(job_monitoring_interval=1)
     taken = worker.dequeue_job_and_maintain_ttl(None)
     assert taken is not None

@@ -6,7 +6,6 @@ import contextlib
 import gzip
 import http.server
 import os
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ from rq.serializers import DefaultSerializer, JSONSerializer, PickleSerializer
 from rq.webhook import Webhook
 
 from tests.harness.paths import RQ, python_path
+from tests.harness.processes import run_program
 from tests.integration.worker.drop_in.yard import Yard
 from tests.jobs import drop_in as jobs
 
@@ -140,14 +140,12 @@ def test_sentry_is_told(yard: Yard, redis_url: str, tmp_path: Path) -> None:
         # Sentry changes RQ, Starlette and more for the whole process, and for good: not for this one.
         setup = f"import sentry_sdk\nsentry_sdk.init('http://key@{address}/1')\n"
         (tmp_path / "settings.py").write_text(setup)
-        subprocess.run(
-            [RQ, "worker", "-c", "settings", "-w", name, "--url", redis_url, "--burst", yard.queue.name],
+        done = run_program(
+            *(RQ, "worker", "-c", "settings", "-w", name, "--url", redis_url, "--burst", yard.queue.name),
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": python_path(tmp_path)},
-            check=True,
-            capture_output=True,
-            timeout=60,
+            environment={**os.environ, "PYTHONPATH": python_path(tmp_path)},
         )
+        assert done.returncode == 0, done.stderr
     (event,) = [gzip.decompress(body) for _, body in heard]
     assert b"as expected" in event
     assert job.id.encode() in event

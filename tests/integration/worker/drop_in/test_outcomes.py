@@ -16,7 +16,8 @@ from rq.rate_limit import RateLimit
 from rq.registry import FailedJobRegistry
 from rq.results import Result
 
-from tests.integration.worker.drop_in.yard import Yard, exc_string, until
+from tests.harness.workers import wait_for_status
+from tests.integration.worker.drop_in.yard import Yard, exc_string
 from tests.jobs import drop_in as jobs
 
 #: RQ's own worker forks while its pub/sub thread runs.
@@ -59,7 +60,7 @@ def test_a_scheduler_process_beside_the_worker_ends_with_it(yard: Yard) -> None:
     due = yard.queue.enqueue_at(soon, jobs.add, 2, 3)
 
     def stop(_worker: Worker) -> None:
-        until(lambda: due.get_status(refresh=True) == JobStatus.FINISHED)
+        wait_for_status(due, JobStatus.FINISHED)
         os.kill(os.getpid(), signal.SIGTERM)
 
     scheduler: Any = yard.serve(stop, with_scheduler=True).scheduler

@@ -13,7 +13,9 @@ from redis import Redis
 from rq import Queue, Worker
 from rq.job import Job
 
-__all__ = ["Yard", "exc_string", "until"]
+from tests.harness.eventually import LIMIT_SECONDS, eventually
+
+__all__ = ["Yard", "exc_string"]
 
 
 class Yard:
@@ -52,23 +54,28 @@ class Yard:
         try:
             serving.work(logging_level="ERROR", **options)
         finally:
-            thread.join(timeout=20)
+            thread.join(LIMIT_SECONDS)
         if failures:
             raise failures[0]
         return serving
+
+    def stop_at_once(self, worker: Worker) -> None:
+        """Have this process, in which the worker runs, get two signals as from an impatient user."""
+        os.kill(os.getpid(), signal.SIGTERM)
+        eventually(lambda: worker.shutdown_requested_date)
+        # RQ takes a second signal within a second for the first one's echo.
+        time.sleep(1.1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    def wait_until_a_worker_waits(self) -> None:
+        """Wait until Redis has a worker in a blocking command."""
+        eventually(lambda: self.connection.info("clients")["blocked_clients"])
 
     def words(self, key: str) -> list[str]:
         return [value.decode() for value in self.connection.lrange(key, 0, -1)]
 
     def callbacks(self) -> list[str]:
         return self.words("callbacks")
-
-
-def until(holds: Callable[[], object], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def exc_string(job: Job) -> str:
