@@ -37,16 +37,14 @@ def classify_error(error: BaseException) -> ErrorKind:
 class OpenWebUITransport:
     """Sends requests to one Open WebUI; thread-safe."""
 
-    def __init__(self, url: str, token: str = "", *, retries: int = 3) -> None:
+    def __init__(self, url: str, token: str = "") -> None:
         """Prepare requests; nothing is sent.
 
         Args:
             url: The server's address, without `/api`.
             token: An API key (`sk-…`) or a session's token; empty before `authorize`.
-            retries: Further attempts at requests that may be repeated.
         """
         self.url = url.rstrip("/")
-        self._retries = retries
         self._clock_offset_seconds = 0.0
         self._http = httpx.Client(
             base_url=self.url, timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
@@ -107,10 +105,9 @@ class OpenWebUITransport:
             OpenWebUIRefused: If it refuses the request, or does not answer like Open WebUI.
             Unauthorized: If it refuses the token or the account.
         """
-        if not may_repeat:
-            return self._send(method, path, **options)
-        retrying = Retrying(classify_error, "openwebui", idempotent=True, max_retries=self._retries)
-        return retrying(self._send)(method, path, **options)
+        if may_repeat:
+            return Retrying(classify_error, "openwebui", idempotent=True)(self._send)(method, path, **options)
+        return self._send(method, path, **options)
 
     def _send(self, method: str, path: str, **options: Any) -> Any:
         try:

@@ -86,14 +86,6 @@ class Watcher:
         self._concurrency = concurrency
         self._linked: dict[str, set[str]] = {}
 
-    def sweep(self) -> list[Report]:
-        """Check every file once, process those that are due, and report each unfinished one.
-
-        Raises:
-            OpenWebUIUnavailable: If the server does not list its files.
-        """
-        return [report for report, _ in self._sweep()]
-
     def run_once(self) -> list[Report]:
         """Sweep until no further attempt is due, waiting for the delays between attempts.
 
@@ -113,13 +105,17 @@ class Watcher:
         """Sweep every `interval` seconds until `stop` is set, also over outages of the server."""
         while not self.stop.is_set():
             try:
-                self.sweep()
+                self._sweep()
             except OpenWebUIUnavailable as exc:
                 log.warning("openwebui_unavailable", error=exc.message)
             self.stop.wait(interval)
 
     def _sweep(self) -> list[tuple[Report, float]]:
-        """Return a report for each unfinished file, with the time at which its next attempt is due."""
+        """Check every file once, and process those that are due.
+
+        Returns:
+            A report for each unfinished file, with the time at which its next attempt is due.
+        """
         self._linked = {}
         files = list(self._client.files())
         self._attempts.keep_only({file.id for file in files})
