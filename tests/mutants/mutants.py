@@ -77,7 +77,7 @@ MUTANTS = (
     Mutant(
         2,
         "the configuration is built anew whenever it is asked for",
-        (Edit("src/emberq/config/cache.py", "            if known is None:\n", "            if True:\n"),),
+        (Edit("src/emberq/config/cache.py", "            if stored is None:\n", "            if True:\n"),),
         (
             "tests/unit/config/test_cache.py::test_fifty_jobs_build_the_configuration_once",
             "tests/integration/config/test_config_in_jobs.py::test_a_horse_builds_each_version_once_and_none_that_its_preloader_had",
@@ -127,7 +127,13 @@ MUTANTS = (
     Mutant(
         6,
         "an announced change of the settings is not heard",
-        (Edit("src/emberq/config/newest.py", "        if version > self.version:\n", "        if False:\n"),),
+        (
+            Edit(
+                "src/emberq/config/newest_version.py",
+                "        if version > self.version:\n",
+                "        if False:\n",
+            ),
+        ),
         (
             "tests/unit/config/test_cache.py::test_an_announced_version_is_loaded_by_the_next_call",
             "tests/integration/dispatch/test_configuration.py::test_a_pushed_change_is_in_the_snapshot_within_a_quarter_of_a_second",

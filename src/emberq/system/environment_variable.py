@@ -15,7 +15,7 @@ class RewrittenVariable:
 
     setenv(3), which is under `os.environ`, keeps each string that it was ever given. A value per job left
     80 bytes behind for each, and these lay so that the heap grew by 19 KB and a page per job
-    (docs/decisions/0018-local-models-and-forks.md). putenv(3) takes the caller's own string, which is
+    (docs/decisions/0015-local-models-and-forks.md). putenv(3) takes the caller's own string, which is
     overwritten here.
     """
 
