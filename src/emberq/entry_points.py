@@ -1,7 +1,8 @@
 """Names that live outside the process: in Redis, in other programs' settings, in commands.
 
-A queue is named in Redis, a function in each ticket, a module in `--preload` and in what a process executes.
-Change one only together with what still carries the old name; `tests/unit/test_entry_points.py` pins them.
+Redis has the queue, a ticket names a function, `--preload` and the command of a process name a module.
+Change a name only together with everything that still has the old one; `tests/unit/test_entry_points.py` pins
+them all. No other module has such a name as a string.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 __all__ = [
+    "DOCUMENT_RESOURCES",
     "OPENWEBUI_FAIL_FILE",
     "OPENWEBUI_JOB_STOPPED",
     "OPENWEBUI_PRELOAD",
@@ -17,6 +19,7 @@ __all__ = [
     "PUBLIC_NAMES",
     "QUEUE_NAME",
     "SPAWNED_HORSE",
+    "SPAWNED_HORSE_SETUP",
     "TICKET_ENDED",
     "TICKET_STOPPED",
 ]
@@ -28,16 +31,19 @@ PROCESS_FILE: Final = "emberq.pipeline.process.process_file"
 #: The callbacks of a document's ticket.
 TICKET_ENDED: Final = "emberq.dispatch.admit.on_ended"
 TICKET_STOPPED: Final = "emberq.dispatch.recover.on_stopped"
-#: The module that a spawned horse's interpreter runs.
+#: The module that a spawned horse's interpreter runs, and the function that sets a document host's up.
 SPAWNED_HORSE: Final = "emberq.worker.horse.spawned"
-#: What `--preload` names for Open WebUI's own pipeline.
+SPAWNED_HORSE_SETUP: Final = "emberq.dispatch.host:configure_spawned"
+#: The module whose resources a document host preloads.
+DOCUMENT_RESOURCES: Final = "emberq.pipeline.resources"
+#: The module that `--preload` names for Open WebUI's own pipeline.
 OPENWEBUI_PRELOAD: Final = "emberq.openwebui.warm"
 #: The functions of the jobs for Open WebUI's files, and the callback of a stopped one.
 OPENWEBUI_PROCESS_FILE: Final = "emberq.openwebui.warm.process_file_job"
 OPENWEBUI_FAIL_FILE: Final = "emberq.openwebui.warm.fail_file_job"
 OPENWEBUI_JOB_STOPPED: Final = "emberq.openwebui.enqueue.fail_stopped_file"
 
-#: Where each name of `emberq` lives; imported on first use, so that `emberq --help` stays quick.
+#: The module of each name of `emberq`; it is imported on first use, so that `emberq --help` stays quick.
 PUBLIC_NAMES: Final = {
     "WarmWorker": "emberq.worker.warm_worker",
     "connection": "emberq.worker.resources.connections",

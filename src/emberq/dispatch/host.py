@@ -20,7 +20,7 @@ from emberq.config.snapshot import Snapshot
 from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
-from emberq.entry_points import QUEUE_NAME
+from emberq.entry_points import DOCUMENT_RESOURCES, QUEUE_NAME, SPAWNED_HORSE_SETUP
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import BEAT_SECONDS, HostConfig, beat, connection_name, release_host
 from emberq.store.services import Services, configure_services
@@ -40,8 +40,6 @@ __all__ = ["configure_spawned", "run_host"]
 
 log = get_logger(__name__)
 
-#: What document workers load before the fork.
-DOCUMENT_RESOURCES = "emberq.pipeline.resources"
 #: RQ's own worker lease; short, so that its registry forgets a dead worker soon.
 _WORKER_TTL_SECONDS = 60
 #: Seconds between RQ's own clean-ups of its registries.
@@ -205,7 +203,7 @@ def _spawn_setup(services: Services) -> SpawnSetup:
         for name, value in settings.items()
     }
     return SpawnSetup(
-        "emberq.dispatch.host:configure_spawned",
+        SPAWNED_HORSE_SETUP,
         {
             "environment": written,
             "database_url": services.database.url,
