@@ -1,18 +1,18 @@
-"""One factory for Redis connection pools, three profiles, and why they differ.
+"""Redis connection pools: one per process, server and profile.
 
 =========  ================================================  ==========================================
 profile    what is special                                   why
 =========  ================================================  ==========================================
-`client`   text answers, 5 s socket time-out, waits for a    an API must not hang on a dead socket, and
-           free connection, sends no command twice           what may have happened is its caller's call
-`worker`   raw bytes, no socket time-out of its own,         RQ stores compressed bytes, a blocking pop
-           refuses when full, sends again after a break      may wait for minutes, and RQ's writes may be
+`client`   text answers, 5 s socket time-out, waits for a    a request must not hang on a dead socket;
+           free connection, sends no command twice           the caller decides what may be repeated
+`worker`   raw bytes, no socket time-out of its own, raises  RQ stores compressed bytes, a blocking pop
+           when full, sends again after a lost connection    may wait for minutes, and RQ's writes may be
                                                              repeated: its delivery is at least once
-`bell`     raw bytes, 2 s socket time-out, sends no          rings for jobs and looks after tickets, in
-           command twice                                     processes that have a lease to keep
+`control`  raw bytes, 2 s socket time-out, waits for a       the control plane (enqueues tickets, looks
+           free connection, sends no command twice           after them) has a host's lease to renew
 =========  ================================================  ==========================================
 
-All are bounded, keep-alive, check idle connections, and reconnect with exponential back-off and jitter.
+All are bounded, keep connections alive, check idle ones, and reconnect with exponential back-off and jitter.
 """
 
 from __future__ import annotations
@@ -41,23 +41,23 @@ from emberq.telemetry import metrics
 
 __all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "watch_redis_pool"]
 
-Profile = Literal["client", "worker", "bell"]
+Profile = Literal["client", "worker", "control"]
 T = TypeVar("T")
 
-#: Connections one process may hold per profile; a bound, so that a leak shows here and not in the server.
-_MAX_CONNECTIONS = {"client": 16, "worker": 10, "bell": 16}
+#: Most connections of one process per profile; bounded, so that a leak shows here and not in the server.
+_MAX_CONNECTIONS = {"client": 16, "worker": 10, "control": 16}
 #: Seconds a client waits for an answer, or for a free connection, before it gives up.
 _CLIENT_TIMEOUT_SECONDS = 5.0
-#: Seconds to wait for an answer per profile. Several commands that meet a server gone silent have to fail
-#: within a host's lease of 8 s, as the same thread beats for it.
-_ANSWER_SECONDS = {"client": _CLIENT_TIMEOUT_SECONDS, "worker": None, "bell": 2.0}
+#: Seconds to wait for an answer per profile. Several commands to a silent server have to fail within a host's
+#: lease of 8 s, as the same thread renews it.
+_ANSWER_SECONDS = {"client": _CLIENT_TIMEOUT_SECONDS, "worker": None, "control": 2.0}
 #: Seconds to wait for a connection to be accepted.
 _CONNECT_TIMEOUT_SECONDS = 5.0
 #: Seconds a Sentinel may take to answer; the next one is asked then.
 _SENTINEL_TIMEOUT_SECONDS = 1.0
 #: Seconds a connection may be idle before it is checked with a PING.
 _HEALTH_CHECK_SECONDS = 30
-#: Reconnects per command, with 0.05 to 1 s between them; longer outages are `retry_redis_operation`'s.
+#: Reconnects per command, with 0.05 to 1 s between them; `retry_redis_operation` is for longer outages.
 _RETRIES = 3
 
 _pools: dict[tuple[str, Profile], ConnectionPool] = {}
@@ -66,17 +66,17 @@ _lock = threading.Lock()
 
 
 def get_redis_pool(kind: Profile, url: str) -> ConnectionPool:
-    """Return the process's one pool of this profile and server.
+    """Return this process's only pool of a profile and a server.
 
     Args:
-        kind: `client`, `worker` or `bell`; see the module for the difference.
+        kind: `client`, `worker` or `control`; the module's table has the difference.
         url: `redis://`, `rediss://` (TLS; `?ssl_ca_certs=/path/ca.pem`, `ssl_certfile`, `ssl_keyfile`),
             `unix:///path?db=0`, or `redis+sentinel://host1:26379,host2:26379/mymaster/0` and
             `rediss+sentinel://`. User and password before the `@`; those of the Sentinels themselves
             as `?sentinel_username=…&sentinel_password=…`.
 
     Raises:
-        ValueError: If the URL is of another kind.
+        ValueError: If the URL is of another form.
     """
     with _lock:
         pool = _pools.get((url, kind))
@@ -98,21 +98,25 @@ def close_redis_pools() -> None:
 
 
 def connected_sockets(pool: ConnectionPool) -> int:
-    """Return how many sockets a pool holds open."""
+    """Return how many open sockets a pool has."""
     idle, in_use = _count(pool)
     return idle + in_use
 
 
 def watch_redis_pool(kind: Profile, pool: ConnectionPool) -> None:
-    """Count a pool that was made elsewhere, such as by RQ's command line, among this process's."""
+    """Include a pool that other code made, e.g. RQ's command line, in this process's metrics."""
     _watched[pool] = kind
 
 
 class _Reconnecting(Retry):
-    """redis-py's retries, but only of what may be sent again."""
+    """redis-py's retries, limited to commands that may be sent again."""
 
     def __init__(self, *, resend: bool) -> None:
-        """Say whether commands that may have been executed are sent again."""
+        """Set up the retries.
+
+        Args:
+            resend: Whether a command that may have been executed is sent again.
+        """
         super().__init__(ExponentialWithJitterBackoff(base=0.05, cap=1.0), _RETRIES)
         self.resend = resend
 
@@ -123,18 +127,18 @@ class _Reconnecting(Retry):
         is_retryable: Callable[[Exception], bool] | None = None,
         with_failure_count: bool = False,  # noqa: FBT001, FBT002 - redis-py's own signature
     ) -> T:
-        """Run a step of redis-py, again if that can do no harm."""
-        # A check of an idle connection may always be repeated: nothing was asked over it yet.
+        """Run a step of redis-py, and again where that is safe."""
+        # A check of an idle connection is always safe to repeat: no command has been sent.
         may_repeat = self.resend or getattr(do, "__name__", "") == "_send_ping"
 
-        def is_worth_it(error: Exception) -> bool:
+        def may_retry(error: Exception) -> bool:
             outcome = classify_redis_error(error)
             allowed = is_retryable is None or is_retryable(error)
             return allowed and (
                 outcome is ErrorKind.NOTHING_HAPPENED or (outcome is ErrorKind.UNKNOWN and may_repeat)
             )
 
-        return super().call_with_retry(do, fail, is_worth_it, with_failure_count)
+        return super().call_with_retry(do, fail, may_retry, with_failure_count)
 
 
 def _make_pool(kind: Profile, url: str) -> ConnectionPool:
@@ -162,22 +166,22 @@ def _make_pool(kind: Profile, url: str) -> ConnectionPool:
 
 @cache
 def _driver_info() -> DriverInfo:
-    """Return what connections introduce themselves as.
+    """Return the client's name and version that each connection sends.
 
-    Left to itself redis-py reads and parses its package's metadata for every connection, which costs each
-    process 1.6 MB of its own.
+    redis-py by default reads and parses its package's metadata for every connection, which costs each
+    process 1.6 MB.
     """
     return DriverInfo()
 
 
 def _keepalive_options() -> dict[int, int]:
-    """Return when the kernel finds out that the other machine is gone, as far as this system can be told."""
+    """Return the keep-alive options of this system: the other machine's end is noticed within 20 seconds."""
     wanted = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 3, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
     return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
 
 def _make_sentinel_pool(url: str, options: dict[str, Any]) -> SentinelConnectionPool:
-    """Ask Sentinels where the primary is, at every new connection."""
+    """Make a pool that asks Sentinels for the primary at every new connection."""
     parts = urlsplit(url)
     service, _, database = parts.path.strip("/").partition("/")
     scheme = parts.scheme.removesuffix("+sentinel")
@@ -191,7 +195,7 @@ def _make_sentinel_pool(url: str, options: dict[str, Any]) -> SentinelConnection
         for name in ("sentinel_username", "sentinel_password")
         if name in query
     }
-    # redis-py reads user, password, database and options as it does those of a plain URL.
+    # redis-py reads user, password, database and options as in a plain URL.
     given: dict[str, Any] = parse_url(  # type: ignore[no-untyped-call]
         f"{scheme}://{login}@localhost/{database or 0}?{urlencode(query)}"
     )
@@ -238,13 +242,13 @@ def _sample_pools() -> None:
         metrics.connections_sampled("redis", kind, idle=idle, in_use=in_use)
 
 
-def _leave_to_the_parent() -> None:
-    """Forget, in a forked child, the pools of its parent: their sockets are closed here, not ended."""
-    global _lock  # noqa: PLW0603 - another thread of the parent may have held it at the fork
+def _forget_pools_of_parent() -> None:
+    """Close this child's copies of its parent's sockets; the parent's connections go on."""
+    global _lock  # noqa: PLW0603 - another thread of the parent may have locked it at the fork
     _lock = threading.Lock()
     _watched.clear()
     while _pools:
         _pools.popitem()[1].reset()
 
 
-os.register_at_fork(after_in_child=_leave_to_the_parent)
+os.register_at_fork(after_in_child=_forget_pools_of_parent)

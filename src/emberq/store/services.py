@@ -46,8 +46,8 @@ class Services:
     environment: Environment
 
     def redis(self) -> Redis:
-        """Return a Redis client that is soon told when Redis is silent, on the process's shared pool."""
-        return Redis(connection_pool=get_redis_pool("bell", self.redis_url))
+        """Return a Redis client of the control plane: it raises within seconds if Redis is silent."""
+        return Redis(connection_pool=get_redis_pool("control", self.redis_url))
 
     def worker_redis(self) -> Redis:
         """Return the client of an RQ worker, which waits for jobs as long as it takes."""

@@ -111,7 +111,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "emberq_redis_pool_connections",
         "gauge",
         "Open connections to Redis.",
-        {"profile": "`client`, `worker`, `bell`", "state": "`idle`, `in_use`"},
+        {"profile": "`client`, `worker`, `control`", "state": "`idle`, `in_use`"},
     ),
     MetricSpec(
         "emberq_db_pool_connections",

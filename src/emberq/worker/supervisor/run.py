@@ -175,7 +175,7 @@ def run_workers(
     endpoint = MetricsEndpoint(
         host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
     )
-    orphans = OrphanRequeuer(queues, connection=Redis(connection_pool=get_redis_pool("bell", url)))
+    orphans = OrphanRequeuer(queues, connection=Redis(connection_pool=get_redis_pool("control", url)))
     supervisor = make_supervisor(
         make_worker,
         slots=slots,
