@@ -1,90 +1,122 @@
-"""What the process is told by its environment (`EMBERQ_*`, `.env`); fixed for its lifetime."""
+"""Environment variables (`EMBERQ_*`, also from `.env`): the settings of a process, read once at its start."""
 
 from __future__ import annotations
 
 import os
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["Environment", "default_data_dir", "get_environment"]
+__all__ = ["OTHER_VARIABLES", "Environment", "default_data_dir", "get_environment"]
+
+#: Variables that are read outside `Environment`: model files are found and downloaded without any settings,
+#: and a host names itself to its own children.
+OTHER_VARIABLES: Final = {
+    "EMBERQ_MODELS_DIR": "Folder of the downloaded models; `$XDG_CACHE_HOME/emberq/models` if unset,"
+    " by default `~/.cache/emberq/models`.",
+    "EMBERQ_OFFLINE": "`1` forbids the download of models; `HF_HUB_OFFLINE` does the same.",
+    "EMBERQ_HOST_ID": "Do not set it: the document service sets it for its workers, to the id of the host.",
+}
 
 
 def default_data_dir() -> Path:
-    """Return `$XDG_DATA_HOME/emberq`, by default `~/.local/share/emberq`."""
+    """Return `$XDG_DATA_HOME/emberq`; `~/.local/share/emberq` if that variable is unset."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "emberq"
 
 
 class Environment(BaseSettings):
-    """Process settings; every field is read from `EMBERQ_` plus its name in upper case."""
+    """The settings of a process; each field is read from `EMBERQ_` plus its name in upper case."""
 
     model_config = SettingsConfigDict(
         env_prefix="EMBERQ_", env_file=".env", extra="ignore", frozen=True, env_ignore_empty=True
     )
 
-    data_dir: Path = Field(default_factory=default_data_dir, description="Where files and engines keep data.")
-    redis_url: str | None = Field(None, description="Redis or Valkey to use; embedded Valkey if unset.")
+    data_dir: Path = Field(
+        default_factory=default_data_dir,
+        description="Folder of the stored files and of the embedded PostgreSQL and Valkey.",
+    )
+    redis_url: str | None = Field(
+        None, description="URL of Redis or Valkey; an embedded Valkey is started if unset."
+    )
     database_url: SecretStr | None = Field(
-        None, description="PostgreSQL 15+ with pgvector; embedded if unset."
+        None,
+        description="URL of PostgreSQL 15 or newer with pgvector; an embedded one is started if unset.",
     )
     blob_url: str | None = Field(
-        None, description="Where file bytes lie: file:///path; in data_dir if unset."
+        None,
+        description="Folder of the bytes of uploaded files, as `file:///path`; a folder in `EMBERQ_DATA_DIR`"
+        " if unset.",
     )
     secret_key: SecretStr | None = Field(
-        None, description="Key that seals secret settings; comma-separated, newest first; made if unset."
+        None,
+        description="Fernet key that encrypts secret settings in the database; several keys are"
+        " separated by commas, the newest first. If unset, a key is made and kept in `EMBERQ_DATA_DIR`.",
     )
-    workers: int = Field(2, ge=1, le=512, description="Worker slots of `up` and `worker`.")
-    host: str = Field("127.0.0.1", description="Address the API and the metrics listen on.")
-    port: int = Field(8040, ge=0, le=65535, description="Port the API listens on; 0 takes a free one.")
+    workers: int = Field(2, ge=1, le=512, description="Worker slots of `emberq up` and `emberq worker`.")
+    host: str = Field("127.0.0.1", description="Address on which the API and the metrics listen.")
+    port: int = Field(8040, ge=0, le=65535, description="Port of the API; 0 takes a free port.")
     log_format: Literal["json", "console"] = Field(
-        "console", description="One JSON object a line, or for eyes."
+        "console", description="`json` writes one JSON object per line, `console` text for people."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="Least severity logged."
+        "info", description="The lowest severity that is logged."
     )
     metrics_port: int | None = Field(
         None,
         ge=0,
         le=65535,
-        description="Port each host's metrics are served on; 0 takes a free one, unset none.",
+        description="Port of each host's `/metrics`; 0 takes a free port. No port is opened if unset.",
     )
     metrics_dir: Path | None = Field(
         None,
-        description="Where the processes of a host count; a directory of each supervisor's own if unset.",
+        description="Folder in which all processes of a host count their metrics; if unset, each supervisor"
+        " makes its own.",
     )
-    url: str = Field("http://127.0.0.1:8040", description="Where the command line finds the API.")
-    api_key: SecretStr | None = Field(None, description="Key the command line sends.")
+    url: str = Field("http://127.0.0.1:8040", description="URL of the API that the command line calls.")
+    api_key: SecretStr | None = Field(None, description="API key that the command line sends.")
     openwebui_url: str = Field(
-        "http://127.0.0.1:8080", description="Where `emberq openwebui` finds Open WebUI."
+        "http://127.0.0.1:8080", description="URL of the Open WebUI that `emberq openwebui` calls."
     )
     openwebui_api_key: SecretStr | None = Field(
-        None, description="Open WebUI's API key, or a session's token, that `emberq openwebui` sends."
+        None, description="API key or session token of Open WebUI that `emberq openwebui` sends."
     )
-    openwebui_email: str | None = Field(None, description="Account to sign in with in place of a key.")
-    openwebui_password: SecretStr | None = Field(None, description="That account's password.")
-    preload: str | None = Field(None, description="Modules with resources that workers load before forking.")
+    openwebui_email: str | None = Field(
+        None, description="Account of Open WebUI that `emberq openwebui` signs in with if there is no key."
+    )
+    openwebui_password: SecretStr | None = Field(None, description="Password of that account.")
+    preload: str | None = Field(
+        None,
+        description="Modules whose resources workers load before they fork: dotted names, with commas"
+        " between them.",
+    )
     openwebui_jwt_secret: SecretStr | None = Field(
         None,
-        description="Secret that Open WebUI signs who its users are with"
-        " (its FORWARD_USER_INFO_HEADER_JWT_SECRET); a wrong signature is then refused.",
+        description="Secret with which Open WebUI signs its users' data (its"
+        " `FORWARD_USER_INFO_HEADER_JWT_SECRET`). If set, a request with a wrong signature is refused.",
     )
     embedding_threads: int = Field(
         0,
         ge=0,
         le=256,
-        description="Threads of the API that embed texts for `/v1/embeddings`; half of the processors if 0."
-        " Queries have one more of their own.",
+        description="Threads of the API that embed the texts of `/v1/embeddings`; 0 means one thread for"
+        " every second processor. Search queries and reranking have one thread each in addition.",
     )
-    db_pool_size: int = Field(4, ge=1, le=64, description="Connections kept open by one process.")
+    db_pool_size: int = Field(
+        4,
+        ge=1,
+        le=64,
+        description="Connections to PostgreSQL that each process keeps open; under load it opens as many"
+        " again.",
+    )
 
     @field_validator("database_url", mode="before")
     @classmethod
     def _use_psycopg(cls, value: object) -> object:
-        """Accept the usual `postgres://` and `postgresql://` forms for the psycopg 3 driver."""
+        """Select the psycopg 3 driver for URLs that begin with `postgres://` or `postgresql://`."""
         if not isinstance(value, str):
             return value
         for prefix in ("postgres://", "postgresql://"):
@@ -100,7 +132,7 @@ class Environment(BaseSettings):
 
 @lru_cache(maxsize=1)
 def get_environment() -> Environment:
-    """Return the process's environment settings, read once.
+    """Return the settings of this process; the first call reads the environment.
 
     Raises:
         pydantic.ValidationError: If a variable holds a value that is not allowed.

@@ -1,6 +1,6 @@
-"""The run-time settings: names, types, defaults, and what a change of each one needs.
+"""Run-time settings: names, types, defaults, and when a change of each one is in force.
 
-One source: the CLI, the API, the reference page and the workers all read this model.
+The CLI, the API, the reference page and the workers all read this model.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ __all__ = [
     "settings_that_apply",
 ]
 
-#: The tenant of values that hold for all.
+#: The tenant under which the values for all tenants are stored.
 ALL_TENANTS = ""
 
 
 class Applies(StrEnum):
-    """What it takes until a changed setting is in force.
+    """When a changed setting is in force.
 
-    `now`: nothing, the next request uses it. `next_job`: every job that starts from now on uses it, a
-    running one keeps what it started with. `new_generation`: workers read it when they start, so they
-    are replaced one by one, between jobs, by a generation that was preloaded beside the old one.
+    `now`: at the next request. `next_job`: for every job that starts after the change; a running job keeps
+    the value that it started with. `new_generation`: workers read the setting when they start, so they are
+    replaced one by one, between jobs, by a new generation that is preloaded beside the old one.
     """
 
     NOW = "now"
@@ -49,21 +49,21 @@ def _setting(
     host_wide: bool = False,
     **limits: Any,
 ) -> Any:
-    """Declare a setting; a `host_wide` one is read once per host, so a tenant's own value changes nothing."""
+    """Declare a setting; a `host_wide` setting is read once per host, so a tenant's value has no effect."""
     extra: dict[str, Any] = {"applies": applies.value, "host_wide": host_wide}
     return Field(default, description=description, json_schema_extra=extra, **limits)
 
 
 class RuntimeSettings(BaseModel):
-    """Settings kept in the table `settings`, changed by CLI, API or dashboard, per tenant or for all."""
+    """The settings in the table `settings`, changed by the CLI or the API for all tenants or for one."""
 
-    # An error names the reason, never the value: it may be a secret.
+    # An error does not contain the value, which may be a secret.
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False)
 
     rag_embedding_engine: Literal["local", "openai"] = _setting(
         "local",
-        "Where Open WebUI's own pipeline in a warm worker has its vectors made. emberq's collections and"
-        " `/v1/embeddings` use local models only.",
+        "Engine that computes the vectors of Open WebUI's own pipeline in a warm worker. emberq's collections"
+        " and `/v1/embeddings` use local models only.",
         applies=Applies.NEW_GENERATION,
     )
     rag_embedding_model: str = _setting(
@@ -75,30 +75,42 @@ class RuntimeSettings(BaseModel):
     )
     rag_embedding_api_base_url: str = _setting(
         "",
-        "Base URL of the OpenAI-compatible embeddings API of the engine `openai`.",
+        "Base URL of the OpenAI-compatible embeddings API that the engine `openai` calls.",
         applies=Applies.NEW_GENERATION,
     )
-    rag_embedding_api_key: SecretStr = _setting(SecretStr(""), "Key of that API.")
-    rag_embedding_batch_size: int = _setting(32, "Most texts embedded in one batch.", ge=1, le=2048)
+    rag_embedding_api_key: SecretStr = _setting(SecretStr(""), "API key for that API.")
+    rag_embedding_batch_size: int = _setting(
+        32, "Largest number of texts embedded in one batch.", ge=1, le=2048
+    )
     rag_reranking_model: str = _setting(
         "",
-        "Cross-encoder that scores texts for `/v1/rerank` and reorders search results: a folder with"
-        " `model.onnx` and `tokenizer.json`, by path or by name in the models' folder; none if empty.",
+        "Cross-encoder that scores the texts of `/v1/rerank` and reorders search results: a folder with"
+        " `model.onnx` and `tokenizer.json`, as a path or as a name in `EMBERQ_MODELS_DIR`. Results are not"
+        " reranked if empty.",
         applies=Applies.NEW_GENERATION,
         max_length=300,
     )
-    rag_chunk_size: int = _setting(200, "Longest chunk, in tokens of the embedding model.", ge=16, le=8192)
-    rag_chunk_overlap: int = _setting(30, "Tokens a chunk shares with the one before it.", ge=0, le=4096)
-    rag_top_k: int = _setting(5, "Results of a search that names no k.", applies=Applies.NOW, ge=1, le=1000)
-    rag_hybrid: bool = _setting(True, "Search by vectors and words together.", applies=Applies.NOW)
+    rag_chunk_size: int = _setting(
+        200, "Largest size of a chunk, in tokens of the embedding model.", ge=16, le=8192
+    )
+    rag_chunk_overlap: int = _setting(
+        30, "Number of tokens that a chunk shares with the chunk before it.", ge=0, le=4096
+    )
+    rag_top_k: int = _setting(
+        5, "Number of results of a search that does not set `k`.", applies=Applies.NOW, ge=1, le=1000
+    )
+    rag_hybrid: bool = _setting(True, "Search by vectors and by words together.", applies=Applies.NOW)
     job_timeout: float = _setting(3600.0, "Seconds a job may run.", gt=0, le=7 * 86400)
-    job_max_attempts: int = _setting(3, "Deliveries before a file is quarantined.", ge=1, le=100)
+    job_max_attempts: int = _setting(
+        3, "Attempts at a file; after the last one fails, the file is quarantined.", ge=1, le=100
+    )
     job_retry_delay: float = _setting(
-        60.0, "Seconds before the first retry; doubles each time.", ge=0, le=86400
+        60.0, "Seconds before the first retry; each further delay is twice as long.", ge=0, le=86400
     )
     job_retention: float = _setting(
         7 * 86400.0,
-        "Seconds that ended jobs, deleted files' tombstones and idempotency keys are kept; 0 keeps them all.",
+        "Seconds for which ended jobs, tombstones of deleted files and idempotency keys are kept; 0 keeps"
+        " them for ever.",
         applies=Applies.NOW,
         host_wide=True,
         ge=0,
@@ -106,7 +118,8 @@ class RuntimeSettings(BaseModel):
     )
     extraction_ttl: float = _setting(
         86400.0,
-        "Seconds that what was read for `/process` and the like is kept after it was last asked for.",
+        "Seconds for which the result of a conversion (`/process`, docling and Tika clients) is kept after"
+        " its last use.",
         applies=Applies.NOW,
         host_wide=True,
         ge=60,
@@ -114,7 +127,7 @@ class RuntimeSettings(BaseModel):
     )
     embedding_cache_ttl: float = _setting(
         30 * 86400.0,
-        "Seconds that the vector of a text sent to `/v1/embeddings` is kept after it was last asked for.",
+        "Seconds for which the vector of a text of `/v1/embeddings` is cached after its last use.",
         applies=Applies.NOW,
         host_wide=True,
         ge=60,
@@ -122,7 +135,7 @@ class RuntimeSettings(BaseModel):
     )
     embedding_cache_rows: int = _setting(
         200_000,
-        "Most such vectors that are kept, of all tenants together; 0 keeps none.",
+        "Largest number of cached vectors, of all tenants together; 0 switches the cache off.",
         applies=Applies.NOW,
         host_wide=True,
         ge=0,
@@ -130,14 +143,14 @@ class RuntimeSettings(BaseModel):
     )
     stall_timeout: float = _setting(
         300.0,
-        "Seconds without progress before a job is ended.",
+        "Seconds without progress after which a job is ended.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
         gt=0,
     )
     job_memory_limit: int = _setting(
         0,
-        "Bytes of address space a job may take on top of what its horse has; 0 is no limit.",
+        "Bytes of address space a job may add to what its horse has; 0 means no limit.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
         ge=0,
@@ -145,7 +158,7 @@ class RuntimeSettings(BaseModel):
     )
     job_cpu_limit: float = _setting(
         0.0,
-        "CPU seconds a job may use; 0 is no limit.",
+        "Seconds of processor time a job may use; 0 means no limit.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
         ge=0,
@@ -153,27 +166,34 @@ class RuntimeSettings(BaseModel):
     )
     job_max_processes: int = _setting(
         64,
-        "Processes a job may have at once, its horse among them; 0 is no limit.",
+        "Processes a job may have at once, including its horse; 0 means no limit.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
         ge=0,
         le=65536,
     )
     max_file_size: int = _setting(
-        200 * 1024 * 1024, "Largest upload, in bytes.", applies=Applies.NOW, ge=1, le=1 << 40
+        200 * 1024 * 1024, "Largest size of an upload, in bytes.", applies=Applies.NOW, ge=1, le=1 << 40
     )
     tenant_weight: float = _setting(
         1.0,
-        "A tenant's share when several have jobs waiting: 2 runs twice as many as 1.",
+        "Share of a tenant while several tenants have jobs waiting: a tenant with weight 2 gets twice as many"
+        " jobs started as a tenant with weight 1.",
         applies=Applies.NOW,
         ge=0.01,
         le=1000,
     )
     tenant_max_processing: int = _setting(
-        0, "Most jobs of a tenant at work or next in line at once; 0 is no limit.", applies=Applies.NOW, ge=0
+        0,
+        "Jobs of a tenant that may be `queued` or `processing` at once; 0 means no limit.",
+        applies=Applies.NOW,
+        ge=0,
     )
     tenant_max_pending: int = _setting(
-        100_000, "Most jobs of a tenant that wait; more are refused.", applies=Applies.NOW, ge=1
+        100_000,
+        "Jobs of a tenant that may wait at once; further uploads are refused.",
+        applies=Applies.NOW,
+        ge=1,
     )
     horse_max_jobs: int = _setting(
         1000,
@@ -184,14 +204,15 @@ class RuntimeSettings(BaseModel):
     )
     horse_max_memory_growth: int = _setting(
         512 * 1024 * 1024,
-        "Private bytes a horse may grow over its baseline.",
+        "Bytes by which the private memory of a horse may grow after its first jobs before the horse is"
+        " replaced.",
         applies=Applies.NEW_GENERATION,
         host_wide=True,
         ge=1024 * 1024,
     )
     shutdown_grace: float = _setting(
         30.0,
-        "Seconds that running jobs get when a host is told to stop.",
+        "Seconds that running jobs get to end when a host is stopped.",
         applies=Applies.NOW,
         host_wide=True,
         ge=0,
@@ -199,7 +220,7 @@ class RuntimeSettings(BaseModel):
     )
     config_ttl: float = _setting(
         300.0,
-        "Seconds a configuration that nobody confirmed is trusted.",
+        "Seconds for which a process trusts its configuration without a confirmation that it is the newest.",
         applies=Applies.NOW,
         host_wide=True,
         ge=1,
@@ -247,10 +268,10 @@ def _field(key: str) -> FieldInfo:
 
 
 def require_setting(key: str) -> None:
-    """Refuse the name of a setting that does not exist.
+    """Check that a setting exists.
 
     Raises:
-        SettingInvalid: Says so.
+        SettingInvalid: If there is no setting of this name.
     """
     _field(key)
 
@@ -261,7 +282,7 @@ def _declared(key: str, name: str) -> Any:
 
 
 def applies(key: str) -> Applies:
-    """Return what a change of the setting needs to be in force.
+    """Return when a change of the setting is in force.
 
     Raises:
         SettingInvalid: If there is no such setting.
@@ -270,12 +291,12 @@ def applies(key: str) -> Applies:
 
 
 def settings_that_apply(when: Applies) -> list[str]:
-    """Return the names of the settings whose change needs this."""
+    """Return the names of the settings whose change is in force at this point."""
     return [key for key in RuntimeSettings.model_fields if applies(key) is when]
 
 
 def is_host_wide(key: str) -> bool:
-    """Tell whether the setting is read once per host, so that a tenant's own value changes nothing.
+    """Tell whether the setting is read once per host, so that a tenant's value has no effect.
 
     Raises:
         SettingInvalid: If there is no such setting.
@@ -284,7 +305,7 @@ def is_host_wide(key: str) -> bool:
 
 
 def is_secret(key: str) -> bool:
-    """Tell whether the setting's value is sealed in the database and never shown.
+    """Tell whether the setting's value is encrypted in the database and never shown.
 
     Raises:
         SettingInvalid: If there is no such setting.

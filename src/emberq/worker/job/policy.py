@@ -24,7 +24,7 @@ class HorsePolicy:
 
     Attributes:
         horse_max_jobs: Jobs a horse runs before it is replaced.
-        horse_max_memory_growth: Bytes its private memory may grow after its first job before it is replaced.
+        horse_max_memory_growth: Bytes its private memory may grow after its first jobs before it is replaced.
         stall_timeout: Seconds a job may run without `progress()` before its horse is ended.
         job_memory_limit: Bytes of address space a job may add to what the horse has.
         job_cpu_limit: Seconds of processor time a job may use.
