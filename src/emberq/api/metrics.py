@@ -8,7 +8,7 @@ from emberq.config.current import get_worker_config
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import list_hosts
 from emberq.store.jobs.stats import count_outcomes, read_stats
-from emberq.store.schema.tables import JobState
+from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
 from emberq.telemetry.catalogue import spec
 from emberq.telemetry.endpoint import CONTENT_TYPE

@@ -12,7 +12,7 @@ from rq.serializers import JSONSerializer
 
 from emberq.store.jobs.bulk_actions import CancelledJobs, cancel_jobs
 from emberq.store.jobs.queries import cancel_job
-from emberq.store.schema.tables import JobState
+from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 

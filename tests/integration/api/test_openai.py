@@ -22,9 +22,8 @@ from emberq.config.environment import Environment
 from emberq.models.batcher import BULK, Batcher
 from emberq.models.pins import DEFAULT_MODEL
 from emberq.pipeline.resources import get_embedder
-from emberq.store.admin.api_keys import create_key
+from emberq.store.admin.api_keys import DEFAULT_TENANT, create_key
 from emberq.store.admin.changes import set_setting
-from emberq.store.schema.tables import DEFAULT_TENANT
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
 from tests.harness.tiny_cross_encoder import make_cross_encoder

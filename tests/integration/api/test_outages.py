@@ -27,10 +27,9 @@ from emberq.dispatch.recover import sweep
 from emberq.dispatch.tickets import open_queue
 from emberq.errors import StorageUnavailable
 from emberq.redis_pools import close_redis_pools
-from emberq.store.admin.api_keys import create_key
+from emberq.store.admin.api_keys import DEFAULT_TENANT, create_key
 from emberq.store.database import Database
 from emberq.store.files.blobs import BlobStore
-from emberq.store.schema.tables import DEFAULT_TENANT
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer

@@ -22,7 +22,7 @@ from emberq.store.files.collections import get_collection
 from emberq.store.files.files import AddedFile, delete_file, get_file, get_text, list_files
 from emberq.store.jobs.fair_share import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
 from emberq.store.jobs.queries import get_job
-from emberq.store.schema.tables import JobState
+from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
 
 __all__ = ["router"]

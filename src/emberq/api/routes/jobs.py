@@ -19,7 +19,7 @@ from emberq.store.files.collections import get_collection
 from emberq.store.jobs.bulk_actions import count_active_jobs, retry_jobs
 from emberq.store.jobs.queries import get_job, list_jobs, retry_job
 from emberq.store.jobs.retention import count_old_jobs, purge_jobs
-from emberq.store.schema.tables import JobState
+from emberq.store.schema.job_states import JobState
 
 __all__ = ["router"]
 

@@ -16,10 +16,9 @@ from rich.console import Console
 from emberq.config.environment import Environment, get_environment
 from emberq.embedded import DataDirectoryInUse, Engines
 from emberq.errors import EmberqError
+from emberq.store.admin.api_keys import DEFAULT_TENANT, ensure_first_key
 from emberq.store.admin.api_keys import create_key as store_key
-from emberq.store.admin.api_keys import ensure_first_key
 from emberq.store.migrate import migrate as run_migrations
-from emberq.store.schema.tables import DEFAULT_TENANT
 from emberq.store.services import Services, configure_services, get_services
 from emberq.system.processes import set_process_title
 from emberq.telemetry.logs import configure_logs

@@ -10,10 +10,20 @@ from sqlalchemy import Connection, func, insert, select, update
 
 from emberq.errors import Forbidden, Unauthorized
 from emberq.store.admin.secrets import hash_api_key, new_api_key
-from emberq.store.schema.tables import DEFAULT_TENANT, ApiKey
+from emberq.store.schema.admin_tables import ApiKey
 
-__all__ = ["ALL_SCOPES", "authenticate", "create_key", "ensure_first_key", "list_keys", "revoke_key"]
+__all__ = [
+    "ALL_SCOPES",
+    "DEFAULT_TENANT",
+    "authenticate",
+    "create_key",
+    "ensure_first_key",
+    "list_keys",
+    "revoke_key",
+]
 
+#: The tenant of the first API key; an installation that names no tenants uses it.
+DEFAULT_TENANT = "default"
 #: What keys may allow: reading, changing documents, and changing settings and keys.
 ALL_SCOPES = ("read", "write", "admin")
 _DOCUMENT_SCOPES = ("read", "write")

@@ -20,7 +20,7 @@ from emberq.store.admin.settings import (
     read_stored_at,
     unseal_values,
 )
-from emberq.store.schema.tables import Setting, SettingChange
+from emberq.store.schema.admin_tables import Setting, SettingChange
 
 __all__ = ["change_settings", "roll_back", "set_setting", "unset_setting"]
 

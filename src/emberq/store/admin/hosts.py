@@ -14,8 +14,9 @@ from sqlalchemy.dialects.postgresql import insert
 
 from emberq.config.snapshot import Unreadable
 from emberq.store.jobs.transitions import in_state
+from emberq.store.schema.admin_tables import Host
 from emberq.store.schema.job_states import BACK_OFF, JobState
-from emberq.store.schema.tables import Host, Job
+from emberq.store.schema.tables import Job
 
 __all__ = [
     "BEAT_SECONDS",

@@ -10,7 +10,9 @@ from sqlalchemy import Connection, func, select
 from emberq.config.runtime import Applies, settings_that_apply
 from emberq.config.snapshot import Unreadable
 from emberq.store.admin.hosts import list_hosts
-from emberq.store.schema.tables import Job, JobState, SettingChange
+from emberq.store.schema.admin_tables import SettingChange
+from emberq.store.schema.job_states import JobState
+from emberq.store.schema.tables import Job
 
 __all__ = ["HostApplied", "applied_by_hosts"]
 

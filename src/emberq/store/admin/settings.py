@@ -13,7 +13,7 @@ from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import SettingInvalid
 from emberq.store.admin.secrets import Sealer
-from emberq.store.schema.tables import Setting, SettingChange
+from emberq.store.schema.admin_tables import Setting, SettingChange
 
 __all__ = [
     "SETTINGS_CHANNEL",

@@ -162,10 +162,10 @@ def _copy_chunks(connection: Connection, attempt: Attempt, chunks: Iterable[Chun
     """Insert by COPY: measured ten times as fast as INSERT for thousands of rows."""
     driver: Any = connection.connection.driver_connection
     statement = (
-        "COPY chunks (tenant, collection_id, file_id, version, generation,"
+        "COPY chunks (tenant, collection_id, file_id, version, index_version,"
         ' ordinal, text, start, "end", page, heading, fingerprint, embedding) FROM STDIN'
     )
-    owner = (attempt.tenant, attempt.collection_id, attempt.file_id, attempt.version, attempt.generation)
+    owner = (attempt.tenant, attempt.collection_id, attempt.file_id, attempt.version, attempt.index_version)
     with driver.cursor() as cursor, cursor.copy(statement) as copy:
         for chunk in chunks:
             copy.write_row((*owner, *chunk[:-1], HalfVector(chunk.embedding).to_text()))

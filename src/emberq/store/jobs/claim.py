@@ -10,16 +10,9 @@ from sqlalchemy import Connection, func, select
 
 from emberq.errors import Cancelled, EmberqError
 from emberq.store.jobs.transitions import in_state, move
+from emberq.store.schema.admin_tables import SettingChange
 from emberq.store.schema.job_states import CLAIM, ENQUEUE_AGAIN, PROGRESS, JobState
-from emberq.store.schema.tables import (
-    Collection,
-    CollectionKind,
-    FileRow,
-    FileVersion,
-    Job,
-    SettingChange,
-    fence_sequence,
-)
+from emberq.store.schema.tables import Collection, CollectionKind, FileRow, FileVersion, Job, fence_sequence
 
 __all__ = [
     "Attempt",
@@ -44,7 +37,7 @@ class Attempt:
         tenant: Whose it is.
         collection_id: Where its chunks go.
         embedding_model: The collection's model.
-        generation: The index generation its chunks belong to.
+        index_version: The index version of its chunks.
         file_id: The file.
         file_name: Its name, for messages.
         version: The file version to process.
@@ -61,7 +54,7 @@ class Attempt:
     tenant: str
     collection_id: uuid.UUID
     embedding_model: str
-    generation: int
+    index_version: int
     file_id: uuid.UUID
     file_name: str
     version: int
@@ -128,7 +121,7 @@ def claim_job(
                 Job.tenant,
                 Job.collection_id,
                 Collection.embedding_model,
-                Collection.generation,
+                Collection.index_version,
                 Job.file_id,
                 FileRow.name.label("file_name"),
                 Job.version,

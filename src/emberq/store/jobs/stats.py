@@ -8,16 +8,8 @@ from sqlalchemy import Connection, func, select, text
 
 from emberq.store.jobs.queries import count_jobs
 from emberq.store.jobs.transitions import in_state
-from emberq.store.schema.job_states import ENDED_STATES
-from emberq.store.schema.tables import (
-    ChunkRow,
-    Collection,
-    CollectionKind,
-    FileRow,
-    Job,
-    JobState,
-    PastOutcome,
-)
+from emberq.store.schema.job_states import ENDED_STATES, JobState
+from emberq.store.schema.tables import ChunkRow, Collection, CollectionKind, FileRow, Job, PastOutcome
 
 __all__ = ["QueueStats", "Stats", "count_outcomes", "read_queue", "read_stats"]
 

@@ -1,8 +1,10 @@
-"""Alembic's entry: runs the migrations on the connection that `migrate` hands over."""
+"""Alembic's environment: runs the migrations on the connection that `migrate` passes."""
 
 from alembic import context
 
-from emberq.store.schema.tables import Base
+# Imported for their tables, which then stand in `Base.metadata`.
+from emberq.store.schema import admin_tables, tables  # noqa: F401
+from emberq.store.schema.base import Base
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=Base.metadata, transactional_ddl=True)

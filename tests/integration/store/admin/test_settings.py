@@ -18,7 +18,7 @@ from emberq.errors import SettingInvalid
 from emberq.store.admin.changes import change_settings, roll_back, set_setting, unset_setting
 from emberq.store.admin.secrets import Sealer
 from emberq.store.admin.settings import list_changes, load_snapshot, settings_version
-from emberq.store.schema.tables import Setting, SettingChange
+from emberq.store.schema.admin_tables import Setting, SettingChange
 from emberq.store.services import Services
 
 

@@ -18,7 +18,7 @@ from emberq.models.files import find_model
 from emberq.pipeline import warmup as documents
 from emberq.pipeline.warmup import warm_up_document
 from emberq.redis_pools import get_redis_pool
-from emberq.store.schema.tables import Base
+from emberq.store.schema.base import Base
 from emberq.store.services import Services
 from emberq.worker.supervisor.warmup import warm_up
 from tests.harness.paths import EMBERQ

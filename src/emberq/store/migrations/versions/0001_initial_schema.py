@@ -5,6 +5,8 @@ import sqlalchemy as sa
 from alembic import op
 from sqlalchemy.dialects import postgresql
 
+from emberq.store.migrations.job_triggers import create_job_triggers, drop_job_trigger_functions
+
 revision = "0001"
 down_revision = None
 branch_labels = None
@@ -35,7 +37,7 @@ def upgrade() -> None:
         sa.Column("name", sa.Text(), nullable=False),
         sa.Column("kind", sa.Text(), server_default=sa.text("'documents'"), nullable=False),
         sa.Column("embedding_model", sa.Text(), nullable=False),
-        sa.Column("generation", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
+        sa.Column("index_version", sa.BigInteger(), server_default=sa.text("1"), nullable=False),
         sa.Column(
             "metadata",
             postgresql.JSONB(astext_type=sa.Text()),
@@ -150,7 +152,7 @@ def upgrade() -> None:
         sa.Column("collection_id", sa.Uuid(), nullable=False),
         sa.Column("file_id", sa.Uuid(), nullable=False),
         sa.Column("version", sa.BigInteger(), nullable=False),
-        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("index_version", sa.BigInteger(), nullable=False),
         sa.Column("ordinal", sa.BigInteger(), nullable=False),
         sa.Column("text", sa.Text(), nullable=False),
         sa.Column("start", sa.BigInteger(), nullable=False),
@@ -318,80 +320,12 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("tenant", "fingerprint"),
     )
     op.create_index("embedding_cache_used", "embedding_cache", ["used_at"], unique=False)
-    _guard_job_states()
-    _remember_outcomes()
+    create_job_triggers()
     # Vectors of several lengths share the column; each length that is in use has an index of its own.
     op.execute(
         "CREATE INDEX chunks_embedding_384 ON chunks"
         " USING hnsw ((embedding::halfvec(384)) halfvec_cosine_ops)"
         " WHERE vector_dims(embedding) = 384"
-    )
-
-
-def _guard_job_states() -> None:
-    # The condition names every permitted change, so that the function runs for a refused one only.
-    op.execute(
-        """
-        CREATE FUNCTION refuse_job_state() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            RAISE EXCEPTION 'job % may not go from % to %', OLD.id, OLD.state, NEW.state
-                USING ERRCODE = 'check_violation', CONSTRAINT = 'jobs_transitions';
-        END $$
-        """
-    )
-    op.execute(
-        """
-        CREATE TRIGGER jobs_transitions BEFORE UPDATE OF state ON jobs FOR EACH ROW
-        WHEN (OLD.state IS DISTINCT FROM NEW.state AND (OLD.state, NEW.state) NOT IN (
-            ('pending', 'queued'), ('pending', 'cancelled'),
-            ('queued', 'pending'), ('queued', 'processing'), ('queued', 'cancelled'),
-            ('processing', 'pending'), ('processing', 'completed'),
-            ('processing', 'failed'), ('processing', 'cancelled'),
-            ('failed', 'pending'), ('cancelled', 'pending')
-        ))
-        EXECUTE FUNCTION refuse_job_state()
-        """
-    )
-
-
-def _remember_outcomes() -> None:
-    # One row per outcome, counted in groups: thousands of jobs may be purged by one statement.
-    op.execute(
-        """
-        CREATE FUNCTION remember_outcomes() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO past_outcomes AS past (state, error_code, jobs)
-            SELECT state, coalesce(error_code, ''), count(*) FROM gone
-            WHERE state IN ('completed', 'failed', 'cancelled')
-            GROUP BY 1, 2 ORDER BY 1, 2
-            ON CONFLICT (state, error_code) DO UPDATE SET jobs = past.jobs + EXCLUDED.jobs;
-            RETURN NULL;
-        END $$
-        """
-    )
-    op.execute(
-        """
-        CREATE TRIGGER jobs_outcomes_deleted AFTER DELETE ON jobs REFERENCING OLD TABLE AS gone
-        FOR EACH STATEMENT EXECUTE FUNCTION remember_outcomes()
-        """
-    )
-    op.execute(
-        """
-        CREATE FUNCTION remember_outcome() RETURNS trigger LANGUAGE plpgsql AS $$
-        BEGIN
-            INSERT INTO past_outcomes AS past (state, error_code, jobs)
-            VALUES (OLD.state, coalesce(OLD.error_code, ''), 1)
-            ON CONFLICT (state, error_code) DO UPDATE SET jobs = past.jobs + 1;
-            RETURN NULL;
-        END $$
-        """
-    )
-    op.execute(
-        """
-        CREATE TRIGGER jobs_outcome_retried AFTER UPDATE OF state ON jobs FOR EACH ROW
-        WHEN (OLD.state IN ('failed', 'cancelled') AND NEW.state = 'pending')
-        EXECUTE FUNCTION remember_outcome()
-        """
     )
 
 
@@ -407,8 +341,7 @@ def downgrade() -> None:
     for index in ("jobs_ended", "jobs_backoff", "jobs_ready"):
         op.drop_index(index, table_name="jobs")
     op.drop_table("jobs")
-    for function in ("refuse_job_state", "remember_outcomes", "remember_outcome"):
-        op.execute(f"DROP FUNCTION {function}()")
+    drop_job_trigger_functions()
     op.drop_table("file_versions")
     op.drop_index("chunks_words", table_name="chunks", postgresql_using="gin")
     op.drop_index("chunks_fingerprint", table_name="chunks")

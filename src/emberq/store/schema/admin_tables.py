@@ -1,0 +1,87 @@
+"""The tables of API keys, hosts and settings."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import BigInteger, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from emberq.store.schema.base import NOW, Base
+
+__all__ = ["ApiKey", "Host", "Setting", "SettingChange"]
+
+
+class ApiKey(Base):
+    """An API key; only its hash is stored."""
+
+    __tablename__ = "api_keys"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    tenant: Mapped[str]
+    name: Mapped[str]
+    prefix: Mapped[str]
+    digest: Mapped[bytes] = mapped_column(unique=True)
+    scopes: Mapped[list[str]]
+    created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    revoked_at: Mapped[datetime | None]
+
+
+class Host(Base):
+    """A host's lease on the jobs its workers run."""
+
+    __tablename__ = "hosts"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    pid: Mapped[int]
+    #: The machine, and the identity of the main process on it; empty where they are unknown. A process on the
+    #: same machine sees that a host died, and does not wait for its lease to expire.
+    machine: Mapped[str] = mapped_column(server_default=text("''"))
+    process: Mapped[str] = mapped_column(server_default=text("''"))
+    workers: Mapped[int]
+    started_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    beat_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    lease_until: Mapped[datetime]
+    #: The newest configuration the host's main process has read.
+    config_version: Mapped[int] = mapped_column(server_default=text("0"))
+    #: The version each worker slot applies, in the order of the slots.
+    applied_versions: Mapped[list[int]] = mapped_column(server_default=text("'{}'"))
+    #: Whether changes are pushed to the host; otherwise it polls every few seconds.
+    config_push: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: The settings that it cannot read: `{"items": [{key, tenant, reason}]}`.
+    config_unreadable: Mapped[dict[str, Any] | None]
+
+
+class Setting(Base):
+    """A setting that differs from its default; tenant '' stands for all tenants."""
+
+    __tablename__ = "settings"
+
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    #: `{"value": …}`, or `{"sealed": "…"}` for a secret.
+    value: Mapped[dict[str, Any]]
+    updated_at: Mapped[datetime] = mapped_column(server_default=NOW)
+
+
+class SettingChange(Base):
+    """The history of settings: one version per change, with a row for each setting that changed.
+
+    Versions are numbered without gaps, under a lock, so that they are committed in their order: a reader
+    that sees a version sees all earlier ones.
+    """
+
+    __tablename__ = "settings_history"
+
+    version: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    tenant: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    old: Mapped[dict[str, Any] | None]
+    new: Mapped[dict[str, Any] | None]
+    changed_by: Mapped[str]
+    #: What kind of change it was, if not a plain one, e.g. `rollback to 7`.
+    note: Mapped[str | None]
+    changed_at: Mapped[datetime] = mapped_column(server_default=NOW)
