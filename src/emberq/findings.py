@@ -1,4 +1,4 @@
-"""What a check found, as every `doctor` tells it."""
+"""The finding of one check of a `doctor` command."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class Finding:
 
     Attributes:
         name: What was checked.
-        result: `fail` is what stops emberq from working, or loses files or makes them wait without end.
+        result: `fail` if it stops emberq from working, loses files or makes them wait for ever.
         detail: What was found, and what it means.
-        fix: What to do about it; empty if nothing.
+        fix: What to do; empty if nothing.
     """
 
     name: str
@@ -25,5 +25,5 @@ class Finding:
     fix: str = ""
 
     def as_dict(self) -> dict[str, str]:
-        """Return the finding as JSON takes it."""
+        """Return the finding as a JSON object."""
         return asdict(self)

@@ -1,4 +1,4 @@
-"""PostgreSQL and Valkey from their wheels, inside the data directory."""
+"""PostgreSQL and Valkey from their wheels, with their data in the data directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unprivileged account PostgreSQL runs under when emberq runs as root."""
+"""The unprivileged account that PostgreSQL runs under when emberq runs as root."""
 
 from __future__ import annotations
 

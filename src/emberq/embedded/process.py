@@ -1,4 +1,4 @@
-"""One engine's process: started through the launcher, found again after a crash, stopped in bounded time."""
+"""The process of an engine: start it through the launcher, find it after a crash, stop it in bounded time."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 
 __all__ = ["READY_SECONDS", "EngineExited", "EngineProcess", "StopStep"]
 
-#: Seconds an engine may take to answer after it was started; a healthy one needs under two.
+#: Seconds an engine may take to answer after its start; a healthy one needs under two.
 READY_SECONDS = 60.0
 
 #: Seconds between two looks at a process that is starting or stopping.
 _POLL_SECONDS = 0.02
 
-#: Bytes a log may have before it is set aside as `.1`; with its predecessor that bounds the disk it takes.
+#: Bytes of a log before it is renamed to `.1`; with its predecessor that bounds the disk it takes.
 _LOG_LIMIT = 8 * 1024 * 1024
 
 #: Lines of the log that an error quotes.
@@ -65,7 +65,7 @@ class EngineProcess:
     """The process of one engine and its traces in the data directory: `NAME.pid` and `log/NAME.log`.
 
     The kernel ends the engine when the *thread* that called `spawn` ends (PR_SET_PDEATHSIG), so spawn from
-    the main thread. macOS has no such thing; there, and wherever it failed, `stop_leftover` finds the engine.
+    the main thread. macOS has no such signal; there `stop_leftover` finds the engine after a crash.
     """
 
     def __init__(self, name: str, data: DataDirectory, steps: Sequence[StopStep]) -> None:
@@ -73,9 +73,8 @@ class EngineProcess:
 
         Args:
             name: Its name in file names and logs.
-            data: The data directory, held by this process.
-            steps: How to stop it, from polite to certain; the first signal is also the one it gets when
-                its owner dies.
+            data: The data directory, locked by this process.
+            steps: How to stop it, SIGKILL last. If the owner dies, the kernel sends the first signal.
         """
         self.name = name
         self._data = data
@@ -91,7 +90,7 @@ class EngineProcess:
 
     @property
     def exit_code(self) -> int | None:
-        """How the last engine ended (negative: the signal), None if it runs or never ran."""
+        """Exit code of the last engine (negative: the signal), None if it runs or never ran."""
         return None if self._child is None else self._child.poll()
 
     @property
@@ -106,8 +105,8 @@ class EngineProcess:
 
         Args:
             command: Absolute path of the binary, and its arguments.
-            account: Whom to become first.
-            needs: Paths that must be reachable then.
+            account: The account to run under, None for this process's user.
+            needs: Paths that the account must be able to reach.
         """
         self._data.make("log")
         self.bound_log()
@@ -134,7 +133,7 @@ class EngineProcess:
         needs: Sequence[Path] = (),
         seconds: float,
     ) -> subprocess.CompletedProcess[str]:
-        """Run one of the engine's tools to its end, under the same account and tied to us in the same way.
+        """Run one of the engine's tools to its end, under the same account; it ends with this process, too.
 
         Raises:
             subprocess.TimeoutExpired: If it takes longer than `seconds`.
@@ -156,11 +155,11 @@ class EngineProcess:
         """Wait until the engine answers.
 
         Args:
-            ready: Whether it does; asked again and again.
-            seconds: For how long; the engine runs on when they have passed.
+            ready: Tells whether it does; called repeatedly.
+            seconds: How long to wait; the engine is not stopped after that.
 
         Raises:
-            EngineExited: If it ended instead.
+            EngineExited: If it ended.
             TimeoutError: If it did not answer in time.
         """
         deadline = time.monotonic() + seconds
@@ -172,7 +171,7 @@ class EngineProcess:
             time.sleep(_POLL_SECONDS)
 
     def stop(self) -> None:
-        """Stop the engine if it runs; harmless in a fork of the owner, whose engine it is not."""
+        """Stop the engine if it runs; does nothing in a fork of the owner."""
         if self._child is None or self._owner != os.getpid():
             return
         for step in self._steps:
@@ -184,16 +183,16 @@ class EngineProcess:
             except subprocess.TimeoutExpired:
                 _log.warning("engine_stop_slow", engine=self.name, signal=step.number.name)
         if self._child.poll() == 0:
-            # After any other end its own lock may remain, and only this file tells that it is stale.
+            # After any other end the engine's own lock may remain, and only this file tells that it is stale.
             self._pid_file.unlink(missing_ok=True)
 
     def stop_leftover(self) -> int | None:
-        """Stop an engine that an owner who died left behind, and return the pid its pid file names.
+        """Stop the engine that a dead owner left behind.
 
-        A pid alone is never trusted: the process must also have started when the pid file says.
+        A pid alone is not trusted: the process must also have started when the pid file says.
 
         Returns:
-            The pid of an earlier engine that is certainly gone now, None if no earlier one is known.
+            The pid of an earlier engine that has ended, None if none is known.
 
         Raises:
             UnavailableError: If it cannot be stopped.
@@ -230,7 +229,7 @@ class EngineProcess:
         return _last_lines(text)
 
     def bound_log(self) -> None:
-        """Set a log aside that has grown too long; the engine goes on writing to the emptied file."""
+        """Move a log that has grown too long to `.1`; the engine goes on writing to the emptied file."""
         if not self.log_path.exists() or self.log_path.stat().st_size <= _LOG_LIMIT:
             return
         text = self.log_path.read_bytes()[-_LOG_LIMIT:]
@@ -240,7 +239,7 @@ class EngineProcess:
     def failure(
         self, error: type[EmberqError], reason: str, tool: subprocess.CompletedProcess[str] | None = None
     ) -> EmberqError:
-        """Return an error that says why the engine is away and quotes its log, or a tool's output."""
+        """Return an error that quotes the engine's log, or a tool's output."""
         code = self.exit_code if tool is None else tool.returncode
         hint = f"The whole log is in {self.log_path}." if tool is None else "Or name a server by its URL."
         if code == launch.UNREACHABLE:
@@ -281,7 +280,7 @@ def _last_lines(text: str) -> str:
 
 
 def _environment() -> dict[str, str]:
-    """Return what engines see of our environment: nothing that changes what they do (PGOPTIONS, TZ, LANG)."""
+    """Return the engines' environment, without variables that change what they do (PGOPTIONS, TZ, LANG)."""
     kept = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
     return {**kept, "LC_ALL": "C", "TZ": "UTC"}
 

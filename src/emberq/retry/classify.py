@@ -1,4 +1,4 @@
-"""Which errors of PostgreSQL and Redis may be gone the next time, and which of those did nothing."""
+"""What errors of PostgreSQL and Redis mean for another attempt."""
 
 from __future__ import annotations
 
@@ -28,36 +28,35 @@ __all__ = ["ErrorKind", "classify_db_error", "classify_redis_error"]
 
 
 class ErrorKind(Enum):
-    """What an error says about the operation that met it."""
+    """What an error says about the operation that failed."""
 
-    #: It will fail again: a bug, a wrong password, a missing table.
+    #: The next attempt fails as well: a bug, a wrong password, a missing table.
     PERMANENT = "permanent"
-    #: It may succeed the next time, and certainly nothing happened this time.
+    #: The next attempt may succeed, and this one certainly did nothing.
     NOTHING_HAPPENED = "nothing happened"
-    #: It may succeed the next time, and may have happened this time: the answer was lost.
+    #: The next attempt may succeed, but this one may have as well: its answer was lost.
     UNKNOWN = "unknown"
 
 
-#: What SQLSTATEs say; any other is for good.
+#: The kinds of SQLSTATEs; all others are permanent.
 _SQLSTATES = {
-    # Rolled back or never begun: serialization failure, deadlock, lock not to be had in time, read-only
-    # replica, not accepting connections (starting, stopping, recovering), never connected, rejected, idle
-    # too long.
+    # Rolled back or never begun: serialization failure, deadlock, lock time-out, read-only replica, not
+    # accepting connections (starting, stopping, recovering), never connected, rejected, idle too long.
     **dict.fromkeys(
         ("40001", "40P01", "55P03", "25006", "57P03", "08001", "08004", "57P05"), ErrorKind.NOTHING_HAPPENED
     ),
-    # The same for want of something: disk, memory, connections, a limit of the configuration. A commit that
-    # cannot be written to the log is not reported like this: the server ends.
+    # The same for lack of disk, memory or connections, or because of a configured limit. A commit that cannot
+    # be written to the log is not reported like this: the server ends.
     **dict.fromkeys(("53000", "53100", "53200", "53300", "53400"), ErrorKind.NOTHING_HAPPENED),
-    # Broken off, perhaps after the commit: the server stopped or crashed, the connection broke.
+    # Perhaps after the commit: the server stopped or crashed, the connection broke.
     **dict.fromkeys(("57P01", "57P02", "08000", "08003", "08006", "08007"), ErrorKind.UNKNOWN),
 }
-#: What a server says at connecting, where no SQLSTATE reaches us, that will be said again.
-_REFUSED_FOR_GOOD = re.compile(
+#: Permanent refusals of a connection; libpq gives them without a SQLSTATE.
+_PERMANENT_REFUSAL = re.compile(
     r"authentication failed|no password supplied|pg_hba\.conf|does not exist|is not permitted to log in"
     r"|permission denied for database|certificate|does not support SSL|SSL (was|is) required"
 )
-#: How redis-py begins when a connection could not be made (pinned by tests against real sockets).
+#: How redis-py's messages begin if a connection could not be made; tests with real sockets pin them.
 _REDIS_NOT_CONNECTED = re.compile(r"^Error .*connecting to |^Timeout connecting to server")
 #: Refusals that redis-py turns into a plain connection error.
 _REDIS_REFUSED = frozenset(
@@ -67,7 +66,7 @@ _REDIS_REFUSED = frozenset(
         "The previous master is now a slave",
     }
 )
-#: Errors by which a server, a pool or a Sentinel says that it did nothing.
+#: Errors with which a server, a pool or a Sentinel says that it did nothing.
 _REDIS_DID_NOTHING = (
     BusyLoadingError,
     ReadOnlyError,
@@ -79,17 +78,17 @@ _REDIS_DID_NOTHING = (
     SlaveNotFoundError,
     ConnectionRefusedError,
 )
-#: How a server that takes no writes for now begins: it cannot save, or has too few replicas. redis-py takes
-#: the first word off what it knows, and does not know these.
+#: How the answers of a server begin that takes no writes for now: it cannot save, or has too few replicas.
+#: redis-py removes the first word only from errors that it has a class for.
 _REDIS_TAKES_NO_WRITES = ("MISCONF", "NOREPLICAS")
-#: Errors that redis-py derives from its connection error, though waiting changes no password.
+#: Errors that redis-py derives from its connection error, although another attempt cannot help.
 _REDIS_LOGIN = (AuthenticationError, AuthorizationError, ExternalAuthProviderError)
-#: Errors of the connection, redis-py's and the system's own.
+#: Errors of the connection: redis-py's and the operating system's.
 _REDIS_BROKEN = (RedisConnectionError, RedisTimeoutError, ConnectionError, TimeoutError)
 
 
 def classify_db_error(error: BaseException) -> ErrorKind:
-    """Judge an error of psycopg, SQLAlchemy or asyncpg, or one of ours that wraps it."""
+    """Classify an error of psycopg, SQLAlchemy or asyncpg, or a `DatabaseUnavailable` that wraps one."""
     if isinstance(error, DatabaseUnavailable):
         return classify_db_error(error.__cause__) if error.__cause__ is not None else ErrorKind.UNKNOWN
     cause = getattr(error, "orig", None) or error
@@ -99,8 +98,8 @@ def classify_db_error(error: BaseException) -> ErrorKind:
     if _is_sqlalchemy_pool_timeout(error) or isinstance(cause, ConnectionRefusedError):
         return ErrorKind.NOTHING_HAPPENED
     if _is_psycopg_operational_error(cause) and getattr(cause, "pgconn", None) is not None:
-        # psycopg keeps the half-made connection with errors of connecting, and only with those.
-        return ErrorKind.PERMANENT if _REFUSED_FOR_GOOD.search(str(cause)) else ErrorKind.NOTHING_HAPPENED
+        # Only psycopg's errors of connecting have the connection that was being made.
+        return ErrorKind.PERMANENT if _PERMANENT_REFUSAL.search(str(cause)) else ErrorKind.NOTHING_HAPPENED
     broke = (
         _is_psycopg_operational_error(cause)
         or getattr(error, "connection_invalidated", False)
@@ -110,18 +109,18 @@ def classify_db_error(error: BaseException) -> ErrorKind:
 
 
 def classify_redis_error(error: BaseException) -> ErrorKind:
-    """Judge an error of redis-py, or one of ours that wraps it."""
+    """Classify an error of redis-py, or a `RedisUnavailable` that wraps one."""
     if isinstance(error, RedisUnavailable):
         return classify_redis_error(error.__cause__) if error.__cause__ is not None else ErrorKind.UNKNOWN
     takes_no_writes = isinstance(error, ResponseError) and str(error).startswith(_REDIS_TAKES_NO_WRITES)
     if takes_no_writes or isinstance(error, _REDIS_DID_NOTHING):
         return ErrorKind.NOTHING_HAPPENED
-    is_for_good = (
+    is_permanent = (
         isinstance(error, _REDIS_LOGIN)
         or not isinstance(error, _REDIS_BROKEN)
         or any(isinstance(earlier, ssl.SSLCertVerificationError) for earlier in causes(error))
     )
-    if is_for_good:
+    if is_permanent:
         return ErrorKind.PERMANENT
     text = str(error)
     did_nothing = _REDIS_NOT_CONNECTED.match(text) or text in _REDIS_REFUSED

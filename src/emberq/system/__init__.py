@@ -1,1 +1,1 @@
-"""Facts about processes and the operating system. Knows no job."""
+"""The operating system: processes, memory, descriptors, files and locks. It knows no job."""

@@ -1,4 +1,4 @@
-"""What a process does first after a fork, e.g. forget the connections it inherited."""
+"""Functions that a forked process calls first, e.g. to forget the connections it inherited."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _functions: list[Callable[[], None]] = []
 
 
 def after_fork(function: Callable[[], None]) -> Callable[[], None]:
-    """Register what every new horse does first; returns the function, so that it can be a decorator."""
+    """Register a function that every new horse calls first; usable as a decorator."""
     _functions.append(function)
     return function
 
 
 def run_after_fork() -> None:
-    """Call what was registered; the body of every new horse begins with it."""
+    """Call the registered functions; every new horse begins with this."""
     for function in _functions:
         function()

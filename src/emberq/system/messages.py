@@ -1,4 +1,4 @@
-"""Messages over a local socket: a JSON object, raw bytes and file descriptors that ride along."""
+"""Messages over a local socket: a JSON object, with raw bytes and file descriptors."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ Message = dict[str, Any]
 
 #: Sizes in bytes of the JSON object and of the payload.
 _HEADER = struct.Struct("!II")
-#: Descriptors one message may carry.
+#: Most descriptors of one message.
 _MAX_DESCRIPTORS = 4
 
 
 def send(
-    channel: socket.socket, frame: Message, *, descriptors: Sequence[int] = (), payload: bytes = b""
+    channel: socket.socket, message: Message, *, descriptors: Sequence[int] = (), payload: bytes = b""
 ) -> None:
     """Send one message in one piece.
 
     Args:
         channel: The socket.
-        frame: What can be said in JSON.
+        message: A JSON object.
         descriptors: File descriptors for the receiver.
-        payload: Bytes that the receiver finds as `frame["payload"]`.
+        payload: Bytes that the receiver finds as `message["payload"]`.
 
     Raises:
         OSError: If the other end is gone.
     """
-    body = json.dumps(frame).encode()
+    body = json.dumps(message).encode()
     header = _HEADER.pack(len(body), len(payload))
     if descriptors:
         socket.send_fds(channel, [header], list(descriptors))
@@ -47,7 +47,7 @@ def receive(channel: socket.socket) -> tuple[Message | None, list[int]]:
     """Receive one message and the descriptors sent with it.
 
     Returns:
-        The message, or nothing when the other end is gone, and the descriptors, now this process's.
+        The message, None when the other end is gone; and the descriptors, which are now this process's.
     """
     try:
         header, descriptors, _, _ = socket.recv_fds(channel, _HEADER.size, _MAX_DESCRIPTORS)
@@ -61,21 +61,21 @@ def receive(channel: socket.socket) -> tuple[Message | None, list[int]]:
         return None, []
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    frame: Message = json.loads(bytes(rest[:body_size]))
+    message: Message = json.loads(bytes(rest[:body_size]))
     if payload_size:
-        frame["payload"] = bytes(rest[body_size:])
-    return frame, list(descriptors)
+        message["payload"] = bytes(rest[body_size:])
+    return message, list(descriptors)
 
 
 def is_readable(channel: socket.socket, timeout_seconds: float) -> bool:
-    """Wait until there is something to receive, the other end's close among it.
+    """Wait until there is a message to receive, or the other end is closed.
 
     Args:
         channel: The socket.
-        timeout_seconds: How long to wait at most; 0 only looks.
+        timeout_seconds: How long to wait at most; 0 to return at once.
 
     Returns:
-        Whether there is something.
+        Whether there is one.
     """
     poll = select.poll()
     poll.register(channel, select.POLLIN)

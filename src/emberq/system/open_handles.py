@@ -1,4 +1,4 @@
-"""What a process has open: descriptors, threads, children; cheap enough to look at around every job."""
+"""What a process has open: descriptors, threads, child processes; cheap enough to list around every job."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ class OpenHandles:
     Attributes:
         descriptors: File descriptors, as the decimal names the system lists them by.
         threads: Threads that Python knows.
-        native_threads: How many more there are, started by libraries.
-        children: Ids of child processes, those that ended but were not waited for among them.
+        native_threads: How many more there are, started by native libraries.
+        children: Ids of child processes, including those that ended but were not waited for.
     """
 
     descriptors: frozenset[str]
@@ -49,12 +49,12 @@ def list_open_handles() -> OpenHandles:
 
 
 def open_descriptors() -> set[int]:
-    """Return the open file descriptors of this process, none where the system does not tell."""
+    """Return the open file descriptors of this process; none where the system does not tell."""
     return {int(name) for name in _list_descriptors()}
 
 
 def descriptor_target(descriptor: int) -> str | None:
-    """Return what a descriptor leads to, e.g. a path or `socket:[4711]`, nothing if it is not open."""
+    """Return the target of a descriptor, e.g. a path or `socket:[4711]`; None if it is not open."""
     with contextlib.suppress(OSError):
         return os.readlink(f"{_DESCRIPTORS}/{descriptor}")  # noqa: PTH115 - not always a path
     return None
@@ -76,9 +76,9 @@ def child_processes() -> frozenset[int]:
 
 
 def _list_descriptors() -> set[str]:
-    """List the open descriptors by name, without the one that listing them takes."""
+    """Return the names of the open descriptors, without the one that listing them takes."""
     try:
-        # Listing opens the directory under the lowest free number, which is the one this probe gets.
+        # Listing opens the directory under the lowest free number, and this probe learns which that is.
         probe = os.open(_DESCRIPTORS, os.O_RDONLY | os.O_CLOEXEC)
         os.close(probe)
         names = os.listdir(_DESCRIPTORS)  # noqa: PTH208 - a Path per entry is slow in a hot path

@@ -1,4 +1,4 @@
-"""Being PID 1: in a container somebody has to reap orphans and pass signals on."""
+"""The duties of PID 1, which a program has in a container: reap orphans and pass signals on."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, sign
 
 
 def under_init(main: Callable[[], int]) -> int:
-    """Run a program; as PID 1, run it in a child, pass signals on to it and reap what nobody waits for.
+    """Run a program; as PID 1, run it in a child, pass signals on to it and reap orphans.
 
-    The kernel makes PID 1 the parent of every orphan and gives it no default signal handling; a program
-    that also starts processes of its own must not wait for just any child. So the two are kept apart.
+    The kernel makes PID 1 the parent of every orphan and gives it no default signal handling. A program that
+    starts processes must only wait for its own. So the two are separate processes.
 
     Args:
         main: The program; returns its exit code.
