@@ -10,17 +10,19 @@ PAGE = Path(__file__).parent / "reference" / "metrics.md"
 
 HEAD = """# Metrics
 
-In Prometheus' text format. The API serves at `/metrics` what the database tells of all hosts and what its
-own host counted; of a name that both know, the database's. Each host that runs workers serves its own on
-`EMBERQ_METRICS_PORT` (off if unset, 0 takes a free port, the log says which), for any RQ user too:
+All metrics are in Prometheus' text format. The API serves at `/metrics` the values of all hosts, read from
+the database, and the values that its own host counted. If both have a metric of the same name, it serves the
+database's. Each host with workers serves its own values on `EMBERQ_METRICS_PORT` (off if unset; 0 takes a
+free port, which the log names). This works for any RQ worker:
 
     EMBERQ_METRICS_PORT=9108 rq worker -w emberq.WarmWorker my_queue
 
-Several workers of one host share `EMBERQ_METRICS_DIR`; one of them serves for all. Use one directory per
-host (and per container): process ids tell the files apart. Counters and histograms go on counting over the
-deaths of the processes that counted; gauges are those of the living. Metrics that your own jobs declare
-with `prometheus_client` after the worker has started are served as well.
-Made by `python docs/make_metrics.py`.
+All workers of a host share `EMBERQ_METRICS_DIR`, and one of them serves for all. Use one directory per host
+and per container, because the files in it are named by process ids. Counters and histograms keep the values
+of processes that have died; gauges are those of living processes. Metrics that your jobs declare with
+`prometheus_client` after the worker has started are served as well.
+
+This page is written by `python docs/make_metrics.py`.
 """
 
 

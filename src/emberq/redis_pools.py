@@ -233,13 +233,13 @@ def _count(pool: ConnectionPool) -> tuple[int, int]:
     )
 
 
-@metrics.sampled
+@metrics.sampler
 def _sample_pools() -> None:
     pools = {pool: kind for (_, kind), pool in list(_pools.items())} | dict(_watched.items())
     for kind in set(pools.values()):
         counts = [_count(pool) for pool, its_kind in pools.items() if its_kind == kind]
         idle, in_use = (sum(numbers) for numbers in zip(*counts, strict=True))
-        metrics.connections_sampled("redis", kind, idle=idle, in_use=in_use)
+        metrics.set_pool_connections("redis", kind, idle=idle, in_use=in_use)
 
 
 def _forget_pools_of_parent() -> None:

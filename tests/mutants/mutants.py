@@ -185,8 +185,8 @@ MUTANTS = (
         (
             Edit(
                 "src/emberq/telemetry/metrics.py",
-                "    if state in _ENDED:\n",
-                "    return\n    if state in _ENDED:\n",
+                "    metric = _state.metrics.get(name)\n",
+                "    metric = None\n",
             ),
         ),
         ("tests/integration/worker/test_metrics.py::test_what_jobs_did_is_counted_and_served",),

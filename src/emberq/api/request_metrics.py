@@ -30,7 +30,7 @@ class RequestMetrics:
 
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
-                metrics.request_answered(
+                metrics.observe_request(
                     route=getattr(scope.get("route"), "path", "unknown"),
                     method=scope["method"],
                     status=message["status"],

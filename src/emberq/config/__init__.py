@@ -1,1 +1,1 @@
-"""Settings: the process's environment and the versioned run-time snapshots."""
+"""Configuration: the environment of a process, and versioned snapshots of the run-time settings."""

@@ -77,7 +77,7 @@ class ConfigurationFollower:
         connects, losses = self.listener.connects, self.listener.losses
         heard = [int(payload) for payload in self.listener.poll() if payload.isdigit()]
         if self.listener.losses != losses:
-            metrics.config_push_lost("cut")
+            metrics.count_push_loss("cut")
         if heard:
             self._told, self._misses_in_row = max(self._told, *heard), 0
             self._cache.newest.announce(self._told)
@@ -142,7 +142,7 @@ class ConfigurationFollower:
         elif self._told < self._owed:
             self.missed += 1
             self._misses_in_row += 1
-            metrics.config_push_lost("silent")
+            metrics.count_push_loss("silent")
             log.warning("push_missed", version=self._owed, missed=self.missed)
             self._owed = 0
             self.listener.reset()

@@ -149,7 +149,7 @@ def run_host(
         )
         with services.database.transaction() as connection:
             beat(connection, host_id, config=config, **described)
-        metrics.config_applied(config.version)
+        metrics.set_config_version(config.version)
         metrics.sample()
 
     def on_config(snapshot: Snapshot) -> None:

@@ -24,6 +24,7 @@ from emberq.store.admin.hosts import (
 )
 from emberq.store.jobs.claim import queued_jobs
 from emberq.store.jobs.finish import fail_attempt, release_attempt
+from emberq.store.schema.job_states import ENDED_STATES
 from emberq.store.services import Services, get_services
 from emberq.system.processes import process_identity
 from emberq.telemetry import metrics
@@ -65,7 +66,7 @@ def sweep(
         log.warning("tickets_lost", jobs=len(lost))
         enqueue(services.redis(), lost, job_timeout_seconds=job_timeout_seconds)
         for _ in lost:
-            metrics.recovered("ticket_lost")
+            metrics.count_recovery("ticket_lost")
     return len(lost)
 
 
@@ -186,17 +187,17 @@ def _give_all_back(
         state = fail_attempt(
             connection, job["id"], error, fence=job["fence"], retry_delay_seconds=retry_delay_seconds
         )
-        metrics.recovered(cause)
+        metrics.count_recovery(cause)
         _count_end(state, error)
         log.warning("job_reaped", job=str(job["id"]), state=state)
     return len(jobs)
 
 
 def _count_end(state: str | None, error: EmberqError) -> None:
-    if state is not None:
+    if state is not None and state in ENDED_STATES:
         # A lost worker's job fails only when it is set aside.
         code = Quarantined.code if isinstance(error, WorkerLost) else error.code
-        metrics.job_finished(state=state, error_code=code)
+        metrics.count_job(state=state, error_code=code)
 
 
 def on_horse_death(worker: str, ticket: Ticket, death: HorseDeath) -> None:

@@ -133,8 +133,8 @@ class Batcher:
                     hits += 1
                 item.waiters.append((request, index))
             waiting = self._queues[queue].waiting
-        metrics.vectors_looked_up(hits=hits, misses=0)
-        metrics.texts_wait(queue, number=waiting)
+        metrics.count_vector_lookups(hits=hits, misses=0)
+        metrics.set_waiting_texts(queue, number=waiting)
         if is_done:
             request.end()
         return request.future
@@ -170,7 +170,7 @@ class Batcher:
                 waiting = queue.waiting
                 for item in unwanted:
                     self._forget(queue, item)
-            metrics.texts_wait(queue.spec.name, number=waiting)
+            metrics.set_waiting_texts(queue.spec.name, number=waiting)
             if batch:
                 self._compute(queue, batch)
 
@@ -189,7 +189,7 @@ class Batcher:
             self._fail(queue, batch, exc)
             return
         results = [Result(row.copy(), number) for row, number in zip(rows, tokens, strict=True)]
-        metrics.vectors_looked_up(hits=0, misses=len(batch))
+        metrics.count_vector_lookups(hits=0, misses=len(batch))
         self._end(queue, batch, results)
         if queue.spec.is_stored:
             self._stored.store(model.fingerprint, batch, results)
@@ -198,7 +198,7 @@ class Batcher:
         """End the items whose results are in the database, and return the others."""
         found = self._stored.find(model.fingerprint, batch)
         known = [item for item in batch if item in found]
-        metrics.vectors_looked_up(hits=len(known), misses=0)
+        metrics.count_vector_lookups(hits=len(known), misses=0)
         self._end(queue, known, [found[item] for item in known])
         return [item for item in batch if item not in found]
 

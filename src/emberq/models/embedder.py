@@ -252,7 +252,7 @@ class Embedder:
         vectors = self._run(rows, shrink=shrink)
         number = sum(len(row) for row in rows)
         self.tokens_embedded += number
-        metrics.texts_embedded(tokens=number)
+        metrics.count_embedded_tokens(tokens=number)
         return vectors
 
     def _run(self, rows: Sequence[NDArray[np.int64]], *, shrink: bool) -> NDArray[np.float32]:

@@ -143,7 +143,7 @@ class CrossEncoder:
         rows = np.empty((len(pairs), 1), np.float32)
         for batch in plan_batches(lengths):
             rows[batch, 0] = self._run([encodings[index] for index in batch])
-        metrics.texts_embedded(tokens=sum(lengths))
+        metrics.count_embedded_tokens(tokens=sum(lengths))
         return rows, lengths
 
     def _run(self, encodings: Sequence[Encoding]) -> NDArray[np.float32]:

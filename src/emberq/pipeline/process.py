@@ -36,6 +36,7 @@ from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.files.extractions import PageRange
 from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, is_completed
 from emberq.store.jobs.finish import fail_attempt
+from emberq.store.schema.job_states import ENDED_STATES
 from emberq.store.schema.tables import CollectionKind
 from emberq.store.services import Services, get_services
 from emberq.telemetry import metrics
@@ -61,7 +62,7 @@ def process_file(job_id: str) -> str:
         The job's state afterwards; `stale` if the ticket is not the job's current one; `lease_lost` if the
         job was taken over.
     """
-    metrics.job_counts_itself()
+    metrics.leave_count_to_job()
     services = get_services()
     ticket, host_id = get_current_job(), os.environ.get("EMBERQ_HOST_ID")
     attempt = _claim(
@@ -141,11 +142,14 @@ def _run(services: Services, attempt: Attempt) -> str:
         error = _as_error(exc)
         state = _fail(services, attempt, settings, error, stages.stage)
         stages.count()
-        metrics.job_finished(state=state, error_code=error.code, seconds=time.monotonic() - started)
+        metrics.observe_attempt(seconds=time.monotonic() - started)
+        if state in ENDED_STATES:
+            metrics.count_job(state=state, error_code=error.code)
         return state
     stages.count()
     seconds = time.monotonic() - started
-    metrics.job_finished(state="completed", seconds=seconds)
+    metrics.observe_attempt(seconds=seconds)
+    metrics.count_job(state="completed")
     log.info("job_completed", seconds=round(seconds, 3), stages=stages.timings)
     return "completed"
 
@@ -188,7 +192,7 @@ def _embed(
     vectors = _find_vectors(services, attempt, fingerprints)
     missing = {mark: text for mark, text in zip(fingerprints, texts, strict=True) if mark not in vectors}
     done = len(chunks) - len(missing)
-    metrics.vectors_looked_up(hits=done, misses=len(missing))
+    metrics.count_vector_lookups(hits=done, misses=len(missing))
     made = embedder.embed(
         list(missing.values()),
         max_batch=batch_size,

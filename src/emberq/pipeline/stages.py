@@ -57,7 +57,7 @@ class Stages:
     def count(self) -> None:
         """Add the stages' times to the metrics; called once, at the attempt's end."""
         for stage, seconds in self.measure().items():
-            metrics.stage_finished(stage, seconds=seconds)
+            metrics.observe_stage(stage, seconds=seconds)
 
     def measure(self) -> dict[str, float]:
         """Update the time of the running stage, and return the seconds of all stages."""

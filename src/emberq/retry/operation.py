@@ -133,7 +133,7 @@ class _Attempts:
         """Take note of how the attempt ended; returns whether another one follows."""
         if error is None:
             if self._number > 1:
-                metrics.operation_retried(operation=self._name, outcome="recovered")
+                metrics.count_retry(operation=self._name, outcome="recovered")
             return False
         retrying = self._retrying
         kind = retrying.classify(error) if isinstance(error, Exception) else ErrorKind.PERMANENT
@@ -144,7 +144,7 @@ class _Attempts:
         else:
             self._pause = self._next_pause()
             outcome = "exhausted" if self._pause is None else "retried"
-        metrics.operation_retried(operation=self._name, outcome=outcome)
+        metrics.count_retry(operation=self._name, outcome=outcome)
         # Without the error's text, which quotes the parameters of a statement.
         told = {"operation": self._name, "error": type(error).__name__}
         if self._pause is None:

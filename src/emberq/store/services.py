@@ -122,11 +122,11 @@ def _pooled_connections() -> object:
     return _services.database.engine if _services is not None else None
 
 
-@metrics.sampled
+@metrics.sampler
 def _sample_connections() -> None:
     if _services is not None:
         idle, in_use = _services.database.count_connections()
-        metrics.connections_sampled("db", idle=idle, in_use=in_use)
+        metrics.set_pool_connections("db", idle=idle, in_use=in_use)
 
 
 @after_fork

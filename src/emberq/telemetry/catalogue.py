@@ -1,4 +1,4 @@
-"""Every metric emberq has: its name, kind, labels and meaning, in one table."""
+"""The catalogue of metrics: name, kind, labels and meaning of each one."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from typing import Literal
 
 __all__ = ["CATALOGUE", "HOST", "SERVICE", "MetricSpec", "spec"]
 
-#: Who keeps the metric: every process of a host as it works, or the API from the database when asked.
+#: Where values come from: counted by the processes of a host, or read from the database by the API.
 HOST: Literal["host"] = "host"
 SERVICE: Literal["service"] = "service"
 
-#: Seconds, from a no-op of a warm horse to the longest job that is allowed by default.
+#: Seconds, from a job that does nothing to the longest job that is allowed by default.
 _JOB_BUCKETS = (0.005, 0.025, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
-#: Seconds, from a request served from memory to one that waited for an engine.
+#: Seconds, from an answer out of memory to an answer after the wait for PostgreSQL or Redis.
 _REQUEST_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
-#: Seconds, from a horse that stood ready to a host that was silent for its whole lease.
+#: Seconds, from a horse whose successor was ready to a host whose lease had to expire.
 _RECOVERY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 12.0, 30.0, 60.0, 300.0)
 
 
@@ -24,13 +24,13 @@ class MetricSpec:
     """One metric.
 
     Attributes:
-        name: As Prometheus shows it.
+        name: The name in Prometheus.
         kind: `counter`, `gauge` or `histogram`.
-        help: What it says, in one sentence.
-        labels: Its labels, with the values each may have.
+        help: What is counted or measured, in one sentence.
+        labels: The labels, each with a description of its values.
         kept_by: `host` or `service`.
-        combine: How the gauges of a host's living processes become one: their sum, or the newest value.
-        buckets: Upper bounds of a histogram, in seconds.
+        combine: How the gauges of a host's living processes are combined: their sum, or the newest value.
+        buckets: Upper bounds of a histogram's buckets, in seconds.
     """
 
     name: str
@@ -43,69 +43,69 @@ class MetricSpec:
 
 
 _STATES = "`completed`, `failed`, `cancelled`"
-_CODE = "one of the error codes, empty where there was none"
+_CODE = "an error code, empty for a job that completed"
 
 CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "emberq_jobs_total",
         "counter",
-        "Jobs that ended; at the API all of them, from the database, at a host those that ended there.",
+        "Jobs that have ended. The API counts all of them, from the database; a host counts its own.",
         {"state": _STATES, "error_code": _CODE},
     ),
     MetricSpec(
         "emberq_job_duration_seconds",
         "histogram",
-        "Time a worker spent on one attempt at a job.",
+        "Duration of one attempt at a job.",
         {},
         buckets=_JOB_BUCKETS,
     ),
     MetricSpec(
         "emberq_stage_duration_seconds",
         "histogram",
-        "Time spent in one stage of an attempt.",
+        "Duration of one stage of an attempt.",
         {"stage": "`extracting`, `splitting`, `embedding`, `storing`"},
         buckets=_JOB_BUCKETS,
     ),
     MetricSpec(
         "emberq_workers",
         "gauge",
-        "Worker slots; at the API those of all hosts, at a host its own.",
-        {"state": "`idle`, `busy` at a host; `alive`, `lost` at the API"},
+        "Worker slots. The API counts the slots of all hosts; a host counts its own.",
+        {"state": "`idle` or `busy` at a host; `alive` or `lost` at the API"},
     ),
     MetricSpec(
         "emberq_horse_restarts_total",
         "counter",
         "Horses that were replaced.",
         {
-            "reason": "`max_jobs`, `memory`, `leak`, `died` (idle); over a job: `killed`, `stalled`, "
-            "`process_limit`, `cpu_limit`, `requeued`"
+            "reason": "`max_jobs`, `memory` or `leak`; `died` for an idle horse; `killed`, `stalled`, "
+            "`process_limit`, `cpu_limit` or `requeued` for a horse with a job"
         },
     ),
     MetricSpec(
         "emberq_worker_private_memory_bytes",
         "gauge",
-        "Private memory of the host's horses after their last jobs, together.",
+        "Private memory of all horses of the host, each measured after its last job.",
         {},
     ),
     MetricSpec(
         "emberq_resource_load_seconds",
         "gauge",
-        "Time the newest load of a resource took.",
+        "Duration of the newest load of a resource, without the resources that were loaded on its way.",
         {"resource": "the name of the function that `@resource` decorates"},
         combine="livemostrecent",
     ),
     MetricSpec(
         "emberq_config_version",
         "gauge",
-        "Configuration version in force; at the API its own, at a host the host's.",
+        "Configuration version in force, at the API or at the host.",
         {},
         combine="livemostrecent",
     ),
     MetricSpec(
         "emberq_config_push_losses_total",
         "counter",
-        "Times the connection that tells of changed settings was lost or told nothing.",
-        {"reason": "`cut`, or `silent` if a change had to be asked for"},
+        "Losses of the connection that receives changes of the settings.",
+        {"reason": "`cut`; `silent` if the connection was open but did not deliver a change"},
     ),
     MetricSpec(
         "emberq_redis_pool_connections",
@@ -122,13 +122,13 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "emberq_recoveries_total",
         "counter",
-        "Deaths and losses that work was recovered from.",
+        "Deaths and losses after which the work continued.",
         {"cause": "`horse_killed`, `worker_lost`, `host_lost`, `ticket_lost`"},
     ),
     MetricSpec(
         "emberq_recovery_seconds",
         "histogram",
-        "Time from a loss to the work being possible again: a new horse ready.",
+        "Time from the death of a horse until the next horse is ready.",
         {},
         buckets=_RECOVERY_BUCKETS,
     ),
@@ -137,18 +137,16 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "counter",
         "Database and Redis operations that met a transient error.",
         {
-            "operation": "the function's name",
-            "outcome": "`retried`, then `recovered` or `exhausted`; `not_idempotent` was not retried",
+            "operation": "the name of the function",
+            "outcome": "`retried`, then `recovered` or `exhausted`; `not_idempotent` if it was not retried",
         },
     ),
-    MetricSpec(
-        "emberq_embedding_tokens_total", "counter", "Tokens that went through the embedding model.", {}
-    ),
+    MetricSpec("emberq_embedding_tokens_total", "counter", "Tokens that the models have processed.", {}),
     MetricSpec(
         "emberq_embedding_cache_total",
         "counter",
-        "Texts that needed a vector: `hit` had one already, `miss` was embedded.",
-        {"result": "`hit`, `miss`"},
+        "Texts whose vector was looked up.",
+        {"result": "`hit` if the vector was known, `miss` if the text had to be embedded"},
     ),
     MetricSpec(
         "emberq_embedding_queue_depth",
@@ -159,24 +157,24 @@ CATALOGUE: tuple[MetricSpec, ...] = (
     MetricSpec(
         "emberq_http_request_duration_seconds",
         "histogram",
-        "Time from request to answer, by route template.",
-        {"route": "as in `/openapi.json`", "method": "`GET`, …", "status": "`200`, …"},
+        "Time from a request to its answer.",
+        {"route": "the path as in `/openapi.json`", "method": "`GET`, …", "status": "`200`, …"},
         buckets=_REQUEST_BUCKETS,
     ),
     MetricSpec(
         "emberq_queue_depth",
         "gauge",
-        "Jobs that are not over.",
+        "Jobs that have not ended.",
         {"state": "`pending`, `queued`, `processing`"},
         kept_by=SERVICE,
     ),
     MetricSpec(
-        "emberq_queue_oldest_seconds", "gauge", "Age of the longest waiting job.", {}, kept_by=SERVICE
+        "emberq_queue_oldest_seconds", "gauge", "Age of the job that waits longest.", {}, kept_by=SERVICE
     ),
     MetricSpec(
         "emberq_backlog_seconds",
         "gauge",
-        "Estimated time until all that waits has run on the warm workers that live; scale on this.",
+        "Estimated time in which the living workers finish all waiting jobs; scale on this.",
         {},
         kept_by=SERVICE,
     ),

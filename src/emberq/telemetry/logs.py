@@ -1,4 +1,4 @@
-"""Structured logs: one stable event name and fields per line, never a sentence with values in it."""
+"""Structured logs: a stable event name and fields per record, never a sentence with values in it."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
-    # The default traceback shows local variables, secrets among them.
+    # The default traceback shows local variables, which may be secrets.
     return structlog.dev.ConsoleRenderer(
         colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
     )
 
 
-#: What every record goes through before it is written: tracebacks become text, and texts lose secrets.
+#: The last processors of every record: tracebacks become text, and secrets are removed.
 _LAST: tuple[structlog.types.Processor, ...] = (
     structlog.processors.StackInfoRenderer(),
     structlog.processors.format_exc_info,
@@ -35,10 +35,10 @@ _LAST: tuple[structlog.types.Processor, ...] = (
 
 
 def ensure_logs() -> None:
-    """Configure records on stderr where the program that runs us has configured nothing.
+    """Write records to stderr, unless the program has configured structlog itself.
 
-    Where `EMBERQ_LOG_FORMAT` is set, RQ's and all other records of the standard library are written in
-    that form too; otherwise they are left to those who write them.
+    If `EMBERQ_LOG_FORMAT` is set, the records of RQ and of all other users of the standard library's logging
+    are written in that format, too; otherwise their loggers are left as they are.
     """
     if structlog.is_configured():
         return
@@ -63,11 +63,11 @@ def ensure_logs() -> None:
 
 
 def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
-    """Send structlog's and the standard library's records to stderr in one form.
+    """Write the records of structlog and of the standard library's logging to stderr in one format.
 
     Args:
-        log_format: `json` for one object a line, `console` for people.
-        level: Least severity that is written.
+        log_format: `json` for one object per line, `console` for people.
+        level: The lowest severity that is written.
     """
     shared: list[structlog.types.Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -88,7 +88,7 @@ def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    # RQ narrates every job at INFO in sentences; our own events say the same with fields.
+    # RQ logs every job at INFO as sentences; our own events have the same facts as fields.
     for noisy in ("rq", "rq.worker", "rq.job", "rq.queue", "alembic", "httpx", "uvicorn.access"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     structlog.configure(
@@ -100,6 +100,6 @@ def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """Return the logger of one module; its records carry the bound job, tenant and stage."""
+    """Return the logger of a module; its records have the bound fields, such as job and tenant."""
     logger: structlog.stdlib.BoundLogger = structlog.stdlib.get_logger(name)
     return logger

@@ -1,8 +1,8 @@
-"""What happened, counted: small functions that cost nothing until metrics are switched on.
+"""Metrics of this process: one function for each metric; all do nothing until metrics are switched on.
 
-On a host many processes count, and most of them may be killed at any moment. So each writes its counts
-into memory-mapped files of its own in one directory (prometheus-client's multiprocess mode), where they
-outlive it; `emberq.telemetry.exposition` adds them up.
+Many processes of a host count, and most of them may be killed at any moment. Each process writes its values
+into memory-mapped files of its own in one directory (prometheus-client's multiprocess mode). The files
+outlive the process, and `emberq.telemetry.exposition` adds them up.
 """
 
 from __future__ import annotations
@@ -18,50 +18,50 @@ if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 __all__ = [
-    "after_fork",
-    "config_applied",
-    "config_push_lost",
-    "connections_sampled",
+    "count_embedded_tokens",
+    "count_horse_restart",
+    "count_job",
+    "count_push_loss",
+    "count_recovery",
+    "count_retry",
+    "count_rq_job",
+    "count_vector_lookups",
     "enable",
     "enable_from_environment",
-    "horse_measured",
-    "horse_restarted",
     "is_enabled",
-    "job_counts_itself",
-    "job_finished",
+    "leave_count_to_job",
     "metrics_directory",
     "metrics_registry",
-    "operation_retried",
-    "recovered",
-    "request_answered",
-    "resource_loaded",
-    "rq_job_finished",
+    "observe_attempt",
+    "observe_request",
+    "observe_stage",
+    "open_own_files",
     "sample",
-    "sampled",
-    "stage_finished",
-    "texts_embedded",
-    "texts_wait",
-    "vectors_looked_up",
-    "worker_is",
+    "sampler",
+    "set_config_version",
+    "set_horse_memory",
+    "set_pool_connections",
+    "set_resource_load_time",
+    "set_waiting_texts",
+    "set_worker_state",
 ]
 
-#: States in which a job is over; one that waits for another attempt is not counted.
-_ENDED = frozenset({"completed", "failed", "cancelled"})
-#: How RQ names them.
+#: RQ's statuses of a job that has ended, with the states that are counted. A job with any other status will
+#: run again.
 _RQ_STATES = {"finished": "completed", "failed": "failed", "stopped": "cancelled", "canceled": "cancelled"}
-#: prometheus-client's own name for the directory; read when it makes a file.
+#: The variable in which prometheus-client reads the directory when it makes a file.
 _DIRECTORY_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
 class _State:
-    """The metrics of this process, empty until they are switched on."""
+    """The metrics of this process; there are none until they are switched on."""
 
     def __init__(self) -> None:
         self.metrics: dict[str, Any] = {}
         self.registry: CollectorRegistry | None = None
         self.directory: Path | None = None
         self.samplers: list[Callable[[], None]] = []
-        #: Whether the job that runs here counts itself, so that the horse does not count it again.
+        #: Whether the running job counts its own end, so that the horse does not count it again.
         self.job_counts_itself = False
 
 
@@ -69,23 +69,23 @@ _state = _State()
 
 
 def enable(directory: Path | None = None) -> None:
-    """Switch metrics on, for this process and the children it forks later; the first call decides.
+    """Switch metrics on for this process and the children that it forks later; a second call does nothing.
 
     Args:
-        directory: Where every process of the host writes its counts; one per host, as process ids tell
-            the files apart. In memory, for this process alone, where left out.
+        directory: The directory in which all processes of the host count. Each host needs its own, because
+            files are named by process ids. By default this process counts alone, in memory.
     """
     if _state.metrics:
         return
     if directory is not None:
-        # Where the program counts in such files already, its directory is the host's.
+        # A program that uses prometheus-client's multiprocess mode itself has chosen a directory already.
         directory = Path(os.environ.get(_DIRECTORY_VARIABLE) or directory)
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.environ[_DIRECTORY_VARIABLE] = str(directory)
     from prometheus_client import CollectorRegistry, values
 
     if directory is not None and values.ValueClass is values.MutexValue:
-        # The library chose at its import, which may have been before we were asked.
+        # prometheus-client chose at its import, which may have been earlier.
         values.ValueClass = values.get_value_class()  # type: ignore[no-untyped-call]
     _state.directory = directory
     _state.registry = CollectorRegistry()
@@ -95,154 +95,157 @@ def enable(directory: Path | None = None) -> None:
 
 
 def enable_from_environment(environ: Mapping[str, str] = os.environ) -> None:
-    """Switch metrics on where `EMBERQ_METRICS_DIR` or prometheus-client's own variable names a directory."""
+    """Switch metrics on if `EMBERQ_METRICS_DIR` or prometheus-client's own variable names a directory."""
     named = environ.get("EMBERQ_METRICS_DIR") or environ.get(_DIRECTORY_VARIABLE)
     if named:
         enable(Path(named))
 
 
 def is_enabled() -> bool:
-    """Tell whether anything is counted here."""
+    """Tell whether metrics are switched on."""
     return bool(_state.metrics)
 
 
 def metrics_directory() -> Path | None:
-    """Return the directory the host's processes write to, nothing where counts are kept in memory."""
+    """Return the directory in which this process counts, None if it counts in memory or not at all."""
     return _state.directory
 
 
 def metrics_registry() -> CollectorRegistry | None:
-    """Return the registry of this process, nothing until metrics are switched on."""
+    """Return the registry of this process, None until metrics are switched on."""
     return _state.registry
 
 
-def after_fork() -> None:
-    """Open this process's own files now: opened inside a job they would look like its leak."""
+def open_own_files() -> None:
+    """Open this process's files; a file that a job opened would count as its leak."""
     _count("emberq_embedding_tokens_total", 0)
 
 
-def job_counts_itself() -> None:
-    """Say that the job that runs here reports its own end with `job_finished`."""
+def leave_count_to_job() -> None:
+    """Tell the horse not to count the running job, because the job calls `count_job` itself."""
     _state.job_counts_itself = True
 
 
-def job_finished(*, state: str, error_code: str = "", seconds: float | None = None) -> None:
-    """Count the end of an attempt.
+def count_job(*, state: str, error_code: str = "") -> None:
+    """Count a job that has ended.
 
     Args:
-        state: The job's state now; one that will be tried again is measured but not counted.
+        state: `completed`, `failed` or `cancelled`.
         error_code: Why it did not complete.
-        seconds: How long the attempt ran; nothing if no attempt was running.
     """
-    if state in _ENDED:
-        _count("emberq_jobs_total", 1, state, error_code)
-    if seconds is not None:
-        _observe("emberq_job_duration_seconds", seconds)
+    _count("emberq_jobs_total", 1, state, error_code)
 
 
-def rq_job_finished(*, status: str, error_code: str, seconds: float | None = None) -> None:
-    """Count the end of an RQ job, unless the job counts itself.
+def observe_attempt(*, seconds: float) -> None:
+    """Measure one attempt at a job."""
+    _observe("emberq_job_duration_seconds", seconds)
+
+
+def count_rq_job(*, status: str, error_code: str, seconds: float | None = None) -> None:
+    """Measure an attempt at an RQ job, and count the job if it has ended, unless it counts itself.
 
     Args:
-        status: RQ's status of the job now.
-        error_code: The code if it did not finish.
-        seconds: How long it ran; nothing if that is not known.
+        status: RQ's status of the job after the attempt.
+        error_code: The code that is counted if the job did not finish.
+        seconds: How long the attempt ran, if that is known.
     """
     counted, _state.job_counts_itself = _state.job_counts_itself, False
     if counted:
         return
-    state = _RQ_STATES.get(status, status)
-    job_finished(state=state, error_code="" if state == "completed" else error_code, seconds=seconds)
+    if state := _RQ_STATES.get(status):
+        count_job(state=state, error_code="" if state == "completed" else error_code)
+    if seconds is not None:
+        observe_attempt(seconds=seconds)
 
 
-def stage_finished(stage: str, *, seconds: float) -> None:
+def observe_stage(stage: str, *, seconds: float) -> None:
     """Measure one stage of an attempt."""
     _observe("emberq_stage_duration_seconds", seconds, stage)
 
 
-def worker_is(state: str) -> None:
-    """Say what this process's worker slot does: `idle` or `busy`."""
+def set_worker_state(state: str) -> None:
+    """Set whether this process's worker slot is `idle` or `busy`."""
     for name in ("idle", "busy"):
         _set("emberq_workers", float(name == state), name)
 
 
-def horse_restarted(reason: str) -> None:
+def count_horse_restart(reason: str) -> None:
     """Count a horse that was replaced."""
     _count("emberq_horse_restarts_total", 1, reason)
 
 
-def horse_measured(*, private_bytes: int) -> None:
-    """Write down this horse's private memory."""
+def set_horse_memory(*, private_bytes: int) -> None:
+    """Set this horse's private memory."""
     _set("emberq_worker_private_memory_bytes", private_bytes)
 
 
-def resource_loaded(resource: str, *, seconds: float) -> None:
-    """Write down how long a resource took to load."""
+def set_resource_load_time(resource: str, *, seconds: float) -> None:
+    """Set how long the load of a resource took."""
     _set("emberq_resource_load_seconds", seconds, resource)
 
 
-def config_applied(version: int) -> None:
-    """Write down the configuration version in force."""
+def set_config_version(version: int) -> None:
+    """Set the configuration version in force."""
     _set("emberq_config_version", version)
 
 
-def config_push_lost(reason: str) -> None:
-    """Count a loss of the connection that tells of changed settings: `cut`, or `silent`."""
+def count_push_loss(reason: str) -> None:
+    """Count a loss of the connection that receives changes of the settings: `cut` or `silent`."""
     _count("emberq_config_push_losses_total", 1, reason)
 
 
-def connections_sampled(kind: str, *labels: str, idle: int, in_use: int) -> None:
-    """Write down how many connections of a kind (`redis` or `db`) a pool of this process holds."""
+def set_pool_connections(kind: str, *labels: str, idle: int, in_use: int) -> None:
+    """Set how many connections of a kind (`redis` or `db`) a pool of this process has open."""
     for state, number in (("idle", idle), ("in_use", in_use)):
         _set(f"emberq_{kind}_pool_connections", number, *labels, state)
 
 
-def recovered(cause: str, *, seconds: float | None = None) -> None:
-    """Count work that was saved from a death or a loss.
+def count_recovery(cause: str, *, seconds: float | None = None) -> None:
+    """Count a death or a loss whose work can continue.
 
     Args:
         cause: `horse_killed`, `worker_lost`, `host_lost` or `ticket_lost`.
-        seconds: From the loss until the work could go on; nothing if that is not known.
+        seconds: From the loss until the work could continue, if that is known.
     """
     _count("emberq_recoveries_total", 1, cause)
     if seconds is not None:
         _observe("emberq_recovery_seconds", seconds)
 
 
-def operation_retried(*, operation: str, outcome: str) -> None:
-    """Count what became of a database or Redis operation that met a transient error."""
+def count_retry(*, operation: str, outcome: str) -> None:
+    """Count the outcome of a database or Redis operation that met a transient error."""
     _count("emberq_retries_total", 1, operation, outcome)
 
 
-def texts_embedded(*, tokens: int) -> None:
-    """Count tokens that went through the embedding model."""
+def count_embedded_tokens(*, tokens: int) -> None:
+    """Count tokens that the embedding model has processed."""
     _count("emberq_embedding_tokens_total", tokens)
 
 
-def texts_wait(queue: str, *, number: int) -> None:
+def set_waiting_texts(queue: str, *, number: int) -> None:
     """Record how many texts wait for the model in an inference queue of this process."""
     _set("emberq_embedding_queue_depth", number, queue)
 
 
-def vectors_looked_up(*, hits: int, misses: int) -> None:
-    """Count texts that had a vector already and those that were embedded."""
+def count_vector_lookups(*, hits: int, misses: int) -> None:
+    """Count texts whose vector was known, and texts that had to be embedded."""
     _count("emberq_embedding_cache_total", hits, "hit")
     _count("emberq_embedding_cache_total", misses, "miss")
 
 
-def request_answered(*, route: str, method: str, status: int, seconds: float) -> None:
+def observe_request(*, route: str, method: str, status: int, seconds: float) -> None:
     """Measure an HTTP request."""
     _observe("emberq_http_request_duration_seconds", seconds, route, method, str(status))
 
 
-def sampled(sampler: Callable[[], None]) -> Callable[[], None]:
-    """Register what `sample` calls: a function that writes gauges of this process."""
+def sampler(sampler: Callable[[], None]) -> Callable[[], None]:
+    """Register a function that sets gauges of this process; `sample` calls it."""
     _state.samplers.append(sampler)
     return sampler
 
 
 def sample() -> None:
-    """Bring the gauges of this process up to date; call it between jobs and before showing them."""
+    """Update the gauges of this process; call it between jobs and before the gauges are read."""
     if _state.metrics:
         for sampler in _state.samplers:
             sampler()

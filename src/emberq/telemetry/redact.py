@@ -1,4 +1,4 @@
-"""What must not be written down: secrets in the fields and the texts of log records."""
+"""Redaction: removes secrets from the fields and texts of log records."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Any
 
 __all__ = ["redact", "redact_text"]
 
-#: What stands in a secret's place.
+#: Replaces a secret.
 _HIDDEN = "***"
-#: Names of fields whose values are never written, whatever stands before them (`openai_api_key`).
+#: Ends of the names of fields whose values are never logged, for example of `openai_api_key`.
 _SECRET_NAMES = re.compile(
     r"(api_?key|secret_?key|private_?key|password|passwd|passphrase|secret|token|authorization|cookie"
     r"|credentials?)$",
     re.IGNORECASE,
 )
-#: Secrets inside texts, each with what is left of it.
+#: Secrets inside texts, each with its replacement.
 _SECRET_TEXTS = (
-    # The password of a URL such as redis://user:password@host, with any @ in it.
+    # The password of a URL such as redis://user:password@host; the password may contain an @.
     (re.compile(r"(?<=://)([^:/@\s]*):[^/\s]+(?=@)"), rf"\1:{_HIDDEN}"),
     (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{_HIDDEN}"),
     # password=… in a connection string, a query or a repr.
@@ -29,23 +29,23 @@ _SECRET_TEXTS = (
         ),
         rf"\1\2{_HIDDEN}",
     ),
-    # emberq's own API keys and those of the usual makers of models.
+    # API keys of emberq and of the usual providers of models.
     (re.compile(r"\beq_[A-Za-z0-9_-]{16,}"), f"eq_{_HIDDEN}"),
     (re.compile(r"\bsk-[A-Za-z0-9_-]{16,}"), f"sk-{_HIDDEN}"),
 )
-#: How deep values are looked into; deeper ones are written as text.
+#: Levels of nested values that are searched; deeper values are written as text.
 _MAX_DEPTH = 6
 
 
 def redact(fields: Mapping[str, Any], *, depth: int = 0) -> dict[str, Any]:
-    """Return the fields without their secrets, however deep they lie."""
+    """Return the fields without secrets, also in nested values."""
     return {str(name): _hide(str(name), value, depth) for name, value in fields.items()}
 
 
 def redact_text(text: str) -> str:
-    """Return a text without the secrets that can be told by their form."""
-    for pattern, left in _SECRET_TEXTS:
-        text = pattern.sub(left, text)
+    """Return a text without the secrets that can be recognized by their form."""
+    for pattern, replacement in _SECRET_TEXTS:
+        text = pattern.sub(replacement, text)
     return text
 
 

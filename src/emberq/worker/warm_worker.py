@@ -185,7 +185,7 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
             self._failure = exc
             raise StopRequested from exc
         self._is_serving = True
-        metrics.worker_is("idle")
+        metrics.set_worker_state("idle")
         self._metrics.maintain(self._lifecycle.start())
         self.on_ready()
 
@@ -277,7 +277,7 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
                 self._stop_requested = True
             return
         self.exit_if_forced()
-        metrics.worker_is("idle")
+        metrics.set_worker_state("idle")
 
     def fork_work_horse(self, job: Job, queue: Queue) -> None:
         """Assign the job to the warm horse. Unlike RQ's method it does not fork, unless there is no horse.
@@ -293,7 +293,7 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
                 # The horse died after it was checked; it has not seen the job, so another one may run it.
                 self._lifecycle.discard("died")
                 self._assign(job, queue, execution)
-            metrics.worker_is("busy")
+            metrics.set_worker_state("busy")
             self._execution_id = None if execution is None else execution.id
             if self._stopped_job_id == job.id:
                 # The command came when there was no process to stop yet.
@@ -352,7 +352,7 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
             # The next horse is made ready now, so that the next job does not wait for it.
             with contextlib.suppress(OSError, PreloaderLost):
                 self._lifecycle.ensure()
-                metrics.recovered("horse_killed", seconds=time.monotonic() - died_at)
+                metrics.count_recovery("horse_killed", seconds=time.monotonic() - died_at)
         # To RQ 0 would mean that the job is done.
         return pid, status or _SILENT_EXIT, None
 

@@ -21,8 +21,8 @@ import sys
 from pathlib import Path
 from emberq.telemetry import metrics
 metrics.enable(Path(sys.argv[1]))
-metrics.job_finished(state="completed", seconds=0.3)
-metrics.horse_measured(private_bytes=1000)
+metrics.count_rq_job(status="finished", error_code="", seconds=0.3)
+metrics.set_horse_memory(private_bytes=1000)
 """
 
 
@@ -81,13 +81,13 @@ def test_hundreds_of_forked_children_leave_two_files_and_the_right_sums(tmp_path
         from pathlib import Path
         from emberq.telemetry import exposition, metrics
         metrics.enable(Path(sys.argv[1]))
-        metrics.job_finished(state="completed", seconds=0.3)
+        metrics.count_rq_job(status="finished", error_code="", seconds=0.3)
         most = 0
         for number in range(400):
             pid = os.fork()
             if pid == 0:
-                metrics.after_fork()
-                metrics.job_finished(state="completed", seconds=0.3)
+                metrics.open_own_files()
+                metrics.count_rq_job(status="finished", error_code="", seconds=0.3)
                 os._exit(0)
             os.waitpid(pid, 0)
             if number % 20 == 0:

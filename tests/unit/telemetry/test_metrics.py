@@ -20,8 +20,8 @@ def test_nothing_is_imported_or_counted_until_metrics_are_on() -> None:
         import sys
         from emberq.telemetry import metrics
         from emberq.telemetry.exposition import collect_host
-        metrics.job_finished(state="completed", seconds=1)
-        metrics.operation_retried(operation="o", outcome="retried")
+        metrics.count_job(state="completed")
+        metrics.count_retry(operation="o", outcome="retried")
         metrics.sample()
         assert not metrics.is_enabled()
         assert collect_host() == []
@@ -37,7 +37,7 @@ def test_one_process_counts_in_memory() -> None:
         from emberq.telemetry import metrics
         from emberq.telemetry.exposition import render_host
         metrics.enable()
-        metrics.request_answered(route="/x", method="GET", status=200, seconds=0.2)
+        metrics.observe_request(route="/x", method="GET", status=200, seconds=0.2)
         sys.stdout.buffer.write(render_host())
         """
     )
@@ -55,8 +55,8 @@ def test_a_program_that_imported_the_library_first_is_switched_over(tmp_path: Pa
         metrics.enable(Path(sys.argv[1]))
         for _ in range(3):
             if os.fork() == 0:
-                metrics.after_fork()
-                metrics.job_finished(state="failed", error_code="job_timeout", seconds=1)
+                metrics.open_own_files()
+                metrics.count_job(state="failed", error_code="job_timeout")
                 os._exit(0)
             os.wait()
         sys.stdout.buffer.write(render_host())
@@ -77,13 +77,13 @@ def test_a_child_opens_its_files_before_its_first_job_and_no_more_in_it(tmp_path
         if pid == 0:
             code = 1
             try:
-                metrics.after_fork()
+                metrics.open_own_files()
                 before = os.listdir("/proc/self/fd")
-                metrics.job_finished(state="completed", seconds=1)
-                metrics.stage_finished("embedding", seconds=1)
-                metrics.horse_measured(private_bytes=1)
-                metrics.resource_loaded("model", seconds=1)
-                metrics.recovered("horse_killed", seconds=0.1)
+                metrics.count_rq_job(status="finished", error_code="", seconds=1)
+                metrics.observe_stage("embedding", seconds=1)
+                metrics.set_horse_memory(private_bytes=1)
+                metrics.set_resource_load_time("model", seconds=1)
+                metrics.count_recovery("horse_killed", seconds=0.1)
                 code = 0 if os.listdir("/proc/self/fd") == before else 2
             finally:
                 os._exit(code)
@@ -100,10 +100,10 @@ def test_a_job_that_counts_itself_is_not_counted_twice() -> None:
         from emberq.telemetry import metrics
         from emberq.telemetry.exposition import render_host
         metrics.enable()
-        metrics.job_counts_itself()
-        metrics.job_finished(state="pending", seconds=1)
-        metrics.rq_job_finished(status="finished", error_code="internal_error", seconds=1)
-        metrics.rq_job_finished(status="stopped", error_code="cancelled", seconds=1)
+        metrics.leave_count_to_job()
+        metrics.observe_attempt(seconds=1)
+        metrics.count_rq_job(status="finished", error_code="internal_error", seconds=1)
+        metrics.count_rq_job(status="stopped", error_code="cancelled", seconds=1)
         sys.stdout.buffer.write(render_host())
         """
     )

@@ -108,7 +108,7 @@ class HorseLifecycle:
         if self.horse is None:
             return
         self.restarts[reason] = self.restarts.get(reason, 0) + 1
-        metrics.horse_restarted(reason)
+        metrics.count_horse_restart(reason)
         self.horse.close()
         log.info("horse_discarded", horse_pid=self.horse.child.pid, reason=reason, jobs=self.horse.jobs)
         self.horse = None

@@ -141,7 +141,7 @@ class MonitoredWorker(HorseWorker):
         super().handle_job_failure(job, queue, started_job_registry, exc_string, execution)
         if death is not None and self.on_horse_death is None:
             status = job.get_status(refresh=False)
-            metrics.rq_job_finished(status=status.value if status else "", error_code="worker_lost")
+            metrics.count_rq_job(status=status.value if status else "", error_code="worker_lost")
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:
         """On the second SIGTERM or SIGINT: requeue the running job and leave.

@@ -59,7 +59,7 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     run_after_fork()
     report_all_progress_to(_Reporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
-    metrics.after_fork()
+    metrics.open_own_files()
     message, _ = receive(channel)
     if message is None:
         return
@@ -88,7 +88,7 @@ def _serve_job(worker: HorseWorker, link: _Link) -> bool:
         link.answer({"done": assignment["job"]})
     worker.procline("idle")  # type: ignore[no-untyped-call]
     private_bytes = link.memory.read()
-    metrics.horse_measured(private_bytes=private_bytes)
+    metrics.set_horse_memory(private_bytes=private_bytes)
     metrics.sample()
     with contextlib.suppress(ConnectionError):
         # The worker may have left with its last answer.
@@ -107,7 +107,7 @@ def _run_job(worker: HorseWorker, assignment: Message) -> None:
     with job_limits(worker.policy.for_job(job.meta)):
         # RQ's own horse may pass no execution either.
         worker.perform_job(job, unpack_queue(worker, assignment), execution)  # type: ignore[arg-type]
-    metrics.rq_job_finished(
+    metrics.count_rq_job(
         status=job.get_status(refresh=False).value,
         error_code="internal_error",
         seconds=time.monotonic() - started,

@@ -122,7 +122,7 @@ class Resource(Generic[T]):
         log.info(
             "resource_loaded", resource=self.name, seconds=record.seconds, memory_bytes=record.memory_bytes
         )
-        metrics.resource_loaded(self.name, seconds=record.seconds)
+        metrics.set_resource_load_time(self.name, seconds=record.seconds)
 
     def close(self) -> None:
         """Run the generator's clean-up, if it has one, and forget the value."""
