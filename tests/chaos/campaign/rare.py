@@ -15,7 +15,7 @@ RARE_STATES = (
     "duplicate ticket delivered",
     "quarantined",
     "reaped while alive",
-    "ticket lost and rung again",
+    "ticket lost and enqueued again",
 )
 
 
@@ -36,6 +36,6 @@ def count_rare_states(events: Iterable[Event], jobs: Iterable[Mapping[str, Any]]
         elif event.name == "ticket_stale":
             counts["duplicate ticket delivered"] += 1
         elif event.name == "tickets_lost":
-            counts["ticket lost and rung again"] += event.fields["jobs"]
+            counts["ticket lost and enqueued again"] += event.fields["jobs"]
     counts["quarantined"] = sum(bool(job["quarantined"]) for job in jobs)
     return counts
