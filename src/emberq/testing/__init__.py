@@ -1,1 +1,1 @@
-"""What emberq tests itself with, for tests of programs that use it."""
+"""Test tools: fault points, a TCP proxy and Valkey servers, for the tests of programs that use emberq."""

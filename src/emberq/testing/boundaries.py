@@ -1,6 +1,7 @@
-"""Where the libraries touch the world: the operations that fault points count and break.
+"""The fault points: calls of redis-py, psycopg, the file system and ONNX Runtime.
 
-Each breaks as the library itself would: with its own error, and with the connection gone that was lost.
+A broken call looks like a failure of the library: it raises the library's own error, and the connection that
+was lost is closed.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ from functools import wraps
 from pathlib import Path
 from typing import Any
 
-from emberq.testing.board import Board
+from emberq.testing.counters import Counters
 
 __all__ = ["watch_disk", "watch_model", "watch_redis", "watch_sql"]
 
 
-def watch_redis(points: Board) -> None:
-    """Make every command and every batch that redis-py sends an operation."""
+def watch_redis(points: Counters) -> None:
+    """Count each command and each pipeline that redis-py sends."""
     from redis.connection import AbstractConnection
     from redis.exceptions import ConnectionError as RedisConnectionError
 
@@ -45,7 +46,7 @@ def watch_redis(points: Board) -> None:
         @wraps(original)
         def read(connection: Any, *args: Any, **kwargs: Any) -> Any:
             answer = original(connection, *args, **kwargs)
-            # Of a batch the first answer ends it: it comes when the server has done the whole.
+            # The first answer ends a pipeline: it comes when the server has executed all of it.
             pending, connection.emberq_pending = getattr(connection, "emberq_pending", None), None
             if pending is not None:
                 points.end(pending[0], "redis", pending[1])
@@ -57,8 +58,8 @@ def watch_redis(points: Board) -> None:
     points.patch(AbstractConnection, "read_response", make_read)
 
 
-def watch_sql(points: Board) -> None:
-    """Make psycopg's connects, statements, copies, commits and rollbacks operations."""
+def watch_sql(points: Counters) -> None:
+    """Count psycopg's connects, statements, copies, commits and rollbacks."""
     import psycopg
 
     def lost(connection: Any, *_args: Any) -> BaseException:
@@ -69,7 +70,7 @@ def watch_sql(points: Board) -> None:
         return lost(cursor.connection)
 
     def refused(*_args: Any) -> BaseException:
-        # psycopg keeps the half-made connection with errors of connecting.
+        # psycopg's errors of connecting have the unfinished connection.
         return psycopg.OperationalError(
             "connection failed: Connection refused", pgconn=psycopg.pq.PGconn.connect_start(b"")
         )
@@ -91,13 +92,13 @@ def watch_sql(points: Board) -> None:
     points.patch(psycopg.Cursor, "copy", make_copy)
     points.patch(psycopg.Connection, "commit", points.around("sql", lambda *_: "COMMIT", lost))
     points.patch(psycopg.Connection, "rollback", points.around("sql", lambda *_: "ROLLBACK", lost))
-    # What `psycopg.connect` names is bound already.
+    # `psycopg.connect` is a bound method of the class as it was at the import.
     points.patch(psycopg, "connect", connect)
     points.patch(psycopg.Connection, "connect", lambda original: classmethod(connect(original.__func__)))
 
 
-def watch_disk(points: Board, directory: Path) -> None:
-    """Make what happens to files below a directory operations: opens, writes, syncs, renames, removals."""
+def watch_disk(points: Counters, directory: Path) -> None:
+    """Count operations on files below a directory: opens, writes, syncs, renames and removals."""
     below = f"{directory}{os.sep}"
 
     def full(*_args: Any) -> BaseException:
@@ -117,7 +118,7 @@ def watch_disk(points: Board, directory: Path) -> None:
         return decorate
 
     class CountedFile(io.FileIO):
-        """A binary file below the directory that is written."""
+        """A binary file below the directory, open for writing."""
 
     CountedFile.write = points.around("disk", lambda *_: "write", full)(io.FileIO.write)  # type: ignore[method-assign]
 
@@ -145,8 +146,8 @@ def _is_below(path: Any, below: str) -> bool:
     return isinstance(path, (str, os.PathLike)) and str(path).startswith(below)
 
 
-def watch_model(points: Board) -> None:
-    """Make every run of an ONNX Runtime session an operation."""
+def watch_model(points: Counters) -> None:
+    """Count each run of an ONNX Runtime session."""
     from onnxruntime import InferenceSession
     from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
@@ -159,7 +160,7 @@ def watch_model(points: Board) -> None:
 
 
 def _redis_name(command: Any) -> str:
-    """Return the names of packed commands, each of which is `*<n>`, `$<length>`, name, …, in lines."""
+    """Return the names of packed commands; each one is `*<n>`, `$<length>`, its name and so on."""
     parts = [command] if isinstance(command, (str, bytes)) else list(command)
     text = "".join(part.decode(errors="replace") if isinstance(part, bytes) else str(part) for part in parts)
     lines = text.split("\r\n")

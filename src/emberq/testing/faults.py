@@ -1,10 +1,10 @@
-"""Fault points: count every call to Redis, SQL, disk and model, and break the nth one, before or after it.
+"""Fault points: count the calls to Redis, SQL, disk and model, and break the nth one, before or after it.
 
-The points lie at the boundary of the libraries (redis-py's connections, psycopg's cursors, the file system,
-ONNX Runtime's sessions), so that everything above them is what runs in production. Nothing here costs
-anything in a process that does not import this module and call `FaultPoints.install`.
+Use it as in docs/how-to/test-your-jobs.md: count the operations of a job, then break each one in turn and
+check that the job still has one result. SQLite tests itself in this way.
 
-SQLite tests itself so: fail the first, the second, … operation, until one run is free of faults.
+The fault points are in the libraries (redis-py's connections, psycopg's cursors, the file system, ONNX
+Runtime's sessions), so all code above them is the code that runs in production.
 """
 
 from __future__ import annotations
@@ -12,28 +12,28 @@ from __future__ import annotations
 import importlib.util
 
 from emberq.testing import boundaries
-from emberq.testing.board import Board, Crossing, Fault, Operation, Variant
+from emberq.testing.counters import Counters, Crossing, Fault, Operation, Variant
 
 __all__ = ["Crossing", "Fault", "FaultPoints", "Operation", "Variant"]
 
 
-class FaultPoints(Board):
-    """The points in all libraries, and the board they count on.
-
-    Install it before the processes are forked. Each then says what it is (`become`); what it does before
-    that is not counted, and neither is what its ignored threads do.
-
-    Invariant: a fault happens at most once after it was armed, whatever runs again because of it.
+class FaultPoints(Counters):
+    """The fault points of all libraries, and their counters.
 
     Example:
         >>> points = FaultPoints(["horse"])
         >>> points.install()
         >>> points.arm(Fault("horse", 3, Variant.EXIT_AFTER))
         >>> points.become("horse")  # in the forked process
+
+    Install the points before processes are forked. A process counts its operations after its call of
+    `become`, without those of the ignored threads.
+
+    Invariant: a fault happens at most once after it was armed, also if the broken work runs again.
     """
 
     def install(self) -> None:
-        """Put the points into every library that is there, in this process and those it forks."""
+        """Patch the installed libraries, in this process and in those that it forks."""
         boundaries.watch_redis(self)
         if self._directory is not None:
             boundaries.watch_disk(self, self._directory)

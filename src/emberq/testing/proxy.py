@@ -1,4 +1,4 @@
-"""A TCP proxy that misbehaves on command: cuts, delays, swallows answers, goes silent."""
+"""A TCP proxy that breaks connections on command: cuts them, delays bytes, drops answers, goes silent."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ Link = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 _CHUNK_BYTES = 65536
 #: Seconds the proxy's thread may take to start or stop.
 _THREAD_SECONDS = 10.0
-#: SO_LINGER with no time: closing sends a reset instead of a polite end.
+#: SO_LINGER with no time: closing sends a reset (RST) instead of an orderly end (FIN).
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class TcpProxy:
-    """Stand between a client and a server, on a port of the loopback interface, in a thread.
-
-    Invariant: what is forwarded arrives in order and unchanged; every fault is one that was asked for.
+    """A proxy between a client and a server; it listens on the loopback interface, in a thread of its own.
 
     Example:
         >>> with TcpProxy(("127.0.0.1", 6379)) as proxy:
         ...     client = Redis(port=proxy.port)
-        ...     proxy.cut()  # every connection breaks, new ones are refused
-        ...     proxy.heal()  # as if nothing had been
+        ...     proxy.cut()  # every connection breaks, new connections are refused
+        ...     proxy.heal()  # new connections work again
+
+    Invariant: forwarded bytes arrive in order and unchanged; a fault happens only on command.
     """
 
     def __init__(self, target: tuple[str, int] | str, *, tls: ssl.SSLContext | None = None) -> None:
-        """Describe what to forward to.
+        """Take the address of the server; nothing is opened yet.
 
         Args:
             target: Host and port, or the path of a Unix socket.
-            tls: Speak TLS to the client with this server context; the server is spoken to in the clear.
+            tls: Server context for TLS with the client; the connection to the server is not encrypted.
         """
         self._target = target
         self._tls = tls
@@ -53,7 +53,7 @@ class TcpProxy:
         self._silent = False
         self._swallow_answers = False
         self._swallow_once = False
-        #: The port clients connect to; the same one for the proxy's whole life.
+        #: The port that clients connect to; it stays the same until the proxy ends.
         self.port = 0
         #: Connections accepted so far.
         self.accepted = 0
@@ -71,7 +71,7 @@ class TcpProxy:
 
     @property
     def open_connections(self) -> int:
-        """How many clients are connected."""
+        """The number of connected clients."""
         return len(self._links)
 
     def cut(self, *, refuse: bool = True) -> None:
@@ -83,23 +83,25 @@ class TcpProxy:
         self._call(self._cut(refuse=refuse))
 
     def delay(self, seconds: float) -> None:
-        """Let every byte take this long, each way; a round trip takes twice as long."""
+        """Delay every byte by this time in each direction; a round trip takes twice as long."""
         self._delay_seconds = seconds
 
     def half_open(self) -> None:
-        """Go silent: connections stay open and new ones are accepted, but nothing arrives any more."""
+        """Go silent: connections stay open and new ones are accepted, but no byte is forwarded."""
         self._silent = True
 
     def swallow_answers(self, *, once: bool = False) -> None:
-        """Forward requests, but break the connection in place of the answer: was it done or not?
+        """Forward requests, but break the connection instead of forwarding the answer.
+
+        The client cannot know whether its request was executed.
 
         Args:
-            once: Only in place of the next answer.
+            once: Break it at the next answer only.
         """
         self._swallow_answers, self._swallow_once = True, once
 
     def heal(self) -> None:
-        """Forward faithfully again; connections that went silent are broken, as bytes are missing."""
+        """Forward everything again; connections that were silent are broken, because bytes are missing."""
         self._call(self._heal())
 
     def _call(self, work: Coroutine[Any, Any, None]) -> None:
@@ -172,7 +174,7 @@ class TcpProxy:
     async def _forward(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, swallow: Callable[[], bool]
     ) -> None:
-        """Move bytes one way; reading goes on while earlier bytes are under way, as on a long wire."""
+        """Forward one direction; reading continues while earlier bytes are delayed, as on a long wire."""
         wire: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
         carrier = asyncio.create_task(self._carry(wire, writer))
         try:

