@@ -16,12 +16,6 @@ def overridden() -> list[tuple[str, str]]:
     return [(name, one.__name__) for one in ours for name in vars(one) if name in rq_names - own]
 
 
-def test_the_page_is_what_the_code_says() -> None:
-    script = runpy.run_path(str(MAKE))
-    page = script["PAGE"].read_text(encoding="utf-8")
-    assert page == script["render"](), "run `python docs/make_rq_methods.py`"
-
-
 def test_the_table_lists_each_overridden_method_and_its_class() -> None:
     listed = [(method, owner) for method, owner, _ in runpy.run_path(str(MAKE))["table"]()]
     assert sorted(listed) == sorted(overridden())

@@ -8,12 +8,6 @@ from tests.harness.paths import DOCS, ROOT
 MAKE = DOCS / "make_settings.py"
 
 
-def test_the_reference_page_is_what_the_code_says() -> None:
-    script = runpy.run_path(str(MAKE))
-    page = script["PAGE"].read_text(encoding="utf-8")
-    assert page == script["render"](), "run `python docs/make_settings.py`"
-
-
 def test_every_variable_that_the_code_reads_is_on_the_page() -> None:
     page = runpy.run_path(str(MAKE))["PAGE"].read_text(encoding="utf-8")
     named = {
