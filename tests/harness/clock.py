@@ -6,7 +6,7 @@ __all__ = ["FakeClock"]
 
 
 class FakeClock:
-    """A replacement for `time.monotonic`; add seconds to `now` to move it.
+    """A replacement for `time.monotonic`; add seconds to `now`, or call `advance`, to move it.
 
     Attributes:
         now: The time in seconds that a call returns.
@@ -17,3 +17,7 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.now
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.now += seconds
