@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.acceptance.conftest import Stack
@@ -34,6 +36,23 @@ def test_the_first_key_is_printed_once_and_a_stop_leaves_no_process(own_stack: C
     assert not any("eq_" in line for line in stack.printed)
     with stack.http() as client:
         assert client.get("/api/v1/collections").status_code == 200
+
+
+def test_titles_say_what_each_process_is(stack: Stack) -> None:
+    up = psutil.Process(stack.pid)
+    titles = {
+        title for one in [up, *up.children(recursive=True)] if (title := " ".join(one.cmdline()).strip())
+    }
+    ours = {re.sub(r" \S+-\d+-\d+: .*", "", title) for title in titles if title.startswith("emberq:")}
+    assert ours == {
+        "emberq: supervisor",
+        "emberq: preloader",
+        "emberq: api",
+        "emberq: worker",
+        "emberq: horse",
+    }
+    others = {one for one in titles if not one.startswith("emberq:")}
+    assert all("postgres" in one or "valkey" in one for one in others), others
 
 
 def test_ctrl_c_in_a_terminal_stops_it_as_well(own_stack: Callable[..., Stack]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +15,7 @@ import pytest
 from tests.harness.eventually import eventually
 from tests.harness.paths import EMBERQ
 from tests.harness.processes import RunningProgram, run_program
-from tests.harness.workers import ENDED, WorkerBench, wait_for_status, wait_for_stop_request
+from tests.harness.workers import ENDED, WorkerBench, stop_job, wait_for_status, wait_for_stop_request
 
 
 class SupervisorBench(WorkerBench):
@@ -49,7 +51,8 @@ class SupervisorBench(WorkerBench):
 
 def _title(process: psutil.Process) -> str:
     try:
-        return " ".join(process.cmdline())
+        # A title is padded to the length of the command that it replaces.
+        return " ".join(process.cmdline()).strip()
     except psutil.Error:
         return ""
 
@@ -195,3 +198,32 @@ def test_resources_that_cannot_be_loaded_are_told_in_a_sentence(bench: Superviso
     assert "The resources could not be loaded" in done.stderr
     assert "no_such_module_here" in done.stderr
     assert "Traceback" not in done.stderr.split("The resources could not be loaded")[-1]
+
+
+def test_titles_say_what_each_process_is_and_no_password(bench: SupervisorBench, redis_url: str) -> None:
+    bench.connection.acl_setuser(
+        "titled", enabled=True, passwords=["+hidden-word"], keys=["*"], channels=["*"], categories=["+@all"]
+    )
+    bench.environment["EMBERQ_REDIS_URL"] = redis_url.replace("://", "://titled:hidden-word@", 1)
+    bench.environment["EMBERQ_METRICS_PORT"] = "0"
+    supervisor = psutil.Process(bench.start_ready(slots=1).pid)
+
+    def titles() -> list[str]:
+        processes = [supervisor, *supervisor.children(recursive=True)]
+        # The name of a worker is that of its host, its slot and its process.
+        return sorted(re.sub(rf"{socket.gethostname()}-1-\d+", "NAME", _title(one)) for one in processes)
+
+    expected = [
+        "emberq: horse NAME: idle",
+        "emberq: metrics",
+        "emberq: preloader",
+        "emberq: supervisor",
+        f"emberq: worker NAME: Listening on {bench.queue.name}",
+    ]
+    eventually(titles, lambda found: found == expected)
+    job = bench.enqueue("sleep", 60)
+    processing = "emberq: horse NAME: Processing tests.jobs.warm.sleep"
+    eventually(titles, lambda found: any(title.startswith(processing) for title in found))
+    stop_job(job)
+    eventually(titles, lambda found: found == expected)
+    bench.connection.acl_deluser("titled")
