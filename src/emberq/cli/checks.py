@@ -1,4 +1,4 @@
-"""What `emberq doctor` looks at."""
+"""The checks of `emberq doctor`."""
 
 from __future__ import annotations
 
@@ -16,29 +16,32 @@ from emberq.findings import Finding
 
 __all__ = ["run_checks"]
 
-#: Bytes below which the data directory's disk is called short: an upload, its text and its index fit.
+#: Bytes of free disk below which `doctor` warns; an upload, its text and its index fit into them.
 _LOW_DISK_BYTES = 2 * 1024**3
-#: Seconds a named server may take to answer.
+#: Seconds that PostgreSQL and Redis get to answer.
 _ANSWER_SECONDS = 5
 
 
 def run_checks() -> list[Finding]:
-    """Check this machine against its environment and return the findings; never raises for what it finds."""
+    """Check this machine and the servers of the environment; every problem is a finding, not an error."""
     environment = get_environment()
     return [check(environment) for check in _CHECKS]
 
 
 def _check_data_dir(environment: Environment) -> Finding:
     path = environment.data_dir
-    there = next(parent for parent in (path, *path.parents) if parent.exists())
-    if not os.access(there, os.W_OK):
+    existing = next(parent for parent in (path, *path.parents) if parent.exists())
+    if not os.access(existing, os.W_OK):
         return Finding(
-            "data directory", "fail", f"{path} is not writable", "Set EMBERQ_DATA_DIR to one that is."
+            "data directory",
+            "fail",
+            f"{path} is not writable",
+            "Set EMBERQ_DATA_DIR to a writable one.",
         )
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing).free
     if free < _LOW_DISK_BYTES:
         return Finding(
-            "data directory", "warning", f"{path}: only {size(free)} free", "Make room on its disk."
+            "data directory", "warning", f"{path}: only {size(free)} free", "Free space on its disk."
         )
     return Finding("data directory", "ok", f"{path}, {size(free)} free")
 
@@ -51,12 +54,12 @@ def _check_model(_environment: Environment) -> Finding:
         verify_model(files)
     except EmberqError as exc:
         return Finding("model", "fail", exc.message, exc.hint)
-    return Finding("model", "ok", f"{files.name} is in place, its hashes are right")
+    return Finding("model", "ok", f"{files.name}, its files are undamaged")
 
 
 def _check_database(environment: Environment) -> Finding:
     if environment.database_url is None:
-        return Finding("PostgreSQL", "ok", "the embedded one is used (EMBERQ_DATABASE_URL is not set)")
+        return Finding("PostgreSQL", "ok", "embedded (EMBERQ_DATABASE_URL is not set)")
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -83,7 +86,7 @@ def _check_database(environment: Environment) -> Finding:
 
 def _check_redis(environment: Environment) -> Finding:
     if environment.redis_url is None:
-        return Finding("Redis", "ok", "the embedded Valkey is used (EMBERQ_REDIS_URL is not set)")
+        return Finding("Redis", "ok", "embedded Valkey (EMBERQ_REDIS_URL is not set)")
     from redis import Redis
     from redis.exceptions import RedisError
 
@@ -105,7 +108,7 @@ def _check_api(environment: Environment) -> Finding:
             client.get("//healthz")
             ready = client.get("//readyz")
             if environment.api_key is None:
-                return Finding("API", "warning", "it answers; no key is set", "Set EMBERQ_API_KEY.")
+                return Finding("API", "warning", "it answers, but no API key is set", "Set EMBERQ_API_KEY.")
             client.get("/stats")
     except NotReachable as exc:
         return Finding("API", "warning", exc.message, exc.hint)

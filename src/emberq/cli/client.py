@@ -1,18 +1,18 @@
-"""The API as the command line uses it: requests, pages, and problems as exceptions."""
+"""The API as the command line uses it: requests, pages of listings, and errors as exceptions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Self
-
-import httpx
+from typing import TYPE_CHECKING, Any, Self
 
 from emberq.cli.failures import NotReachable, Problem
-from emberq.config.environment import get_environment
+
+if TYPE_CHECKING:
+    import httpx
 
 __all__ = ["Client", "connect"]
 
-#: Seconds an answer may take; a large upload is hashed and written before it is acknowledged.
+#: Longest wait for a response; a large upload is hashed and written before it is acknowledged.
 _TIMEOUT_SECONDS = 300.0
 
 
@@ -21,16 +21,20 @@ class Client:
 
     def __init__(self, url: str, key: str) -> None:
         """Prepare requests to `url` (without `/api/v1`) with an API key; `""` sends none."""
+        # Imported here, as in `connect`: every command imports this module, and `--help` must be fast.
+        import httpx
+
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
+        self._transport_error = httpx.TransportError
 
     def __enter__(self) -> Self:
         """Use the connection for a block."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Close it."""
+        """Close the connection."""
         self._http.close()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:
@@ -38,17 +42,17 @@ class Client:
 
         Args:
             method: HTTP method.
-            path: Below `/api/v1`, e.g. `/jobs`; or from the root if it begins with `//`.
-            options: As `httpx.Client.request` takes them.
+            path: The path below `/api/v1`, e.g. `/jobs`; or from the root if it begins with `//`.
+            options: As for `httpx.Client.request`.
 
         Raises:
-            Problem: If the API refuses.
-            NotReachable: If nothing answers.
+            Problem: If the API answers with an error.
+            NotReachable: If the API does not answer.
         """
         target = path[1:] if path.startswith("//") else f"/api/v1{path}"
         try:
             response = self._http.request(method, target, **options)
-        except httpx.TransportError as exc:
+        except self._transport_error as exc:
             raise NotReachable(self.url, exc) from exc
         if response.is_error:
             raise Problem(response)
@@ -73,6 +77,8 @@ class Client:
 
 def connect() -> Client:
     """Return a client for the API of the environment (`EMBERQ_URL`, `EMBERQ_API_KEY`)."""
+    from emberq.config.environment import get_environment
+
     environment = get_environment()
     key = environment.api_key
     return Client(environment.url, key.get_secret_value() if key else "")

@@ -1,4 +1,4 @@
-"""How a request of the command line can fail; light, because every command needs it."""
+"""The failures of the command line's requests to the API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["NotReachable", "Problem"]
 
 
 class Problem(Exception):
-    """The API refused, with a problem document.
+    """The API answered with an error.
 
     Attributes:
         message: What happened.
@@ -22,7 +22,7 @@ class Problem(Exception):
     """
 
     def __init__(self, response: httpx.Response) -> None:
-        """Read a problem document; anything else is described by its status."""
+        """Read the problem document of a response; without one, the message names the status."""
         try:
             body = dict(response.json())
         except ValueError:
@@ -37,10 +37,10 @@ class Problem(Exception):
 
 
 class NotReachable(Exception):
-    """Nothing answers at the API's address."""
+    """The API does not answer at its address."""
 
     def __init__(self, url: str, reason: Exception) -> None:
-        """Say where nothing answered, and why."""
+        """Describe the address and the reason."""
         self.message = f"emberq is not reachable at {url}: {str(reason) or type(reason).__name__}"
-        self.hint = "Start it with `emberq up`, or say where it is with --url or EMBERQ_URL."
+        self.hint = "Start it with `emberq up`, or give its address with --url or EMBERQ_URL."
         super().__init__(self.message)

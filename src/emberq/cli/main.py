@@ -1,4 +1,4 @@
-"""The command line: one Typer application, whose commands import what they need when they run."""
+"""The command line: a Typer application. Each command imports its modules when it runs, to start fast."""
 
 from __future__ import annotations
 
@@ -35,9 +35,9 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(commands.app, name="openwebui")
 
-DataDir = Annotated[Path | None, typer.Option(help="Where files and engines keep data [EMBERQ_DATA_DIR].")]
+DataDir = Annotated[Path | None, typer.Option(help="Directory of files and engines [EMBERQ_DATA_DIR].")]
 Host = Annotated[str | None, typer.Option(help="Address the API listens on [EMBERQ_HOST].")]
-Port = Annotated[int | None, typer.Option(help="Port the API listens on; 0 takes a free one [EMBERQ_PORT].")]
+Port = Annotated[int | None, typer.Option(help="Port the API listens on; 0 for any free port [EMBERQ_PORT].")]
 Workers = Annotated[
     int | None, typer.Option("--workers", "-n", min=1, help="Number of warm workers [EMBERQ_WORKERS].")
 ]
@@ -56,18 +56,18 @@ def _common(
     url: Annotated[str | None, typer.Option(help="Address of the API [EMBERQ_URL].")] = None,
     api_key_file: Annotated[
         Path | None,
-        typer.Option(exists=True, dir_okay=False, help="File with the API key; else EMBERQ_API_KEY."),
+        typer.Option(exists=True, dir_okay=False, help="File with the API key; without it, EMBERQ_API_KEY."),
     ] = None,
     version: Annotated[  # noqa: ARG001 - the callback prints it
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Warm Redis/RQ workers for document processing: a file goes in, searchable vectors come out.
+    """Warm Redis/RQ workers for document processing: upload files, search them.
 
     Start with `emberq up`, then `export EMBERQ_API_KEY=…` with the key it prints,
     `emberq ingest PATH -c NAME` and `emberq search "a question" -c NAME`.
 
-    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 emberq is not reachable.
+    Exit codes: 0 success, 1 failure, 2 wrong usage, 3 emberq is not reachable.
     """
     if url is not None:
         os.environ["EMBERQ_URL"] = url
@@ -77,9 +77,10 @@ def _common(
 
 @app.command()
 def up(data_dir: DataDir = None, host: Host = None, port: Port = None, workers: Workers = None) -> None:
-    """Run everything here: database, Redis, API and workers. Ctrl-C finishes what runs, then stops.
+    """Run PostgreSQL, Valkey, the API and workers on this machine.
 
-    Without EMBERQ_DATABASE_URL and EMBERQ_REDIS_URL, PostgreSQL and Valkey run in the data directory.
+    Ctrl-C lets running jobs finish, then stops. If EMBERQ_DATABASE_URL or EMBERQ_REDIS_URL is set, that
+    server is used instead of an embedded one.
     """
     processes = _processes()
     _run(lambda: processes.up(data_dir=data_dir, host=host, port=port, workers=workers))
@@ -87,7 +88,7 @@ def up(data_dir: DataDir = None, host: Host = None, port: Port = None, workers: 
 
 @app.command()
 def serve(host: Host = None, port: Port = None) -> None:
-    """Run the API alone."""
+    """Run only the API."""
     processes = _processes()
     _run(lambda: processes.serve(host=host, port=port))
 
@@ -102,23 +103,26 @@ def worker(
         list[str] | None, typer.Option("--queues", help="RQ queues, separated by commas.")
     ] = None,
     preload: Annotated[
-        list[str] | None, typer.Option(help="Module with resources to load before forking; may be repeated.")
+        list[str] | None,
+        typer.Option(help="Module with resources to load before the fork; may be repeated."),
     ] = None,
     serializer: Annotated[
-        str | None, typer.Option(help="RQ serializer of your queues, e.g. rq.serializers.JSONSerializer.")
+        str | None, typer.Option(help="RQ serializer of the queues, e.g. rq.serializers.JSONSerializer.")
     ] = None,
     with_scheduler: Annotated[
-        bool, typer.Option("--with-scheduler", help="Also enqueue RQ's scheduled jobs of your queues.")
+        bool, typer.Option("--with-scheduler", help="Also run RQ's scheduler for the queues.")
     ] = False,
     reload: Annotated[
         bool,
-        typer.Option("--reload", help="For development: take over code below this directory as it changes."),
+        typer.Option(
+            "--reload", help="For development: restart workers when code below this directory changes."
+        ),
     ] = False,
 ) -> None:
-    """Run workers alone: for documents, or for any RQ queues if some are named.
+    """Run only workers, for documents or for your own RQ queues.
 
-    Workers of your own queues need Redis (EMBERQ_REDIS_URL) and nothing else. SIGTERM drains, SIGHUP
-    loads the resources anew and moves every worker over without a gap.
+    Workers of your own queues need only Redis (EMBERQ_REDIS_URL). SIGTERM lets running jobs finish and
+    stops. SIGHUP reloads the resources and replaces each worker once its successor is ready.
 
     Example: emberq worker -n 4 --preload my_package.resources my_queue
     """
@@ -140,12 +144,15 @@ def worker(
 def migrate(
     json_output: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Bring the database schema to the newest version; `up`, `serve` and `worker` do so by themselves."""
+    """Migrate the database schema to the newest version.
+
+    `up`, `serve` and `worker` also do this when they start.
+    """
     raise typer.Exit(_processes().migrate(json_output=json_output))
 
 
 def _processes() -> ModuleType:
-    # Whoever forks must have one thread; numpy's and the tokenizer's pools start at import.
+    # A process that forks must have one thread; numpy and tokenizers start thread pools at import.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"):
         os.environ.setdefault(name, "1")
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -168,13 +175,13 @@ def main() -> None:
     try:
         app()
     except EmberqError as exc:
-        _complain(exc.message, exc.code, exc.hint)
+        _print_error(exc.message, exc.code, exc.hint)
         sys.exit(3 if exc.code == "openwebui_unavailable" else 1)
     except Problem as exc:
-        _complain(exc.message, exc.code, exc.hint)
+        _print_error(exc.message, exc.code, exc.hint)
         sys.exit(1)
     except NotReachable as exc:
-        _complain(exc.message, "", exc.hint)
+        _print_error(exc.message, "", exc.hint)
         sys.exit(3)
     except ValueError as exc:
         from pydantic import ValidationError
@@ -183,11 +190,13 @@ def main() -> None:
             raise
         for error in exc.errors():
             name = "EMBERQ_" + "_".join(str(part) for part in error["loc"]).upper()
-            _complain(f"{name}: {error['msg']}", "", "Correct the environment variable, the option or .env.")
+            _print_error(
+                f"{name}: {error['msg']}", "", "Correct the environment variable, the option or .env."
+            )
         sys.exit(2)
 
 
-def _complain(message: str, code: str, hint: str) -> None:
+def _print_error(message: str, code: str, hint: str) -> None:
     sys.stderr.write(f"{message} ({code})\n" if code else f"{message}\n")
     if hint:
         sys.stderr.write(f"→ {hint}\n")

@@ -1,12 +1,12 @@
-"""What the commands print: tables for eyes, JSON for programs."""
+"""The output of the commands: tables and sentences for people, JSON for programs."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
@@ -14,32 +14,37 @@ from emberq.findings import Finding
 
 __all__ = [
     "AsJson",
+    "Columns",
     "ago",
     "describe_error",
     "print_findings",
     "print_json",
+    "print_listing",
+    "print_result",
     "print_table",
     "seconds",
     "size",
 ]
 
-#: The option every listing has.
+#: The columns of a listing: by title, the key of an item's value, or a function that returns the value.
+Columns: TypeAlias = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
+#: The option of every command that prints anything.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
-#: Columns of a table that goes into a file or a pipe, where nothing should be cut.
+#: The width of a table that is written to a file or a pipe, where no line should be folded.
 _PIPE_WIDTH = 1000
 _STEP = 1024
 
 
 def describe_error(error: dict[str, Any]) -> str:
-    """Show a job's error as one line: code, message and what to do next."""
+    """Return a job's error as one line: code, message and hint."""
     stage = f" while {error['stage']}" if error.get("stage") else ""
     hint = f" → {error['hint']}" if error.get("hint") else ""
     return f"{error['code']}{stage}: {error['message']}{hint}"
 
 
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
-    """Print what a doctor found, with what to do about it."""
+    """Print the findings of a check, each with its fix."""
     if as_json:
         print_json([finding.as_dict() for finding in findings])
         return
@@ -54,8 +59,41 @@ def print_json(value: Any) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
+def print_result(value: Any, text: str, *, as_json: bool) -> None:
+    """Print a command's result: the value as JSON, or the text."""
+    if as_json:
+        print_json(value)
+    else:
+        typer.echo(text)
+
+
+def print_listing(
+    items: Sequence[Mapping[str, Any]],
+    columns: Columns,
+    *,
+    empty: str,
+    as_json: bool,
+) -> None:
+    """Print a listing: the items as JSON, or a table.
+
+    Args:
+        items: The items.
+        columns: The columns.
+        empty: The sentence to print if there are no items.
+        as_json: Whether to print JSON.
+    """
+    if as_json:
+        print_json(items)
+        return
+    rows = (
+        [item[column] if isinstance(column, str) else column(item) for column in columns.values()]
+        for item in items
+    )
+    print_table(list(columns), rows, empty=empty)
+
+
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:
-    """Print rows under column titles, or the sentence `empty` if there are none."""
+    """Print rows under column titles, or the sentence `empty` if there are no rows."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
@@ -72,7 +110,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def size(count: float) -> str:
-    """Show a number of bytes, e.g. `1.5 MiB`."""
+    """Return a number of bytes as text, e.g. `1.5 MiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):
         if abs(count) < _STEP:
             return f"{count:.0f} {unit}" if unit == "B" else f"{count:.1f} {unit}"
@@ -81,7 +119,7 @@ def size(count: float) -> str:
 
 
 def seconds(count: float | None) -> str:
-    """Show a length of time, e.g. `0.35 s`, `2 min 5 s`; nothing for None."""
+    """Return a length of time as text, e.g. `0.35 s` or `2 min 5 s`; an empty text for None."""
     if count is None:
         return ""
     if count < 60:  # noqa: PLR2004 - seconds of a minute
@@ -92,7 +130,7 @@ def seconds(count: float | None) -> str:
 
 
 def ago(stamp: str | None) -> str:
-    """Show how long an ISO 8601 time is past, e.g. `3 min 2 s ago`; nothing for None."""
+    """Return the age of an ISO 8601 time as text, e.g. `3 min 2 s ago`; an empty text for None."""
     if not stamp:
         return ""
     past = (datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()

@@ -1,4 +1,4 @@
-"""Uploading many files at once and following their jobs to the end."""
+"""The uploader: sends many files at the same time and follows their jobs to the end."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from emberq.store.schema.job_states import ENDED_STATES
 
 __all__ = ["UploadResult", "Uploader"]
 
-#: Seconds between two looks at the jobs.
+#: Seconds between two polls of the jobs.
 _POLL_SECONDS = 0.2
-#: Jobs looked at in one round, oldest first; they end about in that order.
+#: Jobs polled at once, oldest first; they end in about that order.
 _POLLED_AT_ONCE = 16
-#: Bars shown at once.
+#: Most progress bars shown at the same time.
 _MOST_BARS = 8
-#: Seconds an upload is tried again while the API is full or away.
-_PATIENCE_SECONDS = 300.0
+#: Seconds for which an upload is retried while the API is full or away.
+_RETRY_SECONDS = 300.0
 #: Pauses between attempts, where the API names none.
 _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=10.0)
 #: Statuses of an API that is full or away.
@@ -38,13 +38,13 @@ _FULL = (429, 503)
 
 @dataclass(slots=True)
 class UploadResult:
-    """What became of one file.
+    """The result for one file.
 
     Attributes:
         path: The file.
-        state: The job's state; `refused` if the upload was not taken.
-        error: `{code, message, hint, stage?}` if it failed.
-        deduplicated: Whether the same bytes were there already.
+        state: The job's state; `refused` if the upload was refused.
+        error: `{code, message, hint, stage?}` if the upload or the job failed.
+        deduplicated: Whether the same file was uploaded before.
     """
 
     path: str
@@ -55,14 +55,14 @@ class UploadResult:
     error: dict[str, Any] | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the outcome as JSON takes it."""
+        """Return the result as a JSON object."""
         return asdict(self)
 
 
 class Uploader:
     """One run of `emberq ingest`.
 
-    Invariant: `acknowledged` files are emberq's to finish, whatever happens to this process.
+    Invariant: `acknowledged` is the number of files that will be processed even if this process ends.
     """
 
     def __init__(self, client: Client, collection: str, *, parallel: int, priority: str, quiet: bool) -> None:
@@ -70,10 +70,10 @@ class Uploader:
 
         Args:
             client: The API.
-            collection: Name of the collection; made if it is not there.
-            parallel: Uploads at once.
+            collection: Name of the collection; it is created if it does not exist.
+            parallel: Number of uploads at the same time.
             priority: `interactive`, `bulk` or a number.
-            quiet: Whether to show nothing.
+            quiet: Whether to print no progress.
         """
         self._client = client
         self._collection = collection
@@ -97,53 +97,53 @@ class Uploader:
         self.acknowledged = 0
 
     def run(self, files: list[tuple[Path, str]], *, wait: bool) -> list[UploadResult]:
-        """Upload the files and return what became of each, in their order.
+        """Upload the files and return the result for each, in their order.
 
         Args:
             files: Paths and external ids.
-            wait: Whether to wait for the jobs' ends.
+            wait: Whether to wait until the jobs end.
 
         Raises:
             Problem: If the collection cannot be used.
-            NotReachable: If the API is away for longer than a few minutes.
+            NotReachable: If the API is away for more than five minutes.
         """
         self._ensure_collection()
-        outcomes = [UploadResult(str(path)) for path, _ in files]
+        results = [UploadResult(str(path)) for path, _ in files]
         with self._progress, ThreadPoolExecutor(self._parallel) as pool:
             total = self._progress.add_task("all files", total=len(files), stage="")
             pending: set[Future[None]] = {
-                pool.submit(self._upload, path, external_id, outcome)
-                for (path, external_id), outcome in zip(files, outcomes, strict=True)
+                pool.submit(self._upload, path, external_id, result)
+                for (path, external_id), result in zip(files, results, strict=True)
             }
             try:
-                while pending or (wait and _unfinished(outcomes)):
+                while pending or (wait and _unfinished(results)):
                     if not pending:
                         time.sleep(_POLL_SECONDS)
                     done, pending = wait_for(pending, timeout=_POLL_SECONDS)
                     for future in done:
                         future.result()
                     if wait:
-                        self._poll(outcomes)
-                    self._progress.update(total, completed=len(outcomes) - _unfinished(outcomes))
+                        self._poll(results)
+                    self._progress.update(total, completed=len(results) - _unfinished(results))
             except BaseException:
                 self._stop.set()
                 pool.shutdown(cancel_futures=True)
                 raise
-        return outcomes
+        return results
 
-    def summarize(self, outcomes: list[UploadResult]) -> None:
-        """Print how many came to which end, and every failure with what to do about it."""
+    def summarize(self, results: list[UploadResult]) -> None:
+        """Print the number of files in each state, and every error with its hint."""
         states: dict[str, int] = {}
-        for outcome in outcomes:
-            states[outcome.state] = states.get(outcome.state, 0) + 1
+        for result in results:
+            states[result.state] = states.get(result.state, 0) + 1
         counted = ", ".join(f"{count} {state}" for state, count in states.items())
-        again = sum(outcome.deduplicated for outcome in outcomes)
-        known = f" ({again} were there already)" if again else ""
+        again = sum(result.deduplicated for result in results)
+        known = f" ({again} uploaded before)" if again else ""
         took = seconds(time.monotonic() - self._started)
-        sys.stdout.write(f"{len(outcomes)} files: {counted}{known} in {took}\n")
-        for outcome in outcomes:
-            if outcome.error:
-                sys.stdout.write(f"  {outcome.path}: {describe_error(outcome.error)}\n")
+        sys.stdout.write(f"{len(results)} files: {counted}{known} in {took}\n")
+        for result in results:
+            if result.error:
+                sys.stdout.write(f"  {result.path}: {describe_error(result.error)}\n")
 
     def _ensure_collection(self) -> None:
         try:
@@ -153,26 +153,26 @@ class Uploader:
                 raise
             self._client.request("POST", "/collections", json={"name": self._collection})
 
-    def _upload(self, path: Path, external_id: str, outcome: UploadResult) -> None:
+    def _upload(self, path: Path, external_id: str, result: UploadResult) -> None:
         try:
             answer = self._send(path, external_id)
         except Problem as exc:
-            outcome.error = {"code": exc.code, "message": exc.message, "hint": exc.hint}
+            result.error = {"code": exc.code, "message": exc.message, "hint": exc.hint}
         except OSError as exc:
             reason = f"The file cannot be read: {exc.strerror}."
-            outcome.error = {"code": "invalid_request", "message": reason, "hint": "Check its permissions."}
-        if outcome.error:
-            self._end(outcome, "refused")
+            result.error = {"code": "invalid_request", "message": reason, "hint": "Check its permissions."}
+        if result.error:
+            self._end(result, "refused")
             return
         self.acknowledged += 1
-        outcome.file_id, outcome.job_id = answer["file"]["id"], answer["job"]["id"]
-        outcome.deduplicated = answer["deduplicated"]
-        self._take_state(outcome, answer["job"])
+        result.file_id, result.job_id = answer["file"]["id"], answer["job"]["id"]
+        result.deduplicated = answer["deduplicated"]
+        self._update(result, answer["job"])
 
     def _send(self, path: Path, external_id: str) -> dict[str, Any]:
-        """Upload one file, again and again while the API is full or away."""
+        """Upload one file, with retries while the API is full or away."""
         url = f"/collections/{self._collection}/files"
-        deadline = time.monotonic() + _PATIENCE_SECONDS
+        deadline = time.monotonic() + _RETRY_SECONDS
         failures = 0
         while True:
             try:
@@ -188,43 +188,43 @@ class Uploader:
                 if not is_passing or time.monotonic() > deadline or self._stop.wait(pause):
                     raise
 
-    def _poll(self, outcomes: list[UploadResult]) -> None:
-        """Look at the oldest jobs that still run."""
-        for outcome in [one for one in outcomes if one.job_id and one.state not in ENDED_STATES][
+    def _poll(self, results: list[UploadResult]) -> None:
+        """Get the state of the oldest jobs that have not ended."""
+        for result in [one for one in results if one.job_id and one.state not in ENDED_STATES][
             :_POLLED_AT_ONCE
         ]:
             try:
-                self._take_state(outcome, self._client.get(f"/jobs/{outcome.job_id}"))
+                self._update(result, self._client.get(f"/jobs/{result.job_id}"))
             except Problem as exc:
                 if exc.status not in _FULL:
                     raise
 
-    def _take_state(self, outcome: UploadResult, job: dict[str, Any]) -> None:
+    def _update(self, result: UploadResult, job: dict[str, Any]) -> None:
         if job["state"] in ENDED_STATES:
-            outcome.error = job["error"] if job["state"] != "completed" else None
-            self._end(outcome, job["state"])
+            result.error = job["error"] if job["state"] != "completed" else None
+            self._end(result, job["state"])
             return
-        outcome.state = job["state"]
+        result.state = job["state"]
         if job["state"] != "processing":
             return
-        bar = self._bars.get(outcome.path)
+        bar = self._bars.get(result.path)
         if bar is None and len(self._bars) < _MOST_BARS:
-            bar = self._bars[outcome.path] = self._progress.add_task(Path(outcome.path).name, stage="")
+            bar = self._bars[result.path] = self._progress.add_task(Path(result.path).name, stage="")
         if bar is not None:
             progress = job["progress"]
             self._progress.update(
                 bar, completed=progress["done"], total=progress["total"] or None, stage=job["stage"] or ""
             )
 
-    def _end(self, outcome: UploadResult, state: str) -> None:
-        outcome.state = state
-        bar = self._bars.pop(outcome.path, None)
+    def _end(self, result: UploadResult, state: str) -> None:
+        result.state = state
+        bar = self._bars.pop(result.path, None)
         if bar is not None:
             self._progress.remove_task(bar)
         if self._lines:
-            reason = f": {outcome.error['code']}" if outcome.error else ""
-            sys.stderr.write(f"{state}  {outcome.path}{reason}\n")
+            reason = f": {result.error['code']}" if result.error else ""
+            sys.stderr.write(f"{state}  {result.path}{reason}\n")
 
 
-def _unfinished(outcomes: list[UploadResult]) -> int:
-    return sum(outcome.state not in (*ENDED_STATES, "refused") for outcome in outcomes)
+def _unfinished(results: list[UploadResult]) -> int:
+    return sum(result.state not in (*ENDED_STATES, "refused") for result in results)

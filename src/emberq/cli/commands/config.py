@@ -1,30 +1,28 @@
-"""`emberq config …`: the run-time settings."""
+"""`emberq config`: list, change and restore the run-time settings."""
 
 from __future__ import annotations
 
 import json
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
-from emberq.cli.output import AsJson, ago, print_json, print_table
-
-if TYPE_CHECKING:
-    from emberq.cli.client import Client
+from emberq.cli.client import Client, connect
+from emberq.cli.output import AsJson, Columns, ago, print_json, print_listing, print_result, print_table
 
 __all__ = ["app", "parse_value"]
 
-#: Seconds a change waits for the workers; one that is in a long job applies it when the job is over.
+#: Longest wait until all workers apply a change; a worker in a long job applies it after the job.
 _WAIT_SECONDS = 30.0
-#: Seconds between two looks at how many apply it.
-_LOOK_SECONDS = 0.1
+#: Seconds between two polls for the number of workers that apply it.
+_POLL_SECONDS = 0.1
 
-app = typer.Typer(no_args_is_help=True, help="Look at the run-time settings and change them, live.")
+app = typer.Typer(no_args_is_help=True, help="List, change and restore the run-time settings.")
 
 Key = Annotated[str, typer.Argument(help="The setting's name.")]
 Tenant = Annotated[
-    str | None, typer.Option(help="A tenant's own values, in place of everybody's.", metavar="NAME")
+    str | None, typer.Option(help="A tenant, for its own values; all tenants if left out.", metavar="NAME")
 ]
 Wait = Annotated[
     bool,
@@ -33,7 +31,7 @@ Wait = Annotated[
 
 
 def parse_value(text: str) -> Any:
-    """Read a value as JSON if it is a number, a boolean or null; anything else is text as it stands."""
+    """Return a value: a number, a boolean or null if the text is one in JSON, otherwise the text itself."""
     try:
         value = json.loads(text)
     except ValueError:
@@ -43,9 +41,7 @@ def parse_value(text: str) -> Any:
 
 @app.command("list")
 def list_settings(tenant: Tenant = None, json_output: AsJson = False) -> None:
-    """List all settings; a star marks those that were changed."""
-    from emberq.cli.client import connect
-
+    """List all settings; a star marks changed settings."""
     with connect() as client:
         answer = client.get("/settings", tenant=tenant)
     if json_output:
@@ -61,15 +57,10 @@ def list_settings(tenant: Tenant = None, json_output: AsJson = False) -> None:
 
 @app.command()
 def get(key: Key, tenant: Tenant = None, json_output: AsJson = False) -> None:
-    """Print one setting's value; a secret's is never shown."""
-    from emberq.cli.client import connect
-
+    """Print the value of one setting; secrets are not shown."""
     with connect() as client:
         setting = client.get(f"/settings/{key}", tenant=tenant)
-    if json_output:
-        print_json(setting)
-    else:
-        typer.echo(setting["value"])
+    print_result(setting, setting["value"], as_json=json_output)
 
 
 @app.command("set")
@@ -77,7 +68,7 @@ def set_value(
     what: Annotated[
         list[str],
         typer.Argument(
-            help="KEY VALUE, or KEY=VALUE for several that only fit together.",
+            help="KEY VALUE for one setting, KEY=VALUE for several at once.",
             metavar="KEY [VALUE] | KEY=VALUE…",
         ),
     ],
@@ -85,13 +76,11 @@ def set_value(
     wait: Wait = True,
     json_output: AsJson = False,
 ) -> None:
-    """Change settings; what is not allowed is refused with the reason. Leave a secret out to be asked.
+    """Change settings. An invalid value is refused with the reason. Without VALUE, the command asks for it.
 
     Examples: emberq config set rag_top_k 8
               emberq config set rag_chunk_size=40 rag_chunk_overlap=10
     """
-    from emberq.cli.client import connect
-
     with connect() as client:
         values = {key: parse_value(text) for key, text in _assignments(client, what).items()}
         body = {"values": values}
@@ -103,7 +92,7 @@ def _assignments(client: Client, what: list[str]) -> dict[str, str]:
     if all("=" in one for one in what):
         return dict(one.split("=", 1) for one in what)
     if len(what) > 2:  # noqa: PLR2004 - a key and its value
-        raise typer.BadParameter("Give KEY VALUE, or KEY=VALUE as often as you like.")
+        raise typer.BadParameter("give KEY VALUE, or KEY=VALUE one or more times")
     key = what[0]
     if len(what) > 1:
         return {key: what[1]}
@@ -118,9 +107,7 @@ def unset(
     wait: Wait = True,
     json_output: AsJson = False,
 ) -> None:
-    """Return settings to their defaults, or a tenant's to everybody's."""
-    from emberq.cli.client import connect
-
+    """Reset settings to their defaults, or a tenant's to the values for all tenants."""
     with connect() as client:
         answer = client.request("PUT", "/settings", json={"unset": keys}, params=_params(tenant)).json()
         _print_change(client, answer, keys, wait=wait, json_output=json_output)
@@ -128,47 +115,45 @@ def unset(
 
 @app.command()
 def history(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most changes shown.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Most changes to list.")] = 50,
     json_output: AsJson = False,
 ) -> None:
     """List the latest changes, newest first."""
-    from emberq.cli.client import connect
-
     with connect() as client:
         items = client.get("/settings/history", limit=limit)["items"]
-    if json_output:
-        print_json(items)
-        return
-    columns = ("version", "tenant", "key", "old", "new", "changed_by", "note")
-    rows = ((*(one[column] for column in columns), ago(one["changed_at"])) for one in items)
-    titles = ("Version", "Tenant", "Setting", "Old", "New", "By", "Note", "Changed")
-    print_table(titles, rows, empty="Nothing was changed.")
+    columns: Columns = {
+        "Version": "version",
+        "Tenant": "tenant",
+        "Setting": "key",
+        "Old": "old",
+        "New": "new",
+        "By": "changed_by",
+        "Note": "note",
+        "Changed": lambda one: ago(one["changed_at"]),
+    }
+    print_listing(items, columns, empty="No changes.", as_json=json_output)
 
 
 @app.command()
 def rollback(
-    version: Annotated[int, typer.Argument(min=0, help="The version to return to; 0 is all defaults.")],
+    version: Annotated[int, typer.Argument(min=0, help="The version to restore; 0 stands for all defaults.")],
     wait: Wait = True,
     json_output: AsJson = False,
 ) -> None:
-    """Make all settings what they were at a version; that is a new version itself."""
-    from emberq.cli.client import connect
-
+    """Restore all settings of all tenants to an earlier version, as a new version."""
     with connect() as client:
         answer = client.request("POST", "/settings/rollback", json={"version": version}).json()
         applied = _wait_for_workers(client) if wait else None
     if json_output:
         print_json({**answer, **(applied or {})})
         return
-    typer.echo(f"The settings are those of version {version} again, as version {answer['version']}.")
+    typer.echo(f"Restored version {version}, as version {answer['version']}.")
     _print_applied(applied)
 
 
 @app.command()
 def status(json_output: AsJson = False) -> None:
-    """Show how many workers apply the newest settings, and what of them cannot be read where."""
-    from emberq.cli.client import connect
-
+    """Show how many workers apply the newest settings, and which hosts cannot use which values."""
     with connect() as client:
         answer = client.get("/settings/status")
     if json_output:
@@ -196,13 +181,13 @@ def _params(tenant: str | None) -> dict[str, str]:
 
 
 def _wait_for_workers(client: Client) -> dict[str, Any]:
-    """Return `{applied, workers}` when they are the same, or as they are when the time is over."""
+    """Return `{applied, workers}` once the two are equal, or when the wait is over."""
     deadline = time.monotonic() + _WAIT_SECONDS
     while True:
         answer = client.get("/settings/status")
         if answer["applied"] == answer["workers"] or time.monotonic() > deadline:
             return {"applied": answer["applied"], "workers": answer["workers"]}
-        time.sleep(_LOOK_SECONDS)
+        time.sleep(_POLL_SECONDS)
 
 
 def _print_change(
@@ -224,17 +209,17 @@ def _print_applied(applied: dict[str, Any] | None) -> None:
         return
     done, workers = applied["applied"], applied["workers"]
     if not workers:
-        typer.echo("No workers are running; they will start with it.")
+        typer.echo("No workers are running; they will apply it when they start.")
         return
     typer.echo(f"Applied by {done} of {workers} workers.")
     if done < workers:
         typer.echo(
-            "The others finish their job or their generation first; see `emberq config status`.", err=True
+            "The others apply it after their current job or restart; see `emberq config status`.", err=True
         )
 
 
-def _warn(unreadable: list[dict[str, Any]], *, where: str = "the API's host") -> None:
+def _warn(unreadable: list[dict[str, Any]], *, where: str = "The API's host") -> None:
     for one in unreadable:
-        what = one["key"] or "a combination"
+        what = one["key"] or "a combination of settings"
         whose = f" of the tenant {one['tenant']!r}" if one["tenant"] else ""
-        typer.echo(f"{what}{whose} cannot be used on {where}: {one['reason']} ({one['code']})", err=True)
+        typer.echo(f"{where} cannot use {what}{whose}: {one['reason']} ({one['code']})", err=True)

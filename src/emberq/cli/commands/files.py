@@ -1,4 +1,4 @@
-"""`emberq files …`."""
+"""`emberq files`: list, show and delete files."""
 
 from __future__ import annotations
 
@@ -6,11 +6,22 @@ from typing import Annotated
 
 import typer
 
-from emberq.cli.output import AsJson, ago, describe_error, print_json, print_table, size
+from emberq.cli.client import connect
+from emberq.cli.output import (
+    AsJson,
+    Columns,
+    ago,
+    describe_error,
+    print_json,
+    print_listing,
+    print_result,
+    print_table,
+    size,
+)
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Look at the files of a collection, delete them.")
+app = typer.Typer(no_args_is_help=True, help="List, show and delete files.")
 
 FileId = Annotated[str, typer.Argument(metavar="FILE", help="The file's id.")]
 
@@ -19,29 +30,21 @@ FileId = Annotated[str, typer.Argument(metavar="FILE", help="The file's id.")]
 def list_files(
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection.")],
     state: Annotated[str | None, typer.Option(help="Only files in this state.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most files shown.")] = 100,
+    limit: Annotated[int, typer.Option(min=1, help="Most files to list.")] = 100,
     json_output: AsJson = False,
 ) -> None:
-    """List the files of a collection, newest first."""
-    from emberq.cli.client import connect
-
+    """List the files of a collection, oldest first."""
     with connect() as client:
         items = list(client.pages(f"/collections/{collection}/files", limit=limit, state=state))
-    if json_output:
-        print_json(items)
-        return
-    rows = (
-        (
-            file["id"],
-            file["name"],
-            file["state"],
-            file["version"],
-            size(file["size"]),
-            ago(file["created_at"]),
-        )
-        for file in items
-    )
-    print_table(("File", "Name", "State", "Version", "Size", "Created"), rows, empty="No files.")
+    columns: Columns = {
+        "File": "id",
+        "Name": "name",
+        "State": "state",
+        "Version": "version",
+        "Size": lambda file: size(file["size"]),
+        "Created": lambda file: ago(file["created_at"]),
+    }
+    print_listing(items, columns, empty="No files.", as_json=json_output)
 
 
 @app.command()
@@ -50,9 +53,7 @@ def show(
     text: Annotated[bool, typer.Option("--text", help="Print the extracted text instead.")] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Show one file, or the text that was read from it."""
-    from emberq.cli.client import connect
-
+    """Show one file, or the text that was extracted from it."""
     with connect() as client:
         if text:
             typer.echo(client.request("GET", f"/files/{file_id}/text").text)
@@ -71,12 +72,7 @@ def show(
 
 @app.command()
 def delete(file_id: FileId, json_output: AsJson = False) -> None:
-    """Delete a file: searches stop finding it at once."""
-    from emberq.cli.client import connect
-
+    """Delete a file; searches stop finding it at once."""
     with connect() as client:
         client.request("DELETE", f"/files/{file_id}")
-    if json_output:
-        print_json({"deleted": file_id})
-    else:
-        typer.echo("Deleted.")
+    print_result({"deleted": file_id}, "Deleted.", as_json=json_output)

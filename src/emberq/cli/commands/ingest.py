@@ -1,4 +1,4 @@
-"""`emberq ingest`: files and folders into a collection."""
+"""`emberq ingest`: upload files and folders into a collection."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_json
 
 __all__ = ["find_files", "ingest"]
@@ -16,58 +17,57 @@ __all__ = ["find_files", "ingest"]
 def ingest(
     paths: Annotated[list[Path], typer.Argument(exists=True, help="Files and folders.")],
     collection: Annotated[
-        str, typer.Option("--collection", "-c", help="Collection to put them in; made if it is not there.")
+        str, typer.Option("--collection", "-c", help="The collection; created if it does not exist.")
     ],
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they are searchable.")] = True,
     recursive: Annotated[
-        bool, typer.Option("--recursive", "-r", help="Folders with all that is below them.")
+        bool, typer.Option("--recursive", "-r", help="Include the subfolders of folders.")
     ] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="Uploads at once.")] = 4,
+    parallel: Annotated[int, typer.Option(min=1, max=64, help="Number of uploads at the same time.")] = 4,
     priority: Annotated[
         str | None,
-        typer.Option(help="interactive, bulk or 0 (first) to 999; bulk for several files if left out."),
+        typer.Option(help="interactive, bulk, or 0 (first) to 999. [default: interactive; bulk for several]"),
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Upload files and wait until they are searchable. Sending the same file again changes nothing.
+    """Upload files and wait until they are searchable. Uploading an unchanged file again changes nothing.
 
     Example: emberq ingest ~/handbook -c handbook --recursive
     """
-    from emberq.cli.client import connect
     from emberq.cli.upload import Uploader
 
     files = find_files(paths, recursive=recursive)
     if not files:
-        raise typer.BadParameter("no file there; --recursive looks below folders", param_hint="PATHS")
+        raise typer.BadParameter("no files found; --recursive includes subfolders", param_hint="PATHS")
     with connect() as client:
-        transfer = Uploader(
+        uploader = Uploader(
             client,
             collection,
             parallel=parallel,
-            # Whoever sends one file waits for it; many should not stand in its way.
+            # A person waits for one file; many files must not delay it.
             priority=priority or ("interactive" if len(files) == 1 else "bulk"),
             quiet=json_output,
         )
         try:
-            outcomes = transfer.run(files, wait=wait)
+            results = uploader.run(files, wait=wait)
         except KeyboardInterrupt:
             sys.stderr.write(
-                f"\nStopped. {transfer.acknowledged} uploaded files are processed all the same.\n"
-                "→ Look with `emberq status` and `emberq jobs list`; run the command again for the rest.\n"
+                f"\nStopped. The {uploader.acknowledged} files uploaded so far will still be processed.\n"
+                "→ See `emberq jobs list`; run the same command again to upload the rest.\n"
             )
             raise typer.Exit(130) from None
     if json_output:
-        print_json([outcome.as_dict() for outcome in outcomes])
+        print_json([result.as_dict() for result in results])
     else:
-        transfer.summarize(outcomes)
-    if any(outcome.error for outcome in outcomes):
+        uploader.summarize(results)
+    if any(result.error for result in results):
         raise typer.Exit(1)
 
 
 def find_files(paths: list[Path], *, recursive: bool) -> list[tuple[Path, str]]:
-    """Return the files to send and the external id of each: its path below the folder that was named.
+    """Return the files to upload, each with its external id: its path below the given folder.
 
-    Hidden files and folders are left out of folders; a file that is named itself is always taken.
+    Hidden files and folders inside a folder are left out; a file given by its own path is always included.
     """
     found: dict[Path, str] = {}
     for path in paths:

@@ -1,30 +1,40 @@
-"""`emberq jobs …`."""
+"""`emberq jobs`: list, show, cancel, retry, pause and purge jobs."""
 
 from __future__ import annotations
 
-import json
 import time
 from typing import Annotated, Any
 
 import typer
 
+from emberq.cli.client import connect
 from emberq.cli.commands import pauses
-from emberq.cli.output import AsJson, ago, describe_error, print_json, print_table, seconds
+from emberq.cli.output import (
+    AsJson,
+    Columns,
+    ago,
+    describe_error,
+    print_json,
+    print_listing,
+    print_result,
+    print_table,
+    seconds,
+)
 from emberq.store.schema.job_states import ENDED_STATES
 
 __all__ = ["age_in_seconds", "app"]
 
-app = typer.Typer(no_args_is_help=True, help="Look at jobs, cancel them, run them again, hold them back.")
+app = typer.Typer(no_args_is_help=True, help="List, show, cancel, retry, pause and purge jobs.")
 app.command()(pauses.pause)
 app.command()(pauses.resume)
 app.command()(pauses.pauses)
 
-#: Seconds between two looks at a job that is followed.
+#: Seconds between two polls of a job with --follow.
 _FOLLOW_SECONDS = 0.3
 
 _WAITING_REASONS = "paused, backoff, no_worker, tenant_cap, behind"
 
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
 
 
@@ -34,15 +44,16 @@ def list_jobs(
     error_code: Annotated[str | None, typer.Option(help="Only jobs that failed with this code.")] = None,
     reason: Annotated[
         str | None,
-        typer.Option(help="Only jobs with this error code, or that wait for: " + _WAITING_REASONS + "."),
+        typer.Option(help="Only jobs with this error code or waiting reason: " + _WAITING_REASONS + "."),
     ] = None,
-    tenant: Annotated[str | None, typer.Option(help="Whose jobs; needs an admin's key.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most jobs shown.")] = 50,
+    tenant: Annotated[
+        str | None,
+        typer.Option(help="The tenant; other tenants need the scope admin."),
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="Most jobs to list.")] = 50,
     json_output: AsJson = False,
 ) -> None:
     """List jobs, newest first."""
-    from emberq.cli.client import connect
-
     filters = {"state": state, "error_code": error_code, "reason": reason, "tenant": tenant}
     with connect() as client:
         items = list(client.pages("/jobs", limit=limit, **filters))
@@ -54,50 +65,36 @@ def stuck(
     after: Annotated[
         float | None, typer.Option(help="Seconds without progress; the setting stall_timeout if left out.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="Most jobs shown.")] = 50,
+    limit: Annotated[int, typer.Option(min=1, help="Most jobs to list.")] = 50,
     json_output: AsJson = False,
 ) -> None:
-    """List jobs that run without progress, or whose ticket no worker has taken, for too long."""
-    from emberq.cli.client import connect
-
+    """List jobs without progress, or without a worker, for too long."""
     with connect() as client:
         items = list(client.pages("/jobs", limit=limit, stuck=True, stuck_after=after))
     _print_jobs(items, empty="No job is stuck.", json_output=json_output)
 
 
 def _print_jobs(items: list[dict[str, Any]], *, empty: str, json_output: bool) -> None:
-    if json_output:
-        print_json(items)
-        return
-    rows = (
-        (
-            job["id"],
-            job["file_name"],
-            job["collection"],
-            job["state"],
-            job["stage"],
-            f"{job['attempt']}/{job['max_attempts']}",
-            job["waiting_reason"] or (job["error"] or {}).get("code"),
-            ago(job["created_at"]),
-        )
-        for job in items
-    )
-    print_table(
-        ("Job", "File", "Collection", "State", "Stage", "Attempt", "Reason", "Created"),
-        rows,
-        empty=empty,
-    )
+    columns: Columns = {
+        "Job": "id",
+        "File": "file_name",
+        "Collection": "collection",
+        "State": "state",
+        "Stage": "stage",
+        "Attempt": lambda job: f"{job['attempt']}/{job['max_attempts']}",
+        "Reason": lambda job: job["waiting_reason"] or (job["error"] or {}).get("code"),
+        "Created": lambda job: ago(job["created_at"]),
+    }
+    print_listing(items, columns, empty=empty, as_json=json_output)
 
 
 @app.command()
 def show(
     job_id: JobId,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for the job's end.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait until the job ends.")] = False,
     json_output: AsJson = False,
 ) -> None:
-    """Show one job: state, progress, times of its stages, and why it failed."""
-    from emberq.cli.client import connect
-
+    """Show one job: its state, progress, stage times and errors."""
     with connect() as client:
         job = client.get(f"/jobs/{job_id}")
         while follow and job["state"] not in ENDED_STATES:
@@ -114,7 +111,7 @@ def show(
         ("state", job["state"]),
         ("stage", f"{job['stage']} {progress['done']}/{progress['total']}" if job["stage"] else ""),
         ("attempt", f"{job['attempt']} of {job['max_attempts']}"),
-        ("waits for", job["waiting_reason"]),
+        ("waiting reason", job["waiting_reason"]),
         ("error", describe_error(job["error"]) if job["error"] else None),
         *(
             (f"attempt {ended['attempt']}", f"{ended['code']}: {ended['message']}")
@@ -130,12 +127,12 @@ def show(
 def cancel(
     job_id: Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's id.")] = None,
     collection: Annotated[
-        str | None, typer.Option("--collection", "-c", help="Every job of this collection.")
+        str | None, typer.Option("--collection", "-c", help="All jobs of this collection.")
     ] = None,
     yes: Yes = False,
     json_output: AsJson = False,
 ) -> None:
-    """Cancel a job, or all of a collection: at once while it waits, within seconds while it runs."""
+    """Cancel a job, or all jobs of a collection. Waiting jobs end at once, running jobs within seconds."""
     if (job_id is None) == (collection is None):
         raise typer.BadParameter("give either a job or --collection")
     if job_id is not None:
@@ -144,8 +141,8 @@ def cancel(
     _act_on_many(
         "/jobs/cancel",
         {"collection": collection},
-        question=f"Cancel {{cancelled}} waiting and stop {{stopping}} running jobs of {collection}?",
-        done="{cancelled} waiting jobs are cancelled, {stopping} running jobs are being stopped.",
+        question=f"Cancel {{cancelled}} waiting and {{stopping}} running jobs of {collection}?",
+        done="Cancelled {cancelled} waiting jobs; {stopping} running jobs will stop within seconds.",
         yes=yes,
         json_output=json_output,
     )
@@ -154,16 +151,19 @@ def cancel(
 @app.command()
 def retry(
     job_id: Annotated[str | None, typer.Argument(metavar="[JOB]", help="The job's id.")] = None,
-    error_code: Annotated[str | None, typer.Option(help="Every job that failed with this code.")] = None,
+    error_code: Annotated[str | None, typer.Option(help="All jobs that failed with this code.")] = None,
     quarantined: Annotated[
-        bool, typer.Option("--quarantined", help="Every job that was set aside for ending its worker.")
+        bool,
+        typer.Option(
+            "--quarantined", help="All jobs in quarantine: their worker died on them several times."
+        ),
     ] = False,
     collection: Annotated[
-        str | None, typer.Option("--collection", "-c", help="Every failed job of this collection.")
+        str | None, typer.Option("--collection", "-c", help="All failed jobs of this collection.")
     ] = None,
     json_output: AsJson = False,
 ) -> None:
-    """Run a failed or cancelled job again, or all that meet what is given."""
+    """Retry a job, or all failed jobs that match the options."""
     which = {"error_code": error_code, "quarantined": quarantined or None, "collection": collection}
     body = {name: value for name, value in which.items() if value is not None}
     if (job_id is None) == (not body):
@@ -171,25 +171,23 @@ def retry(
     if job_id is not None:
         _act(f"/jobs/{job_id}/retry", json_output=json_output)
         return
-    from emberq.cli.client import connect
-
     with connect() as client:
         answer = client.request("POST", "/jobs/retry", json=body).json()
-    typer.echo(json.dumps(answer) if json_output else f"{answer['retried']} jobs run again.")
+    print_result(answer, f"Retried {answer['retried']} jobs.", as_json=json_output)
 
 
 @app.command()
 def purge(
-    older_than: Annotated[str, typer.Option(help="Age since the job's end, e.g. 90s, 30m, 12h, 30d.")],
+    older_than: Annotated[str, typer.Option(help="Least time since the job's end, e.g. 90s, 30m, 12h, 30d.")],
     yes: Yes = False,
     json_output: AsJson = False,
 ) -> None:
-    """Delete the records of jobs that ended long ago. Files stay, and each file's newest job."""
+    """Delete the records of jobs that ended long ago. Files and each file's newest job are kept."""
     _act_on_many(
         "/jobs/purge",
         {"older_than_seconds": age_in_seconds(older_than)},
         question="Delete the records of {purged} jobs?",
-        done="The records of {purged} jobs are deleted.",
+        done="Deleted the records of {purged} jobs.",
         yes=yes,
         json_output=json_output,
     )
@@ -199,7 +197,7 @@ def age_in_seconds(text: str) -> float:
     """Return the seconds of an age such as `90s`, `30m`, `12h` or `30d`.
 
     Raises:
-        typer.BadParameter: If it is none.
+        typer.BadParameter: If the text is not such an age.
     """
     units = {"s": 1, "m": 60, "h": 3600, "d": 86400}
     number, unit = text[:-1], text[-1:]
@@ -211,23 +209,16 @@ def age_in_seconds(text: str) -> float:
 def _act_on_many(
     path: str, body: dict[str, Any], *, question: str, done: str, yes: bool, json_output: bool
 ) -> None:
-    """Count first and ask, unless told not to; then act."""
-    from emberq.cli.client import connect
-
+    """Send a request that concerns many jobs; unless `yes`, count them and ask for confirmation first."""
     with connect() as client:
         if not yes:
             counted = client.request("POST", path, json={**body, "dry_run": True}).json()
             typer.confirm(question.format(**counted), abort=True, err=True)
         answer = client.request("POST", path, json=body).json()
-    typer.echo(json.dumps(answer) if json_output else done.format(**answer))
+    print_result(answer, done.format(**answer), as_json=json_output)
 
 
 def _act(path: str, *, json_output: bool) -> None:
-    from emberq.cli.client import connect
-
     with connect() as client:
         job = client.request("POST", path).json()
-    if json_output:
-        print_json(job)
-    else:
-        typer.echo(f"{job['file_name']}: {job['state']}")
+    print_result(job, f"{job['file_name']}: {job['state']}", as_json=json_output)

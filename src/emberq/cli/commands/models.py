@@ -1,4 +1,4 @@
-"""`emberq models …`: the embedding models on this machine."""
+"""`emberq models`: list, download and verify the embedding models on this machine."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from typing import Annotated
 
 import typer
 
-from emberq.cli.output import AsJson, print_json, print_table, size
+from emberq.cli.output import AsJson, Columns, print_listing, print_result, size
 
 __all__ = ["app"]
 
-app = typer.Typer(no_args_is_help=True, help="Fetch embedding models and check their files.")
+app = typer.Typer(no_args_is_help=True, help="List, download and verify embedding models.")
 
-Name = Annotated[str | None, typer.Argument(help="The model; the default one if left out.")]
+Name = Annotated[str | None, typer.Argument(help="The model; the default model if left out.")]
 
 
 @app.command("list")
 def list_models(json_output: AsJson = False) -> None:
     """List the models on this machine."""
-    from emberq.models.files import list_models as find
+    from emberq.models.files import list_models as list_model_files
 
-    rows = [
+    items = [
         {
             "name": files.name,
             "dimensions": files.dimensions,
@@ -29,43 +29,37 @@ def list_models(json_output: AsJson = False) -> None:
             "fingerprint": files.fingerprint,
             "directory": str(files.directory),
         }
-        for files in find()
+        for files in list_model_files()
     ]
-    if json_output:
-        print_json(rows)
-        return
-    print_table(
-        ("Model", "Dimensions", "Tokens", "Size", "Directory"),
-        (
-            (row["name"], row["dimensions"], row["max_tokens"], size(int(str(row["size"]))), row["directory"])
-            for row in rows
-        ),
-        empty="No models; `emberq models pull` fetches the default one.",
-    )
+    columns: Columns = {
+        "Model": "name",
+        "Dimensions": "dimensions",
+        "Tokens": "max_tokens",
+        "Size": lambda one: size(one["size"]),
+        "Directory": "directory",
+    }
+    empty = "No models; `emberq models pull` downloads the default model."
+    print_listing(items, columns, empty=empty, as_json=json_output)
 
 
 @app.command()
 def pull(name: Name = None, json_output: AsJson = False) -> None:
-    """Fetch a model and check its files; one that is there and right costs a moment."""
+    """Download a model, unless its files are on this machine and undamaged."""
     from emberq.models.pins import DEFAULT_MODEL
     from emberq.models.pull import pull_model
 
     files = pull_model(name or DEFAULT_MODEL, progress=lambda line: typer.echo(line, err=True))
-    if json_output:
-        print_json({"name": files.name, "directory": str(files.directory), "fingerprint": files.fingerprint})
-    else:
-        typer.echo(f"{files.name} is ready.")
+    value = {"name": files.name, "directory": str(files.directory), "fingerprint": files.fingerprint}
+    print_result(value, f"{files.name} is ready.", as_json=json_output)
 
 
 @app.command()
 def verify(name: Name = None, json_output: AsJson = False) -> None:
-    """Compare a model's files with the hashes they should have."""
+    """Compare a model's files with their expected hashes."""
     from emberq.models.files import find_model, verify_model
     from emberq.models.pins import DEFAULT_MODEL
 
     files = find_model(name or DEFAULT_MODEL)
     verify_model(files)
-    if json_output:
-        print_json({"name": files.name, "verified": True, "files": dict(files.hashes)})
-    else:
-        typer.echo(f"{files.name}: {len(files.hashes)} files are as they should be.")
+    value = {"name": files.name, "verified": True, "files": dict(files.hashes)}
+    print_result(value, f"{files.name}: all {len(files.hashes)} files are undamaged.", as_json=json_output)

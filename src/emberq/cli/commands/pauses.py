@@ -1,81 +1,77 @@
-"""`emberq jobs pause`, `resume` and `pauses`: work that is held back."""
+"""`emberq jobs pause`, `resume` and `pauses`."""
 
 from __future__ import annotations
 
-import json
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from emberq.cli.output import AsJson, ago, print_json, print_table
+from emberq.cli.client import connect
+from emberq.cli.output import AsJson, Columns, ago, print_listing, print_result
 
 __all__ = ["pause", "pauses", "resume"]
 
 
 class Scope(StrEnum):
-    """What can be paused."""
+    """The kinds of things that can be paused."""
 
     QUEUE = "queue"
     TENANT = "tenant"
     COLLECTION = "collection"
 
 
-_Scope = Annotated[Scope, typer.Argument(help="What to hold back.")]
+_Scope = Annotated[Scope, typer.Argument(help="What to pause.")]
 _Name = Annotated[
     str | None,
     typer.Argument(
-        help="The collection; the key's own tenant or the only queue if left out.", metavar="[NAME]"
+        help="The collection; for the other scopes, the only queue and the key's own tenant if left out.",
+        metavar="[NAME]",
     ),
 ]
 
 
 def pause(scope: _Scope, name: _Name = None, json_output: AsJson = False) -> None:
-    """Hold jobs back: those that run finish, none is started until `resume`.
+    """Pause jobs: none of them starts until `resume`.
+
+    Running jobs finish.
 
     Example: emberq jobs pause collection handbook
     """
-    from emberq.cli.client import connect
-
     _check(scope, name)
     with connect() as client:
         answer = client.request("POST", "/pauses", json={"scope": scope, "name": name}).json()
-    if json_output:
-        print_json(answer)
-    else:
-        held = next(
-            one for one in answer["items"] if one["scope"] == scope and (name is None or one["name"] == name)
-        )
-        typer.echo(f"The {scope} {held['name']} is paused; {held['waiting']} jobs wait.")
+    paused = next(
+        one for one in answer["items"] if one["scope"] == scope and (name is None or one["name"] == name)
+    )
+    text = f"The {scope} {paused['name']} is paused; {paused['waiting']} jobs wait."
+    print_result(answer, text, as_json=json_output)
 
 
 def resume(scope: _Scope, name: _Name = None, json_output: AsJson = False) -> None:
-    """Let paused work go on."""
-    from emberq.cli.client import connect
-
+    """Resume paused jobs."""
     _check(scope, name)
     params = {"scope": scope.value, **({"name": name} if name else {})}
     with connect() as client:
         answer = client.request("DELETE", "/pauses", params=params).json()
-    if json_output:
-        typer.echo(json.dumps(answer))
-    else:
-        typer.echo("It goes on." if answer["resumed"] else "It was not paused.")
+    what = f"The {scope} {name}" if name else f"The {scope}"
+    text = f"{what} is resumed." if answer["resumed"] else f"{what} was not paused."
+    print_result(answer, text, as_json=json_output)
 
 
 def pauses(json_output: AsJson = False) -> None:
-    """List what is paused, and how many jobs wait for that."""
-    from emberq.cli.client import connect
-
+    """List the pauses and the number of jobs that wait."""
     with connect() as client:
         items = client.get("/pauses")["items"]
-    if json_output:
-        print_json(items)
-        return
-    rows = ((one["scope"], one["name"], one["waiting"], ago(one["paused_at"])) for one in items)
-    print_table(("Scope", "Name", "Waiting", "Paused"), rows, empty="Nothing is paused.")
+    columns: Columns = {
+        "Scope": "scope",
+        "Name": "name",
+        "Waiting": "waiting",
+        "Paused": lambda one: ago(one["paused_at"]),
+    }
+    print_listing(items, columns, empty="Nothing is paused.", as_json=json_output)
 
 
 def _check(scope: Scope, name: str | None) -> None:
     if scope is Scope.COLLECTION and not name:
-        raise typer.BadParameter("name the collection", param_hint="NAME")
+        raise typer.BadParameter("give the collection's name", param_hint="NAME")

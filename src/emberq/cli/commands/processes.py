@@ -1,4 +1,4 @@
-"""The commands that run emberq itself: up, serve, worker, migrate; each returns its exit code."""
+"""The commands that run emberq's processes: up, serve, worker and migrate; each returns its exit code."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ __all__ = ["create_key", "migrate", "open_database", "serve", "up", "worker"]
 
 
 def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
-    """Run everything: the engines, the API and the workers, from one preload.
+    """Run the engines, the API and the workers on this machine.
+
+    An argument that is None is taken from the environment.
 
     Args:
-        data_dir: Data directory; the environment's if left out, and so are the others.
+        data_dir: The data directory.
         host: Address the API listens on.
-        port: Port the API listens on; 0 takes a free one.
+        port: Port the API listens on; 0 for any free port.
         workers: Number of worker slots.
     """
     from emberq.api.app import open_listener
@@ -90,7 +92,7 @@ def _run_everything(
 
 
 def _routers() -> list[APIRouter]:
-    """Return what the API serves besides emberq's own routes."""
+    """Return the routes for other systems, which the API serves besides its own."""
     from emberq.openwebui.api import loader
 
     return [loader.router]
@@ -100,12 +102,12 @@ def _ensure_engines(engines: Engines) -> None:
     try:
         engines.ensure()
     except EmberqError as exc:
-        # Tried again at the next tick; meanwhile the API answers 503 and the workers wait.
+        # Retried at the next tick; meanwhile the API answers 503 and the workers wait.
         Console(stderr=True).print(f"{exc.message} → {exc.hint}")
 
 
 def serve(*, host: str | None, port: int | None) -> int:
-    """Run the API alone, on the database and Redis of the environment."""
+    """Run only the API."""
     from emberq.api.app import open_listener
     from emberq.api.app import serve as serve_api
 
@@ -132,21 +134,21 @@ def worker(
     with_scheduler: bool = False,
     reload: bool = False,
 ) -> int:
-    """Run worker slots alone: for documents, or for anybody's RQ queues.
+    """Run only workers, for documents or for other RQ queues.
 
     Args:
         workers: Number of slots.
-        queues: RQ queues to listen on; the document queue if left out.
-        preload: Modules with resources, besides the document service's own.
+        queues: RQ queues; the document queue if there are none.
+        preload: Modules with resources, besides those of the document service.
         serializer: RQ's serializer for queues other than the document queue.
-        with_scheduler: Whether to run RQ's scheduler for them too.
-        reload: Whether to take over code below the working directory as it changes.
+        with_scheduler: Whether to run RQ's scheduler for them.
+        reload: Whether to restart workers when code below the working directory changes.
     """
     from emberq.entry_points import QUEUE_NAME
     from emberq.worker.supervisor.reload import SourceWatcher
 
     environment = _environment(workers=workers)
-    # As RQ's own command does: the modules of a project are found from its directory.
+    # As RQ's own command does: modules are found from the working directory.
     sys.path.insert(0, str(Path.cwd()))
     modules = [*_modules(environment.preload), *preload]
     watcher = SourceWatcher(Path.cwd()) if reload else None
@@ -184,7 +186,7 @@ def worker(
 
 
 def migrate(*, json_output: bool = False) -> int:
-    """Bring the database schema to the newest version."""
+    """Migrate the database schema to the newest version."""
     environment = _environment()
     with _connected(environment) as services:
         before, after = run_migrations(services.database)
@@ -193,30 +195,30 @@ def migrate(*, json_output: bool = False) -> int:
     elif before == after:
         sys.stdout.write(f"The schema is up to date ({after}).\n")
     else:
-        sys.stdout.write(f"The schema went from {before or 'nothing'} to {after}.\n")
+        sys.stdout.write(f"Migrated the schema from {before or 'an empty database'} to {after}.\n")
     return 0
 
 
 def create_key(*, name: str, scopes: Sequence[str] | None, tenant: str | None) -> str:
-    """Make an API key directly in the database and return it."""
+    """Create an API key directly in the database and return it."""
     with _connected(_environment()) as services, services.database.transaction() as connection:
         return store_key(connection, name=name, scopes=scopes, tenant=tenant or DEFAULT_TENANT)
 
 
 @contextlib.contextmanager
 def open_database() -> Iterator[tuple[str, str]]:
-    """Yield the database's URL, and that of whoever may make roles there; the embedded one is started."""
+    """Yield the database's URL and the URL of an account that may create roles; starts embedded engines."""
     environment = _environment()
     with _connected(environment) as services:
         url = services.database.url
         run_migrations(services.database)
         services.database.close()
-        # The embedded server trusts whoever reaches its socket; another one's account has to suffice.
+        # The embedded server trusts every account on its socket; another server gets the given account.
         yield url, url if environment.database_url else url.replace("://emberq@", "://postgres@", 1)
 
 
 def _environment(**given: object) -> Environment:
-    """Return the environment with what the command line gave in place of its own values."""
+    """Return the environment, with the values given on the command line in place of its own."""
     changes = {key: value for key, value in given.items() if value is not None}
     environment = get_environment()
     if changes:
@@ -236,7 +238,7 @@ def _engines(environment: Environment) -> Engines:
 
 @contextlib.contextmanager
 def _stop_as_exit(engines: Engines) -> Iterator[Engines]:
-    """Run the engines, with SIGTERM as an ordinary exit, so that they are stopped whatever happens."""
+    """Run the engines; SIGTERM becomes an ordinary exit, so that the engines are always stopped."""
 
     def leave(number: int, _frame: object) -> None:
         raise SystemExit(128 + number)
@@ -248,7 +250,7 @@ def _stop_as_exit(engines: Engines) -> Iterator[Engines]:
 
 @contextlib.contextmanager
 def _connected(environment: Environment) -> Iterator[Services]:
-    """Use the engines of a running `emberq up` on this data directory, or start them for the while."""
+    """Use the engines of a running `emberq up` on this data directory, or start them for the block."""
     engines = _engines(environment)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(DataDirectoryInUse):
@@ -258,11 +260,11 @@ def _connected(environment: Environment) -> Iterator[Services]:
 
 @contextlib.contextmanager
 def _redis_alone(environment: Environment) -> Iterator[str]:
-    """Yield the URL of Redis: the environment's, a running emberq's, or one started for the while."""
+    """Yield the URL of Redis: the environment's, a running `emberq up`'s, or one started for the block."""
     if environment.redis_url is not None:
         yield environment.redis_url
         return
-    # A database is not needed; named, it is not started.
+    # No database is needed: with a URL given, the embedded one is not started.
     engines = Engines(environment.data_dir, database_url="postgresql://", redis_url=None)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(DataDirectoryInUse):
@@ -275,7 +277,7 @@ def _configure(environment: Environment, engines: Engines) -> Services:
 
 
 def _prepare_database(services: Services) -> str | None:
-    """Migrate, and make the first API key of a new installation."""
+    """Migrate the schema, and create and return the first API key of a new installation."""
     run_migrations(services.database)
     with services.database.transaction() as connection:
         key = ensure_first_key(connection)
@@ -284,7 +286,7 @@ def _prepare_database(services: Services) -> str | None:
 
 
 def _ensure_model() -> None:
-    """Put the default model in place at the first start; a model that is there costs nothing."""
+    """Download the default model at the first start; does nothing if it is there."""
     from emberq.models.pins import DEFAULT_MODEL
     from emberq.models.pull import pull_model
 

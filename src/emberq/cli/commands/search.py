@@ -1,4 +1,4 @@
-"""`emberq search`."""
+"""`emberq search`: search a collection."""
 
 from __future__ import annotations
 
@@ -6,25 +6,26 @@ from typing import Annotated, Any
 
 import typer
 
+from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_json
 
 __all__ = ["search"]
 
 
 def search(
-    query: Annotated[str, typer.Argument(help="The question or keywords.")],
+    query: Annotated[str, typer.Argument(help="A question, or keywords.")],
     collection: Annotated[str, typer.Option("--collection", "-c", help="Collection to search.")],
     k: Annotated[int | None, typer.Option("-k", min=1, max=1000, help="Most results.")] = None,
     mode: Annotated[str | None, typer.Option(help="vector, keyword or hybrid.")] = None,
-    rerank: Annotated[bool, typer.Option("--rerank", help="Order the results by a reranking model.")] = False,
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Order the results by relevance, with the reranking model.")
+    ] = False,
     json_output: AsJson = False,
 ) -> None:
     """Find the passages that answer a question.
 
     Example: emberq search "How long is a lease?" -c handbook -k 3
     """
-    from emberq.cli.client import connect
-
     if mode not in (None, "vector", "keyword", "hybrid"):
         raise typer.BadParameter("must be vector, keyword or hybrid", param_hint="--mode")
     body: dict[str, Any] = {"query": query, "rerank": rerank}

@@ -1,17 +1,17 @@
-"""`emberq status` and `emberq doctor`: how things stand."""
+"""`emberq status` and `emberq doctor`: the state of the service and of this machine."""
 
 from __future__ import annotations
 
 import typer
 
+from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_findings, print_json, print_table, seconds
 
 __all__ = ["doctor", "status"]
 
 
 def status(json_output: AsJson = False) -> None:
-    """Show health, workers, and what waits."""
-    from emberq.cli.client import connect
+    """Show the health of the service, its jobs, and its workers."""
     from emberq.cli.failures import Problem
 
     with connect() as client:
@@ -42,7 +42,10 @@ def status(json_output: AsJson = False) -> None:
 
 
 def doctor(json_output: AsJson = False) -> None:
-    """Check everything emberq needs on this machine, and say how to mend what is wrong."""
+    """Check everything that emberq needs on this machine.
+
+    Each problem is printed with its fix.
+    """
     from emberq.cli.checks import run_checks
 
     findings = run_checks()
