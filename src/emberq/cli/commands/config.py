@@ -107,7 +107,10 @@ def unset(
     wait: Wait = True,
     json_output: AsJson = False,
 ) -> None:
-    """Reset settings to their defaults, or a tenant's to the values for all tenants."""
+    """Reset settings to their defaults.
+
+    With --tenant, they are reset to the values for all tenants.
+    """
     with connect() as client:
         answer = client.request("PUT", "/settings", json={"unset": keys}, params=_params(tenant)).json()
         _print_change(client, answer, keys, wait=wait, json_output=json_output)
@@ -140,7 +143,10 @@ def rollback(
     wait: Wait = True,
     json_output: AsJson = False,
 ) -> None:
-    """Restore all settings of all tenants to an earlier version, as a new version."""
+    """Restore all settings to an earlier version.
+
+    This concerns all tenants, and makes a new version.
+    """
     with connect() as client:
         answer = client.request("POST", "/settings/rollback", json={"version": version}).json()
         applied = _wait_for_workers(client) if wait else None
@@ -153,7 +159,10 @@ def rollback(
 
 @app.command()
 def status(json_output: AsJson = False) -> None:
-    """Show how many workers apply the newest settings, and which hosts cannot use which values."""
+    """Show how many workers apply the newest settings.
+
+    Values that a host cannot use are printed with the reason.
+    """
     with connect() as client:
         answer = client.get("/settings/status")
     if json_output:

@@ -53,7 +53,10 @@ def create(
 
 @app.command("list")
 def list_keys(tenant: Tenant = None, json_output: AsJson = False) -> None:
-    """List the keys by their prefixes; the keys themselves are not stored."""
+    """List the keys by their prefixes.
+
+    The keys themselves are not stored.
+    """
     with connect() as client:
         items = client.get("/keys", tenant=tenant)["items"]
     columns: Columns = {

@@ -44,7 +44,10 @@ def list_models(json_output: AsJson = False) -> None:
 
 @app.command()
 def pull(name: Name = None, json_output: AsJson = False) -> None:
-    """Download a model, unless its files are on this machine and undamaged."""
+    """Download a model.
+
+    Does nothing if its files are on this machine and undamaged.
+    """
     from emberq.models.pins import DEFAULT_MODEL
     from emberq.models.pull import pull_model
 

@@ -1,4 +1,4 @@
-"""One module per family of file formats."""
+"""The extraction of documents from files: one module for each family of file formats."""
 
 from __future__ import annotations
 

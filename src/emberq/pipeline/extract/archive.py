@@ -1,4 +1,4 @@
-"""Zip containers, judged by their directory before a single byte is unpacked."""
+"""ZIP containers: their directory is checked before anything is unpacked."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from emberq.errors import ArchiveBomb, CorruptFile, EncryptedFile
 
 __all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "MAX_RATIO", "MAX_TOTAL_BYTES", "open_archive", "read_member"]
 
-#: Bytes all members may have together when unpacked; a child that parses has about this much memory.
+#: Most unpacked bytes of all members; the child that parses them has about this much memory.
 MAX_TOTAL_BYTES: Final = 1 << 30
 
-#: Bytes from which on a member's compression ratio counts; small members compress as well as they like.
+#: Unpacked bytes of a member from which on its compression ratio is checked.
 MAX_MEMBER_BYTES: Final = 100 << 20
 
-#: Unpacked by packed size of a large member. Office XML reaches 10 to 50; deflate ends at 1,032.
+#: Largest ratio of unpacked to packed size. Office XML reaches 10 to 50; the limit of deflate is 1,032.
 MAX_RATIO: Final = 200
 
-#: Members of one container; the largest presentations have some thousands.
+#: Most members of one container; the largest presentations have a few thousand.
 MAX_MEMBERS: Final = 10_000
 
-#: The flag of a zip member that a password protects.
+#: The flag of a member that is protected by a password.
 _ENCRYPTED_FLAG: Final = 0x1
 
 
 def open_archive(stream: BinaryIO) -> zipfile.ZipFile:
-    """Open a zip container after checking what it says it holds.
+    """Open a ZIP container and check its directory.
 
     Args:
         stream: The container, seekable; it stays open when the archive is closed.
 
     Raises:
-        ArchiveBomb: If it would unpack to more than a document should.
+        ArchiveBomb: If the container would unpack to far more than a document has.
         CorruptFile: If its directory cannot be read.
     """
     try:
@@ -52,8 +52,8 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
     """Unpack one member.
 
     Raises:
-        CorruptFile: If it is missing or damaged.
-        EncryptedFile: If a password protects it.
+        CorruptFile: If the member is missing or damaged.
+        EncryptedFile: If the member is protected by a password.
     """
     try:
         member = archive.getinfo(name)
@@ -68,7 +68,7 @@ def read_member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _check_directory(members: list[zipfile.ZipInfo]) -> None:
     if len(members) > MAX_MEMBERS:
-        raise ArchiveBomb(f"The file holds {len(members):,} parts, more than {MAX_MEMBERS:,}.")
+        raise ArchiveBomb(f"The file has {len(members):,} parts, more than {MAX_MEMBERS:,}.")
     total = sum(member.file_size for member in members)
     if total > MAX_TOTAL_BYTES:
         raise ArchiveBomb(

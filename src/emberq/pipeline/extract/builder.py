@@ -1,4 +1,4 @@
-"""Assembles a `Document` piece by piece, so that no format has to think of its invariants."""
+"""The builder of documents: assembles a `Document` from its pieces and keeps the invariants."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from emberq.pipeline.document import Document, Segment, SegmentKind
 
 __all__ = ["TABLE_ROWS", "DocumentBuilder", "clean", "squeeze"]
 
-#: Rows per table segment: some hundred tokens, so that a splitter seldom has to cut one.
+#: Rows of a table segment: a few hundred tokens, so that splitting rarely has to cut one.
 TABLE_ROWS: Final = 50
 
-#: Deepest heading level a segment knows.
+#: Lowest level of a heading.
 _MAX_LEVEL: Final = 6
 
 _LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
-#: Control characters that carry nothing in a text (tab and line feed do), and lone surrogates.
+#: Control characters without meaning in a text (tab and line feed have one), and lone surrogates.
 _REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -33,16 +33,16 @@ def clean(text: str) -> str:
 
 
 def squeeze(text: str) -> str:
-    """Return the text on one line, every run of whitespace as one space."""
+    """Return the text on one line, with each run of white space as one space."""
     return " ".join(text.split())
 
 
 class DocumentBuilder:
     """Appends headings, paragraphs and tables to a document.
 
-    Invariants of what `build` returns: the text is clean (see `clean`); segments are in order, do not
-    overlap, lie inside the text, are not blank and neither begin nor end with whitespace; between them
-    there is only whitespace.
+    Invariants of the document: the text is clean (see `clean`). Segments are in order, do not overlap, are
+    within the text, are not blank, and neither begin nor end with white space. Between them there is only
+    white space.
     """
 
     def __init__(self) -> None:
@@ -50,12 +50,12 @@ class DocumentBuilder:
         self._length = 0
         self._segments: list[Segment] = []
         self._visible = False
-        #: 1-based page, slide, sheet or part that the next segments stand on.
+        #: 1-based number of the page, slide, sheet or part of the next segments.
         self.page: int | None = None
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing a reader could see has been appended."""
+        """Whether no visible character has been appended."""
         return not self._visible
 
     def heading(self, text: str, level: int) -> None:
@@ -63,7 +63,7 @@ class DocumentBuilder:
 
         Args:
             text: Its words; line ends become spaces.
-            level: 1 for the highest; taken into 1 to 6.
+            level: 1 for the highest; limited to 1 to 6.
         """
         self._append(SegmentKind.HEADING, squeeze(text), level=level)
 
@@ -71,8 +71,8 @@ class DocumentBuilder:
         r"""Append a paragraph.
 
         Args:
-            text: Its text; line ends within it stay.
-            tight: Whether it follows the last one on the next line, as list items do.
+            text: Its text; line ends within it are kept.
+            tight: Whether it begins on the next line, without a blank line, as list items do.
         """
         self._append(SegmentKind.PARAGRAPH, text, gap="\n" if tight else "\n\n")
 
@@ -85,14 +85,14 @@ class DocumentBuilder:
             gap = "\n"
 
     def extend(self, text: str, segments: Iterable[Segment], *, page: int | None = None) -> None:
-        """Append a text as it stands, with its own segments.
+        """Append a text unchanged, with its own segments.
 
-        Words that no segment covers become paragraphs; segments are trimmed to their visible part.
+        Words outside all segments become paragraphs; segments are trimmed to their visible part.
 
         Args:
             text: A text that `clean` returned.
-            segments: In order, not overlapping, ranges of `text`.
-            page: Overrides the segments' pages, if given.
+            segments: Ranges of `text`, in order and without overlap.
+            page: If given, replaces the segments' pages.
         """
         if not text:
             return
@@ -110,8 +110,8 @@ class DocumentBuilder:
         """Return the document.
 
         Args:
-            media_type: What the bytes are.
-            page_count: Number of pages, if the format has such.
+            media_type: The media type of the file.
+            page_count: Number of pages; None if the format has none.
         """
         return Document("".join(self._parts), media_type, tuple(self._segments), page_count)
 
@@ -132,7 +132,7 @@ class DocumentBuilder:
         self._segments.append(_segment(kind, start, self._length, self.page, level))
 
     def _mark(self, text: str, segment: Segment, origin: int, page: int | None) -> None:
-        """Record a range of an appended text, trimmed, unless it is blank."""
+        """Add a segment for a range of an appended text, trimmed, unless the range is blank."""
         piece = text[segment.start : segment.end]
         start = segment.start + len(piece) - len(piece.lstrip())
         end = segment.end - (len(piece) - len(piece.rstrip()))
@@ -149,7 +149,7 @@ def _segment(kind: SegmentKind, start: int, end: int, page: int | None, level: i
 
 
 def _is_visible(text: str) -> bool:
-    """Tell whether any character of the text leaves ink: no space, mark of order or of zero width."""
+    """Return whether any character is visible: not white space, of zero width, or a mark of direction."""
     return any(char.isprintable() and not char.isspace() for char in text)
 
 

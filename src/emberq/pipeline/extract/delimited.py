@@ -1,4 +1,4 @@
-"""Tells rows of values from prose."""
+"""Detects text that is a table: rows of cells with a delimiter."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from typing import Final
 
 __all__ = ["find_delimiter"]
 
-#: Delimiters in the order of how little they occur in prose.
+#: The delimiters, those that are rarest in prose first.
 _DELIMITERS: Final = "\t;|,"
 
-#: Part of the rows that must have the same number of cells; exports end with totals and remarks.
+#: Share of the rows that must have the same number of cells; exports may end with totals and remarks.
 _SAME_WIDTH: Final = 0.9
 
-#: Part of a comma's or semicolon's occurrences that a space follows, from which on it is punctuation.
+#: Share of commas or semicolons before a space from which on they are punctuation.
 _PUNCTUATION: Final = 0.5
 
 
 def find_delimiter(sample: str, *, min_rows: int = 2) -> str | None:
-    """Return the character that parts the cells of every row, None if this is no table.
+    """Return the character that separates the cells of the rows; None if the text is not a table.
 
     Args:
-        sample: The beginning of the text; a last line that may be cut is left out by the caller.
-        min_rows: Rows that must agree; fewer are no evidence.
+        sample: The beginning of the text, in complete lines.
+        min_rows: Least number of rows; fewer are not enough evidence.
     """
     found: list[tuple[int, str]] = []
     for delimiter in _DELIMITERS:
@@ -33,21 +33,21 @@ def find_delimiter(sample: str, *, min_rows: int = 2) -> str | None:
 
 
 def _common_width(sample: str, delimiter: str, min_rows: int) -> int:
-    """Return the number of cells that nearly all rows have, 0 if they differ."""
+    """Return the number of cells that nearly all rows have; 0 if the rows differ."""
     try:
         rows = [row for row in csv.reader(sample.splitlines(), delimiter=delimiter) if row]
     except csv.Error:
         return 0
     if len(rows) < min_rows:
         return 0
-    # A comma at every line's end is a list in a program.
+    # An empty last cell does not count: a comma at the end of every line is a list in a program.
     widths = [len(row) - (not row[-1].strip()) for row in rows]
     common = max(set(widths), key=widths.count)
     return common if widths.count(common) >= _SAME_WIDTH * len(widths) else 0
 
 
 def _is_punctuation(sample: str, delimiter: str, width: int) -> bool:
-    # Three or more cells in every line do not happen in prose.
+    # Prose does not have three or more cells in every line.
     if delimiter not in ",;" or width > 2:  # noqa: PLR2004 - a pair
         return False
     return sample.count(f"{delimiter} ") > _PUNCTUATION * sample.count(delimiter)

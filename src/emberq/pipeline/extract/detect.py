@@ -1,4 +1,4 @@
-"""Tells what a file is by its bytes; a name only decides between kinds of plain text."""
+"""Detection of a file's media type by its content; the name decides only between kinds of plain text."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from emberq.pipeline.extract.textkind import text_kind
 
 __all__ = ["detect", "detect_stream"]
 
-#: Bytes read from the beginning; the rest only where a container or JSON needs it.
+#: Bytes that are read from the beginning; more are read only for containers and JSON.
 _HEAD: Final = 64 * 1024
 
-#: A PDF's mark stands within these, by the standard's appendix on readers.
+#: Bytes at the beginning in which readers look for a PDF's mark, by the standard's appendix.
 _PDF_HEAD: Final = 1024
 
 _ZIP: Final = (b"PK\x03\x04", b"PK\x05\x06")
 
-#: Main parts of the Office formats, by what is between the vendor and `.main+xml` in their type.
+#: Patterns of the content types of main parts, and the Office format of each.
 _OFFICE: Final = (
     (re.compile(rb"wordprocessingml\.(?:document|template)\.main|ms-word\.[\w.]+\.main"), media.DOCX),
     (re.compile(rb"presentationml\.(?:presentation|slideshow|template)\.main"), media.PPTX),
@@ -35,17 +35,17 @@ _OFFICE: Final = (
     (re.compile(rb"ms-excel\.[\w.]+\.main"), media.XLSX),
 )
 
-#: Files of text that are programs for a printer or an editor rather than words.
+#: Text files that are programs for a printer or an editor.
 _MARKED_TEXT: Final = ((b"{\\rtf", "an RTF document"), (b"%!PS", "a PostScript file"))
 
-#: Control characters that occur in real text: tab, line ends, form feed, escape, old end-of-file mark.
+#: Control characters of real text: tab, line ends, form feed, backspace, escape, old end-of-file mark.
 _TEXT_CONTROLS: Final = b"\t\n\v\f\r\b\x1a\x1b"
 _CONTROLS: Final = bytes(set(range(0x20)) - set(_TEXT_CONTROLS)) + b"\x7f"
 
-#: Part of a text's bytes that may be other control characters; compressed bytes have a tenth.
+#: Largest share of other control characters in a text; in compressed data it is about a tenth.
 _MAX_CONTROLS: Final = 0.01
 
-#: Characters of puremagic's description that an error message shows.
+#: Most characters of puremagic's description in an error message.
 _MAX_DESCRIPTION: Final = 80
 
 
@@ -54,22 +54,21 @@ def detect(path: Path, *, name: str | None = None) -> str:
 
     Args:
         path: The file.
-        name: What its sender called it; decides between plain text, Markdown and CSV where the text
-            itself leaves it open, and nothing else.
+        name: The file's name; it only decides between plain text, Markdown and CSV if the text is ambiguous.
 
     Raises:
-        ArchiveBomb: If it is a container that unpacks to far more than a document should.
-        CorruptFile: If it is a container whose directory is damaged.
-        EmptyFile: If it has no bytes.
-        EncryptedFile: If it is an Office document protected by a password.
-        UnsupportedMediaType: If there is no reader for it; the message names what it is.
+        ArchiveBomb: If the file is a container that would unpack to far more than a document has.
+        CorruptFile: If the file is a container whose directory is damaged.
+        EmptyFile: If the file has no bytes.
+        EncryptedFile: If the file is an Office document that is protected by a password.
+        UnsupportedMediaType: If there is no reader for the file's type; the message names the type.
     """
     with path.open("rb") as stream:
         return detect_stream(stream, name=name)
 
 
 def detect_stream(stream: BinaryIO, *, name: str | None = None) -> str:
-    """Return the media type of an open file, as `detect`; its position is at the start afterwards."""
+    """Return the media type of an open file, as `detect`, and rewind the file."""
     head = stream.read(_HEAD)
     if not head:
         raise EmptyFile
@@ -82,7 +81,7 @@ def detect_stream(stream: BinaryIO, *, name: str | None = None) -> str:
 
 
 def _binary_kind(head: bytes, stream: BinaryIO) -> str | None:
-    """Return the type of a format with a signature, None if it may be text."""
+    """Return the type of a format with a signature; None if the file may be text."""
     if head.startswith(_ZIP):
         return _zip_kind(stream)
     if head.startswith(OLE_MAGIC):
@@ -96,7 +95,10 @@ def _binary_kind(head: bytes, stream: BinaryIO) -> str | None:
 
 
 def _has_late_pdf_mark(head: bytes) -> bool:
-    """Tell whether a PDF follows some bytes of a mail gateway or printer; prose that names it is none."""
+    """Return whether a PDF follows a few bytes that a mail gateway or printer added.
+
+    Prose that only mentions the mark is not a PDF.
+    """
     found = re.search(rb"%PDF-\d\.\d[\r\n]", head[:_PDF_HEAD])
     return found is not None and re.search(rb"\d+ \d+ obj\b", head[found.end() :]) is not None
 
@@ -121,7 +123,7 @@ def _zip_kind(stream: BinaryIO) -> str:
     for pattern, kind in _OFFICE:
         if pattern.search(types):
             return kind
-    raise UnsupportedMediaType("The file is an Office container, but no document, presentation or workbook.")
+    raise UnsupportedMediaType("The file is an Office container without a document, slides or workbook.")
 
 
 def _ole_kind(stream: BinaryIO) -> str:
@@ -132,11 +134,11 @@ def _ole_kind(stream: BinaryIO) -> str:
         return media.XLS
     if "WordDocument" in names:
         raise UnsupportedMediaType(
-            "The file is a Word document of the old binary format (.doc).", hint="Save it as DOCX or PDF."
+            "The file is a Word document in the old binary format (.doc).", hint="Save it as DOCX or PDF."
         )
     if "PowerPoint Document" in names:
         raise UnsupportedMediaType(
-            "The file is a presentation of the old binary format (.ppt).", hint="Save it as PPTX or PDF."
+            "The file is a presentation in the old binary format (.ppt).", hint="Save it as PPTX or PDF."
         )
     if any(name.startswith("__substg1.0_") for name in names):
         raise UnsupportedMediaType("The file is an Outlook message (.msg).", hint="Save it as EML.")
@@ -146,7 +148,7 @@ def _ole_kind(stream: BinaryIO) -> str:
 
 
 def _check_text(head: bytes) -> None:
-    """Refuse what is not text in any encoding."""
+    """Raise UnsupportedMediaType if the bytes are not text in any encoding."""
     if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or guess_utf16(head):
         return
     if len(head.translate(None, _CONTROLS)) >= (1 - _MAX_CONTROLS) * len(head):
@@ -155,7 +157,7 @@ def _check_text(head: bytes) -> None:
 
 
 def _describe(head: bytes) -> str:
-    """Name a binary file for a person."""
+    """Return a description of a binary file for people."""
     try:
         matches = puremagic.magic_string(head)
     except (puremagic.PureError, ValueError):

@@ -1,4 +1,4 @@
-"""Word: the body in order with headings and tables, then notes, headers and footers."""
+"""Word: headers, the body with headings and tables, then notes and footers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_nam
 
 __all__ = ["read"]
 
-#: Outline levels of headings, as they are written; 9 is Word's name for body text.
+#: Outline levels of headings, as in the file; 9 is Word's level for body text.
 _OUTLINE_LEVELS: Final = frozenset("012345678")
 
-#: Styles that say by their built-in name that they are headings.
+#: The built-in names of heading styles.
 _HEADING_NAME: Final = re.compile(r"heading ([1-9])", re.IGNORECASE)
 
-#: Wrappers around blocks: content controls, tracked insertions, custom XML.
+#: Elements around blocks: content controls, tracked insertions, custom XML.
 _BLOCK_WRAPPERS: Final = frozenset({"sdt", "sdtContent", "customXml", "ins", "moveTo", "body", "hdr", "ftr"})
 
-#: What must not be read: text before a tracked change, and the copy of a text box for old programs.
+#: Elements that are not read: text before a tracked change, and copies of text boxes for old programs.
 _HIDDEN: Final = frozenset({"del", "moveFrom", "Fallback", "pPr", "rPr"})
 
 _SIGNS: Final = {"tab": "\t", "br": "\n", "cr": "\n", "noBreakHyphen": "-"}
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read a Word file; its pages exist only when it is laid out, so it has no page numbers.
+    """Read a Word file; it has no page numbers, because pages exist only once a program lays it out.
 
     Raises:
-        ArchiveBomb: If it would unpack to more than a document should.
-        CorruptFile: If it is damaged.
+        ArchiveBomb: If the file would unpack to far more than a document has.
+        CorruptFile: If the file is damaged.
         EncryptedFile: If a part is protected by a password.
     """
     package = Package(stream)
@@ -47,7 +47,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
         _write_blocks(body, build, levels)
     for part in package.linked(main, "footnotes", "endnotes"):
         for note in package.xml(part):
-            # The other types are the lines that part notes from text.
+            # The other types are the lines that separate the notes from the text.
             if attribute(note, "type", "normal") == "normal":
                 _write_blocks(note, build, levels)
     for part in package.linked(main, "footer"):
@@ -55,7 +55,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
 
 
 def _heading_levels(styles: Element) -> dict[str, int]:
-    """Return the outline level, 1 for the highest, of each paragraph style that has one."""
+    """Return the outline level of each paragraph style that has one; 1 is the highest."""
     own: dict[str, int] = {}
     parents: dict[str, str] = {}
     for style in styles:
@@ -87,7 +87,7 @@ def _inherited(style: str, own: dict[str, int], parents: dict[str, str]) -> int:
 
 
 def _write_once(part: Element, build: DocumentBuilder, seen: set[str]) -> None:
-    """Write a header or footer, unless another section had the same."""
+    """Write a header or footer, unless another section has the same."""
     for paragraph in part.iter("{*}p"):
         text = _text(paragraph)
         if text.strip() and text not in seen:
@@ -121,14 +121,14 @@ def _write_table(table: Element, build: DocumentBuilder, levels: dict[str, int])
     if max(map(len, rows), default=0) > 1:
         build.table([squeeze(_cell_text(cell)) for cell in row] for row in rows)
         return
-    # A table of one column is a frame around text.
+    # A table with one column is a frame around text.
     for row in rows:
         for cell in row:
             _write_blocks(cell, build, levels)
 
 
 def _under(element: Element, wanted: str) -> Iterator[Element]:
-    """Yield the children of a name, also those in wrappers."""
+    """Yield the children with this name, also those inside wrappers."""
     for child in element:
         name = local_name(child)
         if name == wanted:
@@ -138,7 +138,7 @@ def _under(element: Element, wanted: str) -> Iterator[Element]:
 
 
 def _cell_text(cell: Element) -> str:
-    """Return the text of a cell's paragraphs, also those of tables and boxes within."""
+    """Return the text of a cell's paragraphs, also those of tables and text boxes in it."""
     return " ".join(_text(paragraph) for paragraph in cell.iter("{*}p") if not _is_hidden(paragraph, cell))
 
 
@@ -161,7 +161,7 @@ def _level(paragraph: Element, levels: dict[str, int]) -> int:
 
 
 def _text(element: Element) -> str:
-    """Return the text of a paragraph, without that of text boxes anchored in it."""
+    """Return the text of a paragraph, without the text boxes that are anchored in it."""
     return "".join(_runs(element))
 
 
@@ -177,7 +177,7 @@ def _runs(element: Element) -> Iterator[str]:
 
 
 def _text_boxes(element: Element) -> Iterator[Element]:
-    """Yield the contents of the text boxes anchored in a paragraph, not those within another box."""
+    """Yield the contents of the text boxes that are anchored in a paragraph, but not of boxes in boxes."""
     for child in element:
         name = local_name(child)
         if name == "txbxContent":

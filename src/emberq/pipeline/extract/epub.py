@@ -1,4 +1,4 @@
-"""EPUB: the chapters of the spine in reading order, each of them XHTML."""
+"""EPUB: the chapters, which are XHTML, in the reading order of the spine."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ __all__ = ["read"]
 _CONTAINER: Final = "META-INF/container.xml"
 _ENCRYPTION: Final = "META-INF/encryption.xml"
 
-#: Algorithms that only garble embedded fonts; any other hides the text.
+#: Algorithms that only obfuscate embedded fonts; any other algorithm encrypts the text.
 _FONT_ALGORITHMS: Final = frozenset({"http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC"})
 
 _CHAPTERS: Final = frozenset({"application/xhtml+xml", "text/html"})
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
-    """Read a book; a page is an item of the spine.
+    """Read a book; its pages are the items of the spine.
 
     Returns:
         The number of items.
 
     Raises:
-        ArchiveBomb: If it would unpack to more than a document should.
-        CorruptFile: If it is damaged.
+        ArchiveBomb: If the file would unpack to far more than a document has.
+        CorruptFile: If the file is damaged.
         EncryptedFile: If its chapters are encrypted.
     """
     with open_archive(stream) as archive:
@@ -52,7 +52,7 @@ def _check_rights(archive: ZipFile) -> None:
     root = parse_xml(read_member(archive, _ENCRYPTION), name=_ENCRYPTION)
     methods = root.iterfind(".//{*}EncryptedData/{*}EncryptionMethod")
     if any(attribute(method, "Algorithm") not in _FONT_ALGORITHMS for method in methods):
-        raise EncryptedFile("The book is locked by digital rights management.")
+        raise EncryptedFile("The book is encrypted (digital rights management).")
 
 
 def _spine(archive: ZipFile) -> list[str]:
@@ -60,7 +60,7 @@ def _spine(archive: ZipFile) -> list[str]:
     container = parse_xml(read_member(archive, _CONTAINER), name=_CONTAINER)
     package = next((attribute(root, "full-path") for root in container.iter("{*}rootfile")), "")
     if not package:
-        raise CorruptFile("The book is damaged: it does not say where its contents are.")
+        raise CorruptFile("The book is damaged: it does not name its package file.")
     root = parse_xml(read_member(archive, package), name=package)
     items = {
         attribute(item, "id"): posixpath.normpath(
@@ -70,5 +70,5 @@ def _spine(archive: ZipFile) -> list[str]:
         if attribute(item, "media-type") in _CHAPTERS
     }
     order = [attribute(reference, "idref") for reference in root.iter("{*}itemref")]
-    # No book shows a chapter twice; a small hostile one could name its largest a million times.
+    # Each chapter once: a small hostile file could name its largest chapter a million times.
     return list(dict.fromkeys(items[identity] for identity in order if identity in items))

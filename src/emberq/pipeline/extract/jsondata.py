@@ -1,4 +1,4 @@
-"""JSON and JSON Lines, unfolded into lines of `path: value`."""
+"""JSON and JSON Lines, written as lines of `path: value`."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
     """Read a JSON file; each object of a list is a paragraph.
 
     Raises:
-        CorruptFile: If it is not JSON.
+        CorruptFile: If the file is not JSON.
     """
     try:
         value = parse_json(decode(stream.read()))
@@ -31,8 +31,8 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
 
 
 def read_lines(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read JSON Lines; each line is a paragraph, one that is not JSON as it stands."""
-    # Not splitlines: a JSON string may hold the other line ends that it knows.
+    """Read JSON Lines; each line is a paragraph, and a line that is not JSON is kept unchanged."""
+    # Not splitlines: a JSON string may contain the other line ends that splitlines splits at.
     for line in decode(stream.read()).split("\n"):
         try:
             value = parse_json(line)
@@ -43,10 +43,10 @@ def read_lines(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[in
 
 
 def parse_json(text: str) -> Any:
-    """Return the value of a JSON text, its numbers as they are written.
+    """Return the value of a JSON text, with its numbers as text.
 
     Raises:
-        ValueError: If it is not JSON or nested beyond what the parser can follow.
+        ValueError: If the text is not JSON, or is nested too deeply for the parser.
     """
     try:
         return json.loads(text, parse_int=str, parse_float=str)
@@ -55,7 +55,7 @@ def parse_json(text: str) -> Any:
 
 
 def _write(value: Any, build: DocumentBuilder) -> None:
-    """Append a value, a paragraph for itself and for each object in a list within it."""
+    """Append a value: one paragraph, and one for each object of a list in it."""
     lines: list[str] = []
     for starts_object, line in _lines(value):
         if starts_object and lines:
@@ -67,7 +67,7 @@ def _write(value: Any, build: DocumentBuilder) -> None:
 
 
 def _lines(value: Any) -> Iterator[tuple[bool, str]]:
-    """Yield (whether a list's object begins here, `path: value` or nothing), depth first."""
+    """Yield, depth first, whether an object of a list begins, and a line `path: value` or an empty text."""
     stack: list[tuple[str, Any, bool]] = [("", value, False)]
     while stack:
         path, item, in_list = stack.pop()

@@ -1,4 +1,4 @@
-"""Mail: subject, correspondents and date, then each part in order, attachments included."""
+"""Mail: the subject, sender, recipients and date, then each part in order, with attachments."""
 
 from __future__ import annotations
 
@@ -19,25 +19,24 @@ from emberq.pipeline.extract.text import write_text
 
 __all__ = ["read"]
 
-#: Takes an attachment's bytes and name, gives its text or None if there is none to be had.
+#: Takes an attachment's bytes and name; returns its document, or None if it cannot be read.
 _Attachment: TypeAlias = Callable[[bytes, str], Document | None]
 
 _SHOWN: Final = ("From", "To", "Cc", "Date")
 
-#: How many messages may be forwarded within each other; what lies deeper is left out.
+#: Most levels of messages inside messages; deeper messages are left out.
 _MAX_DEPTH: Final = 3
 
-
-#: Characters of a field that describes a part; real ones have some hundred, and the standard library
-#: takes them apart in quadratic time.
+#: Most characters of a header field of a part. Real fields have a few hundred, and the standard library
+#: parses them in quadratic time.
 _MAX_PART_FIELD: Final = 4096
 
-#: Characters of a field up to which encoded words are sought in it, for the same reason.
+#: Most characters of a header field whose encoded words are decoded, for the same reason.
 _MAX_ENCODED: Final = 64 * 1024
 
 
 class _Policy(Compat32):
-    """The older policy, which takes malformed headers as they are, with a bound on parts' fields."""
+    """The older policy, which accepts malformed headers, with a limit on the header fields of parts."""
 
     def header_source_parse(self, sourcelines: Sequence[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(list(sourcelines))
@@ -45,7 +44,7 @@ class _Policy(Compat32):
 
 
 class _Piece(NamedTuple):
-    """The head of a message, or one of its parts."""
+    """The header of a message, or one of its parts."""
 
     message: Message
     is_head: bool
@@ -58,19 +57,19 @@ def read(
     *,
     attachment: _Attachment,
 ) -> int:
-    """Read a message; a page is a part, the first of them the header with the first text.
+    """Read a message; its pages are the parts, and the first page also has the header.
 
     Args:
         stream: The message.
         build: Takes the text.
         progress: Called after each part.
-        attachment: Reads what is attached.
+        attachment: Reads an attachment.
 
     Returns:
         The number of parts.
 
     Raises:
-        CorruptFile: If its parts are nested beyond reason.
+        CorruptFile: If its parts are nested too deeply.
     """
     try:
         pieces = [*_message(email.message_from_binary_file(stream, policy=_Policy()), 1)]
@@ -95,7 +94,7 @@ def _message(message: Message, depth: int) -> Iterator[_Piece]:
 
 
 def _parts(part: Message, depth: int) -> Iterator[_Piece]:
-    """Yield what a reader would be shown, of alternatives the last that is text."""
+    """Yield the parts that a mail program shows; of alternatives, the last one with text."""
     kind = part.get_content_type()
     payload = part.get_payload()
     children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
@@ -157,7 +156,7 @@ def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) 
 
 
 def _text(data: bytes, charset: str | None) -> str:
-    # Many senders declare ASCII or latin-1 whatever they send; their superset is what they mean.
+    # Many senders declare ASCII or latin-1 for any text, so `decode` finds the encoding.
     if charset and charset.lower() not in {"us-ascii", "ascii", "iso-8859-1", "utf-8"}:
         try:
             return data.decode(charset)

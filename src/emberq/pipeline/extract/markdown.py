@@ -1,4 +1,4 @@
-"""Markdown: the text stays as it is; headings, tables, code and paragraphs are marked in it."""
+"""Markdown: the text is kept unchanged; headings, tables, code and paragraphs become segments."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ __all__ = ["read"]
 _ATX: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]|$)")
 _SETEXT: Final = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")
-#: Possessive throughout, or a long line of blanks would be parted in every way there is.
+#: All quantifiers are possessive: others would try every way to divide a long line of spaces.
 _TABLE_RULE: Final = re.compile(r"[ \t]*+\|?+[ \t]*+:?-++:?[ \t]*+(?:\|[ \t]*+:?-++:?[ \t]*+)*+\|?[ \t]*+$")
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read a Markdown file; a heading's segment includes its marks."""
+    """Read a Markdown file; the segment of a heading includes its marks."""
     text = clean(decode(stream.read()))
     build.extend(text, _segments(text))
 
 
 class _Lines:
-    """The lines of a text and where each starts."""
+    """The lines of a text, and the index at which each starts."""
 
     def __init__(self, text: str) -> None:
         self.lines = text.split("\n")
@@ -38,11 +38,11 @@ class _Lines:
         return len(self.lines)
 
     def segment(self, kind: SegmentKind, first: int, after: int, level: int = 0) -> Segment:
-        """Return the segment of the lines from `first` up to, not including, `after`."""
+        """Return the segment of the lines from `first` up to, but not including, `after`."""
         return Segment(kind, self.starts[first], self.starts[after] - 1, None, level)
 
     def is_blank(self, number: int) -> bool:
-        """Tell whether a line is blank; there are blank lines after the last."""
+        """Return whether a line is blank; lines after the last one count as blank."""
         return number >= len(self.lines) or not self.lines[number].strip()
 
 
@@ -58,7 +58,7 @@ def _segments(text: str) -> Iterator[Segment]:
 
 
 def _block(lines: _Lines, at: int) -> tuple[Segment, int]:
-    """Return the block that begins on a line, and the line after it."""
+    """Return the block that begins on a line, and the number of the line after it."""
     line = lines.lines[at]
     if heading := _ATX.match(line):
         return lines.segment(SegmentKind.HEADING, at, at + 1, len(heading[1])), at + 1
@@ -77,7 +77,7 @@ def _block(lines: _Lines, at: int) -> tuple[Segment, int]:
 
 
 def _closing(lines: _Lines, at: int, fence: str) -> int:
-    """Return the line after a code block's closing fence, the end of the text if it has none."""
+    """Return the number of the line after a code block's closing fence, or after the last line."""
     while at < len(lines):
         line = lines.lines[at].strip()
         at += 1

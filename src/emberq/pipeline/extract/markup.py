@@ -1,4 +1,4 @@
-"""HTML: every visible word in order, as headings, paragraphs, list items and tables."""
+"""HTML: all visible words in order, as headings, paragraphs, list items and tables."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from emberq.pipeline.extract.ooxml import Element, local_name, parse_xml
 
 __all__ = ["read", "write_html"]
 
-#: Elements whose content nobody reads.
+#: Elements whose content is not visible.
 _SILENT: Final = frozenset({"script", "style", "noscript", "template", "title"})
 
 _HEADINGS: Final = {f"h{level}": level for level in range(1, 7)}
 
-#: Elements that begin and end a paragraph; everything else runs on in its line.
+#: Elements that begin and end a paragraph; all others are parts of a line.
 _BLOCKS: Final = frozenset(_HEADINGS).union(
     (
         *("address", "article", "aside", "blockquote", "body", "button", "caption", "center", "dd"),
@@ -32,22 +32,22 @@ _BLOCKS: Final = frozenset(_HEADINGS).union(
     )
 )
 
-#: What makes a table a page's frame rather than data.
+#: Elements that show that a table is the layout of a page, not data.
 _FRAME: Final = ("table", "form", *_HEADINGS)
 
-#: Characters of a data table's longest cell; beyond that it frames text.
+#: Most characters of a cell in a table of data; a table with a longer cell is layout.
 _LONGEST_CELL: Final = 1000
 
-#: A declared encoding stands this early, by the standard.
+#: Bytes at the beginning in which the standard allows the encoding to be declared.
 _DECLARATION: Final = 1024
 _CHARSET: Final = re.compile(rb"""(?:charset|encoding)\s*=\s*["']?\s*([A-Za-z0-9_.:-]+)""", re.IGNORECASE)
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read an HTML file; its title becomes the first heading unless a heading says the same.
+    """Read an HTML file; its title becomes the first heading, unless a heading has the same words.
 
     Raises:
-        CorruptFile: If nothing can be made of it.
+        CorruptFile: If the file cannot be parsed.
     """
     write_html(stream.read(), build, title=True)
 
@@ -60,11 +60,11 @@ def write_html(
     Args:
         data: The bytes.
         build: Takes the text.
-        charset: The encoding, where the transport named one.
-        title: Whether the document's title is text of its own.
+        charset: The encoding, if the transport named it.
+        title: Whether the document's title becomes a heading.
 
     Raises:
-        CorruptFile: If nothing can be made of it.
+        CorruptFile: If the bytes cannot be parsed.
     """
     root = _parse(data, charset)
     if root is None:
@@ -76,7 +76,7 @@ def write_html(
 
 def _parse(data: bytes, charset: str | None) -> Element | None:
     if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
-        # HTML's rules would let `<title/>` or `<script/>` swallow the rest of an XHTML file.
+        # With the rules of HTML, `<title/>` or `<script/>` would contain the rest of an XHTML file.
         try:
             return parse_xml(data, name="XHTML")
         except CorruptFile:
@@ -84,7 +84,7 @@ def _parse(data: bytes, charset: str | None) -> Element | None:
     text = _decode(data, charset)
     if not text.strip():
         return None
-    # Depth is no danger to a loop, and without this everything below level 256 would be refused.
+    # `huge_tree`, because the parser would refuse more than 256 levels; the tree is walked without recursion.
     parser = etree.HTMLParser(
         encoding="utf-8", huge_tree=True, no_network=True, remove_comments=True, remove_pis=True
     )
@@ -96,7 +96,7 @@ def _parse(data: bytes, charset: str | None) -> Element | None:
         if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
             raise MemoryError from exc
         raise CorruptFile(f"The HTML is damaged: {exc.msg}.") from exc
-    # There the parser stops without an exception, and what follows would be lost in silence.
+    # At this limit the parser stops without an exception, and the rest of the file would be missing.
     if any(entry.type == etree.ErrorTypes.ERR_RESOURCE_LIMIT for entry in parser.error_log):
         raise CorruptFile("The HTML is damaged: its elements are nested too deeply.")
     return root
@@ -111,7 +111,7 @@ def _decode(data: bytes, charset: str | None) -> str:
             break
         except UnicodeDecodeError:
             pass
-        # Browsers read latin-1 as its superset.
+        # As browsers do: windows-1252 contains latin-1.
         known = "cp1252" if name.lower() in {"iso-8859-1", "latin1", "us-ascii"} else name
         try:
             return data.decode(known).replace("\0", "")
@@ -128,7 +128,7 @@ def _write_title(root: Element, build: DocumentBuilder) -> None:
 
 
 class _Writer:
-    """Walks a tree without recursion and appends a piece at each block's edge."""
+    """Walks a tree without recursion, and appends a paragraph at each border of a block."""
 
     def __init__(self, build: DocumentBuilder) -> None:
         self._build = build
@@ -138,7 +138,7 @@ class _Writer:
         self._preformatted = 0
 
     def write(self, root: Element) -> None:
-        """Append everything below an element."""
+        """Append the text of an element."""
         walk = etree.iterwalk(root, events=("start", "end"))
         for event, element in walk:
             if event == "end":
@@ -199,7 +199,7 @@ class _Writer:
 
 
 def _data_rows(table: Element) -> list[list[str]]:
-    """Return the cells of a table, none if it frames a page."""
+    """Return the cells of a table of data; an empty list if the table is layout."""
     names = {local_name(element).lower() for element in table.iterdescendants(etree.Element)}
     if names.intersection(_FRAME):
         return []

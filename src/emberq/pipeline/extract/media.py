@@ -1,4 +1,4 @@
-"""The media types emberq reads, each named once."""
+"""The media types that emberq reads."""
 
 from __future__ import annotations
 

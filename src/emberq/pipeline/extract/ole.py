@@ -1,4 +1,4 @@
-"""Names in the compound files of old Office programs; [MS-CFB] describes the format."""
+"""The names in compound files, the format of old Office programs; see [MS-CFB]."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from typing import BinaryIO, Final
 
 __all__ = ["OLE_MAGIC", "root_entries"]
 
-#: How a compound file begins.
+#: The first bytes of a compound file.
 OLE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
-#: Sector shift, first directory sector and the first 109 sectors of the allocation table.
+#: The header: sector shift, first directory sector, and the first 109 sectors of the allocation table.
 _HEADER: Final = struct.Struct("<30xH16xI24x109I")
-#: Name, its bytes with the final zero, left and right sibling, first child.
+#: A directory entry: name, length of the name with its final zero, left and right sibling, first child.
 _ENTRY: Final = struct.Struct("<64sH2x3I48x")
-#: Sector numbers from here on mean "none".
+#: Sector numbers from this one on mean "none".
 _END: Final = 0xFFFFFFFA
-#: Directory entries read at most; documents have some dozens.
+#: Most directory entries that are read; documents have a few dozen.
 _MAX_ENTRIES: Final = 10_000
-#: The sector shifts the format knows: 512 and 4,096 bytes.
+#: The sector shifts of the format: 512 and 4,096 bytes.
 _SHIFTS: Final = (9, 12)
 
 
 def root_entries(stream: BinaryIO) -> frozenset[str]:
-    """Return the names at the top of a compound file, none if it cannot be followed.
+    """Return the top-level names of a compound file; an empty set if it cannot be read.
 
     Args:
         stream: The file, seekable.
@@ -37,7 +37,7 @@ def root_entries(stream: BinaryIO) -> frozenset[str]:
         return frozenset()
     entries = _directory(stream, 1 << shift, directory, table)
     names: set[str] = set()
-    # The children of the root are a binary tree; embedded objects have trees of their own.
+    # The children of the root form a binary tree; embedded objects have their own trees.
     pending = [entries[0][4]] if entries else []
     visited: set[int] = set()
     while pending:
@@ -54,7 +54,7 @@ def root_entries(stream: BinaryIO) -> frozenset[str]:
 def _directory(
     stream: BinaryIO, sector_size: int, sector: int, table: list[int]
 ) -> list[tuple[bytes, int, int, int, int]]:
-    """Return the directory's entries: name, its size, left, right, child."""
+    """Return the directory's entries: name, its length, left, right, child."""
     entries: list[tuple[bytes, int, int, int, int]] = []
     per_sector = sector_size // 4
     while sector < _END and len(entries) < _MAX_ENTRIES:

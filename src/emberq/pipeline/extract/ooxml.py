@@ -1,4 +1,4 @@
-"""What Word and PowerPoint files share: parts of XML in a zip container, tied by relationships."""
+"""The container of Word and PowerPoint files: a ZIP archive of XML parts, linked by relationships."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Relationship(NamedTuple):
 
     Attributes:
         kind: The last word of its type, e.g. `slide`.
-        part: The name of the part it leads to.
+        part: The name of the linked part.
     """
 
     kind: str
@@ -31,14 +31,14 @@ class Relationship(NamedTuple):
 
 
 class Package:
-    """An open container; parts are parsed on demand and not kept."""
+    """An open container; parts are parsed on demand and not cached."""
 
     def __init__(self, stream: BinaryIO) -> None:
         """Open a container.
 
         Raises:
-            ArchiveBomb: If it would unpack to more than a document should.
-            CorruptFile: If it cannot be read.
+            ArchiveBomb: If the container would unpack to far more than a document has.
+            CorruptFile: If the container cannot be read.
         """
         self._archive = open_archive(stream)
         self._names = frozenset(self._archive.namelist())
@@ -47,24 +47,24 @@ class Package:
         """Return the name of the document's main part.
 
         Raises:
-            CorruptFile: If the container does not say.
+            CorruptFile: If the container does not name it.
         """
         for relationship in self.relationships("").values():
             if relationship.kind == "officeDocument":
                 return relationship.part
-        raise CorruptFile("The file is damaged: it does not say where its document is.")
+        raise CorruptFile("The file is damaged: it does not name its main part.")
 
     def xml(self, part: str) -> Element:
         """Return the root element of a part.
 
         Raises:
-            CorruptFile: If it is missing or not well-formed.
-            EncryptedFile: If a password protects it.
+            CorruptFile: If the part is missing or not well-formed.
+            EncryptedFile: If the part is protected by a password.
         """
         return parse_xml(read_member(self._archive, part), name=part)
 
     def relationships(self, part: str) -> dict[str, Relationship]:
-        """Return a part's links to parts that exist, by their id; the container's own for an empty name."""
+        """Return a part's links to existing parts, by id; for an empty name, the links of the container."""
         folder, name = posixpath.split(part)
         source = posixpath.join(folder, "_rels", f"{name}.rels")
         found: dict[str, Relationship] = {}
@@ -72,7 +72,7 @@ class Package:
             return found
         for link in self.xml(source):
             target = unquote(attribute(link, "Target"))
-            # A target is relative to its part, or absolute with the container as its root.
+            # A target is relative to the part, or absolute from the root of the container.
             path = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
             if path in self._names:
                 kind = attribute(link, "Type").rpartition("/")[2]
@@ -80,13 +80,13 @@ class Package:
         return found
 
     def linked(self, part: str, *kinds: str) -> Iterator[str]:
-        """Yield the names of the parts that a part links to, each once, kind by kind."""
+        """Yield the names of the parts that a part links to with these kinds, each once, kind by kind."""
         links = list(dict.fromkeys(self.relationships(part).values()))
         for kind in kinds:
             yield from (link.part for link in links if link.kind == kind)
 
 
-#: Nothing outside the file is fetched, no entity is put in, no document type is read.
+#: Options that resolve no entity, read no document type and fetch nothing from outside the file.
 _SAFE: Final[dict[str, bool]] = {
     "resolve_entities": False,
     "no_network": True,
@@ -103,11 +103,11 @@ def parse_xml(data: bytes, *, name: str) -> Element:
 
     Args:
         data: The whole XML.
-        name: What to call it in an error.
+        name: The part's name, for the error message.
 
     Raises:
-        CorruptFile: If it is not well-formed.
-        MemoryError: If it does not fit.
+        CorruptFile: If the XML is not well-formed.
+        MemoryError: If the memory does not suffice.
     """
     try:
         root = etree.fromstring(data, etree.XMLParser(**_SAFE))
@@ -121,13 +121,16 @@ def parse_xml(data: bytes, *, name: str) -> Element:
 
 
 def local_name(element: Element) -> str:
-    """Return an element's name without its namespace; strict and transitional files differ only there."""
+    """Return an element's name without its namespace.
+
+    Strict and transitional files differ only in the namespaces.
+    """
     tag = element.tag
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
 def attribute(element: Element, name: str, default: str = "") -> str:
-    """Return an attribute's value, whatever its namespace; one without a namespace comes first."""
+    """Return the value of an attribute with any namespace; an attribute without one comes first."""
     if (value := element.get(name)) is not None:
         return str(value)
     for key, value in element.items():

@@ -1,4 +1,4 @@
-"""PDF through pdfium: lines and where they stand, from which headings and paragraphs follow."""
+"""PDF, read by pdfium: headings and paragraphs are found by the positions and sizes of the lines."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from emberq.pipeline.extract.builder import DocumentBuilder
 
 __all__ = ["read"]
 
-#: A gap between two lines is a paragraph's end when it is this many times the page's usual one.
+#: A paragraph ends where the gap between two lines is more than this many times the page's usual gap.
 _GAP: Final = 1.25
 
-#: A line is a heading's when its letters are this many times as high as the body's.
+#: A line is a heading if its letters are more than this many times as high as those of the body.
 _HEADING: Final = 1.15
 
-#: Characters a heading has at most; longer blocks in large letters are leads or posters.
+#: Most characters of a heading; longer blocks in large letters are introductions or posters.
 _HEADING_LENGTH: Final = 200
 
-#: Letters on a line whose height differs by less than this part are of one size.
+#: Letters have the same size if their heights differ by less than this share.
 _SAME_SIZE: Final = 0.08
 
-#: Bytes at the end in which `startxref` must stand; the standard says 1,024, writers append more.
+#: Bytes at the end that must contain `startxref`; the standard says 1,024, but writers append more.
 _TAIL: Final = 64 * 1024
 
-#: What pdfium writes for a hyphen at a line's end.
+#: The characters that pdfium returns for a hyphen at the end of a line.
 _HYPHENS: Final = "\x02\ufffe"
 _HYPHEN: Final = re.compile("[\x02\ufffe]")
 _LINE: Final = re.compile(r"[^\r\n]+")
@@ -42,7 +42,7 @@ _LINE: Final = re.compile(r"[^\r\n]+")
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One line of a page; `top`, `bottom` and `size` (a letter's height) in points, upwards."""
+    """One line of a page; `top`, `bottom` and `size` (the height of a letter) are in points, upwards."""
 
     text: str
     top: float
@@ -62,8 +62,8 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         The number of pages.
 
     Raises:
-        CorruptFile: If it is damaged or cut short.
-        EncryptedFile: If it needs a password to open.
+        CorruptFile: If the file is damaged or cut short.
+        EncryptedFile: If the file needs a password.
     """
     try:
         document = pypdfium2.PdfDocument(stream)
@@ -72,7 +72,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
             raise EncryptedFile("The PDF is protected by a password.") from exc
         raise CorruptFile("The PDF is damaged: its structure cannot be read.") from exc
     with document:
-        # A writer ends every file with this; pdfium would quietly show what is left of a cut one.
+        # Every PDF ends with this mark; pdfium would read the rest of a truncated file without an error.
         if b"startxref" not in _tail(stream):
             raise CorruptFile("The PDF is cut short: its end is missing.")
         count = len(document)
@@ -147,7 +147,7 @@ def _write(pages: list[list[_Line]], build: DocumentBuilder) -> None:
 
 
 def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
-    """Part a page's lines where the gap is wide, the letters change size or a column ends."""
+    """Divide a page's lines where the gap is wide, the size of the letters changes, or a column ends."""
     steps = [above.bottom - line.bottom for above, line in pairwise(lines)]
     downward = [step for step in steps if step > 0]
     usual = statistics.median_low(downward) if downward else 0.0
@@ -155,7 +155,7 @@ def _blocks(lines: list[_Line]) -> Iterator[list[_Line]]:
     for line, step in zip(lines[1:], steps, strict=False):
         above = block[-1]
         resized = abs(line.size - above.size) > _SAME_SIZE * max(line.size, above.size)
-        # Cells of a row stand side by side: no step, no new paragraph.
+        # The cells of a row are side by side, without a step, so they are one paragraph.
         if resized or step > _GAP * usual or step < -above.size:
             yield block
             block = []
@@ -169,7 +169,7 @@ def _is_heading(block: list[_Line], body: float) -> bool:
 
 
 def _join(block: Iterable[_Line]) -> str:
-    """Join lines, and words that a hyphen parts at a line's end."""
+    """Join lines, and words that are hyphenated at the end of a line."""
     text = ""
     for line in block:
         gap = "" if not text or text[-1] in _HYPHENS else "\n"

@@ -1,4 +1,4 @@
-"""PowerPoint: slide by slide the title, the shapes, tables, diagrams and the speaker's notes."""
+"""PowerPoint: for each slide its title, shapes, tables, diagrams and speaker's notes."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ __all__ = ["read"]
 
 _TITLES: Final = frozenset({"title", "ctrTitle"})
 
-#: Placeholders the program fills by itself.
+#: Placeholders that the program fills automatically.
 _AUTOMATIC: Final = frozenset({"sldNum", "dt", "hdr", "sldImg"})
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
-    """Read a presentation; a page is a slide.
+    """Read a presentation; its pages are the slides.
 
     Returns:
         The number of slides.
 
     Raises:
-        ArchiveBomb: If it would unpack to more than a document should.
-        CorruptFile: If it is damaged.
+        ArchiveBomb: If the file would unpack to far more than a document has.
+        CorruptFile: If the file is damaged.
         EncryptedFile: If a part is protected by a password.
     """
     package = Package(stream)
@@ -34,7 +34,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         next((value for key, value in slide.items() if key.endswith("}id")), "")
         for slide in package.xml(main).iter("{*}sldId")
     ]
-    # No deck shows a slide twice; a small hostile one could name its largest a million times.
+    # Each slide once: a small hostile file could name its largest slide a million times.
     slides = list(dict.fromkeys(links[identity].part for identity in ids if identity in links))
     for number, part in enumerate(slides, 1):
         build.page = number
@@ -45,7 +45,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
 
 def _write_slide(package: Package, part: str, build: DocumentBuilder) -> None:
     shapes = list(_shapes(package.xml(part)))
-    # A stable sort: the title first, the rest in drawing order.
+    # A stable sort: the title comes first, the rest stays in drawing order.
     for shape in sorted(shapes, key=lambda shape: _placeholder(shape) not in _TITLES):
         if local_name(shape) == "tbl":
             build.table(_rows(shape))
@@ -61,7 +61,7 @@ def _write_slide(package: Package, part: str, build: DocumentBuilder) -> None:
 
 
 def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes with text and tables, groups opened, in drawing order."""
+    """Yield shapes with text and tables, also those in groups, in drawing order."""
     for element in root.iter("{*}sp", "{*}tbl"):
         if local_name(element.getparent()) == "Fallback" or _placeholder(element) in _AUTOMATIC:
             continue
@@ -81,7 +81,7 @@ def _rows(table: Element) -> Iterator[list[str]]:
 
 
 def _text(element: Element) -> str:
-    """Return the text of an element's paragraphs, one a line."""
+    """Return the text of an element's paragraphs, one per line."""
     lines = ("".join(_runs(paragraph)) for paragraph in element.iter("{*}p"))
     return "\n".join(line for line in lines if line.strip())
 

@@ -1,4 +1,4 @@
-"""Finds the reader for a media type and runs it."""
+"""The entry point of extraction: runs the reader for a media type."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from emberq.pipeline.extract.builder import DocumentBuilder
 
 __all__ = ["Progress", "extract"]
 
-#: Takes pages (slides, sheets, parts) done and their total.
+#: Takes the number of pages (slides, sheets, parts) read so far, and of all pages.
 Progress: TypeAlias = Callable[[int, int], None]
 
-#: Reads a stream into a builder and returns the number of pages, if the format has such.
+#: Reads a stream into a builder and returns the number of pages; None if the format has none.
 _Reader: TypeAlias = Callable[[BinaryIO, DocumentBuilder, Progress], int | None]
 
-#: How deep messages and their attachments may nest before the rest is left out.
+#: Most levels of messages and attachments inside each other; the rest is left out.
 _MAX_DEPTH: Final = 3
 
 _READERS: Final[dict[str, _Reader]] = {
@@ -59,12 +59,12 @@ def extract(path: Path, *, media_type: str, progress: Progress | None = None) ->
 
     Args:
         path: The file.
-        media_type: What its bytes are, as `detect` says.
+        media_type: The type of its content, as `detect` returns it.
         progress: Called after each page, slide, sheet or part with (done, total).
 
     Raises:
         FileError: If the file cannot be read; the subclass says why.
-        NoTextFound: If it can be read and has no text.
+        NoTextFound: If the file can be read but has no text.
     """
     with path.open("rb") as stream:
         return _extract(stream, media_type, progress or _ignore, depth=1)
@@ -85,8 +85,8 @@ def _extract(stream: BinaryIO, media_type: str, progress: Progress, *, depth: in
 
 
 def _attachment(data: bytes, name: str, *, depth: int) -> Document | None:
-    """Read an attachment, or return None if it is of no use: a picture, a locked or damaged file."""
-    # Detection itself uses modules of this package.
+    """Read an attachment; return None if it has no readable text: a picture, or a locked or damaged file."""
+    # Imported here because detection uses modules of this package.
     from emberq.pipeline.extract.detect import detect_stream
 
     stream = io.BytesIO(data)

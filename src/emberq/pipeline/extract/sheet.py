@@ -1,4 +1,4 @@
-"""Workbooks (XLSX, XLSB, XLS, ODS) through calamine, which reads values and runs no formulas."""
+"""Workbooks (XLSX, XLSB, XLS, ODS), read by calamine, which reads values and computes no formulas."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from emberq.pipeline.extract.builder import DocumentBuilder
 
 __all__ = ["read"]
 
-#: How a zip container begins; only the old binary workbooks are none.
+#: The first bytes of a ZIP container; only the old binary workbooks are not one.
 _ZIP: Final = b"PK\x03\x04"
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
-    """Read a workbook; a page is a sheet and its name a heading.
+    """Read a workbook; its pages are the sheets, and their names are headings.
 
     Returns:
         The number of sheets.
 
     Raises:
-        ArchiveBomb: If it would unpack to more than a document should.
-        CorruptFile: If it is damaged.
-        EncryptedFile: If it is protected by a password.
+        ArchiveBomb: If the file would unpack to far more than a document has.
+        CorruptFile: If the file is damaged.
+        EncryptedFile: If the file is protected by a password.
     """
     if stream.read(len(_ZIP)) == _ZIP:
         open_archive(stream).close()
@@ -52,7 +52,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
 def _write_sheet(name: str, sheet: python_calamine.CalamineSheet, build: DocumentBuilder) -> None:
     rows = _rows(sheet)
     first = next(rows, None)
-    # A name alone, `Sheet1`, is no text.
+    # The name of an empty sheet, such as `Sheet1`, is not text.
     if first is None:
         return
     build.heading(name, 1)
@@ -65,7 +65,7 @@ def _chain(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
 
 
 def _rows(sheet: python_calamine.CalamineSheet) -> Iterator[list[str]]:
-    """Yield the rows that hold anything."""
+    """Yield the rows that are not empty."""
     for row in sheet.to_python(skip_empty_area=True):
         cells = [_cell(value) for value in row]
         if any(cells):
@@ -73,12 +73,12 @@ def _rows(sheet: python_calamine.CalamineSheet) -> Iterator[list[str]]:
 
 
 def _cell(value: Any) -> str:
-    """Write a value as a person would have typed it."""
+    """Return a value as a person would type it."""
     match value:
         case bool():
             return "TRUE" if value else "FALSE"
         case float():
-            # 15 digits are what a workbook stores exactly.
+            # A workbook stores 15 digits exactly.
             return f"{value:.15g}"
         case dt.datetime() if value.time() == dt.time():
             return value.date().isoformat()

@@ -1,4 +1,4 @@
-"""Plain text, kept as it is, and CSV, read into rows."""
+"""Plain text, which is kept unchanged, and CSV, which is read into rows."""
 
 from __future__ import annotations
 
@@ -18,27 +18,27 @@ __all__ = ["read", "read_csv", "write_text"]
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _BLANK_LINES: Final = re.compile(r"\n[^\S\n]*\n\s*")
 
-#: Characters of a file from which its delimiter is told.
+#: Characters of a file from which its delimiter is detected.
 _SAMPLE: Final = 64 * 1024
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read plain text; blank lines part its paragraphs."""
+    """Read plain text; blank lines separate its paragraphs."""
     write_text(decode(stream.read()), build)
 
 
 def write_text(text: str, build: DocumentBuilder) -> None:
-    """Append plain text to a document as it stands."""
+    """Append plain text to a document, unchanged."""
     text = clean(text)
     build.extend(text, _paragraphs(text))
 
 
 def read_csv(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read delimited text; what does not parse as such is taken as plain text."""
+    """Read delimited text; if it cannot be parsed, it is read as plain text."""
     text = clean(decode(stream.read()))
     sample = text if len(text) <= _SAMPLE else text[:_SAMPLE].rpartition("\n")[0]
     delimiter = find_delimiter(sample) or ","
-    # Parsed twice: rows kept as objects would take some twenty times the memory of their text.
+    # Parsed twice: to keep the rows as objects would take twenty times the memory of the text.
     try:
         deque(csv.reader(_lines(text), delimiter=delimiter), maxlen=0)
     except csv.Error:
@@ -48,7 +48,7 @@ def read_csv(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int,
 
 
 def _lines(text: str) -> Iterator[str]:
-    """Yield lines with their ends; a text file object would hold four bytes a character."""
+    """Yield lines with their ends; a text file object would take four bytes per character."""
     return (line[0] for line in _LINE.finditer(text))
 
 

@@ -1,4 +1,4 @@
-"""Tells the kinds of text apart: JSON, HTML, mail, CSV, Markdown and plain."""
+"""Detects the kind of a text: JSON, HTML, mail, CSV, Markdown or plain text."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _SUFFIXES: Final = {
     ".log": media.TEXT,
 }
 
-# What a possessive quantifier or an atomic group has taken it never gives back: hostile text cannot make
-# these patterns try every way to part it.
+# Possessive quantifiers and atomic groups do not backtrack, so hostile text cannot make these patterns try
+# every way to divide it.
 _HTML_DOCUMENT: Final = re.compile(
     r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype\s+html|html|head|body)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
-#: A piece of HTML without its frame: it begins with one of these elements and closes it or another.
+#: The beginning of a fragment of HTML: one of these elements.
 _HTML_PIECE: Final = re.compile(
     r"\s*+(?:(?><!--.*?-->)\s*+)*+<(?:a|article|b|br|div|font|form|h[1-6]|iframe|img|li|main|meta|nav|ol|p|pre|script"
     r"|section|span|style|table|title|ul)(?:\s[^>]*)?/?>",
     re.IGNORECASE | re.DOTALL,
 )
 
-#: Header fields of mail; three of them, one naming the sender, are no accident.
+#: Header fields of mail; a text with three of them, one of which names the sender, is mail.
 _MAIL_FIELDS: Final = frozenset(
     (
         *("arc-seal", "authentication-results", "bcc", "cc", "content-transfer-encoding", "content-type"),
@@ -62,19 +62,19 @@ _MARKDOWN_MARKS: Final = {
     "strong": re.compile(r"\*\*[^\s*][^*\n]*\*\*"),
     "quote": re.compile(r"^ {0,3}> ?\S", re.MULTILINE),
 }
-#: Marks that plain text does not have by accident; lists and quotes it has.
+#: Marks that plain text rarely has; it often has lists and quotes.
 _TELLING_MARKS: Final = frozenset({"heading", "underlined", "fence", "link", "rule", "strong"})
-#: A title on the first line with a blank line after it.
+#: A title on the first line, with a blank line after it.
 _TITLE: Final = re.compile(r"\s*# +\S[^\n]*\n\s*\n")
 
-#: Lines of programs and of their settings.
+#: Lines of programs and of configuration files.
 _CODE: Final = re.compile(
     r"^(?:import \w|from \S+ import |def \w+\(|class \w+[:(]|#(?:include|define) |[\w.]++ ?= ?\S"
     r"|\[[\w.-]+\]$)",
     re.MULTILINE,
 )
 
-#: Rows that must agree before a text is a table, without and with a name that says so.
+#: Least rows of a table, if the file's name does not say CSV, and if it does.
 _CSV_ROWS: Final = 3
 _CSV_ROWS_NAMED: Final = 1
 
@@ -83,9 +83,9 @@ def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
     """Return the media type of a text.
 
     Args:
-        head: Its first bytes.
-        stream: The whole of it, read only if the beginning looks like JSON.
-        name: What its sender called it, for a tie.
+        head: The first bytes of the text.
+        stream: The open file, after `head`; it is read again only if `head` looks like JSON.
+        name: The file's name; it decides only if the text is ambiguous.
     """
     text = decode(head)
     is_whole = not stream.read(1)
@@ -103,9 +103,9 @@ def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
 
 
 def _plain_kind(text: str, marks: set[str], hint: str | None) -> str:
-    """Choose between Markdown, CSV and plain text: by the text if it is clear, else by the name."""
+    """Return Markdown, CSV or plain text: by the text if it is clear, otherwise by the name's hint."""
     if text.startswith("#!") or (_CODE.search(text) and "fence" not in marks):
-        # A line that begins with # is a remark there.
+        # In a program, a line that begins with # is a comment.
         marks = marks - {"heading"}
     telling = len(marks & _TELLING_MARKS)
     if "rule" in marks or (telling and len(marks) > 1) or ("heading" in marks and _TITLE.match(text)):
@@ -118,7 +118,7 @@ def _plain_kind(text: str, marks: set[str], hint: str | None) -> str:
 
 
 def _is_column(text: str) -> bool:
-    """Tell whether a text may be a table of one column: no blank lines between its rows."""
+    """Return whether a text may be a table of one column: it has no blank lines between rows."""
     return all(line.strip() for line in text.strip().splitlines())
 
 
@@ -136,7 +136,7 @@ def _json_kind(text: str, stream: BinaryIO, *, is_whole: bool) -> str | None:
 
 
 def _has_json_lines(text: str, *, is_whole: bool) -> bool:
-    """Tell whether the first two lines are a JSON value each; the last line of a part may be cut."""
+    """Return whether each of the first two lines is a JSON value; a line at the end of a part may be cut."""
     first, second, rest = (*text.lstrip().split("\n", 2), "", "")[:3]
     return bool(rest or (second and is_whole)) and _is_json(first) and _is_json(second)
 
@@ -149,7 +149,7 @@ def _is_json(text: str) -> bool:
 
 
 def _is_mail(text: str) -> bool:
-    """Tell whether a text begins with a mail's header."""
+    """Return whether a text begins with the header of a mail."""
     known: set[str] = set()
     for line in text.splitlines():
         if not line:
