@@ -1,4 +1,4 @@
-"""A change reaches every process that keeps a snapshot: pushed, or asked for when nobody tells."""
+"""A change reaches every process that keeps a snapshot, by push or by poll."""
 
 from __future__ import annotations
 

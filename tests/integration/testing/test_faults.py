@@ -126,7 +126,7 @@ def test_the_process_is_killed_before_or_after_the_operation(
             own.incr("n")
 
     assert exit_code_of(act, points) == -signal.SIGKILL
-    assert points.has_fired, "the board is shared"
+    assert points.has_fired, "the counters are shared"
     assert redis.get("n") == value
 
 

@@ -1,4 +1,4 @@
-"""Stored values become a snapshot whose every view is allowed; changes to one that is not are refused."""
+"""Snapshots have allowed values only, for every tenant; a change that would break this is refused."""
 
 from __future__ import annotations
 

@@ -3,7 +3,6 @@ from __future__ import annotations
 import pytest
 from pydantic import SecretStr
 
-from emberq.config.environment import Environment
 from emberq.config.runtime import (
     Applies,
     RuntimeSettings,
@@ -40,11 +39,3 @@ def test_an_unknown_setting_is_refused_by_its_name() -> None:
 
 def test_the_defaults_are_allowed() -> None:
     assert RuntimeSettings.model_validate(RuntimeSettings().model_dump()) == RuntimeSettings()
-
-
-def test_the_usual_postgresql_urls_are_accepted() -> None:
-    for url in ("postgres://u:p@h/d", "postgresql://u:p@h/d"):
-        given = Environment(database_url=url)
-        assert given.database_url is not None
-        assert given.database_url.get_secret_value() == "postgresql+psycopg://u:p@h/d"
-        assert "p@h" not in repr(given)
