@@ -1,4 +1,4 @@
-"""`GET /metrics` of one host, served by a small process of its own."""
+"""The process that serves `GET /metrics` of one host, and nothing else."""
 
 from __future__ import annotations
 

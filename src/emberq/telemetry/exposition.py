@@ -1,4 +1,8 @@
-"""Adding up what the processes of a host counted, and keeping the files of the dead from piling up."""
+"""The sums of what the processes of a host counted, the dead ones included.
+
+Each process counts in memory-mapped files of its own, so that a killed one loses nothing that it counted in
+the middle of a job. The files of dead processes are absorbed into one file for each kind.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["absorb_dead", "collect_host", "exposition", "render_host"]
 
-#: Kinds of files whose values of dead processes go on counting.
+#: Kinds of files whose values count on after the death of their process.
 _SUMMED = ("counter", "histogram", "summary")
 #: Locked by a process that absorbs files, and shared by those that read them.
 _LOCK = ".lock"
@@ -54,13 +58,13 @@ def exposition(families: Iterable[Metric]) -> bytes:
 
 
 def absorb_dead(directory: Path | None = None) -> int:
-    """Add the counts of processes that are gone to one file of their sums and delete their own.
+    """Add the counts of dead processes to one file for each kind, and delete their own files.
 
-    Gauges of the dead go, counters and histograms go on counting. Does nothing while another process is
-    at it. Killed at any point it leaves a directory from which the same sums are read.
+    Counters and histograms count on, gauges are deleted. Does nothing while another process absorbs. Killed
+    at any point it leaves a directory from which the same sums are read.
 
     Args:
-        directory: Where the files are; this process's own where left out.
+        directory: The directory of the files; this process's own where left out.
 
     Returns:
         How many files were deleted.
@@ -68,7 +72,7 @@ def absorb_dead(directory: Path | None = None) -> int:
     directory = directory or metrics_directory()
     if directory is None:
         return 0
-    dead = [file for file in directory.glob("*.db") if _is_of_the_dead(file)]
+    dead = [file for file in directory.glob("*.db") if _is_of_dead_process(file)]
     if not dead:
         return 0
     with locked_file(directory / _LOCK, wait_seconds=0.0) as is_locked:
@@ -103,7 +107,7 @@ def _absorb(directory: Path, kind: str, dead: list[Path]) -> None:
     for key, value in totals.items():
         book.write_value(key, value, 0.0)  # type: ignore[no-untyped-call]
     book.close()  # type: ignore[no-untyped-call]
-    # The note says whose counts the new file holds; it is true from the moment of the rename on.
+    # The note lists the files that the new file includes; it is true from the moment of the rename on.
     note.write_text(json.dumps({"inode": new.stat().st_ino, "absorbed": [file.name for file in left]}))
     new.replace(sums)
     for file in left:
@@ -112,7 +116,7 @@ def _absorb(directory: Path, kind: str, dead: list[Path]) -> None:
 
 
 def _absorbed(sums: Path, note: Path) -> set[Path]:
-    """Return the files that are part of the sums already, though nobody came to delete them."""
+    """Return the files that the sums include and that are still there after a kill."""
     try:
         record = json.loads(note.read_text())
         if sums.stat().st_ino == record["inode"]:
@@ -136,19 +140,19 @@ def _read(directory: Path) -> list[Metric]:
             for file in sorted(directory.glob("*.db"))
             if file not in counted_twice
             and _has_values(file)
-            and not (file.name.startswith("gauge_live") and _is_of_the_dead(file))
+            and not (file.name.startswith("gauge_live") and _is_of_dead_process(file))
         ]
         return list(MultiProcessCollector.merge(files, accumulate=True))  # type: ignore[no-untyped-call]
 
 
 def _has_values(file: Path) -> bool:
-    """Tell whether a file was made and not only opened when its process was looked at or died."""
+    """Tell whether a process has written to a file; it is empty if the process was killed before."""
     try:
         return file.stat().st_size > 0
     except FileNotFoundError:
         return False
 
 
-def _is_of_the_dead(file: Path) -> bool:
+def _is_of_dead_process(file: Path) -> bool:
     pid = file.stem.rpartition("_")[2]
     return pid.isdigit() and pid != "0" and not is_process_alive(int(pid))

@@ -96,9 +96,9 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
 
     A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): a preloader process loads what the modules
     named in `EMBERQ_PRELOAD` declare with `@resource`, and the horse is forked from it. One horse runs job
-    after job; if it is killed or crashes, RQ's rules for a lost job hold, and the next job finds a new
-    horse, milliseconds later, with everything loaded. The module's table says which methods of RQ's worker
-    are overridden, where and why.
+    after job; if it is killed or crashes, its job is lost by RQ's rules, and the next job finds a new horse,
+    milliseconds later, with everything loaded. The module's table says which methods of RQ's worker are
+    overridden, where and why.
 
     Attributes:
         on_ready: Called once the worker serves, its horse warm.

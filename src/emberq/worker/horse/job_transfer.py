@@ -53,7 +53,7 @@ def pack_job(job: Job) -> bytes:
             state[name] = value
     try:
         return pickle.dumps((state, local_names), pickle.HIGHEST_PROTOCOL)
-    except Exception as exc:  # noqa: BLE001 - a job class may hold anything, and pickling may raise anything
+    except Exception as exc:  # noqa: BLE001 - a job class may have any attribute, and pickling may raise anything
         log.debug("job_not_packed", rq_job=job.id, error=f"{type(exc).__name__}: {exc}")
         return b""
 

@@ -90,7 +90,7 @@ class HorseLifecycle:
         return self.horse
 
     def ensure_ready(self, policy: HorsePolicy) -> Horse:
-        """Return a living, idle horse that may run another job; one that may not is replaced first.
+        """Return a living, idle horse that may run another job; replaces the horse first if it may not.
 
         Raises:
             PreloadFailed: If a resource could not be loaded; the message says which error.

@@ -33,7 +33,7 @@ _SAME_SIGNAL = timedelta(seconds=1)
 
 
 class MonitoredWorker(HorseWorker):
-    """Holds a job to its policy, and reports how the job's process ended.
+    """Ends a horse whose job goes beyond its policy, and reports how a job's process ended.
 
     Attributes:
         on_horse_death: Called with the job and the reason when a horse ended in the middle of it. With it

@@ -19,7 +19,7 @@ from emberq.worker.job.policy import HorsePolicy
 
 __all__ = ["DUMP_SIGNAL", "REQUEUED", "HorseDeath", "StackFile", "Watchdog", "end_horse", "write_stacks_to"]
 
-#: Makes a horse write down its stacks; handled in C, so it works while the interpreter is held.
+#: Makes a horse write its stacks; handled in C, so that it works while a job blocks the interpreter.
 DUMP_SIGNAL = signal.SIGUSR2
 #: Seconds between SIGTERM and SIGKILL.
 _TERM_SECONDS = 2.0

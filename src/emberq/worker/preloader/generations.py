@@ -131,7 +131,7 @@ class Generations:
                 return
 
     def advance(self) -> None:
-        """Take note of a generation that has loaded, and start the one that is requested.
+        """Take note of a generation that has loaded, and start a requested one.
 
         Raises:
             NoGeneration: If there is none to run on and loading fails time and again.

@@ -26,7 +26,7 @@ class HorseWorker(Worker):
         self._horse_process = 0
 
     def become_horse(self) -> None:
-        """Turn this copy of the worker, in a process of its own, into the one that runs the jobs."""
+        """Make this copy of the worker, in a process of its own, the worker object of the horse."""
         self.setup_work_horse_signals()  # type: ignore[no-untyped-call]
         self._is_horse = True
         self._horse_pid = 0
