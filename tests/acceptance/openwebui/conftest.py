@@ -27,7 +27,7 @@ DIMENSIONS = 384
 
 
 class Peer:
-    """What Open WebUI calls: `PUT /process` and `POST /v1/embeddings`.
+    """The servers that Open WebUI calls: `PUT /process` and `POST /v1/embeddings`.
 
     Attributes:
         delay: Seconds an extraction takes.
@@ -58,7 +58,7 @@ class Peer:
 
 
 def _vector(text: str) -> list[float]:
-    """Give texts with common words vectors that are near to each other."""
+    """Make a text's vector; texts with common words have vectors close to each other."""
     made = [0.001] * DIMENSIONS
     for word in text.lower().split():
         made[sum(word.encode()) % DIMENSIONS] += 1.0
@@ -103,7 +103,7 @@ def _handler(peer: Peer) -> type[BaseHTTPRequestHandler]:
 
 
 class Chunks:
-    """Looks into Open WebUI's collections."""
+    """The chunks in Open WebUI's collections."""
 
     def __init__(self, client: OpenWebUIClient) -> None:
         self._client = client
@@ -143,7 +143,7 @@ def openwebui_process(openwebui_peer: Peer, tmp_path_factory: pytest.TempPathFac
 
 @pytest.fixture
 def peer(openwebui_peer: Peer) -> Iterator[Peer]:
-    """The stand-ins, well-behaved at first."""
+    """The stand-ins, reset."""
     openwebui_peer.reset()
     yield openwebui_peer
     openwebui_peer.reset()
@@ -166,7 +166,7 @@ def webui(server: Server) -> Iterator[OpenWebUIClient]:
 
 @pytest.fixture
 def chunks(webui: OpenWebUIClient) -> Chunks:
-    """What its vector database has."""
+    """The chunks in its vector database."""
     return Chunks(webui)
 
 

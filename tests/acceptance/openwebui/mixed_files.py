@@ -12,10 +12,10 @@ from tests.harness.paths import CORPUS
 
 __all__ = ["MixedFile", "mixed_files"]
 
-#: Kinds that a line more at the end does no harm to.
+#: Kinds of files to which a line can be appended.
 _PLAIN = {".txt", ".md", ".csv", ".html"}
 _ZIPPED = {".docx", ".pptx", ".xlsx", ".epub"}
-#: Names and bytes of what nobody can read.
+#: Names and bytes of unreadable files.
 _UNREADABLE = {
     "broken.pdf": b"%PDF-1.7 and then nothing that would be one",
     "machine-code.bin": bytes(range(256)) * 40,

@@ -26,14 +26,14 @@ EMAIL, PASSWORD = "admin@example.org", "a-password-of-the-tests"
 
 @contextlib.contextmanager
 def database(directory: Path) -> Iterator[str]:
-    """Run a PostgreSQL with pgvector of Open WebUI's own: SQLite refuses some of many people's uploads."""
+    """Run PostgreSQL with pgvector for Open WebUI: with SQLite, some of many simultaneous uploads fail."""
     with Engines(directory, database_url=None, redis_url="redis://127.0.0.1:1") as engines:
         url = make_url(engines.database_url)
         yield f"postgresql://{url.username}@/{url.database}?host={url.query['host']}"
 
 
 class Server:
-    """One Open WebUI process, started when it is told to, on a port that stays the same."""
+    """One Open WebUI that can be started, killed and restarted on the same port."""
 
     def __init__(self, data_dir: Path, peer_url: str, *, python: Path | str | None = PYTHON) -> None:
         self._program = Path(python or "").with_name("open-webui")

@@ -64,7 +64,7 @@ def search_as_open_webui(
 
 @pytest.fixture
 def birds(shelves: Stack) -> Iterator[str]:
-    """The name of a third collection, which no other test gets to see."""
+    """The name of a third collection, which no other test uses."""
     yield "birds"
     with shelves.http() as client:
         client.delete("/api/v1/collections/birds").raise_for_status()
@@ -127,7 +127,7 @@ def test_a_deleted_file_and_a_foreign_tenant_are_not_found(
         (file,) = client.get(f"/api/v1/collections/{birds}/files").json()["items"]
         client.delete(f"/api/v1/files/{file['id']}").raise_for_status()
     assert search_as_open_webui(webui, source, "heron")["documents"] == []
-    foreign = apply(shelves, "--tenant", "somebody else")
+    foreign = apply(shelves, "--tenant", "another tenant")
     assert foreign["sources"] == []
     assert foreign["role"] != made["role"]
     source["connection"]["endpoint"] = foreign["endpoint"]

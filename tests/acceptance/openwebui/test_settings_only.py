@@ -1,4 +1,4 @@
-"""A stock Open WebUI in front of emberq, by settings alone: many people, many files, and kills."""
+"""A stock Open WebUI in front of emberq, by settings alone: many users, many files, and kills."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def server(emberq: Stack, webui_database: str, tmp_path_factory: pytest.TempPath
 
 
 class Person(NamedTuple):
-    """A user of Open WebUI, with a connection of their own for everything, as browsers come and go."""
+    """A user of Open WebUI with a new connection for every request, as browsers have."""
 
     url: str
     token: str
@@ -107,7 +107,7 @@ def admin(server: Server) -> Person:
 
 @pytest.fixture(scope="module")
 def users(admin: Person) -> list[Person]:
-    """Twenty people."""
+    """Twenty users."""
     bodies = [
         {"name": f"User {one}", "email": f"u{one}@example.org", "password": PASSWORD, "role": "user"}
         for one in range(USERS)
@@ -118,7 +118,7 @@ def users(admin: Person) -> list[Person]:
 def wait_for_ends(
     uploads: dict[str, tuple[Person, MixedFile]], *, seconds: float
 ) -> dict[str, dict[str, Any]]:
-    """Return the record of each file once all are over."""
+    """Return the record of each file once all have ended."""
     deadline = time.monotonic() + seconds
     ended: dict[str, dict[str, Any]] = {}
     while len(ended) < len(uploads):
@@ -133,7 +133,7 @@ def wait_for_ends(
 
 
 def victims(stack: Stack) -> dict[str, Callable[[], list[psutil.Process]]]:
-    """Return who can be killed, in the order in which it is done, each as it is found at that moment."""
+    """Return functions that find the processes to kill, by name, in the order of the kills."""
 
     def family(is_meant: Callable[[psutil.Process], bool]) -> list[psutil.Process]:
         found = []
@@ -175,7 +175,7 @@ def upload_all(users: list[Person]) -> dict[str, tuple[Person, MixedFile]]:
 
 
 def check(uploads: dict[str, tuple[Person, MixedFile]], ended: dict[str, dict[str, Any]]) -> None:
-    """What can be read is read, and what cannot is told in a sentence that names the file."""
+    """Readable files are processed, and each unreadable one has an error that names the file."""
     for file_id, (_, file) in uploads.items():
         data = ended[file_id]
         if file.is_readable:
@@ -240,7 +240,7 @@ def test_a_question_waits_for_no_file_that_is_being_read(admin: Person, emberq: 
 
 
 def embedded_texts(emberq: Stack) -> Counter[str]:
-    """Return how many texts were looked up so far, by whether their vector was known."""
+    """Return the number of texts looked up in the embedding cache, by hit and miss."""
     with emberq.http() as client:
         lines = client.get("/metrics").raise_for_status().text.splitlines()
     found = [re.match(r'emberq_embedding_cache_total\{result="(\w+)"\} (\S+)', line) for line in lines]
@@ -259,7 +259,7 @@ def test_killing_any_part_of_emberq_meanwhile_changes_nothing(
             for process in found:
                 process.kill()
             sys.stdout.write(f"killed: {name}\n")
-        # The whole of it, as when a container is killed; whoever runs services starts them again.
+        # All of its processes, as when a container is killed and restarted.
         time.sleep(1.5)
         emberq.stop(signal.SIGKILL)
         emberq.start(seconds=120)

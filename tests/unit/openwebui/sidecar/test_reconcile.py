@@ -52,8 +52,8 @@ def test_what_an_earlier_import_left_is_taken_up() -> None:
     ]
 
 
-def test_a_file_that_somebody_else_put_there_is_not_uploaded() -> None:
-    theirs = StoredFile("x", "somebody", "theirs.pdf", "completed", bytes_hash="1")
+def test_a_file_of_another_user_is_not_uploaded_again() -> None:
+    theirs = StoredFile("x", "another user", "theirs.pdf", "completed", bytes_hash="1")
     plan = make_plan([LocalFile("a", "1")], [], [theirs], KNOWLEDGE)
     assert (plan.steps[0].action, plan.steps[0].same_as) == ("same_content", "theirs.pdf")
 
