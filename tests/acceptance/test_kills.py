@@ -128,7 +128,7 @@ def test_flushall_loses_tickets_but_no_file(stack: Stack) -> None:
         redis.close()
         for job_id in jobs:
             assert stack.wait(client, job_id, seconds=60)["state"] == "completed"
-        assert any(record["event"] == "tickets_lost" for record in stack.events())
+        assert any(record["event"] == "tickets_missing" for record in stack.events())
 
 
 def ticket_data(redis: Redis) -> Iterator[bytes]:

@@ -164,7 +164,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    return _ApiServer(config, on_shutdown=(app.state.batcher.stop, app.state.job_ends.leave))
+    return _ApiServer(config, on_shutdown=(app.state.batcher.stop, app.state.job_ends.stop))
 
 
 class _ApiServer(uvicorn.Server):

@@ -12,7 +12,7 @@ from emberq.api.auth import Caller, identify, sent_key
 from emberq.api.streams import ClientGone, answer_or_client_gone, body_chunks
 from emberq.config.current import get_worker_config
 from emberq.config.runtime import RuntimeSettings
-from emberq.dispatch.conversion import JobEnds, job_error, result, submit
+from emberq.dispatch.conversion import JobEnds, job_error, read_conversion, submit_conversion
 from emberq.errors import FileTooLarge
 from emberq.store.files.blobs import BlobWriter
 from emberq.store.files.extractions import Extraction
@@ -49,7 +49,7 @@ async def authorize(request: Request) -> tuple[Caller, RuntimeSettings]:
         caller.require("write", request)
         return caller, get_worker_config().for_tenant(caller.tenant)
 
-    return await ends.persist(look_up)
+    return await ends.run_in_thread(look_up)
 
 
 async def convert_body(request: Request, *, name: str, metadata: dict[str, Any] | None = None) -> Extraction:
@@ -100,9 +100,9 @@ async def convert(
     """
     ends: JobEnds = request.app.state.job_ends
     services = get_services()
-    job_id = await ends.persist(
+    job_id = await ends.run_in_thread(
         partial(
-            submit,
+            submit_conversion,
             services,
             writer,
             tenant=tenant,
@@ -116,7 +116,7 @@ async def convert(
     except ClientGone:
         log.info("client_gone", job=str(job_id))
         raise
-    end = await ends.persist(partial(result, services, tenant, job_id))
+    end = await ends.run_in_thread(partial(read_conversion, services, tenant, job_id))
     if end.extraction is None:
         raise job_error(end.error or {})
     return end.extraction

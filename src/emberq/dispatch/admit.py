@@ -1,4 +1,4 @@
-"""Admission: waiting jobs get tickets, a bounded number at a time."""
+"""Admission: gives tickets to the next waiting jobs, a bounded number at a time."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ log = get_logger(__name__)
 
 
 def admit(services: Services, *, job_timeout_seconds: float) -> int:
-    """Give tickets to the next waiting jobs and return how many got one.
+    """Admit the next waiting jobs, enqueue their tickets, and return how many.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer; nothing was changed.
-        RedisUnavailable: If Redis does not answer; the sweep rings for these jobs later.
+        RedisUnavailable: If Redis does not answer; the sweep enqueues the tickets later.
     """
     with services.database.transaction() as connection:
         tickets = admit_jobs(connection)
@@ -34,7 +34,7 @@ def admit(services: Services, *, job_timeout_seconds: float) -> int:
 
 
 def admit_soon(services: Services) -> None:
-    """Admit now if everything answers; whoever calls has done its part either way, and the keeper admits."""
+    """Admit the next waiting jobs; never raises: after an outage maintenance admits them."""
     try:
         admit(services, job_timeout_seconds=get_worker_config().settings.job_timeout)
     except EmberqError as exc:
@@ -42,8 +42,8 @@ def admit_soon(services: Services) -> None:
 
 
 def on_ended(_ticket: Ticket, _connection: Any, _result: Any) -> None:
-    """Fill the place of a job that ended; RQ calls this in the horse (`on_success`).
+    """Admit a job in place of an ended one; RQ calls this in the horse (`on_success`).
 
-    The next ticket so lies ready before the worker asks for one, however short the jobs are.
+    The next ticket is then in the queue before the worker asks for it, however short the jobs are.
     """
     admit_soon(get_services())

@@ -1,4 +1,4 @@
-"""Cancelling: a waiting job at once, a running one by stopping its horse."""
+"""Cancellation: a waiting job is cancelled at once, a running one by stopping its horse."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ log = get_logger(__name__)
 def cancel(services: Services, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
     """Cancel a job and return it.
 
-    A running job is asked twice: its next progress report finds the request in PostgreSQL, and its
-    horse is stopped through Redis, whichever comes first.
+    A running job ends when its next progress report finds the request in PostgreSQL, or when RQ's stop
+    command reaches its worker, whichever is first.
 
     Raises:
         JobNotFound: If the tenant has no such job.

@@ -1,7 +1,7 @@
-"""Conversion: bytes become a job that reads them, and whoever sent them waits for what it read.
+"""Conversion: received bytes become a job that extracts their text, and the request waits for the result.
 
-A request that waits costs a future and no thread or connection: one question, asked again and again,
-tells for all of them which jobs are over.
+A waiting request costs a future, but no thread and no connection: one query, repeated, finds the ended jobs
+of all of them.
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ from emberq.store.files.extractions import (
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["JobEnds", "job_error", "result", "submit"]
+__all__ = ["JobEnds", "job_error", "read_conversion", "submit_conversion"]
 
 T = TypeVar("T")
 
 log = get_logger(__name__)
 
-#: Seconds between two looks for jobs that are over: a fifth of the time the latest request has waited, within
-#: these. A small file is read in some ten milliseconds, and nobody minds half a second on top of minutes.
-_MIN_LOOK_SECONDS, _MAX_LOOK_SECONDS = 0.02, 0.5
-_LOOK_PART = 0.2
-#: Seconds between two tries while PostgreSQL is away.
-_AWAY_SECONDS = 1.0
-#: Jobs asked for at once.
-_MOST_ASKED = 5000
+#: Least and most seconds between two queries for ended jobs. In between, it is a fifth of the time that the
+#: latest request has waited: a small file is extracted in some ten milliseconds, and after minutes another
+#: half second does not matter.
+_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.02, 0.5
+_POLL_PART = 0.2
+#: Seconds between two tries during an outage of PostgreSQL.
+_RETRY_SECONDS = 1.0
+#: Most jobs of one query.
+_MAX_POLLED = 5000
 
 
-def submit(
+def submit_conversion(
     services: Services,
     writer: BlobWriter,
     *,
@@ -54,16 +55,16 @@ def submit(
     metadata: dict[str, Any] | None = None,
     traceparent: str | None = None,
 ) -> uuid.UUID:
-    """Make a job of received bytes, or find the one that reads, or has read, the same.
+    """Make a job that extracts the text of received bytes, or find the job of the same bytes.
 
-    Tried again after a failure of PostgreSQL, it finds what the first try may have stored.
+    A second call, after a failure of PostgreSQL, finds what the first one may have stored.
 
     Args:
-        services: Where bytes and job are kept.
-        writer: The bytes, complete.
-        tenant: Who sent them; nobody else gets to see what is read.
-        name: What they are called.
-        metadata: Kept with the file, unless it is there already.
+        services: Where bytes and job are stored.
+        writer: The bytes, completely received.
+        tenant: The sender; no other tenant can read the result.
+        name: The file's name.
+        metadata: Stored with the file, unless the file exists.
         traceparent: W3C trace context of the request.
 
     Returns:
@@ -92,68 +93,70 @@ def submit(
 
 
 def _identity(sha256: str, name: str) -> str:
-    """Return what makes two requests the same: the bytes, and what else decides how they are read."""
-    # The ending decides between kinds of text; another version of emberq may read the same bytes better.
+    """Return what makes two requests the same: the bytes, and all that decides how they are extracted."""
+    # The suffix decides between kinds of text; another version of emberq may extract the same bytes better.
     return f"{sha256}{PurePath(name).suffix.lower()[:20]}/{version('emberq')}"
 
 
-def result(services: Services, tenant: str, job_id: uuid.UUID) -> ExtractionEnd:
-    """Return how the job of an extraction ended.
+def read_conversion(services: Services, tenant: str, job_id: uuid.UUID) -> ExtractionEnd:
+    """Return how the job of a conversion ended, with the extracted text.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
-        JobNotFound: If it was deleted.
+        JobNotFound: If the job, or its result, was deleted.
     """
     with services.database.transaction() as connection:
         return read_end(connection, tenant, job_id)
 
 
 def job_error(fields: dict[str, Any]) -> EmberqError:
-    """Return the error that a job's record tells of."""
+    """Return the error that a job's record contains."""
     return error_for_code(str(fields.get("code")))(fields.get("message"), hint=fields.get("hint"))
 
 
 class JobEnds:
-    """Lets requests of one event loop wait for the ends of jobs, through whatever happens meanwhile.
+    """Lets the requests of one event loop wait for the ends of jobs.
 
-    Invariants: a waiting request is woken once its job is over or gone, and at the latest when the process
-    stops. Errors of PostgreSQL are waited out, never told. While nobody waits, nothing is asked.
+    Invariants: a waiting request is woken when its job has ended or is deleted, and at the latest when the
+    process stops. Errors of PostgreSQL are waited out. While no request waits, nothing is queried.
     """
 
-    def __init__(self, services: Callable[[], Services]) -> None:
+    def __init__(self, services: Callable[[], Services], *, retry_seconds: float = _RETRY_SECONDS) -> None:
         """Prepare to wait.
 
         Args:
-            services: Gives the services, when they are first needed.
+            services: Returns the services, when they are first needed.
+            retry_seconds: Seconds between two tries during an outage of PostgreSQL.
         """
         self._services = services
+        self._retry_seconds = retry_seconds
         self._waiting: dict[uuid.UUID, set[asyncio.Future[None]]] = {}
-        self._asker: asyncio.Task[None] | None = None
+        self._poller: asyncio.Task[None] | None = None
         self._joined_at = 0.0
-        self._leaving = asyncio.Event()
+        self._stopping = asyncio.Event()
 
-    def leave(self) -> None:
-        """Wake everybody with `ServiceStopping`: the process stops."""
-        self._leaving.set()
+    def stop(self) -> None:
+        """Wake all waiting requests with `ServiceStopping`, because the process stops."""
+        self._stopping.set()
         for futures in self._waiting.values():
             for future in futures:
                 if not future.done():
                     future.set_exception(ServiceStopping())
 
     async def wait(self, job_id: uuid.UUID) -> None:
-        """Wait until a job is over or gone.
+        """Wait until a job has ended or is deleted.
 
         Raises:
             ServiceStopping: If this process stops first.
         """
-        if self._leaving.is_set():
+        if self._stopping.is_set():
             raise ServiceStopping
         future = asyncio.get_running_loop().create_future()
         futures = self._waiting.setdefault(job_id, set())
         futures.add(future)
         self._joined_at = time.monotonic()
-        if self._asker is None or self._asker.done():
-            self._asker = asyncio.create_task(self._ask())
+        if self._poller is None or self._poller.done():
+            self._poller = asyncio.create_task(self._poll())
         try:
             await future
         finally:
@@ -161,15 +164,15 @@ class JobEnds:
             if not futures and self._waiting.get(job_id) is futures:
                 del self._waiting[job_id]
 
-    async def persist(self, unit: Callable[[], T]) -> T:
-        """Do something in a thread, again and again while PostgreSQL is away.
+    async def run_in_thread(self, unit: Callable[[], T]) -> T:
+        """Run a function in a thread, again and again during an outage of PostgreSQL.
 
         Args:
-            unit: What to do; doing it twice is the same as once.
+            unit: What to do; doing it twice has the same result as once.
 
         Raises:
             ServiceStopping: If this process stops first.
-            EmberqError: What it raises besides.
+            EmberqError: Any other error of `unit`.
         """
         while True:
             try:
@@ -179,27 +182,27 @@ class JobEnds:
                     raise
                 log.warning("request_waits", error_code=exc.code, error=exc.message)
             try:
-                await asyncio.wait_for(self._leaving.wait(), _AWAY_SECONDS)
+                await asyncio.wait_for(self._stopping.wait(), self._retry_seconds)
             except TimeoutError:
                 continue
             raise ServiceStopping
 
-    async def _ask(self) -> None:
-        while self._waiting and not self._leaving.is_set():
-            asked = list(self._waiting)[:_MOST_ASKED]
+    async def _poll(self) -> None:
+        while self._waiting and not self._stopping.is_set():
+            polled = list(self._waiting)[:_MAX_POLLED]
             try:
-                ended = await anyio.to_thread.run_sync(self._look, asked)
-            except Exception as exc:  # noqa: BLE001 - whatever it is, others wait for the next answer
-                log.warning("ends_not_known", error=f"{type(exc).__name__}: {exc}", jobs=len(asked))
-                await asyncio.sleep(_AWAY_SECONDS)
+                ended = await anyio.to_thread.run_sync(self._ended, polled)
+            except Exception as exc:  # noqa: BLE001 - the requests wait for the next answer
+                log.warning("job_ends_unknown", error=f"{type(exc).__name__}: {exc}", jobs=len(polled))
+                await asyncio.sleep(self._retry_seconds)
                 continue
             for job_id in ended:
                 for future in self._waiting.pop(job_id, ()):
                     if not future.done():
                         future.set_result(None)
             waited = time.monotonic() - self._joined_at
-            await asyncio.sleep(min(max(waited * _LOOK_PART, _MIN_LOOK_SECONDS), _MAX_LOOK_SECONDS))
+            await asyncio.sleep(min(max(waited * _POLL_PART, _MIN_POLL_SECONDS), _MAX_POLL_SECONDS))
 
-    def _look(self, asked: list[uuid.UUID]) -> set[uuid.UUID]:
+    def _ended(self, job_ids: list[uuid.UUID]) -> set[uuid.UUID]:
         with self._services().database.transaction() as connection:
-            return ended_jobs(connection, asked)
+            return ended_jobs(connection, job_ids)

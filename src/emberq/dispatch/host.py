@@ -6,6 +6,7 @@ import os
 import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,20 @@ from rq.serializers import JSONSerializer
 from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.environment import Environment, get_environment
 from emberq.config.restart_version import AppliedVersions, restart_version
+from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import Snapshot
 from emberq.dispatch.configuration import ConfigurationFollower
-from emberq.dispatch.maintenance import Maintenance
+from emberq.dispatch.maintenance import Duty, Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.entry_points import DOCUMENT_RESOURCES, QUEUE_NAME, SPAWNED_HORSE_SETUP
 from emberq.errors import EmberqError
-from emberq.store.admin.hosts import BEAT_SECONDS, HostConfig, beat, connection_name, release_host
+from emberq.store.admin.hosts import (
+    LEASE_RENEWAL_SECONDS,
+    HostConfig,
+    connection_name,
+    release_lease,
+    renew_lease,
+)
 from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
 from emberq.system.processes import process_identity
@@ -34,6 +42,7 @@ from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import PreloaderClient, Role
 from emberq.worker.supervisor.reload import SourceWatcher
 from emberq.worker.supervisor.run import make_supervisor
+from emberq.worker.supervisor.supervisor import Supervisor
 from emberq.worker.warm_worker import WarmWorker
 
 __all__ = ["configure_spawned", "run_host"]
@@ -43,7 +52,9 @@ log = get_logger(__name__)
 #: RQ's own worker lease; short, so that its registry forgets a dead worker soon.
 _WORKER_TTL_SECONDS = 60
 #: Seconds between RQ's own clean-ups of its registries.
-_MAINTENANCE_SECONDS = 60
+_RQ_MAINTENANCE_SECONDS = 60
+#: Seconds between two looks for dead workers of this host.
+_REAP_WORKERS_SECONDS = 0.2
 
 
 def run_host(
@@ -58,61 +69,24 @@ def run_host(
     watcher: SourceWatcher | None = None,
     ready: Callable[[], None] | None = None,
 ) -> int:
-    """Run workers until told to stop, beating for this host's lease all the while.
+    """Run workers until told to stop, and renew this host's lease in the meantime.
 
     Args:
         services: Database, Redis and blobs.
         slots: Number of worker slots.
-        queues: RQ queues to listen on; one per worker is recovered best.
+        queues: RQ queues to listen on; a lost job is found soonest if each worker has only one.
         preload: Modules with resources, besides the document service's own.
         roles: Further processes that can be forked from the preloader.
-        beside: Those of them that run beside the slots.
+        beside: Names of roles that run beside the slots.
         tick: Called about ten times a second.
-        watcher: Makes a new generation whenever it tells of a change.
+        watcher: Causes a reload whenever it sees a change.
         ready: Called once when everything runs.
 
     Returns:
-        The exit code: 0 after a stop that was asked for.
+        The exit code: 0 after a requested stop.
     """
-    host_id = uuid.uuid4()
-    host_name = socket.gethostname()
-    described: dict[str, Any] = {
-        "name": host_name,
-        "pid": os.getpid(),
-        "machine": machine_identity(),
-        "process": process_identity(os.getpid()) or "",
-        "workers": slots,
-    }
-    os.environ["EMBERQ_HOST_ID"] = str(host_id)
-    services.database.application_name = connection_name(host_id)
-
-    def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
-        settings = get_worker_config().settings
-        worker = WarmWorker(
-            list(queues),
-            name=name,
-            connection=services.worker_redis(),
-            serializer=JSONSerializer,
-            worker_ttl=_WORKER_TTL_SECONDS,
-            maintenance_interval=_MAINTENANCE_SECONDS,
-            job_monitoring_interval=10,
-            log_job_description=False,
-            preloader=preloader,
-            horse_spec={"name": name},
-            prepare_for_work=preloader is not None,
-        )
-        worker.on_horse_death = partial(on_horse_death, name)
-        worker.policy = HorsePolicy(
-            horse_max_jobs=settings.horse_max_jobs,
-            horse_max_memory_growth=settings.horse_max_memory_growth,
-            stall_timeout=settings.stall_timeout,
-            job_memory_limit=settings.job_memory_limit,
-            job_cpu_limit=settings.job_cpu_limit,
-            job_max_processes=settings.job_max_processes,
-        )
-        return worker
-
-    dead_workers = DeadWorkers(services, host_id)
+    lease = _Lease(services, slots=slots)
+    dead_workers = DeadWorkers(services, lease.host_id)
     # Read before the fork: the preloader, and so every horse, starts with this snapshot.
     loaded = get_worker_config()
     environment = get_environment()
@@ -123,7 +97,7 @@ def run_host(
         parent=services.data_dir / "metrics",
     )
     supervisor = make_supervisor(
-        make_worker,
+        partial(_make_worker, services, queues),
         slots=slots,
         modules=[DOCUMENT_RESOURCES, *preload],
         roles=roles,
@@ -137,33 +111,10 @@ def run_host(
     )
     services.database.close()
     supervisor.start()
-    keeper = Maintenance(services)
-    applied = AppliedVersions(loaded)
-
-    def send_beat() -> None:
-        config = HostConfig(
-            get_config_cache().applied_version,
-            applied.of_workers(supervisor.slot_labels()),
-            follower.is_pushed,
-            get_config_cache().unreadable,
-        )
-        with services.database.transaction() as connection:
-            beat(connection, host_id, config=config, **described)
-        metrics.set_config_version(config.version)
-        metrics.sample()
-
-    def on_config(snapshot: Snapshot) -> None:
-        if applied.advance(snapshot):
-            supervisor.reload("configuration")
-        keeper.hasten("beat")
-
-    follower = ConfigurationFollower(services, name="host", on_change=on_config)
-    keeper.add("take_over", 0.2, dead_workers.take_over)
-    keeper.add("beat", BEAT_SECONDS, send_beat)
+    host = _Host(services, lease, supervisor, AppliedVersions(loaded), dead_workers)
 
     def on_tick() -> None:
-        follower.tick()
-        keeper.tick()
+        host.tick()
         if watcher is not None and watcher.has_changed():
             supervisor.reload("reload")
         if tick is not None:
@@ -173,14 +124,120 @@ def run_host(
     if ready is not None:
         ready()
     code = supervisor.run(tick=on_tick)
-    follower.close()
-    _release(services, host_id)
+    host.close()
     endpoint.close()
     return code
 
 
+class _Lease:
+    """This host's lease: renewed every two seconds, released at a normal stop."""
+
+    def __init__(self, services: Services, *, slots: int) -> None:
+        """Choose a new host id, and give it to the connections and processes that are made from now on."""
+        self._services = services
+        self.host_id = uuid.uuid4()
+        self._host: dict[str, Any] = {
+            "name": socket.gethostname(),
+            "pid": os.getpid(),
+            "machine": machine_identity(),
+            "process": process_identity(os.getpid()) or "",
+            "workers": slots,
+        }
+        os.environ["EMBERQ_HOST_ID"] = str(self.host_id)
+        services.database.application_name = connection_name(self.host_id)
+
+    def renew(self, config: HostConfig) -> None:
+        """Renew the lease, and report the host's configuration with it."""
+        with self._services.database.transaction() as connection:
+            renew_lease(connection, self.host_id, config=config, **self._host)
+
+    def release(self) -> None:
+        """Delete the lease and end the attempts that were cut off, so that no other host waits for it."""
+        try:
+            with self._services.database.transaction() as connection:
+                release_lease(connection, self.host_id)
+            Maintenance(self._services).tick()
+        except EmberqError as exc:
+            log.warning("lease_not_released", error=exc.message)
+
+
+class _Host:
+    """A running host: follows the configuration and does its duties between the supervisor's."""
+
+    def __init__(
+        self,
+        services: Services,
+        lease: _Lease,
+        supervisor: Supervisor,
+        applied: AppliedVersions,
+        dead_workers: DeadWorkers,
+    ) -> None:
+        self._lease = lease
+        self._supervisor = supervisor
+        self._applied = applied
+        self._follower = ConfigurationFollower(services, name="host", on_change=self._change_configuration)
+        self._maintenance = Maintenance(services)
+        self._maintenance.add(Duty("reap_workers", _REAP_WORKERS_SECONDS, dead_workers.reap))
+        self._maintenance.add(Duty("renew_lease", LEASE_RENEWAL_SECONDS, self._renew_lease))
+
+    def tick(self) -> None:
+        """Take in changes of the configuration and run the duties that are due."""
+        self._follower.tick()
+        self._maintenance.tick()
+
+    def close(self) -> None:
+        """Stop following the configuration and release the lease."""
+        self._follower.close()
+        self._lease.release()
+
+    def _renew_lease(self) -> None:
+        cache = get_config_cache()
+        config = HostConfig(
+            cache.applied_version,
+            self._applied.of_workers(self._supervisor.slot_labels()),
+            self._follower.is_pushed,
+            cache.unreadable,
+        )
+        self._lease.renew(config)
+        metrics.set_config_version(config.version)
+        metrics.sample()
+
+    def _change_configuration(self, snapshot: Snapshot) -> None:
+        if self._applied.advance(snapshot):
+            self._supervisor.reload("configuration")
+        # The row of the lease tells other processes which version this host applies.
+        self._maintenance.run_soon("renew_lease")
+
+
+def _make_worker(
+    services: Services, queues: Sequence[str], name: str, preloader: PreloaderClient | None
+) -> WarmWorker:
+    worker = WarmWorker(
+        list(queues),
+        name=name,
+        connection=services.worker_redis(),
+        serializer=JSONSerializer,
+        worker_ttl=_WORKER_TTL_SECONDS,
+        maintenance_interval=_RQ_MAINTENANCE_SECONDS,
+        job_monitoring_interval=10,
+        log_job_description=False,
+        preloader=preloader,
+        horse_spec={"name": name},
+        prepare_for_work=preloader is not None,
+    )
+    worker.on_horse_death = partial(on_horse_death, name)
+    worker.policy = _horse_policy(get_worker_config().settings)
+    return worker
+
+
+def _horse_policy(settings: RuntimeSettings) -> HorsePolicy:
+    """Return the limits of the settings for horses; `shutdown_grace` is the supervisor's own business."""
+    names = {field.name for field in fields(HorsePolicy)} - {"shutdown_grace"}
+    return HorsePolicy(**settings.model_dump(include=names))
+
+
 def configure_spawned(*, environment: Mapping[str, Any], database_url: str, redis_url: str) -> None:
-    """Set up a spawned horse as the process was that started its host.
+    """Configure a spawned horse like the process that started its host.
 
     Args:
         environment: The process settings, secrets in clear: they come over a socket of our own.
@@ -193,30 +250,19 @@ def configure_spawned(*, environment: Mapping[str, Any], database_url: str, redi
 
 
 def _spawn_setup(services: Services) -> SpawnSetup:
-    settings = services.environment.model_dump()
-    written = {
+    environment = {
         name: value.get_secret_value()
         if isinstance(value, SecretStr)
         else str(value)
         if isinstance(value, Path)
         else value
-        for name, value in settings.items()
+        for name, value in services.environment.model_dump().items()
     }
     return SpawnSetup(
         SPAWNED_HORSE_SETUP,
         {
-            "environment": written,
+            "environment": environment,
             "database_url": services.database.url,
             "redis_url": services.redis_url,
         },
     )
-
-
-def _release(services: Services, host_id: uuid.UUID) -> None:
-    """Give back the lease and at once whatever was cut off at work, so that another host need not wait."""
-    try:
-        with services.database.transaction() as connection:
-            release_host(connection, host_id)
-        Maintenance(services).tick()
-    except EmberqError as exc:
-        log.warning("release_failed", error=exc.message)

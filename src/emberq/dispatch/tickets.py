@@ -1,4 +1,4 @@
-"""Tickets: what Redis carries. A job id, as JSON; no bytes, no text, no secrets."""
+"""Tickets: RQ jobs that carry a job id as JSON; no bytes, no text, no secrets."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ __all__ = ["enqueue", "missing_tickets", "open_queue"]
 
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300
-#: Seconds after which ringing is not tried again: an upload waits for it, and the sweep rings again anyway.
-_RING_SECONDS = 2.5
-#: Seconds on top of job_timeout until RQ itself interferes; our own time-out comes first.
+#: Seconds after which `enqueue` is not retried: an upload waits for it, and the sweep enqueues again anyway.
+_ENQUEUE_SECONDS = 2.5
+#: Seconds on top of job_timeout for RQ's own time-out, so that ours comes first.
 _TIMEOUT_MARGIN_SECONDS = 5
 
 
@@ -30,11 +30,11 @@ def open_queue(connection: Redis, name: str = QUEUE_NAME) -> Queue:
     return Queue(name, connection=connection, serializer=JSONSerializer)
 
 
-@retry_redis_operation(idempotent=True, total_seconds=_RING_SECONDS)
+@retry_redis_operation(idempotent=True, total_seconds=_ENQUEUE_SECONDS)
 def enqueue(
     connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]], *, job_timeout_seconds: float
 ) -> None:
-    """Put tickets on the queue, in order; a ticket that is rung twice opens its job once.
+    """Put tickets into the queue, in order; a ticket that is enqueued twice is claimed once.
 
     Args:
         connection: Redis.
@@ -42,7 +42,7 @@ def enqueue(
         job_timeout_seconds: How long a job may run.
 
     Raises:
-        RedisUnavailable: If Redis does not answer; the sweep rings again later.
+        RedisUnavailable: If Redis does not answer; the sweep enqueues the tickets later.
     """
     if not tickets:
         return
@@ -70,11 +70,11 @@ def enqueue(
 def missing_tickets(
     connection: Redis, tickets: Sequence[tuple[uuid.UUID, str]]
 ) -> list[tuple[uuid.UUID, str]]:
-    """Return those tickets of unclaimed jobs that do not wait in the queue.
+    """Return the tickets of unclaimed jobs that are not in the queue.
 
-    A ticket that a worker popped is among them: from there to the claim it takes milliseconds, so a job
-    that is not claimed was most likely popped by a worker that died. RQ's own clean-up would find its
-    ticket after a minute or two; if the worker lives, a ticket that is rung twice opens its job once.
+    Popped tickets are included: from the pop to the claim it takes milliseconds, so the worker that popped
+    the ticket of an unclaimed job has most likely died. RQ's own clean-up would find the ticket after a
+    minute or two; if the worker lives, a ticket that is enqueued twice is still claimed once.
 
     Raises:
         RedisUnavailable: If Redis does not answer.

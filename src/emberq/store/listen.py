@@ -1,4 +1,4 @@
-"""Hear NOTIFY without a thread: a connection that is looked at now and then and mends itself."""
+"""LISTEN by polling, without a thread, with automatic reconnection."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ __all__ = ["Listener"]
 
 log = get_logger(__name__)
 
-#: Pauses before the next try to connect.
+#: Delays before the next try to connect.
 _BACKOFF = Backoff(first_seconds=0.1, longest_seconds=5.0, jitter=0.5)
 #: Seconds PostgreSQL may take to accept the connection; short, because the caller has other duties.
 _CONNECT_TIMEOUT_SECONDS = 2
-#: Seconds of silence after which TCP asks whether the other side is there, between, and how often.
+#: TCP keepalive: seconds of silence before the first probe, seconds between probes, and number of probes.
 _KEEPALIVE = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3}
 
 _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
@@ -32,10 +32,10 @@ _listeners: weakref.WeakSet[Listener] = weakref.WeakSet()
 class Listener:
     """A connection of its own that listens on one channel.
 
-    `poll` never waits, except for a new connection, and never raises: while the connection is lost,
-    nothing is heard, and it is made again with growing pauses.
+    `poll` never waits, except for a new connection, and never raises: while the connection is lost, it
+    returns nothing and connects again with growing delays.
 
-    Invariant: never used across a fork; a child closes its copy of the socket and hears nothing.
+    Invariant: never used across a fork; a child closes its copy of the socket and receives nothing.
     """
 
     def __init__(self, url: str, channel: str, *, application_name: str = "emberq-listener") -> None:
@@ -44,7 +44,7 @@ class Listener:
         Args:
             url: PostgreSQL, as SQLAlchemy writes it.
             channel: The channel of NOTIFY.
-            application_name: What the server calls the connection.
+            application_name: The name of the connection in `pg_stat_activity`.
         """
         self._conninfo = make_conninfo(
             make_url(url).set(drivername="postgresql").render_as_string(hide_password=False),
@@ -53,13 +53,13 @@ class Listener:
             **_KEEPALIVE,
         ).encode()
         self._channel = channel
-        # The bare libpq connection: it reads without waiting, and is not closed by a forked copy's end.
+        # The bare libpq connection: it reads without waiting, and the end of a forked copy does not close it.
         self._connection: pq.abc.PGconn | None = None
         self._not_before = 0.0
         self._failures = 0
-        #: How often a connection was made; what was sent before one of them may have been missed.
+        #: Number of connections made; notices sent before one of them are lost.
         self.connects = 0
-        #: How often a connection that had been made was lost.
+        #: Number of connections lost.
         self.losses = 0
         _listeners.add(self)
 
@@ -73,31 +73,26 @@ class Listener:
         if self._connection is None and not self._connect():
             return []
         connection = self._connection
-        heard: list[str] = []
+        notices: list[str] = []
         try:
             if connection is not None:
                 connection.consume_input()
                 while notice := connection.notifies():
-                    heard.append(notice.extra.decode())
+                    notices.append(notice.extra.decode())
         except Error as exc:
             self.losses += 1
             log.warning("push_lost", channel=self._channel, error=type(exc).__name__)
             self._drop()
-        return heard
+        return notices
 
     def wait(self, seconds: float) -> None:
-        """Wait until something arrives or the connection breaks, at most so long."""
+        """Wait until a notice arrives or the connection breaks, at most `seconds`."""
         if self._connection is None:
             time.sleep(seconds)
             return
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection.socket, selectors.EVENT_READ)
             selector.select(seconds)
-
-    def reset(self) -> None:
-        """Give up a connection that only seems to be alive; the next `poll` makes a new one."""
-        self.losses += 1
-        self._drop()
 
     def close(self) -> None:
         """Stop listening."""
@@ -127,13 +122,13 @@ class Listener:
         return True
 
     def _drop(self) -> None:
-        """Close what is left of the connection; the next one is made after a pause."""
+        """Close what is left of the connection; the next one is made after a delay."""
         self.close()
         self._failures += 1
         self._not_before = time.monotonic() + _BACKOFF.pause_seconds(self._failures)
 
     def _forget(self) -> None:
-        """Close this process's copy of the socket; the server must not hear of it."""
+        """Close this process's copy of the socket without a message to the server."""
         if self._connection is not None:
             with contextlib.suppress(OSError, Error):
                 os.close(self._connection.socket)

@@ -105,7 +105,7 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         "emberq_config_push_losses_total",
         "counter",
         "Losses of the connection that receives changes of the settings.",
-        {"reason": "`cut`; `silent` if the connection was open but did not deliver a change"},
+        {},
     ),
     MetricSpec(
         "emberq_redis_pool_connections",

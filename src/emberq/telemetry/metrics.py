@@ -189,9 +189,9 @@ def set_config_version(version: int) -> None:
     _set("emberq_config_version", version)
 
 
-def count_push_loss(reason: str) -> None:
-    """Count a loss of the connection that receives changes of the settings: `cut` or `silent`."""
-    _count("emberq_config_push_losses_total", 1, reason)
+def count_push_loss() -> None:
+    """Count a loss of the connection that receives changes of the settings."""
+    _count("emberq_config_push_losses_total", 1)
 
 
 def set_pool_connections(kind: str, *labels: str, idle: int, in_use: int) -> None:

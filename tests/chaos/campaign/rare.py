@@ -35,7 +35,7 @@ def count_rare_states(events: Iterable[Event], jobs: Iterable[Mapping[str, Any]]
             counts["lease lost in mid-commit"] += event.fields.get("stage") == "storing"
         elif event.name == "ticket_stale":
             counts["duplicate ticket delivered"] += 1
-        elif event.name == "tickets_lost":
+        elif event.name == "tickets_missing":
             counts["ticket lost and enqueued again"] += event.fields["jobs"]
     counts["quarantined"] = sum(bool(job["quarantined"]) for job in jobs)
     return counts

@@ -27,7 +27,7 @@ from emberq.config.environment import Environment
 from emberq.dispatch.admit import admit
 from emberq.dispatch.host import run_host
 from emberq.dispatch.maintenance import Maintenance
-from emberq.dispatch.recover import reap, sweep
+from emberq.dispatch.recover import reap_expired_hosts, sweep
 from emberq.dispatch.tickets import open_queue
 from emberq.entry_points import QUEUE_NAME
 from emberq.errors import EmberqError
@@ -152,7 +152,7 @@ class Stage:
         self.sql("UPDATE jobs SET queued_at = queued_at - interval '6 seconds' WHERE state = 'queued'")
         self.sql("UPDATE breakers SET retry_at = now() WHERE retry_at > now()")
         with contextlib.suppress(EmberqError):
-            reap(self.services, retry_delay_seconds=0.0)
+            reap_expired_hosts(self.services, retry_delay_seconds=0.0)
             admit(self.services, job_timeout_seconds=60)
             sweep(self.services, job_timeout_seconds=60)
 

@@ -52,9 +52,9 @@ def test_a_silent_redis_postpones_admission_and_nothing_else(
         raise RedisUnavailable
 
     crowd.add("a")
-    monkeypatch.setattr("emberq.dispatch.admit.ring", away)
+    monkeypatch.setattr("emberq.dispatch.admit.enqueue", away)
     with pytest.raises(RedisUnavailable):
         admit(services, job_timeout_seconds=60)
     crowd.put("UPDATE jobs SET state = 'pending'")
     admit_soon(services)
-    assert crowd.sql("SELECT state FROM jobs") == [("queued",)], "the sweep rings for it"
+    assert crowd.sql("SELECT state FROM jobs") == [("queued",)], "the sweep enqueues it"

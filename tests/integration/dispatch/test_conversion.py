@@ -4,30 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import psycopg
 import pytest
 from sqlalchemy import event, text
 
-from emberq.dispatch import conversion
 from emberq.dispatch.conversion import JobEnds
 from emberq.errors import DatabaseUnavailable, ServiceStopping
 from emberq.store.services import Services
 from tests.integration.store.files.test_extractions import read, send
 
 
-@pytest.fixture(autouse=True)
-def briefly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(conversion, "_AWAY_SECONDS", 0.02)
+def job_ends(services: Callable[[], Services]) -> JobEnds:
+    return JobEnds(services, retry_seconds=0.02)
 
 
 def test_all_who_wait_are_woken_by_the_end_of_their_own_job(services: Services) -> None:
     first, second = send(services, b"One."), send(services, b"Two.")
 
     async def story() -> None:
-        ends = JobEnds(lambda: services)
+        ends = job_ends(lambda: services)
         waiting = [asyncio.create_task(ends.wait(job_id)) for job_id in [first] * 50 + [second]]
         await asyncio.sleep(0.3)
         assert not any(one.done() for one in waiting)
@@ -37,8 +35,8 @@ def test_all_who_wait_are_woken_by_the_end_of_their_own_job(services: Services) 
         await asyncio.to_thread(read, services, second)
         await asyncio.wait_for(waiting[50], 20)
         # Nobody waits, so nobody asks.
-        assert ends._asker is not None
-        await asyncio.wait_for(ends._asker, 20)
+        assert ends._poller is not None
+        await asyncio.wait_for(ends._poller, 20)
         await asyncio.wait_for(ends.wait(uuid.uuid4()), 20)
 
     asyncio.run(story())
@@ -56,7 +54,7 @@ def test_errors_of_the_question_are_waited_out(services: Services) -> None:
             raise refusal
         return services
 
-    asyncio.run(asyncio.wait_for(JobEnds(often_away).wait(job_id), 20))
+    asyncio.run(asyncio.wait_for(job_ends(often_away).wait(job_id), 20))
     assert next(refusals, None) is None
 
 
@@ -64,7 +62,7 @@ def test_whoever_stops_waiting_is_forgotten_and_the_others_are_not(services: Ser
     job_id = send(services)
 
     async def story() -> None:
-        ends = JobEnds(lambda: services)
+        ends = job_ends(lambda: services)
         left, stays = (asyncio.create_task(ends.wait(job_id)) for _ in range(2))
         await asyncio.sleep(0.1)
         left.cancel()
@@ -80,12 +78,12 @@ def test_a_process_that_stops_lets_everybody_go(services: Services) -> None:
     job_id = send(services)
 
     async def story() -> None:
-        ends = JobEnds(lambda: services)
+        ends = job_ends(lambda: services)
         waiting = [asyncio.create_task(ends.wait(job_id)) for _ in range(3)]
         with broken(services):
-            waiting.append(asyncio.create_task(ends.persist(lambda: look(services))))
+            waiting.append(asyncio.create_task(ends.run_in_thread(lambda: look(services))))
             await asyncio.sleep(0.3)
-            ends.leave()
+            ends.stop()
             ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
         assert {type(one) for one in ended} == {ServiceStopping}
         with pytest.raises(ServiceStopping):
@@ -96,9 +94,9 @@ def test_a_process_that_stops_lets_everybody_go(services: Services) -> None:
 
 def test_what_postgresql_does_not_answer_is_asked_again(services: Services) -> None:
     async def story() -> None:
-        ends = JobEnds(lambda: services)
+        ends = job_ends(lambda: services)
         with broken(services):
-            asked = asyncio.create_task(ends.persist(lambda: look(services)))
+            asked = asyncio.create_task(ends.run_in_thread(lambda: look(services)))
             await asyncio.sleep(0.3)
             assert not asked.done()
         await asyncio.wait_for(asked, 20)

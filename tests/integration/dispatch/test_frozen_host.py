@@ -12,8 +12,8 @@ from signal import SIGCONT, SIGSTOP
 import pytest
 from sqlalchemy import text
 
-from emberq.dispatch.recover import reap
-from emberq.store.admin.hosts import beat, connection_name
+from emberq.dispatch.recover import reap_expired_hosts
+from emberq.store.admin.hosts import connection_name, renew_lease
 from emberq.store.services import Services
 from tests.integration.store.steps import add, claim, commit, job
 
@@ -34,7 +34,7 @@ with database.transaction() as connection:
 def host(services: Services) -> uuid.UUID:
     host_id = uuid.uuid4()
     with services.database.transaction() as connection:
-        beat(connection, host_id, name="host", pid=1, workers=1)
+        renew_lease(connection, host_id, name="host", pid=1, workers=1)
     return host_id
 
 
@@ -77,7 +77,7 @@ def reap_for(services: Services, seconds: float) -> int:
     deadline = time.monotonic() + seconds
     reaped = 0
     while not reaped and time.monotonic() < deadline:
-        reaped = reap(services, retry_delay_seconds=0)
+        reaped = reap_expired_hosts(services, retry_delay_seconds=0)
         time.sleep(0.1)
     return reaped
 

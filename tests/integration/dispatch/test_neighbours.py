@@ -13,9 +13,9 @@ from rq.serializers import JSONSerializer
 
 from emberq.dispatch.admit import admit
 from emberq.dispatch.maintenance import Maintenance
-from emberq.dispatch.recover import take_over_neighbours
+from emberq.dispatch.recover import reap_dead_neighbours
 from emberq.dispatch.tickets import open_queue
-from emberq.store.admin.hosts import beat, list_hosts
+from emberq.store.admin.hosts import list_hosts, renew_lease
 from emberq.store.jobs.claim import claim_job
 from emberq.store.services import Services
 from emberq.system.machine import machine_identity
@@ -44,7 +44,7 @@ def at_work(services: Services, process: subprocess.Popen[bytes]) -> uuid.UUID:
     identity = process_identity(process.pid)
     assert identity is not None
     with services.database.transaction() as connection:
-        beat(connection, host_id, name="h", pid=process.pid, workers=1, machine=HERE, process=identity)
+        renew_lease(connection, host_id, name="h", pid=process.pid, workers=1, machine=HERE, process=identity)
         claimed = claim_job(connection, ticket.args[0], ticket=ticket_id, worker="w", host_id=host_id)
     assert claimed is not None
     return claimed.job_id
@@ -53,15 +53,15 @@ def at_work(services: Services, process: subprocess.Popen[bytes]) -> uuid.UUID:
 def test_the_jobs_of_a_host_that_was_killed_on_this_machine_run_again_before_its_lease_ends(
     services: Services, process: subprocess.Popen[bytes], at_work: uuid.UUID
 ) -> None:
-    keeper = Maintenance(services)
-    keeper.tick()
+    maintenance = Maintenance(services)
+    maintenance.tick()
     assert job(services, at_work)["state"] == "processing", "it lives"
     process.kill()
     while process_identity(process.pid):
         os.sched_yield()
     # Not yet waited for: a zombie is dead as well.
-    keeper.hasten("neighbours")
-    keeper.tick()
+    maintenance.run_soon("reap_neighbours")
+    maintenance.tick()
     row = job(services, at_work)
     assert (row["state"], row["attempt"]) == ("queued", 1)
     assert [reason["code"] for reason in row["attempts"]] == ["worker_lost"]
@@ -74,7 +74,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it(
 ) -> None:
     with services.database.transaction() as connection:
         [host] = list_hosts(connection)
-        beat(
+        renew_lease(
             connection,
             host["id"],
             name="h",
@@ -83,7 +83,7 @@ def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it(
             machine=HERE,
             process="an earlier one",
         )
-    assert take_over_neighbours(services, HERE) == 1
+    assert reap_dead_neighbours(services, HERE) == 1
     assert job(services, at_work)["state"] == "queued"
 
 
@@ -93,5 +93,5 @@ def test_hosts_of_other_machines_are_left_to_their_leases(
 ) -> None:
     process.kill()
     process.wait()
-    assert take_over_neighbours(services, machine) == 0
+    assert reap_dead_neighbours(services, machine) == 0
     assert job(services, at_work)["state"] == "processing"

@@ -15,7 +15,6 @@ from rq.timeouts import JobTimeoutException
 from sqlalchemy import make_url, text
 
 from emberq.config.environment import Environment
-from emberq.dispatch import maintenance as keeper_module
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, WorkerLost
@@ -23,7 +22,7 @@ from emberq.pipeline import outages
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
 from emberq.retry import operation
 from emberq.retry.backoff import Backoff
-from emberq.store.admin.hosts import beat
+from emberq.store.admin.hosts import renew_lease
 from emberq.store.database import Database
 from emberq.store.jobs.claim import Attempt
 from emberq.store.jobs.finish import fail_attempt
@@ -59,7 +58,7 @@ def claimed_by_host(services: Services, worker: str = "w") -> Attempt:
     """Claim a job for a host whose lease ends now."""
     attempt = claim(services, add(services).job_id, worker=worker)
     with services.database.transaction() as connection:
-        beat(connection, HOST, name="h", pid=1, workers=1)
+        renew_lease(connection, HOST, name="h", pid=1, workers=1)
         connection.execute(text("UPDATE hosts SET lease_until = now() - interval '1 second'"))
         connection.execute(text("UPDATE jobs SET host_id = :host"), {"host": HOST})
     return attempt
@@ -196,58 +195,51 @@ def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest
     assert len(tries) == 1
 
 
-def test_no_lease_is_judged_right_after_an_outage(
-    services: Services, far: Services, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_lease_is_judged_right_after_an_outage(services: Services, far: Services, wire: TcpProxy) -> None:
     attempt = claimed_by_host(services)
-    monkeypatch.setattr(keeper_module, "_ROLL_CALL_SECONDS", 3.0)
-    keeper = Maintenance(far)
+    maintenance = Maintenance(far, grace_seconds=3.0)
     wire.cut()
-    keeper.tick()
+    maintenance.tick()
     wire.heal()
-    for duty in ("reap", "admit"):
-        keeper.hasten(duty)
-    keeper.tick()
+    for duty in ("reap_hosts", "admit"):
+        maintenance.run_soon(duty)
+    maintenance.tick()
     assert job(services, attempt.job_id)["state"] == "processing"
     # The host lives, and says so as soon as it can.
     with services.database.transaction() as connection:
-        beat(connection, HOST, name="h", pid=1, workers=1)
+        renew_lease(connection, HOST, name="h", pid=1, workers=1)
     time.sleep(3)
-    keeper.hasten("reap")
-    keeper.tick()
+    maintenance.run_soon("reap_hosts")
+    maintenance.tick()
     assert job(services, attempt.job_id)["state"] == "processing"
 
 
-def test_a_host_that_does_not_answer_the_roll_call_loses_its_jobs(
-    services: Services, far: Services, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch
+def test_a_host_that_does_not_renew_its_lease_after_an_outage_loses_its_jobs(
+    services: Services, far: Services, wire: TcpProxy
 ) -> None:
     attempt = claimed_by_host(services)
-    monkeypatch.setattr(keeper_module, "_ROLL_CALL_SECONDS", 1.0)
-    keeper = Maintenance(far)
+    maintenance = Maintenance(far, grace_seconds=1.0)
     wire.cut()
-    keeper.tick()
+    maintenance.tick()
     wire.heal()
     time.sleep(1)
-    keeper.hasten("reap")
-    keeper.tick()
-    # Reaped and, by the same keeper's next duty, admitted.
+    maintenance.run_soon("reap_hosts")
+    maintenance.tick()
+    # Reaped and, by the next duty of the same tick, admitted.
     assert job(services, attempt.job_id)["state"] == "queued"
 
 
-def test_a_keeper_that_stood_still_judges_no_lease_at_once(
-    services: Services, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    keeper = Maintenance(services)
-    keeper.tick()
+def test_a_process_that_stood_still_judges_no_lease_at_once(services: Services) -> None:
+    maintenance = Maintenance(services, standstill_seconds=0.5)
+    maintenance.tick()
     attempt = claimed_by_host(services)
-    monkeypatch.setattr(keeper_module, "LEASE_SECONDS", 0.5)
     time.sleep(0.6)
-    keeper.hasten("reap")
-    keeper.tick()
+    maintenance.run_soon("reap_hosts")
+    maintenance.tick()
     assert job(services, attempt.job_id)["state"] == "processing"
 
 
-def test_a_new_keeper_judges_leases_at_once(services: Services) -> None:
+def test_a_new_process_judges_leases_at_once(services: Services) -> None:
     attempt = claimed_by_host(services)
     Maintenance(services).tick()
     assert job(services, attempt.job_id)["state"] != "processing"
@@ -258,17 +250,17 @@ def test_a_dead_workers_jobs_are_taken_over_when_postgresql_is_back(
 ) -> None:
     attempt = claimed_by_host(services)
     dead = DeadWorkers(far, HOST)
-    dead.take_over()
+    dead.reap()
     wire.cut()
     dead.add("w")
     for _ in range(2):
         with pytest.raises(DatabaseUnavailable):
-            dead.take_over()
+            dead.reap()
     wire.heal()
     assert job(services, attempt.job_id)["state"] == "processing"
-    dead.take_over()
+    dead.reap()
     assert job(services, attempt.job_id)["state"] == "queued"
-    dead.take_over()
+    dead.reap()
 
 
 def test_a_dead_workers_job_that_is_locked_is_taken_over_later(services: Services) -> None:
@@ -279,10 +271,10 @@ def test_a_dead_workers_job_that_is_locked_is_taken_over_later(services: Service
     # The server may be about the dead horse's last statement for a while.
     with other.transaction() as connection:
         connection.execute(text("SELECT 1 FROM jobs FOR UPDATE"))
-        dead.take_over()
+        dead.reap()
     other.close()
     assert job(services, attempt.job_id)["state"] == "processing"
-    dead.take_over()
+    dead.reap()
     assert job(services, attempt.job_id)["state"] == "queued"
 
 

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import Connection, func, select, text
 
 from emberq.errors import Cancelled, CollectionNotFound, EmberqError, FileNotFound, JobTimeout, WorkerLost
-from emberq.store.admin.hosts import orphaned_jobs
+from emberq.store.admin.hosts import jobs_of_expired_hosts
 from emberq.store.files.commit import ChunkValues, commit_file
 from emberq.store.files.files import get_file
 from emberq.store.jobs.admission import admit_jobs
@@ -329,7 +329,7 @@ def test_two_reapers_at_once_take_an_orphan_over_once(services: Services) -> Non
     attempt = claim(services, add(services).job_id)
 
     def reaping(connection: Connection) -> int:
-        orphans = orphaned_jobs(connection)
+        orphans = jobs_of_expired_hosts(connection)
         for orphan in orphans:
             fail_attempt(
                 connection, orphan["id"], WorkerLost(), fence=orphan["fence"], retry_delay_seconds=60

@@ -1,4 +1,4 @@
-"""Host leases: a silent host's jobs are taken over."""
+"""Host leases: a host renews its lease; after the lease has expired, its attempts are ended by others."""
 
 from __future__ import annotations
 
@@ -19,47 +19,49 @@ from emberq.store.schema.job_states import BACK_OFF, JobState
 from emberq.store.schema.tables import Job
 
 __all__ = [
-    "BEAT_SECONDS",
+    "LEASE_RENEWAL_SECONDS",
     "LEASE_SECONDS",
     "HostConfig",
-    "beat",
     "connection_name",
-    "cut_off_silent_hosts",
+    "end_transactions_of_expired_hosts",
     "has_jobs",
     "hosts_of_machine",
-    "jobs_in_hand",
+    "jobs_of_expired_hosts",
+    "jobs_of_host",
     "list_hosts",
-    "orphaned_jobs",
-    "release_host",
+    "release_lease",
+    "renew_lease",
 ]
 
-#: Seconds between two beats of a host: one row update per host, not per job.
-BEAT_SECONDS = 2.0
-#: Seconds a host may be silent before its jobs are taken over; four beats.
+#: Seconds between two renewals of a lease: one row update per host, not per job.
+LEASE_RENEWAL_SECONDS = 2.0
+#: Seconds for which a lease is valid; four renewals.
 LEASE_SECONDS = 8.0
-#: Seconds for which a transaction of a silent host has to have been open; a commit needs far less.
-_FROZEN_SECONDS = 2.0
-#: Only our own role's: others may not be ended, and are not our hosts' either.
-_CUT_OFF = text("""
-SELECT count(pg_terminate_backend(activity.pid, :patience))
+#: The least age in seconds of a transaction that is ended with an expired host; a commit needs far less.
+_STUCK_SECONDS = 2.0
+#: Milliseconds to wait for a connection to end.
+_TERMINATE_MILLISECONDS = 1000
+#: Only connections of our own role: others may not be ended, and are not our hosts'.
+_END_TRANSACTIONS = text("""
+SELECT count(pg_terminate_backend(activity.pid, :wait))
 FROM pg_stat_activity AS activity
 JOIN hosts ON activity.application_name = concat(CAST(:prefix AS text), hosts.id)
 WHERE hosts.lease_until < now() AND activity.usename = current_user
-  AND activity.xact_start < now() - make_interval(secs => :frozen)
+  AND activity.xact_start < now() - make_interval(secs => :stuck)
 """)
-#: Seconds after which a silent host is forgotten.
-_FORGET_SECONDS = 3600.0
+#: Seconds after which the row of an expired host is deleted.
+_DELETE_AFTER_SECONDS = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
 class HostConfig:
-    """What a host says about its configuration.
+    """The configuration of a host, as it reports it.
 
     Attributes:
-        version: The newest one its main process has read.
-        applied_versions: The one each worker slot applies.
-        is_pushed: Whether it hears of changes at once.
-        unreadable: What of the newest one it cannot read.
+        version: The newest version that its main process has read.
+        applied_versions: The version that each worker slot applies.
+        is_pushed: Whether changes are pushed to it.
+        unreadable: The settings of the newest version that it cannot read.
     """
 
     version: int = 0
@@ -68,7 +70,7 @@ class HostConfig:
     unreadable: Sequence[Unreadable] = ()
 
 
-def beat(
+def renew_lease(
     connection: Connection,
     host_id: uuid.UUID,
     *,
@@ -79,17 +81,17 @@ def beat(
     process: str = "",
     config: HostConfig | None = None,
 ) -> None:
-    """Renew the host's lease, and make its row the first time.
+    """Renew a host's lease; the first time, insert its row.
 
     Args:
         connection: The transaction.
         host_id: The host.
         name: Its name, for people.
         pid: The process id of its main process.
-        workers: Its worker slots.
-        machine: What processes that see each other share, if it can be told.
+        workers: The number of its worker slots.
+        machine: The machine, if it is known; processes on the same one see each other.
         process: The identity of its main process on that machine.
-        config: What it says about its configuration.
+        config: Its configuration.
     """
     now: Any = func.now()
     config = config or HostConfig()
@@ -118,29 +120,35 @@ def beat(
 
 
 def connection_name(host_id: uuid.UUID | str) -> str:
-    """Return what PostgreSQL is to call the connections of a host's processes."""
+    """Return the `application_name` of the connections of a host's processes."""
     return f"emberq/{host_id}"
 
 
-def cut_off_silent_hosts(connection: Connection) -> int:
-    """End the transactions that silent hosts left open and return how many there were.
+def end_transactions_of_expired_hosts(connection: Connection) -> int:
+    """End the open transactions of hosts whose lease has expired, and return how many there were.
 
-    A host that was frozen, unplugged or cut off in the middle of a transaction keeps its locks: on the
-    job, which no reaper could take over, and on the file, on which the next attempt would wait. Its
-    attempts are over in any case.
+    A host that was frozen, unplugged or cut off in a transaction keeps its locks: on the job, which no
+    reaper could end, and on the file, for which the next attempt would wait. Its attempts are over in any
+    case.
     """
-    parameters = {"prefix": connection_name(""), "frozen": _FROZEN_SECONDS, "patience": 1000}
-    return int(connection.execute(_CUT_OFF, parameters).scalar_one())
+    parameters = {
+        "prefix": connection_name(""),
+        "stuck": _STUCK_SECONDS,
+        "wait": _TERMINATE_MILLISECONDS,
+    }
+    return int(connection.execute(_END_TRANSACTIONS, parameters).scalar_one())
 
 
-def release_host(connection: Connection, host_id: uuid.UUID) -> None:
-    """Give the lease back on a normal stop, so that what is left is taken over at once."""
+def release_lease(connection: Connection, host_id: uuid.UUID) -> None:
+    """Delete a host's lease at a normal stop, so that its last attempts are ended at once."""
     connection.execute(delete(Host).where(Host.id == host_id))
 
 
-def orphaned_jobs(connection: Connection) -> list[RowMapping]:
-    """Return `id, fence` of the jobs whose host's lease is over, locked; other reapers skip them."""
-    connection.execute(delete(Host).where(Host.lease_until < func.now() - timedelta(seconds=_FORGET_SECONDS)))
+def jobs_of_expired_hosts(connection: Connection) -> list[RowMapping]:
+    """Return `id, fence` of the jobs whose host's lease has expired, locked; other reapers skip them."""
+    connection.execute(
+        delete(Host).where(Host.lease_until < func.now() - timedelta(seconds=_DELETE_AFTER_SECONDS))
+    )
     alive = select(Host.id).where(Host.lease_until >= func.now())
     rows = connection.execute(
         select(Job.id, Job.fence)
@@ -150,25 +158,25 @@ def orphaned_jobs(connection: Connection) -> list[RowMapping]:
     return list(rows.mappings())
 
 
-def jobs_in_hand(connection: Connection, host_id: uuid.UUID, worker: str | None = None) -> list[RowMapping]:
-    """Return `id, fence` of the jobs that a host, or one worker of it, has in hand, locked.
+def jobs_of_host(connection: Connection, host_id: uuid.UUID, worker: str | None = None) -> list[RowMapping]:
+    """Return `id, fence` of the jobs that a host, or one worker of it, processes, locked.
 
-    Left out are those that are locked already: the server may still be about what a dead process asked
-    of it last.
+    Jobs that are locked already are left out: PostgreSQL may still execute the last statement of a dead
+    process.
     """
     rows = connection.execute(
-        select(Job.id, Job.fence).where(_in_hand(host_id, worker)).with_for_update(skip_locked=True)
+        select(Job.id, Job.fence).where(_processed_by(host_id, worker)).with_for_update(skip_locked=True)
     )
     return list(rows.mappings())
 
 
 def has_jobs(connection: Connection, host_id: uuid.UUID, worker: str | None = None) -> bool:
-    """Tell whether a host, or one worker of it, has jobs in hand, locked ones among them."""
-    found = select(Job.id).where(_in_hand(host_id, worker)).limit(1)
+    """Tell whether a host, or one worker of it, processes jobs, locked ones included."""
+    found = select(Job.id).where(_processed_by(host_id, worker)).limit(1)
     return connection.execute(found).one_or_none() is not None
 
 
-def _in_hand(host_id: uuid.UUID, worker: str | None) -> ColumnElement[bool]:
+def _processed_by(host_id: uuid.UUID, worker: str | None) -> ColumnElement[bool]:
     of_host = and_(Job.state == JobState.PROCESSING, Job.host_id == host_id)
     return of_host if worker is None else and_(of_host, Job.worker == worker)
 
@@ -180,7 +188,7 @@ def hosts_of_machine(connection: Connection, machine: str) -> list[RowMapping]:
 
 
 def list_hosts(connection: Connection) -> list[RowMapping]:
-    """Return the hosts that beat within the last hour, those with a valid lease marked `alive`."""
+    """Return the hosts whose lease was renewed within the last hour; a valid lease is marked `alive`."""
     rows = connection.execute(
         select(*Host.__table__.c, (Host.lease_until >= func.now()).label("alive")).order_by(Host.started_at)
     )

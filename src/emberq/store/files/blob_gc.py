@@ -1,24 +1,23 @@
-"""Orphans: bytes that no file refers to, and how they go without ever taking an upload's bytes along.
+"""Garbage collection of blobs that no file refers to, safe against concurrent uploads.
 
-An upload whose transaction failed leaves a blob behind, and so does a deleted file or a purged version.
-Somebody has to look for such blobs, and the danger is this order: the collector sees no row, an upload of
-the same bytes puts its blob in place and commits its row, the collector deletes. Three things stand
-against it:
+A failed upload, a deleted file and a purged version leave blobs behind. The danger in deleting them is this
+order: the collector sees no row, an upload of the same bytes publishes its blob and commits its row, the
+collector deletes the blob. Three rules prevent it:
 
 1. An upload publishes its blob inside the transaction that writes its row, under a shared advisory lock on
-   the hash (`lock_blob_shared`). The collector looks and takes away under the exclusive lock. So either the
-   upload is first, and the collector sees the row; or the collector is first, and the upload, which always
-   brings its own copy, puts it in place afterwards.
-2. The lock ends with the connection, so a collector that stands still for long (SIGSTOP, a restart of
-   PostgreSQL) may hold it no more without knowing. It therefore does not delete, it moves the blob aside,
-   and then asks again in the same transaction: an answer proves that the lock was held all the time, and
-   without one the blob goes back to its place.
-3. What lies aside is named by its hash. If the collector dies, the next one finds it there, asks again
-   under the lock, and puts it back or deletes it.
+   the hash (`lock_blob_shared`). The collector looks and moves the blob under the exclusive lock. If the
+   upload is first, the collector sees its row. If the collector is first, the upload publishes its own copy
+   afterwards.
+2. The lock ends with the connection, so a collector that was stopped for long (SIGSTOP, a restart of
+   PostgreSQL) may have lost it without notice. Therefore it does not delete the blob but moves it into a
+   directory of discarded blobs, and then looks again in the same transaction: an answer proves that the
+   lock was never lost, and without an answer the blob is put back.
+3. A discarded blob is named by its hash. If the collector dies, the next one finds it, looks again under the
+   lock, and puts it back or deletes it.
 
-The grace period on top is for whoever reads: a download of a file that was deleted a moment ago. A draft
-is an upload that is under way; its process holds a lock on it, so one that can be locked, and has not been
-written to for the grace period, was left by a process that died.
+The grace period protects readers: a download of a file that was deleted a moment ago. A draft is an upload
+in progress; its process keeps a lock on it. So a draft that can be locked, and that was not written to
+during the grace period, belongs to a process that died.
 """
 
 from __future__ import annotations
@@ -40,19 +39,19 @@ from emberq.store.schema.tables import FileRow, FileVersion
 from emberq.system.file_lock import lock_file
 
 __all__ = [
-    "collect_blobs",
-    "collect_drafts",
+    "delete_abandoned_drafts",
+    "delete_unreferenced_blobs",
     "lock_blob_shared",
     "old_blobs",
     "prefixes",
-    "restore_discarded",
+    "restore_discarded_blobs",
 ]
 
-#: First half of the advisory locks on hashes; keeps them apart from all others.
+#: First half of the advisory locks on hashes; keeps them apart from all other locks.
 _LOCK_SPACE = 0x626C6F62
-#: Where blobs lie: two digits of the hash.
+#: The name of a directory of blobs: two digits of the hash.
 _PREFIX = re.compile(r"[0-9a-f]{2}")
-#: A hash.
+#: A hash, in hex.
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 _LOCK_SHARED = text("SELECT pg_advisory_xact_lock_shared(:space, hashtext(:sha256))")
@@ -60,15 +59,16 @@ _TRY_LOCK = text("SELECT pg_try_advisory_xact_lock(:space, hashtext(:sha256))")
 
 
 def lock_blob_shared(connection: Connection, sha256: str) -> None:
-    """Keep the bytes with this hash from being collected until the transaction ends; publish them after it.
+    """Protect the bytes with this hash from garbage collection until the transaction ends.
 
-    Take it before any row is locked: whoever waits for it so holds nothing that others wait for.
+    Call it before publishing the bytes, and before any row is locked: a transaction that waits for it must
+    not block others.
     """
     connection.execute(_LOCK_SHARED, {"space": _LOCK_SPACE, "sha256": sha256})
 
 
 def old_blobs(store: BlobStore, prefix: str, *, older_than_seconds: float) -> list[str]:
-    """Return the hashes beginning with two digits whose bytes were put there longer ago than that.
+    """Return the hashes with a prefix whose bytes were published longer ago than `older_than_seconds`.
 
     Raises:
         StorageUnavailable: If the store cannot be read.
@@ -83,16 +83,16 @@ def old_blobs(store: BlobStore, prefix: str, *, older_than_seconds: float) -> li
     return []
 
 
-def collect_blobs(
+def delete_unreferenced_blobs(
     database: Database, store: BlobStore, hashes: Sequence[str], *, older_than_seconds: float
 ) -> int:
-    """Delete those of the blobs that no file refers to and return how many there were.
+    """Delete those of the blobs that no file refers to, and return how many.
 
     Args:
-        database: PostgreSQL, which knows what is referred to.
-        store: Where the blobs lie.
-        hashes: Candidates, as `old_blobs` finds them.
-        older_than_seconds: What was deleted or put there later stays.
+        database: PostgreSQL, which knows the references.
+        store: The blobs.
+        hashes: Candidates, as `old_blobs` returns them.
+        older_than_seconds: Blobs that were published, or whose file was deleted, later than this stay.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer; nothing is lost.
@@ -101,19 +101,21 @@ def collect_blobs(
     if not hashes:
         return 0
     with database.transaction() as connection:
-        kept = _referred(connection, hashes, older_than_seconds=older_than_seconds)
+        kept = _referenced(connection, hashes, older_than_seconds=older_than_seconds)
     return sum(
-        _collect(database, store, sha256, older_than_seconds=older_than_seconds)
+        _delete_unreferenced(database, store, sha256, older_than_seconds=older_than_seconds)
         for sha256 in hashes
         if sha256 not in kept
     )
 
 
-def _collect(database: Database, store: BlobStore, sha256: str, *, older_than_seconds: float) -> bool:
+def _delete_unreferenced(
+    database: Database, store: BlobStore, sha256: str, *, older_than_seconds: float
+) -> bool:
     place, aside = store.path_of(sha256), store.discarded / sha256
     try:
         with database.transaction() as connection:
-            if not _lock(connection, sha256) or _referred(
+            if not _lock(connection, sha256) or _referenced(
                 connection, [sha256], older_than_seconds=older_than_seconds
             ):
                 return False
@@ -121,8 +123,8 @@ def _collect(database: Database, store: BlobStore, sha256: str, *, older_than_se
                 if _is_younger(place, older_than_seconds):
                     return False
                 place.replace(aside)
-            # Proves that the lock was held until now; see the module.
-            is_needed = bool(_referred(connection, [sha256], older_than_seconds=older_than_seconds))
+            # Proves that the lock was never lost; see the module.
+            is_needed = bool(_referenced(connection, [sha256], older_than_seconds=older_than_seconds))
             if is_needed:
                 _put_back(place, aside)
     except DatabaseUnavailable:
@@ -134,8 +136,8 @@ def _collect(database: Database, store: BlobStore, sha256: str, *, older_than_se
     return not is_needed
 
 
-def restore_discarded(database: Database, store: BlobStore, *, older_than_seconds: float) -> int:
-    """Finish what a collector began that died: put blobs back that are referred to, delete the others.
+def restore_discarded_blobs(database: Database, store: BlobStore, *, older_than_seconds: float) -> int:
+    """Finish the work of dead collectors: put referenced blobs back, delete the others.
 
     Returns:
         How many were put back.
@@ -151,7 +153,7 @@ def restore_discarded(database: Database, store: BlobStore, *, older_than_second
         with database.transaction() as connection:
             if not _lock(connection, aside.name):
                 continue
-            if _referred(connection, [aside.name], older_than_seconds=older_than_seconds):
+            if _referenced(connection, [aside.name], older_than_seconds=older_than_seconds):
                 restored += _put_back(store.path_of(aside.name), aside)
             else:
                 with reached_storage():
@@ -159,24 +161,24 @@ def restore_discarded(database: Database, store: BlobStore, *, older_than_second
     return restored
 
 
-def collect_drafts(store: BlobStore, *, older_than_seconds: float) -> int:
-    """Delete the drafts that dead processes left behind and return how many there were.
+def delete_abandoned_drafts(store: BlobStore, *, older_than_seconds: float) -> int:
+    """Delete the drafts of dead processes, and return how many.
 
     Raises:
         StorageUnavailable: If the store cannot be written.
     """
-    gone = 0
+    deleted = 0
     with reached_storage():
         for path in store.drafts.iterdir():
             with suppress(FileNotFoundError):
-                if not _is_younger(path, older_than_seconds) and _is_left_behind(path):
+                if not _is_younger(path, older_than_seconds) and _is_abandoned(path):
                     path.unlink()
-                    gone += 1
-    return gone
+                    deleted += 1
+    return deleted
 
 
 def prefixes(store: BlobStore) -> Iterator[str]:
-    """Return the beginnings of hashes there are blobs under.
+    """Return the prefixes under which there are blobs, two digits each.
 
     Raises:
         StorageUnavailable: If the store cannot be read.
@@ -186,26 +188,26 @@ def prefixes(store: BlobStore) -> Iterator[str]:
 
 
 def _lock(connection: Connection, sha256: str) -> bool:
-    """Take the exclusive lock, if nobody uploads or collects the same bytes at this moment."""
+    """Take the exclusive lock, unless the same bytes are being uploaded or garbage-collected."""
     return bool(connection.execute(_TRY_LOCK, {"space": _LOCK_SPACE, "sha256": sha256}).scalar_one())
 
 
-def _referred(connection: Connection, hashes: Sequence[str], *, older_than_seconds: float) -> set[str]:
-    """Return those of the hashes that a version refers to of a file that is there, or was a moment ago."""
-    is_there = or_(
+def _referenced(connection: Connection, hashes: Sequence[str], *, older_than_seconds: float) -> set[str]:
+    """Return those of the hashes that a version of a file refers to; a deleted file counts for a while."""
+    is_live = or_(
         FileRow.deleted_at.is_(None),
         FileRow.deleted_at > func.now() - timedelta(seconds=older_than_seconds),
     )
     rows = connection.execute(
         select(FileVersion.blob)
         .join(FileRow, FileRow.id == FileVersion.file_id)
-        .where(FileVersion.blob == func.any(list(hashes)), is_there)
+        .where(FileVersion.blob == func.any(list(hashes)), is_live)
     )
     return set(rows.scalars())
 
 
 def _put_back(place: Path, aside: Path) -> bool:
-    """Put a discarded blob back; whatever is in its place by now has the same hash and so the same bytes."""
+    """Put a discarded blob back; another one that is in its place by now has the same bytes."""
     with reached_storage(), suppress(FileNotFoundError):
         aside.replace(place)
         return True
@@ -213,7 +215,7 @@ def _put_back(place: Path, aside: Path) -> bool:
 
 
 def _is_younger(path: Path, seconds: float) -> bool:
-    """Tell whether a file was written later than so long ago; one that is gone counts as such."""
+    """Tell whether a file was written less than `seconds` ago; a missing file counts as young."""
     try:
         return path.stat().st_mtime > time.time() - seconds
     except FileNotFoundError:
@@ -227,7 +229,7 @@ def _changed_at(entry: os.DirEntry[str]) -> float:
         return time.time()
 
 
-def _is_left_behind(draft: Path) -> bool:
+def _is_abandoned(draft: Path) -> bool:
     # NFS gives an exclusive lock only to who may write.
     with draft.open("r+b") as file:
         try:

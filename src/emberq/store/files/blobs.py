@@ -1,4 +1,4 @@
-"""File bytes on disk, addressed by their sha256: written whole and durably, or not at all."""
+"""The blob store: the bytes of files on disk, named by their sha256, stored completely or not at all."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["BlobStore", "BlobWriter", "StoredBlob", "open_blob_store", "reached_
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:
-    """Bytes that are safely on disk.
+    """Bytes that are durably on disk.
 
     Attributes:
         sha256: Their hash, in hex; also their name in the store.
-        size: How many there are.
+        size: Number of bytes.
     """
 
     sha256: str
@@ -34,7 +34,7 @@ class StoredBlob:
 
 
 class BlobWriter:
-    """Receive one file piece by piece; `commit` makes it durable, else the block's end discards it.
+    """Receives one file piece by piece; without `publish` or `commit` the end of the block discards it.
 
     An upload seals first, and publishes in the transaction that writes the file's row: see
     `emberq.store.files.blob_gc`.
@@ -78,24 +78,24 @@ class BlobWriter:
         self.size += len(data)
 
     def seal(self) -> StoredBlob:
-        """Make the bytes durable and say what they are; nobody finds them yet.
+        """Make the draft's bytes durable and return their hash and size.
 
         Raises:
             StorageUnavailable: If the disk is full, or the store is gone.
         """
         with reached_storage():
-            # What is younger than this is never an orphan, however slowly the bytes came.
+            # Starts the grace period of garbage collection, however slowly the bytes came.
             os.utime(self._file.fileno())
             os.fsync(self._file.fileno())
         return StoredBlob(self.sha256, self.size)
 
     def publish(self) -> None:
-        """Put the sealed bytes in their place, over equal ones if there are any: they are there for certain.
+        """Move the sealed bytes to their place, over equal ones if there are any.
 
-        A transaction that failed after it may be tried again: the bytes are then kept as if they were new.
+        A second call, in a retried transaction, restarts the grace period of the published bytes.
 
         Raises:
-            BlobMissing: If it is tried again after so long that they have been collected.
+            BlobMissing: If the bytes were garbage-collected before the second call.
             StorageUnavailable: If the disk is full, or the store is gone.
         """
         target = self._store.path_of(self.sha256)
@@ -127,7 +127,7 @@ class BlobWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        # What cannot be removed now is collected later.
+        # A draft that cannot be removed now is garbage-collected later.
         with suppress(OSError):
             self._draft.unlink(missing_ok=True)
         with suppress(OSError):
@@ -135,32 +135,32 @@ class BlobWriter:
 
 
 class BlobStore:
-    """A directory of blobs: `ab/cd…`; drafts and discarded blobs lie apart and never count as files."""
+    """A directory of blobs: `ab/cd…`; drafts and discarded blobs are in directories of their own."""
 
     def __init__(self, root: Path) -> None:
-        """Open the store, making its directories when they are missing.
+        """Open the store, and make its directories if they are missing.
 
         Raises:
-            StorageUnavailable: If they cannot be made.
+            StorageUnavailable: If the directories cannot be made.
         """
         self.root = root
         self.drafts = root / "drafts"
-        #: Where blobs lie that are being collected.
+        #: Blobs that are being garbage-collected.
         self.discarded = root / "discarded"
         with reached_storage():
             for directory in (self.drafts, self.discarded):
                 directory.mkdir(parents=True, exist_ok=True)
 
     def path_of(self, sha256: str) -> Path:
-        """Return where the bytes with this hash lie or would lie."""
+        """Return the path of the bytes with this hash, whether they exist or not."""
         return self.root / sha256[:2] / sha256[2:]
 
     def existing(self, sha256: str) -> Path:
         """Return the path of stored bytes.
 
         Raises:
-            BlobMissing: If they are gone.
-            StorageUnavailable: If the whole store is, as when its disk is not mounted.
+            BlobMissing: If the bytes are gone.
+            StorageUnavailable: If the whole store is gone, as when its disk is not mounted.
         """
         path = self.path_of(sha256)
         with reached_storage():
@@ -170,7 +170,7 @@ class BlobStore:
         raise BlobMissing("The stored bytes of the file are gone from the blob store.")
 
     def check(self) -> None:
-        """Try to write.
+        """Write a draft, to see whether the store works.
 
         Raises:
             StorageUnavailable: If the store takes no new file.
@@ -185,7 +185,7 @@ class BlobStore:
 
 @contextmanager
 def reached_storage() -> Iterator[None]:
-    """Name what the operating system says about the blob store.
+    """Convert errors of the operating system into `StorageUnavailable`.
 
     Raises:
         StorageUnavailable: If the block meets an error of the operating system.
@@ -193,7 +193,7 @@ def reached_storage() -> Iterator[None]:
     try:
         yield
     except OSError as exc:
-        # Without the path: it may be told to a client.
+        # Without the path: the message may be sent to a client.
         raise StorageUnavailable(f"The blob store does not work: {os.strerror(exc.errno or 0)}.") from exc
 
 

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.postgresql import insert
 
 from emberq.store.schema.tables import EmbeddingCacheRow
 
-__all__ = ["CacheKey", "CachedVector", "cached_vectors", "remember_vectors", "sweep_vectors"]
+__all__ = ["CacheKey", "CachedVector", "cached_vectors", "purge_vector_batch", "remember_vectors"]
 
 #: A tenant and a fingerprint.
 CacheKey: TypeAlias = tuple[str, bytes]
@@ -94,7 +94,7 @@ def remember_vectors(connection: Connection, vectors: Mapping[CacheKey, CachedVe
     connection.execute(insert(EmbeddingCacheRow).values(values).on_conflict_do_nothing())
 
 
-def sweep_vectors(connection: Connection, *, older_than_seconds: float, max_rows: int) -> int:
+def purge_vector_batch(connection: Connection, *, older_than_seconds: float, max_rows: int) -> int:
     """Delete a batch of what nobody asked for in this time, or of the longest unused beyond `max_rows`.
 
     Returns:

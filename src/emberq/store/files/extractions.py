@@ -29,7 +29,7 @@ __all__ = [
     "PageText",
     "ended_jobs",
     "extraction_collection",
-    "purge_extractions",
+    "purge_extraction_batch",
     "read_end",
 ]
 
@@ -174,7 +174,7 @@ def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> Extracti
     return ExtractionEnd(extraction, None, seconds, row["timings"])
 
 
-def purge_extractions(connection: Connection, *, older_than_seconds: float) -> int:
+def purge_extraction_batch(connection: Connection, *, older_than_seconds: float) -> int:
     """Delete a batch of the extractions that nobody asked for since then, of all tenants.
 
     One whose job is not over stays, and so does one whose job ended later than that: somebody waits for it.

@@ -1,4 +1,4 @@
-"""One attempt at a job: claim and progress, under the newest ticket or fencing token."""
+"""The claim of a job and the progress of its attempt."""
 
 from __future__ import annotations
 
@@ -19,35 +19,35 @@ __all__ = [
     "LeaseLost",
     "claim_job",
     "is_completed",
-    "queued_jobs",
     "record_progress",
+    "unclaimed_jobs",
 ]
 
 
 class LeaseLost(EmberqError):
-    """The job was given to somebody else, cancelled or deleted while this attempt ran."""
+    """The job was claimed again, cancelled or deleted while this attempt ran."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A claimed job: everything its pipeline needs, read once.
+    """A claimed job: everything that its pipeline needs, read once.
 
     Attributes:
         job_id: The job.
-        tenant: Whose it is.
-        collection_id: Where its chunks go.
+        tenant: Its tenant.
+        collection_id: The collection of its chunks.
         embedding_model: The collection's model.
         index_version: The index version of its chunks.
         file_id: The file.
         file_name: Its name, for messages.
         version: The file version to process.
         blob: sha256 of the bytes.
-        attempt: 1 for the first delivery.
-        max_attempts: Deliveries before quarantine.
+        attempt: The number of the attempt; 1 is the first.
+        max_attempts: Most attempts before the job fails.
         fence: The fencing token of this claim.
-        config_version: The configuration the attempt is pinned to.
+        config_version: The configuration version that the attempt is pinned to.
         traceparent: W3C trace context of the upload, if it had one.
-        kind: What becomes of the collection's files, a `CollectionKind`.
+        kind: The `CollectionKind` of the collection.
     """
 
     job_id: uuid.UUID
@@ -67,10 +67,10 @@ class Attempt:
     kind: str = CollectionKind.DOCUMENTS.value
 
 
-def queued_jobs(
+def unclaimed_jobs(
     connection: Connection, *, older_than_seconds: float, limit: int
 ) -> list[tuple[uuid.UUID, str]]:
-    """Return queued jobs that have waited for a claim for so long, each with its ticket."""
+    """Return jobs that are queued for longer than `older_than_seconds`, each with its ticket."""
     rows = connection.execute(
         select(Job.id, Job.ticket)
         .where(
@@ -86,7 +86,14 @@ def queued_jobs(
 def claim_job(
     connection: Connection, job_id: uuid.UUID, *, ticket: str, worker: str, host_id: uuid.UUID | None
 ) -> Attempt | None:
-    """Take a queued job: one more attempt, a new fencing token, the configuration version pinned.
+    """Claim a queued job: count the attempt, issue a fencing token, pin the configuration version.
+
+    Args:
+        connection: The transaction.
+        job_id: The job.
+        ticket: The ticket that the worker popped.
+        worker: The worker's name.
+        host_id: The worker's host; nothing outside a supervised host.
 
     Returns:
         The attempt, or nothing if the ticket is stale: its job was claimed, ended or cancelled.
@@ -141,7 +148,7 @@ def claim_job(
 
 
 def is_completed(connection: Connection, attempt: Attempt) -> bool:
-    """Tell whether this very attempt completed its job, as when the answer to its commit was lost."""
+    """Tell whether this attempt completed its job, as when the answer to its commit was lost."""
     row = connection.execute(
         select(Job.id).where(
             Job.id == attempt.job_id, Job.fence == attempt.fence, Job.state == JobState.COMPLETED
@@ -153,11 +160,11 @@ def is_completed(connection: Connection, attempt: Attempt) -> bool:
 def record_progress(
     connection: Connection, attempt: Attempt, *, stage: str, done: int, total: int, timings: dict[str, float]
 ) -> None:
-    """Write how far the attempt has come.
+    """Write the progress of an attempt.
 
     Raises:
-        Cancelled: If somebody asked for the job to stop.
-        LeaseLost: If the job is no longer this attempt's.
+        Cancelled: If cancellation is requested.
+        LeaseLost: If the job is not in this attempt any more.
     """
     row = connection.execute(
         move(PROGRESS, fence=attempt.fence)

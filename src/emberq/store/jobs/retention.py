@@ -1,4 +1,4 @@
-"""Retention: what is over is forgotten in time, a little at once, and never what readers see."""
+"""Retention: deletes records of ended jobs and deleted files in batches, never what readers see."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from emberq.store.jobs.transitions import in_state
 from emberq.store.schema.job_states import LIVE_STATES, PURGE
 from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
 
-__all__ = ["Purged", "count_old_jobs", "purge", "purge_jobs"]
+__all__ = ["Purged", "count_old_jobs", "purge_batch", "purge_jobs"]
 
-#: Rows deleted by one statement, so that a purge of millions holds no lock for long.
+#: Rows deleted by one statement, so that a purge of millions keeps no lock for long.
 _BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """What a purge deleted.
+    """The rows that a purge deleted.
 
     Attributes:
-        jobs: Records of jobs that are over.
-        files: Tombstones of deleted files, with what was left of them.
+        jobs: Records of ended jobs.
+        files: Tombstones of deleted files, with their versions.
         keys: Idempotency keys.
     """
 
@@ -37,10 +37,10 @@ class Purged:
         return max(self.jobs, self.files, self.keys) >= _BATCH
 
 
-def purge(connection: Connection, *, older_than_seconds: float) -> Purged:
-    """Delete, for all tenants, what ended longer ago than `older_than_seconds`, a batch of each kind.
+def purge_batch(connection: Connection, *, older_than_seconds: float) -> Purged:
+    """Delete, for all tenants, a batch of each kind of rows that ended before `older_than_seconds`.
 
-    Keys go first: while one lives, the job it answers with stays.
+    Keys are deleted first: while a key exists, the job of its answer stays.
     """
     before = _ago(older_than_seconds)
     old_keys = (
@@ -55,7 +55,7 @@ def purge(connection: Connection, *, older_than_seconds: float) -> Purged:
             IdempotencyKey.tenant == old_keys.c.tenant, IdempotencyKey.key == old_keys.c.key
         )
     ).rowcount
-    # Jobs at work on a deleted file have been asked to stop: their end is waited for.
+    # A deleted file stays until its running jobs, whose cancellation is requested, have ended.
     lives = exists().where(Job.file_id == FileRow.id, in_state(*LIVE_STATES))
     answers = exists().where(IdempotencyKey.file_id == FileRow.id)
     old_files = (
@@ -80,9 +80,9 @@ def count_old_jobs(connection: Connection, tenant: str, *, older_than_seconds: f
 def purge_jobs(connection: Connection, tenant: str | None, *, older_than_seconds: float) -> int:
     """Delete a batch of the records of jobs that ended long ago, of one tenant or of all.
 
-    The newest job of a file that is not deleted stays, because it tells how the file came to be what it
-    is, and so does one that an Idempotency-Key answers with. The record of a superseded version goes
-    with its job, so that nothing holds on to its bytes any more.
+    The newest job of a file that is not deleted stays, because it shows the file's state, and so does a
+    job that an Idempotency-Key answers with. The record of a superseded version is deleted with its job,
+    so that its bytes can be garbage-collected.
 
     Returns:
         How many jobs were deleted; call again until it is 0.

@@ -9,7 +9,7 @@ from sqlalchemy import RowMapping, text
 
 from emberq.config.snapshot import Unreadable
 from emberq.store.admin.changes import set_setting
-from emberq.store.admin.hosts import HostConfig, beat
+from emberq.store.admin.hosts import HostConfig, renew_lease
 from emberq.store.admin.rollout import HostApplied, applied_by_hosts
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.files.collections import create_collection
@@ -28,7 +28,7 @@ def put(services: Services, key: str, value: Any) -> int:
 
 def say(services: Services, host_id: uuid.UUID, *versions: int, **config: Any) -> None:
     with services.database.transaction() as connection:
-        beat(
+        renew_lease(
             connection,
             host_id,
             name="host",

@@ -17,10 +17,10 @@ from sqlalchemy import Connection, text
 
 from emberq.dispatch.blob_gc import BlobGarbageCollector
 from emberq.dispatch.maintenance import Maintenance
-from emberq.dispatch.prune import prune_jobs
+from emberq.dispatch.purge import purge_ended_jobs
 from emberq.errors import DatabaseUnavailable
 from emberq.store.files import blob_gc
-from emberq.store.files.blob_gc import collect_blobs, lock_blob_shared, restore_discarded
+from emberq.store.files.blob_gc import delete_unreferenced_blobs, lock_blob_shared, restore_discarded_blobs
 from emberq.store.files.blobs import BlobStore, BlobWriter
 from emberq.store.files.files import AddedFile, add_file
 from emberq.store.services import Services
@@ -67,7 +67,7 @@ def upload(services: Services, content: bytes, *, external_id: str | None = None
 
 
 def collect(services: Services, sha256: str) -> int:
-    return collect_blobs(services.database, services.blobs, [sha256], older_than_seconds=DAY)
+    return delete_unreferenced_blobs(services.database, services.blobs, [sha256], older_than_seconds=DAY)
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
 
     def arrange(nth: int, what: Callable[[], None]) -> None:
         looked = 0
-        original = blob_gc._referred
+        original = blob_gc._referenced
 
         def referred(connection: Connection, hashes: Sequence[str], **options: Any) -> set[str]:
             nonlocal looked
@@ -86,7 +86,7 @@ def interrupt(monkeypatch: pytest.MonkeyPatch) -> Callable[[int, Callable[[], No
                 what()
             return found
 
-        monkeypatch.setattr(blob_gc, "_referred", referred)
+        monkeypatch.setattr(blob_gc, "_referenced", referred)
 
     return arrange
 
@@ -98,12 +98,12 @@ def test_orphans_go_after_the_grace_period_and_needed_bytes_stay(services: Servi
     needed = put(services, b"needed")
     for sha256 in (orphan, needed):
         age(services, sha256)
-    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
+    assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 1
     assert [is_there(services, one) for one in (orphan, young, needed)] == [False, True, True]
     assert list(services.blobs.discarded.iterdir()) == []
 
 
-def test_every_keeper_collects(services: Services) -> None:
+def test_maintenance_garbage_collects(services: Services) -> None:
     orphan = put(services, b"orphan")
     age(services, orphan)
     Maintenance(services).tick()
@@ -131,10 +131,10 @@ def test_a_deleted_files_bytes_go_after_the_grace_period_unless_another_file_has
         age(services, sha256)
     delete(services, one.file_id)
     delete(services, alone.file_id)
-    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 0
+    assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 0
     with services.database.transaction() as connection:
         connection.execute(text("UPDATE files SET deleted_at = deleted_at - interval '2 days'"))
-    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
+    assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 1
     assert (is_there(services, shared_bytes), is_there(services, alone_bytes)) == (True, False)
 
 
@@ -146,11 +146,11 @@ def test_a_purged_versions_bytes_go_and_the_newest_ones_stay(services: Services)
     old, new = put(services, b"old"), put(services, b"new")
     for sha256 in (old, new):
         age(services, sha256)
-    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 0
+    assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 0
     with services.database.transaction() as connection:
         connection.execute(text("UPDATE jobs SET ended_at = ended_at - interval '8 days'"))
-    assert prune_jobs(services, retention_seconds=7 * DAY) == 1
-    assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
+    assert purge_ended_jobs(services, retention_seconds=7 * DAY) == 1
+    assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 1
     assert (is_there(services, old), is_there(services, new)) == (False, True)
 
 
@@ -228,7 +228,9 @@ def test_what_a_dead_collector_had_taken_aside_is_put_back_if_it_is_needed(
         with upload(services, b"again"):
             pass
     services.blobs.path_of(sha256).replace(services.blobs.discarded / sha256)
-    assert restore_discarded(services.database, services.blobs, older_than_seconds=DAY) == int(is_needed)
+    assert restore_discarded_blobs(services.database, services.blobs, older_than_seconds=DAY) == int(
+        is_needed
+    )
     assert is_there(services, sha256) is is_needed
     assert list(services.blobs.discarded.iterdir()) == []
 
@@ -250,10 +252,10 @@ def test_the_draft_of_a_killed_process_is_collected_and_that_of_a_living_one_sta
     [left] = store.drafts.iterdir()
     with store.writer() as living:
         living.write(b"slow")
-        assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 0
+        assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 0
         for draft in store.drafts.iterdir():
             _age_path(draft)
-        assert BlobGarbageCollector(services, grace_seconds=DAY).turn() == 1
+        assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 1
         assert not left.exists()
         assert _finish(living)
     assert not list(store.drafts.iterdir())
@@ -265,9 +267,9 @@ def test_a_large_store_is_walked_in_turns(services: Services, monkeypatch: pytes
     hashes = [put(services, f"orphan {n}".encode()) for n in range(30)]
     for sha256 in hashes:
         age(services, sha256)
-    monkeypatch.setattr(module, "_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_RUN_SECONDS", 0.01)
     collector = BlobGarbageCollector(services, grace_seconds=DAY)
-    turns = [collector.turn() for _ in range(40)]
+    turns = [collector.run() for _ in range(40)]
     assert sum(turns) == 30
     assert max(turns) < 30
 

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import text
 
 from emberq.dispatch.maintenance import Maintenance
-from emberq.dispatch.prune import prune_vectors
+from emberq.dispatch.purge import purge_vectors
 from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors
 from emberq.store.services import Services
 
@@ -60,20 +60,20 @@ def test_what_nobody_asks_for_goes_and_what_is_asked_for_stays(services: Service
     remember(services, range(3), hours_ago=31 * 24)
     remember(services, range(3, 5), hours_ago=29 * 24)
     assert known(services, range(2)) == [0, 1]
-    assert prune_vectors(services, ttl_seconds=MONTH, max_rows=100) == 1
+    assert purge_vectors(services, ttl_seconds=MONTH, max_rows=100) == 1
     assert known(services, range(5)) == [0, 1, 3, 4]
 
 
 def test_of_too_many_the_longest_unused_go(services: Services) -> None:
     for n in range(6):
         remember(services, range(n, n + 1), hours_ago=n)
-    assert prune_vectors(services, ttl_seconds=MONTH, max_rows=4) == 2
+    assert purge_vectors(services, ttl_seconds=MONTH, max_rows=4) == 2
     assert known(services, range(6)) == [0, 1, 2, 3]
-    assert prune_vectors(services, ttl_seconds=MONTH, max_rows=4) == 0
-    assert prune_vectors(services, ttl_seconds=MONTH, max_rows=0) == 4
+    assert purge_vectors(services, ttl_seconds=MONTH, max_rows=4) == 0
+    assert purge_vectors(services, ttl_seconds=MONTH, max_rows=0) == 4
 
 
-def test_the_keeper_sweeps(services: Services) -> None:
+def test_maintenance_purges_vectors(services: Services) -> None:
     remember(services, range(3), hours_ago=31 * 24)
     Maintenance(services).tick()
     assert known(services, range(3)) == []

@@ -11,13 +11,13 @@ import pytest
 from sqlalchemy import func, select, text
 
 from emberq.dispatch.blob_gc import BlobGarbageCollector
-from emberq.dispatch.conversion import result, submit
+from emberq.dispatch.conversion import read_conversion, submit_conversion
 from emberq.dispatch.maintenance import Maintenance
-from emberq.dispatch.prune import prune_extractions, prune_jobs
+from emberq.dispatch.purge import purge_ended_jobs, purge_extractions
 from emberq.errors import CorruptFile, JobNotFound
 from emberq.store.files.collections import list_collections
 from emberq.store.files.commit import commit_file
-from emberq.store.files.extractions import PageRange, PageText, ended_jobs, purge_extractions
+from emberq.store.files.extractions import PageRange, PageText, ended_jobs, purge_extraction_batch
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.breaker import record_provider_failure
 from emberq.store.jobs.claim import Attempt, claim_job
@@ -33,7 +33,7 @@ def send(
 ) -> uuid.UUID:
     with services.blobs.writer() as writer:
         writer.write(content)
-        return submit(services, writer, tenant=tenant, name=name)
+        return submit_conversion(services, writer, tenant=tenant, name=name)
 
 
 def claim(services: Services, job_id: uuid.UUID) -> Attempt:
@@ -78,12 +78,12 @@ def test_what_was_read_is_given_back_page_by_page(services: Services) -> None:
     job_id = send(services)
     assert claim(services, send(services, b"Other.")).kind == "extraction"
     read(services, job_id)
-    end = result(services, "a", job_id)
+    end = read_conversion(services, "a", job_id)
     assert end.extraction is not None
     assert list(end.extraction.pages()) == [PageText("# One", 1, "One"), PageText("Two.", 2, "One")]
     assert (end.extraction.page_count, end.timings) == (2, {"extracting": 0.1})
     with pytest.raises(JobNotFound):
-        result(services, "b", job_id)
+        read_conversion(services, "b", job_id)
 
 
 def test_twenty_at_once_make_one_collection_and_one_job(services: Services) -> None:
@@ -107,7 +107,7 @@ def test_what_failed_is_read_anew_and_tells_why_as_long_as_somebody_waits(servic
         fail_attempt(connection, job_id, CorruptFile(), fence=attempt.fence, retry_delay_seconds=0)
     again = send(services)
     assert again != job_id
-    end = result(services, "a", job_id)
+    end = read_conversion(services, "a", job_id)
     assert (end.extraction, (end.error or {})["code"]) == (None, "corrupt_file")
     with services.database.transaction() as connection:
         assert ended_jobs(connection, [job_id, again, uuid.uuid4()]) >= {job_id}
@@ -119,14 +119,14 @@ def test_what_nobody_asks_for_any_more_goes_and_its_bytes_too(services: Services
     read(services, job_id)
     age(services, 2 * DAY)
     # The sweep of ended jobs leaves it alone.
-    assert prune_jobs(services, retention_seconds=DAY) == 0
-    assert prune_extractions(services, ttl_seconds=3 * DAY) == 0
-    assert prune_extractions(services, ttl_seconds=DAY) == 1
+    assert purge_ended_jobs(services, retention_seconds=DAY) == 0
+    assert purge_extractions(services, ttl_seconds=3 * DAY) == 0
+    assert purge_extractions(services, ttl_seconds=DAY) == 1
     assert (count(services, FileRow), count(services, FileVersion), count(services, Job)) == (0, 0, 0)
     with pytest.raises(JobNotFound):
-        result(services, "a", job_id)
+        read_conversion(services, "a", job_id)
     time.sleep(0.02)
-    assert BlobGarbageCollector(services, grace_seconds=0.01).turn() == 1
+    assert BlobGarbageCollector(services, grace_seconds=0.01).run() == 1
 
 
 def test_whoever_asks_again_keeps_it(services: Services) -> None:
@@ -134,17 +134,17 @@ def test_whoever_asks_again_keeps_it(services: Services) -> None:
     read(services, job_id)
     age(services, 2 * DAY)
     assert send(services) == job_id
-    assert prune_extractions(services, ttl_seconds=DAY) == 0
-    assert result(services, "a", job_id).extraction is not None
+    assert purge_extractions(services, ttl_seconds=DAY) == 0
+    assert read_conversion(services, "a", job_id).extraction is not None
 
 
 def test_what_is_still_read_or_has_just_been_stays_however_old_the_request(services: Services) -> None:
     job_id = send(services)
     age(services, 2 * DAY)
-    assert prune_extractions(services, ttl_seconds=DAY) == 0
+    assert purge_extractions(services, ttl_seconds=DAY) == 0
     read(services, job_id)
-    assert prune_extractions(services, ttl_seconds=DAY) == 0
-    assert result(services, "a", job_id).extraction is not None
+    assert purge_extractions(services, ttl_seconds=DAY) == 0
+    assert read_conversion(services, "a", job_id).extraction is not None
 
 
 def test_a_request_that_comes_while_it_is_swept_finds_it_or_has_it_read_anew(services: Services) -> None:
@@ -152,7 +152,7 @@ def test_a_request_that_comes_while_it_is_swept_finds_it_or_has_it_read_anew(ser
     read(services, job_id)
     age(services, 2 * DAY)
     with services.database.transaction() as connection, ThreadPoolExecutor(1) as pool:
-        assert purge_extractions(connection, older_than_seconds=DAY) == 1
+        assert purge_extraction_batch(connection, older_than_seconds=DAY) == 1
         asked = pool.submit(send, services)
         time.sleep(0.3)
         assert not asked.done()
@@ -160,24 +160,24 @@ def test_a_request_that_comes_while_it_is_swept_finds_it_or_has_it_read_anew(ser
         again = asked.result(timeout=10)
     assert again != job_id
     read(services, again)
-    assert result(services, "a", again).extraction is not None
+    assert read_conversion(services, "a", again).extraction is not None
 
 
-def test_the_keeper_sweeps_by_the_setting(services: Services) -> None:
+def test_maintenance_purges_extractions_by_the_setting(services: Services) -> None:
     read(services, send(services))
     age(services, 2 * DAY)
-    Maintenance(services)._prune()
+    Maintenance(services).tick()
     assert count(services, FileRow) == 0
 
 
 def test_a_commit_that_was_tried_twice_finds_the_bytes_it_published(services: Services) -> None:
     with services.blobs.writer() as writer:
         writer.write(b"Once.")
-        first = submit(services, writer, tenant="a", name="a.txt")
-        assert submit(services, writer, tenant="a", name="a.txt") == first
+        first = submit_conversion(services, writer, tenant="a", name="a.txt")
+        assert submit_conversion(services, writer, tenant="a", name="a.txt") == first
         with services.database.transaction() as connection:
             connection.execute(text("DELETE FROM files"))
-        again = submit(services, writer, tenant="a", name="a.txt")
+        again = submit_conversion(services, writer, tenant="a", name="a.txt")
     attempt = claim(services, again)
     assert services.blobs.existing(attempt.blob).read_bytes() == b"Once."
 

@@ -9,7 +9,7 @@ from rq import SimpleWorker
 from rq.serializers import JSONSerializer
 from sqlalchemy import func, select, text
 
-from emberq.dispatch.prune import prune_jobs
+from emberq.dispatch.purge import purge_ended_jobs
 from emberq.dispatch.tickets import enqueue, open_queue
 from emberq.errors import CorruptFile, FileNotFound, JobNotFound
 from emberq.store.files.files import get_file, get_text
@@ -51,7 +51,7 @@ def replaced_twice(services: Services) -> uuid.UUID:
 def test_a_live_file_keeps_its_newest_job_and_its_visible_version(services: Services) -> None:
     file_id = replaced_twice(services)
     age(services, 8)
-    assert prune_jobs(services, retention_seconds=WEEK) == 2
+    assert purge_ended_jobs(services, retention_seconds=WEEK) == 2
     assert chunk_texts(services) == ["one"]
     with services.database.transaction() as connection:
         shown = get_file(connection, TENANT, file_id)
@@ -66,9 +66,9 @@ def test_what_ended_lately_or_has_not_ended_stays(services: Services) -> None:
     waiting = add(services, "waiting")
     running = claim(services, add(services, "running").job_id)
     age(services, 6)
-    assert prune_jobs(services, retention_seconds=WEEK) == 0
+    assert purge_ended_jobs(services, retention_seconds=WEEK) == 0
     age(services, 8)
-    prune_jobs(services, retention_seconds=WEEK)
+    purge_ended_jobs(services, retention_seconds=WEEK)
     for job_id in (waiting.job_id, running.job_id):
         assert job(services, job_id)["state"] in ("queued", "pending", "processing")
 
@@ -76,7 +76,7 @@ def test_what_ended_lately_or_has_not_ended_stays(services: Services) -> None:
 def test_a_retention_of_nothing_keeps_everything(services: Services) -> None:
     replaced_twice(services)
     age(services, 10_000)
-    assert prune_jobs(services, retention_seconds=0) == 0
+    assert purge_ended_jobs(services, retention_seconds=0) == 0
     assert count(services, Job) == 3
 
 
@@ -87,10 +87,10 @@ def test_a_tombstone_goes_with_all_that_was_left_of_its_file_and_the_file_stays_
     attempt = claim(services, added.job_id)
     delete(services, added.file_id)
     age(services, 8)
-    assert prune_jobs(services, retention_seconds=WEEK) == 0, "its job is still at work"
+    assert purge_ended_jobs(services, retention_seconds=WEEK) == 0, "its job is still at work"
     fail(services, attempt, CorruptFile())
     age(services, 8)
-    assert prune_jobs(services, retention_seconds=WEEK) == 1
+    assert purge_ended_jobs(services, retention_seconds=WEEK) == 1
     assert count(services, FileRow) == count(services, FileVersion) == count(services, Job) == 0
     with pytest.raises(FileNotFound), services.database.transaction() as connection:
         get_file(connection, TENANT, added.file_id)
@@ -106,12 +106,12 @@ def test_a_job_stays_as_long_as_an_idempotency_key_answers_with_it(services: Ser
     add(services, "two", external_id="x")
     with services.database.transaction() as connection:
         connection.execute(text("UPDATE jobs SET ended_at = ended_at - interval '8 days'"))
-    prune_jobs(services, retention_seconds=WEEK)
+    purge_ended_jobs(services, retention_seconds=WEEK)
     assert job(services, answer.job_id)["state"] == "cancelled"
     with pytest.raises(JobNotFound):
         job(services, first.job_id)
     age(services, 8)
-    prune_jobs(services, retention_seconds=WEEK)
+    purge_ended_jobs(services, retention_seconds=WEEK)
     assert count(services, IdempotencyKey) == 0
     with pytest.raises(JobNotFound):
         job(services, answer.job_id)
@@ -122,7 +122,7 @@ def test_many_batches_go_in_one_turn(services: Services, monkeypatch: pytest.Mon
     for number in range(6):
         add(services, f"version {number}", external_id="x")
     age(services, 8)
-    assert prune_jobs(services, retention_seconds=WEEK) == 5
+    assert purge_ended_jobs(services, retention_seconds=WEEK) == 5
     assert count(services, Job) == 1
 
 

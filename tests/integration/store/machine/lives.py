@@ -18,11 +18,11 @@ from emberq.errors import (
     JobNotFound,
     WorkerLost,
 )
-from emberq.store.admin.hosts import beat, orphaned_jobs
+from emberq.store.admin.hosts import jobs_of_expired_hosts, renew_lease
 from emberq.store.files.commit import commit_file
 from emberq.store.files.files import delete_file, get_file, list_files
 from emberq.store.jobs.admission import admit_jobs
-from emberq.store.jobs.claim import LeaseLost, claim_job, queued_jobs, record_progress
+from emberq.store.jobs.claim import LeaseLost, claim_job, record_progress, unclaimed_jobs
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.jobs.queries import cancel_job, count_jobs, get_job, list_jobs, retry_job
 from emberq.store.services import Services
@@ -203,7 +203,7 @@ class Lives:
         job_id, ticket = self.tickets.pop(number % len(self.tickets))
         work = self.jobs[job_id]
         with self.transaction() as connection:
-            beat(connection, hand.host, name=worker, pid=1, workers=1)
+            renew_lease(connection, hand.host, name=worker, pid=1, workers=1)
             # Only the rules end a lease: a slow machine must not.
             connection.execute(
                 text("UPDATE hosts SET lease_until = now() + interval '1 day' WHERE id = :id"),
@@ -321,7 +321,7 @@ class Lives:
 
     def reap(self) -> None:
         with self.transaction() as connection:
-            for orphan in orphaned_jobs(connection):
+            for orphan in jobs_of_expired_hosts(connection):
                 state = fail_attempt(
                     connection, orphan["id"], WorkerLost(), fence=orphan["fence"], retry_delay_seconds=60
                 )
@@ -342,7 +342,7 @@ class Lives:
 
     def sweep(self) -> None:
         with self.transaction() as connection:
-            waiting = queued_jobs(connection, older_than_seconds=0, limit=100)
+            waiting = unclaimed_jobs(connection, older_than_seconds=0, limit=100)
         assert {job_id for job_id, _ in waiting} == {
             job_id for job_id, work in self.jobs.items() if work.state == "queued"
         }
