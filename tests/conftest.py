@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from emberq.embedded import Engines
 from emberq.store.migrate import migrate
 from emberq.store.services import Services, configure_services
 from emberq.telemetry.logs import ensure_logs
+from tests.harness.eventually import eventually
 
 TEMPLATE = "emberq_template"
 
@@ -117,15 +117,12 @@ def _url(engines: Engines, database: str) -> str:
 
 def _drop(engines: Engines, name: str) -> None:
     """Drop a database; a server process that cleans up in it just then is not ours to end, but soon done."""
-    for attempt in range(20):
-        try:
-            _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
-        except ProgrammingError:
-            if attempt == 19:
-                raise
-            time.sleep(0.25)
-        else:
-            return
+
+    def drop() -> bool:
+        _admin(engines, f"DROP DATABASE {name} WITH (FORCE)")
+        return True
+
+    eventually(drop, despite=ProgrammingError)
 
 
 def _admin(engines: Engines, statement: str) -> None:

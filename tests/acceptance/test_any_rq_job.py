@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
 import sys
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from redis import Redis
 
+from tests.harness.eventually import eventually
 from tests.harness.paths import EXAMPLES
+from tests.harness.processes import RunningProgram, run_program
 
 EXAMPLE = EXAMPLES / "any-rq-job"
 BIN = Path(sys.executable).parent
@@ -38,33 +38,22 @@ def environment(redis_url: str, models_dir: Path) -> dict[str, str]:
 )
 def worker(
     request: pytest.FixtureRequest, redis_url: str, environment: dict[str, str], tmp_path: Path
-) -> Iterator[subprocess.Popen[bytes]]:
-    command: Sequence[str] = request.param
-    with (tmp_path / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [str(BIN / command[0]), *(word.format(url=redis_url) for word in command[1:])],
-            cwd=EXAMPLE,
-            env=environment,
-            stdout=log,
-            stderr=log,
-        )
-    yield process
-    process.terminate()
-    assert process.wait(timeout=30) == 0, (tmp_path / "log").read_text()
+) -> Iterator[RunningProgram]:
+    program, *arguments = request.param
+    with RunningProgram(
+        [BIN / program, *(word.format(url=redis_url) for word in arguments)],
+        cwd=EXAMPLE,
+        environment=environment,
+        log=tmp_path / "log",
+    ) as running:
+        yield running
+        assert running.stop() == 0, running.log
 
 
 def test_six_jobs_are_answered_around_a_crash_with_one_load_of_the_model(
-    worker: subprocess.Popen[bytes], environment: dict[str, str]
+    worker: RunningProgram, environment: dict[str, str]
 ) -> None:
-    done = subprocess.run(
-        [sys.executable, "enqueue.py"],
-        check=False,
-        cwd=EXAMPLE,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+    done = run_program(sys.executable, "enqueue.py", cwd=EXAMPLE, environment=environment)
     assert done.returncode == 0, done.stderr
     answers = [line for line in done.stdout.splitlines() if "→" in line]
     assert [line.split("→")[1].split("  ")[0].strip() for line in answers] == [
@@ -74,14 +63,7 @@ def test_six_jobs_are_answered_around_a_crash_with_one_load_of_the_model(
     assert re.search(r"6 jobs answered by [234] horses", done.stdout)
 
 
-def test_the_worker_is_seen_from_outside_while_it_lives(
-    worker: subprocess.Popen[bytes], redis_url: str
-) -> None:
-    connection = Redis.from_url(redis_url)
-    deadline = time.monotonic() + 60
-    while not (keys := list(connection.scan_iter("worker:heartbeat:*"))):
-        assert time.monotonic() < deadline
-        assert worker.poll() is None
-        time.sleep(0.05)
-    assert all(0 < int(connection.ttl(key)) <= 60 for key in keys)
-    connection.close()
+def test_the_worker_is_seen_from_outside_while_it_lives(worker: RunningProgram, redis_url: str) -> None:
+    with Redis.from_url(redis_url) as connection:
+        keys = eventually(lambda: list(connection.scan_iter("worker:heartbeat:*")), told=lambda: worker.log)
+        assert all(0 < int(connection.ttl(key)) <= 60 for key in keys)

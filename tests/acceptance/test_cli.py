@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Stack
 from tests.harness.paths import CORPUS, EMBERQ
+from tests.harness.processes import run_program
+from tests.harness.stack import Stack
 
 GOOD = [CORPUS / "zip-bombs-and-sandboxing.md", CORPUS / "fork-copy-on-write-memory.pdf"]
 
@@ -129,8 +129,6 @@ def test_wrong_use_and_wrong_places_have_their_exit_codes(stack: Stack) -> None:
     stack.cli("search", "x", expect=2)
     stack.cli("ingest", "/no/such/file", "-c", "docs", expect=2)
     stack.cli("search", "x", "-c", "docs", "--mode", "psychic", expect=2)
-    nowhere = subprocess.run(
-        [EMBERQ, "--url", "http://127.0.0.1:9", "status"], capture_output=True, text=True, check=False
-    )
+    nowhere = run_program(EMBERQ, "--url", "http://127.0.0.1:9", "status")
     assert nowhere.returncode == 3
     assert "→ Start it with `emberq up`" in nowhere.stderr

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Stack
 from tests.harness.paths import CORPUS
+from tests.harness.stack import Stack
 
 QUESTIONS = json.loads((CORPUS.parent / "questions.json").read_text(encoding="utf-8"))
 

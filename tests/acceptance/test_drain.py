@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from tests.acceptance.conftest import Stack
 from tests.acceptance.test_kills import long_text
+from tests.harness.stack import Stack
 
 
 def test_a_document_cut_off_by_a_stop_goes_on_after_it_with_all_its_attempts(

@@ -9,8 +9,9 @@ from typing import Any
 
 import httpx
 
-from tests.acceptance.conftest import Stack
 from tests.acceptance.test_metrics import scrape
+from tests.harness.eventually import LIMIT_SECONDS, eventually
+from tests.harness.stack import Stack
 
 
 def test_other_programs_get_vectors_and_scores_and_metrics_tell(stack: Stack, client: httpx.Client) -> None:
@@ -40,14 +41,13 @@ def test_who_waits_when_emberq_stops_is_told_to_come_again(own_stack: Callable[.
     def ask() -> None:
         with stack.http() as client:
             texts = [f"{n} long " * 100 for n in range(2000)]
-            answers.append(client.post("/v1/embeddings", json={"input": texts}, timeout=120))
+            answers.append(client.post("/v1/embeddings", json={"input": texts}))
 
     asking = threading.Thread(target=ask)
     asking.start()
     name = 'emberq_embedding_queue_depth{queue="bulk"}'
-    while scrape(f"{stack.url}/metrics").get(name, 0) < 1000:
-        pass
+    eventually(lambda: scrape(f"{stack.url}/metrics").get(name, 0), lambda waiting: waiting >= 1000)
     assert stack.stop(signal.SIGTERM) == 0
-    asking.join(60)
+    asking.join(LIMIT_SECONDS)
     assert answers[0].status_code == 503
     assert "stops" in answers[0].json()["error"]["message"]

@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,9 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.acceptance.conftest import Stack
+from tests.harness.eventually import eventually
 from tests.harness.paths import CORPUS
-from tests.harness.process_table import family_of
+from tests.harness.stack import Stack
 
 PDF = CORPUS / "fork-copy-on-write-memory.pdf"
 
@@ -271,8 +270,10 @@ def test_a_key_does_what_its_scopes_allow_until_it_is_revoked(stack: Stack, clie
         listed = client.get("/api/v1/keys")
         assert key not in listed.text
         assert client.delete(f"/api/v1/keys/{key[:8]}").status_code == 204
-        time.sleep(2.1)
-        problem(reader.get("/api/v1/collections"), 401, "unauthorized")
+        refused = eventually(
+            lambda: reader.get("/api/v1/collections"), lambda answer: answer.status_code != 200
+        )
+        problem(refused, 401, "unauthorized")
 
 
 def test_an_idempotency_key_makes_one_job(stack: Stack, client: httpx.Client) -> None:
@@ -305,13 +306,10 @@ def test_settings_change_the_next_job_and_keep_their_history(stack: Stack, clien
     assert "rag_chunk_size" in history
     assert "sk-hidden" not in history
     assert "sk-hidden" not in stack.log.read_text()
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        status = client.get("/api/v1/settings/status").json()
-        if status["applied"] == status["workers"] == 2:
-            break
-        time.sleep(0.1)
-    assert (status["applied"], status["workers"]) == (2, 2), status
+    eventually(
+        lambda: client.get("/api/v1/settings/status").json(),
+        lambda status: status["applied"] == status["workers"] == 2,
+    )
 
 
 def test_health_metrics_and_openapi_need_no_key(stack: Stack) -> None:
@@ -343,7 +341,7 @@ def test_the_model_is_loaded_once_for_two_workers_and_the_api(stack: Stack, clie
     search(client, "anything")
     loads = [record for record in stack.events() if record["event"] == "resource_loaded"]
     assert [record["resource"] for record in loads].count("embedding_functions") == 1
-    private = {pid: _rollup(pid, "Private") for pid in family_of(stack.pid)}
+    private = {pid: _rollup(pid, "Private") for pid in stack.family()}
     # The weights alone are 90 MB: whoever had loaded them for itself would hold more than that.
     assert max(private.values()) < 90 * 1024 * 1024, private
 
@@ -379,7 +377,7 @@ def test_a_gigabyte_is_streamed_and_a_file_over_the_limit_refused(stack: Stack, 
         answer = client.post(url, content=body(1024), headers=headers)
         assert answer.status_code == 202, answer.text
         assert answer.json()["file"]["size"] == 1 << 30
-        assert max(_rollup(pid, "Private") for pid in family_of(stack.pid)) < 300 * 1024 * 1024
+        assert max(_rollup(pid, "Private") for pid in stack.family()) < 300 * 1024 * 1024
         assert stack.wait(client, answer.json()["job"]["id"])["error"]["code"] == "unsupported_media_type"
     finally:
         client.delete("/api/v1/settings/max_file_size")

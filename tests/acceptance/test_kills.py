@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,8 +12,8 @@ import httpx
 import pytest
 from redis import Redis
 
-from tests.acceptance.conftest import Stack
-from tests.harness.process_table import alive, family_of
+from tests.harness.processes import send
+from tests.harness.stack import Stack
 
 BIRDS = [
     "storks",
@@ -60,29 +59,31 @@ def stack(own_stack: Callable[..., Stack]) -> Stack:
 
 @pytest.mark.parametrize("stage", ["extracting", "splitting", "embedding", "storing"])
 def test_a_horse_killed_in_a_stage_is_replaced_and_the_file_completes_once(stack: Stack, stage: str) -> None:
-    sentences = 1500
+    sentences = 400
     with stack.http() as client:
         with stack.nothing_stored():
             uploaded = stack.upload(client, "notes.txt", long_text(sentences)).json()
             started = stack.wait_for_event(event="job_started", attempt=1)
             stack.wait_for_event(event="stage_started", stage=stage, attempt=1)
             os.kill(started["horse_pid"], signal.SIGKILL)
-            killed_at = time.monotonic()
         again = stack.wait_for_event(event="job_started", attempt=2)
         assert again["horse_pid"] != started["horse_pid"]
-        assert time.monotonic() - killed_at < 5
         job = stack.wait(client, uploaded["job"]["id"])
         assert (job["state"], job["attempt"]) == ("completed", 2)
-        assert sum(record["event"] == "resource_loaded" for record in stack.events()) == 4
+        events = [record["event"] for record in stack.events()]
+        assert events.count("resource_loaded") == 4
+        # The worker itself saw the death: it did not take until the end of a lease.
+        assert "job_reaped" not in events
         chunks_cover_the_text_once(client, uploaded["file"]["id"], sentences)
 
 
 def test_a_file_that_always_kills_its_horse_is_quarantined(stack: Stack) -> None:
     with stack.http() as client:
-        uploaded = stack.upload(client, "poison.txt", long_text(1500)).json()
-        for attempt in (1, 2, 3):
-            started = stack.wait_for_event(event="job_started", attempt=attempt)
-            os.kill(started["horse_pid"], signal.SIGKILL)
+        with stack.nothing_stored():
+            uploaded = stack.upload(client, "poison.txt", long_text(400)).json()
+            for attempt in (1, 2, 3):
+                started = stack.wait_for_event(event="job_started", attempt=attempt)
+                os.kill(started["horse_pid"], signal.SIGKILL)
         job = stack.wait(client, uploaded["job"]["id"])
         assert (job["state"], job["error"]["code"], job["quarantined"]) == ("failed", "quarantined", True)
         good = stack.upload(client, "good.txt", b"Coots are not ducks.").json()
@@ -99,17 +100,9 @@ def test_everything_killed_at_once_loses_no_acknowledged_file(stack: Stack) -> N
             for number in range(8)
         ]
     stack.wait_for_event(event="stage_started", stage="embedding")
-    family = [stack.pid, *family_of(stack.pid)]
-    for pid in family:
-        try:
-            os.kill(pid, signal.SIGKILL)
-        except ProcessLookupError:
-            continue
+    for pid in [stack.pid, *stack.family()]:
+        send(pid, signal.SIGKILL)
     stack.stop(signal.SIGKILL)
-    deadline = time.monotonic() + 5
-    while alive(family) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert alive(family) == []
     stack.start()
     with stack.http() as client:
         for job_id in jobs:
@@ -127,7 +120,7 @@ def test_flushall_loses_tickets_but_no_file(stack: Stack) -> None:
         redis.flushall()
         redis.close()
         for job_id in jobs:
-            assert stack.wait(client, job_id, seconds=60)["state"] == "completed"
+            assert stack.wait(client, job_id)["state"] == "completed"
         assert any(record["event"] == "tickets_missing" for record in stack.events())
 
 
@@ -160,10 +153,8 @@ def test_cancelling_stops_a_running_job(stack: Stack) -> None:
     with stack.http() as client:
         uploaded = stack.upload(client, "long.txt", long_text(4000)).json()
         stack.wait_for_event(event="stage_started", stage="embedding")
-        asked_at = time.monotonic()
         assert client.post(f"/api/v1/jobs/{uploaded['job']['id']}/cancel").status_code == 202
         job = stack.wait(client, uploaded["job"]["id"])
-        assert time.monotonic() - asked_at < 2
         assert (job["state"], job["error"]["code"]) == ("cancelled", "cancelled")
         good = stack.upload(client, "good.txt", b"Rails hide in reeds.").json()
         assert stack.wait(client, good["job"]["id"])["state"] == "completed"

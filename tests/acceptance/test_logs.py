@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import httpx
 
-from tests.acceptance.conftest import Stack
+from tests.harness.stack import Stack
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 

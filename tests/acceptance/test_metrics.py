@@ -4,27 +4,26 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
-import pytest
 from prometheus_client.parser import text_string_to_metric_families
-from redis import Redis
-from rq import Queue
 
-from emberq.testing.valkey import ValkeyServer, free_port
-from tests.acceptance.conftest import Stack
-from tests.harness.paths import EMBERQ, python_path
+from emberq.testing.ports import free_port
+from emberq.testing.valkey import ValkeyServer
+from tests.harness.eventually import eventually, scaled
+from tests.harness.paths import EMBERQ
+from tests.harness.processes import run_program
+from tests.harness.stack import Stack
+from tests.harness.workers import WorkerBench
 
 Samples = dict[str, float]
 
 
 def scrape(url: str) -> Samples:
     """Return samples by `name{label="value",…}`, the labels in order; no family may come twice."""
-    text = httpx.get(url, timeout=30).text
+    text = httpx.get(url, timeout=scaled(60)).text
     families = list(text_string_to_metric_families(text))
     assert len({family.name for family in families}) == len(families)
     return {
@@ -37,18 +36,9 @@ def scrape(url: str) -> Samples:
     }
 
 
-def wait_for(url: str, name: str, value: float, seconds: float = 30) -> Samples:
-    deadline = time.monotonic() + seconds
-    found: Samples = {}
-    while time.monotonic() < deadline:
-        try:
-            found = scrape(url)
-        except httpx.HTTPError:
-            found = {}
-        if found.get(name) == value:
-            return found
-        time.sleep(0.1)
-    pytest.fail(f"{name} is {found.get(name)}, not {value}")
+def wait_for(url: str, name: str, value: float) -> Samples:
+    """Wait until a sample has a value, and return all samples."""
+    return eventually(lambda: scrape(url), lambda found: found.get(name) == value, despite=httpx.HTTPError)
 
 
 def test_files_are_counted_at_the_api_and_at_the_host_over_killed_horses(
@@ -101,47 +91,25 @@ def test_files_are_counted_at_the_api_and_at_the_host_over_killed_horses(
 def test_what_a_killed_installation_left_is_cleared_away(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack(workers=1)
     [left] = (stack.data_dir / "metrics").iterdir()
-    os.kill(stack.pid, signal.SIGKILL)
-    stack.stop()
+    stack.kill()
     stack.start()
     [now] = (stack.data_dir / "metrics").iterdir()
     assert now != left
 
 
-def test_a_crew_for_any_queue_serves_its_metrics_and_takes_a_taken_port_for_an_answer(tmp_path: Path) -> None:
+def test_emberq_worker_serves_the_metrics_of_any_queue_and_tells_of_a_taken_port(tmp_path: Path) -> None:
     port = free_port()
-    with ValkeyServer(tmp_path / "valkey") as server:
-        environment = {
-            **os.environ,
-            "EMBERQ_REDIS_URL": server.url,
-            "EMBERQ_METRICS_PORT": str(port),
-            "PYTHONPATH": python_path(),
-        }
-        command = [EMBERQ, "worker", "-n", "2", "--preload", "tests.jobs.warm", "warm"]
-        crew = subprocess.Popen(command, env=environment, cwd=tmp_path)
-        try:
-            with Redis(port=server.port) as connection:
-                queue = Queue("warm", connection=connection)
-                for _ in range(6):
-                    queue.enqueue("tests.jobs.warm.where")
-                samples = wait_for(
-                    f"http://127.0.0.1:{port}/metrics", "emberq_job_duration_seconds_count{}", 6.0
-                )
-                wait_for(f"http://127.0.0.1:{port}/metrics", 'emberq_workers{state="idle"}', 2.0)
-            assert samples['emberq_jobs_total{error_code="",state="completed"}'] == 6
-            second = subprocess.run(
-                command,
-                env=environment,
-                cwd=tmp_path,
-                capture_output=True,
-                text=True,
-                timeout=60,
-                check=False,
-            )
-            assert second.returncode == 1
-            assert str(port) in second.stderr
-            assert "EMBERQ_METRICS_PORT" in second.stderr
-            assert "Traceback" not in second.stderr
-        finally:
-            crew.terminate()
-            crew.wait(40)
+    with ValkeyServer(tmp_path / "valkey") as server, WorkerBench(server.url, tmp_path, jobs="warm") as bench:
+        bench.environment["EMBERQ_METRICS_PORT"] = str(port)
+        bench.emberq_worker("--preload", bench.module)
+        for _ in range(6):
+            bench.run("where")
+        url = f"http://127.0.0.1:{port}/metrics"
+        samples = wait_for(url, "emberq_job_duration_seconds_count{}", 6.0)
+        wait_for(url, 'emberq_workers{state="idle"}', 2.0)
+        assert samples['emberq_jobs_total{error_code="",state="completed"}'] == 6
+        second = run_program(EMBERQ, "worker", "-n", "2", "warm", environment=bench.environment, cwd=tmp_path)
+        assert second.returncode == 1
+        assert str(port) in second.stderr
+        assert "EMBERQ_METRICS_PORT" in second.stderr
+        assert "Traceback" not in second.stderr

@@ -22,10 +22,11 @@ from emberq.store.admin.hosts import LEASE_SECONDS
 from emberq.store.database import Database
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer
-from tests.acceptance.conftest import Stack, nothing_stored
 from tests.acceptance.test_kills import long_text
+from tests.harness.eventually import eventually, scaled
+from tests.harness.stack import Stack, nothing_stored
 
-#: Longer than a lease: whoever judged leases when PostgreSQL is back would find everybody dead.
+#: Seconds of an outage, longer than a lease: by the leases alone all hosts would be dead after it.
 LONG_SECONDS = LEASE_SECONDS + 4
 
 
@@ -86,7 +87,7 @@ def upload_some(stack: Stack, client: httpx.Client, *, first: int = 0, count: in
 
 def all_complete(stack: Stack, client: httpx.Client, jobs: list[str], *, attempt: int | None = 1) -> None:
     """Every job completed, in the one attempt it needed, and its chunks are there once."""
-    ended = [stack.wait(client, job_id, seconds=120) for job_id in jobs]
+    ended = [stack.wait(client, job_id) for job_id in jobs]
     assert [(job["state"], job.get("error")) for job in ended] == [("completed", None)] * len(jobs)
     if attempt is not None:
         assert [job["attempt"] for job in ended] == [attempt] * len(jobs)
@@ -139,7 +140,7 @@ def test_a_process_that_dies_while_postgresql_is_away_leaves_no_job_behind(wired
     stack = wired.stack
     with stack.http() as client:
         with nothing_stored(wired.database):
-            job_id = stack.upload(client, "long.txt", long_text(1500)).json()["job"]["id"]
+            job_id = stack.upload(client, "long.txt", long_text(400)).json()["job"]["id"]
             started = stack.wait_for_event(event="job_started", attempt=1)
             stack.wait_for_event(event="stage_started", stage="embedding")
             worker = next(one for one in client.get("/api/v1/workers").json()["items"] if one["ticket"])
@@ -147,7 +148,7 @@ def test_a_process_that_dies_while_postgresql_is_away_leaves_no_job_behind(wired
             os.kill(started["horse_pid"] if victim == "horse" else worker["pid"], signal.SIGKILL)
         time.sleep(LONG_SECONDS)
         wired.postgres.heal()
-        job = stack.wait(client, job_id, seconds=120)
+        job = stack.wait(client, job_id)
     assert (job["state"], job["attempt"]) == ("completed", 2)
 
 
@@ -166,11 +167,8 @@ def test_a_crash_of_postgresql_costs_time_and_no_attempt(own_stack: Callable[...
         all_complete(stack, client, jobs)
 
 
-def wait_until_ready(client: httpx.Client, *, seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while client.get("/readyz").status_code != 200:
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+def wait_until_ready(client: httpx.Client) -> None:
+    eventually(lambda: client.get("/readyz").status_code, lambda status: status == 200)
 
 
 def test_a_redis_that_restarts_without_its_data_loses_no_file(wired: Wired) -> None:
@@ -190,7 +188,7 @@ def test_a_job_that_runs_does_not_care_whether_redis_is_there(wired: Wired, faul
     stack = wired.stack
     with stack.http() as client, Redis(port=wired.valkey.port) as server:
         with nothing_stored(wired.database):
-            jobs = [stack.upload(client, "long.txt", long_text(1500)).json()["job"]["id"]]
+            jobs = [stack.upload(client, "long.txt", long_text(400)).json()["job"]["id"]]
             stack.wait_for_event(event="stage_started", stage="embedding")
             if fault == "refused":
                 wired.redis.cut()
@@ -219,8 +217,7 @@ def test_a_long_outage_of_redis_ends_no_host(wired: Wired) -> None:
         all_complete(stack, client, jobs)
         deaths = [one for one in stack.events() if one["event"] == "process_died"]
         assert len(deaths) <= 4
-        assert stack.process is not None
-        assert stack.process.poll() is None
+        assert stack.is_running
 
 
 def test_a_redis_without_memory_loses_no_file(wired: Wired) -> None:
@@ -234,8 +231,7 @@ def test_a_redis_without_memory_loses_no_file(wired: Wired) -> None:
         time.sleep(LONG_SECONDS)
         server.config_set("maxmemory", "0")
         all_complete(stack, client, jobs)
-        assert stack.process is not None
-        assert stack.process.poll() is None
+        assert stack.is_running
 
 
 def test_a_redis_that_falls_silent_holds_up_nothing_but_its_tickets(wired: Wired) -> None:
@@ -246,8 +242,9 @@ def test_a_redis_that_falls_silent_holds_up_nothing_but_its_tickets(wired: Wired
         wired.redis.half_open()
         began_at = time.monotonic()
         jobs += upload_some(stack, client, first=6, count=2)
-        assert time.monotonic() - began_at < 20
-        # The host goes on beating: whoever waits for a silent socket must not lose its lease by that.
+        # Without a time limit they would wait until the wire is healed.
+        assert time.monotonic() - began_at < scaled(60)
+        # The host goes on renewing its lease while it waits for a silent socket.
         deadline = time.monotonic() + LONG_SECONDS
         while time.monotonic() < deadline:
             assert all(host["alive"] for host in hosts(wired))
@@ -277,11 +274,8 @@ def test_the_death_of_the_primary_redis_loses_no_file(
             "sentinel failover-timeout mymaster 3000",
         ]
         sentinel = exits.enter_context(ValkeyServer(tmp_path / "sentinel", sentinel="\n".join(lines)))
-        deadline = time.monotonic() + 20
         with Redis(port=sentinel.port, decode_responses=True) as watcher:
-            while not watcher.sentinel_slaves("mymaster"):
-                assert time.monotonic() < deadline
-                time.sleep(0.1)
+            eventually(lambda: watcher.sentinel_slaves("mymaster"))
         url = f"redis+sentinel://127.0.0.1:{sentinel.port}/mymaster/0"
         stack = own_stack(workers=2, environment={"EMBERQ_REDIS_URL": url})
         small_chunks(stack)

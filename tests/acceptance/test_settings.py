@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -11,7 +10,8 @@ import httpx
 import pytest
 from cryptography.fernet import Fernet
 
-from tests.acceptance.conftest import Stack
+from tests.harness.eventually import eventually
+from tests.harness.stack import Stack
 
 
 @pytest.fixture
@@ -27,14 +27,11 @@ def status(client: httpx.Client) -> dict[str, Any]:
     return answer
 
 
-def wait_until_applied(client: httpx.Client, version: int, *, seconds: float = 30) -> dict[str, Any]:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        answer = status(client)
-        if answer["applied"] == answer["workers"] > 0 and answer["version"] >= version:
-            return answer
-        time.sleep(0.02)
-    pytest.fail(f"the settings were not applied: {answer}")
+def wait_until_applied(client: httpx.Client, version: int) -> dict[str, Any]:
+    return eventually(
+        lambda: status(client),
+        lambda now: now["applied"] == now["workers"] > 0 and now["version"] >= version,
+    )
 
 
 def test_a_change_is_applied_by_all_workers_and_heard_by_push(client: httpx.Client, restored: int) -> None:
@@ -126,7 +123,7 @@ def test_a_setting_that_workers_read_at_their_start_is_applied_by_new_ones(
         reason = stack.wait_for_event(event="generation_started", generation=2)["reason"]
         assert reason == "configuration"
         assert status(client)["applied"] < 2
-        wait_until_applied(client, 1, seconds=90)
+        wait_until_applied(client, 1)
         after = {one["pid"] for one in client.get("/api/v1/workers").json()["items"] if one["alive"]}
         assert not after & before
         stack.cli("config", "set", "rag_top_k", "7")

@@ -6,8 +6,8 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.acceptance.conftest import Stack
 from tests.harness.paths import python_path
+from tests.harness.stack import Stack
 
 
 def test_documents_are_processed_by_a_spawned_horse_and_again_after_it_was_killed(

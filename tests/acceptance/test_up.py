@@ -5,35 +5,29 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
-import time
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.acceptance.conftest import Stack
+from tests.harness.eventually import eventually
 from tests.harness.paths import EMBERQ
-from tests.harness.process_table import alive, family_of
-
-
-def wait_until_gone(pids: list[int], seconds: float) -> list[int]:
-    deadline = time.monotonic() + seconds
-    while alive(pids) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return alive(pids)
+from tests.harness.process_table import alive
+from tests.harness.processes import RunningProgram, run_program
+from tests.harness.stack import Stack
 
 
 def test_the_first_key_is_printed_once_and_a_stop_leaves_no_process(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack()
-    assert any("eq_" in line for line in stack.printed)
-    family = family_of(stack.pid)
+    assert "eq_" in stack.printed
+    family = stack.family()
     assert len(family) >= 6
     assert stack.stop() == 0
-    assert wait_until_gone(family, 5) == []
+    assert alive(family) == []
     stack.start()
-    assert not any("eq_" in line for line in stack.printed)
+    assert "eq_" not in stack.printed
     with stack.http() as client:
         assert client.get("/api/v1/collections").status_code == 200
 
@@ -57,9 +51,9 @@ def test_titles_say_what_each_process_is(stack: Stack) -> None:
 
 def test_ctrl_c_in_a_terminal_stops_it_as_well(own_stack: Callable[..., Stack]) -> None:
     stack = own_stack()
-    family = family_of(stack.pid)
+    family = stack.family()
     assert stack.stop(signal.SIGINT) == 0
-    assert wait_until_gone(family, 5) == []
+    assert alive(family) == []
 
 
 def test_after_kill_9_the_next_start_has_everything(own_stack: Callable[..., Stack]) -> None:
@@ -68,23 +62,17 @@ def test_after_kill_9_the_next_start_has_everything(own_stack: Callable[..., Sta
         client.post("/api/v1/collections", json={"name": "docs"}).raise_for_status()
         job = stack.upload(client, "a.txt", b"Pelicans carry fish in a pouch.").json()["job"]
         stack.wait(client, job["id"])
-    family = family_of(stack.pid)
-    stack.stop(signal.SIGKILL)
+    family = stack.family()
+    stack.kill()
     stack.start()
-    assert wait_until_gone(family, 10) == []
+    eventually(lambda: not alive(family))
     with stack.http() as client:
         answer = client.post("/api/v1/collections/docs/search", json={"query": "birds with fish"}).json()
     assert "Pelicans" in answer["results"][0]["text"]
 
 
 def test_a_second_instance_on_the_same_directory_is_refused(stack: Stack) -> None:
-    done = subprocess.run(
-        [EMBERQ, "up", "--data-dir", str(stack.data_dir), "--port", "0"],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(EMBERQ, "up", "--data-dir", str(stack.data_dir), "--port", "0")
     assert done.returncode == 1
     assert str(stack.pid) in done.stderr
     assert "--data-dir" in done.stderr
@@ -94,13 +82,7 @@ def test_a_second_instance_on_the_same_directory_is_refused(stack: Stack) -> Non
 
 def test_a_taken_port_is_told_at_once(stack: Stack, tmp_path: Path) -> None:
     port = stack.url.rsplit(":", 1)[1]
-    done = subprocess.run(
-        [EMBERQ, "up", "--data-dir", str(tmp_path / "other"), "--port", port],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(EMBERQ, "up", "--data-dir", str(tmp_path / "other"), "--port", port)
     assert done.returncode == 1
     assert "--port" in done.stderr
 
@@ -114,21 +96,8 @@ def test_it_works_as_an_ordinary_user(tmp_path: Path) -> None:
     home.mkdir()
     os.chown(home, nobody, nobody)
     models = Path(os.environ.get("EMBERQ_MODELS_DIR") or Path.home() / ".cache" / "emberq" / "models")
-    reachable = subprocess.run(
-        [
-            "setpriv",
-            "--reuid=65534",
-            "--regid=65534",
-            "--clear-groups",
-            "test",
-            "-r",
-            str(models),
-            "-a",
-            "-x",
-            EMBERQ,
-        ],
-        check=False,
-    )
+    become = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    reachable = run_program(*become, "test", "-r", models, "-a", "-x", EMBERQ)
     program = (
         "import os, sys; os.setgroups([]); os.setgid(65534); os.setuid(65534); "
         "os.execv(sys.argv[1], sys.argv[1:])"
@@ -138,18 +107,10 @@ def test_it_works_as_an_ordinary_user(tmp_path: Path) -> None:
     for parent in (tmp_path, *tmp_path.parents):
         if parent.stat().st_uid == 0 and not parent.stat().st_mode & 0o001 and parent != Path("/"):
             parent.chmod(parent.stat().st_mode | 0o001)
-    log = (tmp_path / "log").open("wb")
-    process = subprocess.Popen(
-        ["python3", "-c", program, EMBERQ, "up", "--data-dir", str(home / "data"), "--port", "0", "-n", "1"],
-        stdout=subprocess.PIPE,
-        stderr=log,
-        text=True,
-        env={**os.environ, "HOME": str(home), "EMBERQ_MODELS_DIR": str(models)},
-    )
-    assert process.stdout is not None
-    lines = [process.stdout.readline() for _ in range(2)]
-    process.terminate()
-    process.wait(timeout=60)
-    process.stdout.close()
-    log.close()
-    assert "eq_" in "".join(lines), (tmp_path / "log").read_text()[-3000:]
+    command = [EMBERQ, "up", "--data-dir", str(home / "data"), "--port", "0", "-n", "1"]
+    with RunningProgram(
+        [sys.executable, "-c", program, *command],
+        environment={**os.environ, "HOME": str(home), "EMBERQ_MODELS_DIR": str(models)},
+        log=tmp_path / "log",
+    ) as running:
+        running.wait_for_print(r"eq_\S+\s")

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -15,14 +14,16 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from tests.harness.eventually import LIMIT_SECONDS, scaled
 from tests.harness.paths import ROOT
+from tests.harness.processes import RunningProgram
 
 __all__ = ["EmbeddingServer", "Peer", "find_python", "run_workers", "worker_environment"]
 
 #: Length of the vectors that the embedding server makes.
 _DIMENSION = 384
 #: Seconds that importing Open WebUI may take on a busy machine.
-_START_SECONDS = 400
+_START_SECONDS = scaled(600.0)
 
 
 def find_python() -> str | None:
@@ -148,50 +149,32 @@ class Peer:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.close()
-        self._process.wait(20)
+        self._process.wait(LIMIT_SECONDS)
         self._process.stdout.close()
 
 
 @contextlib.contextmanager
 def run_workers(
     python: str, environment: dict[str, str], *, redis_url: str, queue: str, slots: int, log: Path
-) -> Iterator[subprocess.Popen[bytes]]:
+) -> Iterator[RunningProgram]:
     """Run `emberq worker --preload emberq.openwebui.warm` for a block, which begins when it is ready."""
     command = "import sys; from emberq.cli.main import main; sys.exit(main())"
     arguments = ["worker", "--preload", "emberq.openwebui.warm", "-n", str(slots), queue]
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            [python, "-c", command, *arguments],
-            env={
-                **environment,
-                "EMBERQ_REDIS_URL": redis_url,
-                "EMBERQ_LOG_FORMAT": "json",
-                "PYTHONUNBUFFERED": "1",
-            },
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-        )
-        try:
-            deadline = time.monotonic() + _START_SECONDS
-            while b"workers are ready" not in log.read_bytes():
-                assert process.poll() is None, log.read_text()[-3000:]
-                assert time.monotonic() < deadline, log.read_text()[-3000:]
-                time.sleep(0.1)
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(40)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait(10)
+    with RunningProgram(
+        [python, "-c", command, *arguments],
+        environment={
+            **environment,
+            "EMBERQ_REDIS_URL": redis_url,
+            "EMBERQ_LOG_FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+        },
+        log=log,
+        cwd=log.parent,
+    ) as running:
+        running.wait_for_print("workers are ready", seconds=_START_SECONDS)
+        yield running
 
 
 def _vector(text: str) -> list[float]:
     digest = hashlib.sha256(text.encode()).digest()
     return [byte / 255 - 0.5 for byte in digest] * (_DIMENSION // len(digest))
-
-
-if __name__ == "__main__":
-    sys.exit("This module is imported by tests.")

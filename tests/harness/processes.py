@@ -61,8 +61,9 @@ class RunningProgram:
         printed: Path | None = None,
         environment: Mapping[str, str] | None = None,
         cwd: Path | None = None,
+        has_input: bool = False,
     ) -> None:
-        """Start it.
+        """Start it, in a session of its own.
 
         Args:
             command: Program and arguments.
@@ -70,6 +71,7 @@ class RunningProgram:
             printed: File for its standard output, if that is to be apart from its standard error.
             environment: All of its environment variables; by default those of this process.
             cwd: Its working directory.
+            has_input: Whether it reads what `write` sends it; otherwise its input is empty.
         """
         self._log, self._printed = log, printed or log
         self._code: int | None = None
@@ -78,11 +80,12 @@ class RunningProgram:
             self._start = self._printed.stat().st_size
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=errors if printed is None else output,
                 stderr=errors,
                 env=environment,
                 cwd=cwd,
+                start_new_session=True,
             )
         self.pid = self._process.pid
 
@@ -150,6 +153,12 @@ class RunningProgram:
         assert found is not None
         return found
 
+    def write(self, text: str) -> None:
+        """Write to its standard input, and close that."""
+        assert self._process.stdin is not None
+        with self._process.stdin as pipe:
+            pipe.write(text.encode())
+
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._family = self.family() or self._family
@@ -168,6 +177,8 @@ class RunningProgram:
             except subprocess.TimeoutExpired:
                 self._end_all()
                 raise AssertionError(f"It did not end within {seconds:g} s.\n{self.log[-4000:]}") from None
+            if self._process.stdin is not None:
+                self._process.stdin.close()
             try:
                 eventually(lambda: alive(self._family), until=lambda left: not left)
             finally:
@@ -181,6 +192,11 @@ class RunningProgram:
             # A process that stands still would not act on the signal.
             self._process.send_signal(signal.SIGCONT)
         return self.wait(seconds=seconds)
+
+    def kill(self) -> None:
+        """Send it SIGKILL and wait for its own end; what it started may still be ending then."""
+        self.send(signal.SIGKILL)
+        self._process.wait()
 
     def _end_all(self) -> None:
         for pid in alive([*self._family, *self.family()]):

@@ -26,8 +26,9 @@ from rq.serializers import JSONSerializer
 from emberq.redis_pools import close_redis_pools, connected_sockets, get_redis_pool
 from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
+from emberq.testing.ports import free_port
 from emberq.testing.proxy import TcpProxy
-from emberq.testing.valkey import ValkeyServer, free_port
+from emberq.testing.valkey import ValkeyServer
 from tests.harness.eventually import LIMIT_SECONDS, eventually
 from tests.harness.paths import DOCS, python_path
 from tests.harness.processes import RunningProgram

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Self
 
+from emberq.testing.ports import free_port
+
 __all__ = ["TcpProxy"]
 
 #: The ends of one forwarded connection: to the client and to the server.
@@ -19,7 +21,7 @@ Link = tuple[asyncio.StreamWriter, asyncio.StreamWriter]
 #: Bytes read at once.
 _CHUNK_BYTES = 65536
 #: Seconds the proxy's thread may take to start or stop.
-_THREAD_SECONDS = 10.0
+_THREAD_SECONDS = 60.0
 #: SO_LINGER with no time: closing sends a reset (RST) instead of an orderly end (FIN).
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
@@ -108,8 +110,9 @@ class TcpProxy:
         asyncio.run_coroutine_threadsafe(work, self._loop).result(_THREAD_SECONDS)
 
     async def _listen(self) -> None:
+        # Not a port that the system chooses: it could give that to a connection while this one is cut.
+        self.port = self.port or free_port()
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, ssl=self._tls)
-        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _cut(self, *, refuse: bool) -> None:
         if refuse and self._server is not None:

@@ -12,18 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-__all__ = ["ValkeyServer", "free_port"]
+from emberq.testing.ports import free_port
+
+__all__ = ["ValkeyServer"]
 
 #: Seconds a server may take to answer after its start, and to end after SIGTERM.
-_SECONDS = 15.0
-
-
-def free_port() -> int:
-    """Return a port of the loopback interface on which no process listens now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+_SECONDS = 60.0
 
 
 class ValkeyServer:

@@ -21,7 +21,9 @@ import pytest
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.records import StoredFile
 from tests.acceptance.openwebui.server import PASSWORD, PYTHON, Server
+from tests.harness.eventually import eventually
 from tests.harness.paths import EMBERQ
+from tests.harness.processes import run_program
 
 DIMENSIONS = 384
 
@@ -152,7 +154,7 @@ def peer(openwebui_peer: Peer) -> Iterator[Peer]:
 @pytest.fixture
 def server(openwebui_process: Server, peer: Peer) -> Server:
     """A running Open WebUI; earlier tests may have killed it."""
-    if openwebui_process.process is None:
+    if not openwebui_process.is_running:
         openwebui_process.start()
     return openwebui_process
 
@@ -175,14 +177,8 @@ def emberq(server: Server, tmp_path: Path) -> Callable[..., subprocess.Completed
     """Run `emberq openwebui …` against it, with a data directory of the test's own."""
 
     def run(*arguments: str, expect: int = 0, **more: str) -> subprocess.CompletedProcess[str]:
-        done = subprocess.run(
-            [EMBERQ, "openwebui", *arguments],
-            env={**server.cli_environment(tmp_path / "emberq"), **more},
-            capture_output=True,
-            text=True,
-            timeout=600,
-            check=False,
-        )
+        environment = {**server.cli_environment(tmp_path / "emberq"), **more}
+        done = run_program(EMBERQ, "openwebui", *arguments, environment=environment)
         assert done.returncode == expect, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
         assert server.token() not in done.stdout + done.stderr
         assert PASSWORD not in done.stdout + done.stderr
@@ -191,17 +187,12 @@ def emberq(server: Server, tmp_path: Path) -> Callable[..., subprocess.Completed
     return run
 
 
-def wait_for_status(
-    client: OpenWebUIClient, file_ids: list[str], *statuses: str, seconds: float = 60
-) -> None:
+def wait_for_status(client: OpenWebUIClient, file_ids: list[str], *statuses: str) -> None:
     """Wait until each file has one of these statuses."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        seen = {file_id: client.status_of(file_id) for file_id in file_ids}
-        if all(status in statuses for status in seen.values()):
-            return
-        time.sleep(0.05)
-    pytest.fail(f"no end: {seen}")
+    eventually(
+        lambda: {file_id: client.status_of(file_id) for file_id in file_ids},
+        lambda seen: set(seen.values()) <= set(statuses),
+    )
 
 
 def write_files(folder: Path, count: int, *, start: int = 0) -> list[Path]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,12 +13,16 @@ from sqlalchemy.engine import make_url
 
 from emberq.embedded import Engines
 from emberq.openwebui.sidecar.client import OpenWebUIClient
-from emberq.testing.valkey import free_port
+from emberq.testing.ports import free_port
+from tests.harness.eventually import eventually, scaled
 from tests.harness.openwebui import find_python
+from tests.harness.processes import RunningProgram
 
 __all__ = ["EMAIL", "PASSWORD", "PYTHON", "Server", "database"]
 
 PYTHON = find_python()
+#: Seconds that the first start may take: it imports much and makes its tables.
+_START_SECONDS = scaled(600.0)
 EMAIL, PASSWORD = "admin@example.org", "a-password-of-the-tests"
 
 
@@ -41,7 +43,7 @@ class Server:
         self.log = data_dir.with_name(data_dir.name + ".log")
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self.process: subprocess.Popen[bytes] | None = None
+        self._running: RunningProgram | None = None
         self._token = ""
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "TMPDIR") if name in os.environ}
         self.environment = {
@@ -69,32 +71,33 @@ class Server:
             "ANONYMIZED_TELEMETRY": "False",
         }
 
+    @property
+    def is_running(self) -> bool:
+        """Whether the server runs."""
+        return self._running is not None and self._running.is_running
+
     def start(self) -> None:
+        """Start it and wait until it is healthy."""
         self.data_dir.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                [self._program, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
-                stdout=log,
-                stderr=log,
-                env=self.environment,
-                cwd=self.data_dir,
-            )
-        deadline = time.monotonic() + 280
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self.log.read_text()[-4000:]
-            try:
-                if httpx.get(f"{self.url}/health", timeout=5).status_code == 200:
-                    return
-            except httpx.TransportError:
-                time.sleep(0.2)
-        msg = f"Open WebUI did not start: {self.log.read_text()[-4000:]}"
-        raise TimeoutError(msg)
+        running = self._running = RunningProgram(
+            [self._program, "serve", "--host", "127.0.0.1", "--port", str(self.port)],
+            log=self.log,
+            environment=self.environment,
+            cwd=self.data_dir,
+        )
+
+        def look() -> bool:
+            assert running.is_running, running.log[-4000:]
+            return httpx.get(f"{self.url}/health", timeout=scaled(30)).status_code == 200
+
+        eventually(
+            look, seconds=_START_SECONDS, despite=httpx.TransportError, told=lambda: running.log[-4000:]
+        )
 
     def stop(self, number: signal.Signals = signal.SIGKILL) -> None:
-        if self.process is not None:
-            self.process.send_signal(number)
-            self.process.wait(timeout=60)
-            self.process = None
+        """End it; by default as a crash would."""
+        if self._running is not None:
+            self._running.stop(number)
 
     def client(self) -> OpenWebUIClient:
         return OpenWebUIClient(self.url, self.token())
@@ -103,7 +106,7 @@ class Server:
         """Return the admin's token; signing in is allowed fifteen times in three minutes."""
         if not self._token:
             body = {"email": EMAIL, "password": PASSWORD}
-            answer = httpx.post(f"{self.url}/api/v1/auths/signin", json=body, timeout=30)
+            answer = httpx.post(f"{self.url}/api/v1/auths/signin", json=body, timeout=scaled(60))
             self._token = str(answer.raise_for_status().json()["token"])
         return self._token
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,9 +15,10 @@ from emberq.models.pins import DEFAULT_MODEL
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused
 from emberq.pipeline.resources import get_embedder
-from tests.acceptance.conftest import Stack
 from tests.acceptance.openwebui.conftest import Peer
 from tests.harness.paths import CORPUS, EMBERQ
+from tests.harness.processes import run_program
+from tests.harness.stack import Stack
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -29,24 +29,19 @@ BEST = "fork-copy-on-write-memory.pdf"
 @pytest.fixture(scope="module")
 def shelves(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """An emberq with two collections."""
-    stack = Stack(tmp_path_factory.mktemp("emberq") / "data").start(seconds=180)
-    for name, files in {
-        "memory": [BEST, "zip-bombs-and-sandboxing.md"],
-        "other": ["zip-bombs-and-sandboxing.md"],
-    }.items():
-        stack.cli("ingest", *(str(CORPUS / file) for file in files), "-c", name)
-    yield stack
-    stack.stop()
+    with Stack(tmp_path_factory.mktemp("emberq") / "data").start() as stack:
+        for name, files in {
+            "memory": [BEST, "zip-bombs-and-sandboxing.md"],
+            "other": ["zip-bombs-and-sandboxing.md"],
+        }.items():
+            stack.cli("ingest", *(str(CORPUS / file) for file in files), "-c", name)
+        yield stack
 
 
 def apply(stack: Stack, *arguments: str) -> dict[str, Any]:
-    done = subprocess.run(
-        [EMBERQ, "openwebui", "external-knowledge", "--apply", "--json", *arguments],
-        env={**stack.environment, "EMBERQ_DATA_DIR": str(stack.data_dir)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
+    done = run_program(
+        *(EMBERQ, "openwebui", "external-knowledge", "--apply", "--json", *arguments),
+        environment={**stack.environment, "EMBERQ_DATA_DIR": str(stack.data_dir)},
     )
     assert done.returncode == 0, done.stderr
     made: dict[str, Any] = json.loads(done.stdout)

@@ -19,7 +19,9 @@ import pytest
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from tests.acceptance.openwebui.conftest import Chunks, Peer, write_files
 from tests.acceptance.openwebui.server import Server
+from tests.harness.eventually import LIMIT_SECONDS, eventually, scaled
 from tests.harness.paths import EMBERQ
+from tests.harness.processes import RunningProgram
 
 #: Files of the import that is killed; the figure of the docs is measured with 1000.
 FILES = int(os.environ.get("OPENWEBUI_IMPORT_FILES", "60"))
@@ -33,13 +35,26 @@ def outcomes_of(done: subprocess.CompletedProcess[str]) -> dict[str, dict[str, A
     return {outcome["path"]: outcome for outcome in json.loads(done.stdout)}
 
 
-def start_import(server: Server, data_dir: Path, folder: Path, knowledge: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [EMBERQ, "openwebui", "import", str(folder), "--knowledge", knowledge, "--concurrency", "6"],
-        env=server.cli_environment(data_dir),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+def start_import(
+    server: Server, data_dir: Path, folder: Path, knowledge: str, *options: str
+) -> RunningProgram:
+    return RunningProgram(
+        [EMBERQ, "openwebui", "import", str(folder), "--knowledge", knowledge, *options],
+        environment=server.cli_environment(data_dir),
+        log=data_dir.with_name("import.log"),
     )
+
+
+def wait_for_imported(
+    webui: OpenWebUIClient, knowledge_id: str, importer: RunningProgram, count: int
+) -> None:
+    """Wait until an import that runs has uploaded some files."""
+
+    def look() -> int:
+        assert importer.is_running, importer.log
+        return sum(file.knowledge_id == knowledge_id for file in webui.files(own=True))
+
+    eventually(look, lambda uploaded: uploaded >= count, seconds=LIMIT_SECONDS + scaled(2 * FILES))
 
 
 def check_each_is_there_once(webui: OpenWebUIClient, knowledge_id: str, names: list[str]) -> None:
@@ -61,16 +76,11 @@ def test_kills_in_between_leave_no_double_and_no_gap(
     peer.delay = 0.3
     chance = random.Random(7)
     for kill in range(3):
-        importer = start_import(server, tmp_path / "emberq", folder, knowledge.name)
-        goal = (kill + 1) * FILES // 5
-        deadline = time.monotonic() + 120 + FILES
-        while sum(file.knowledge_id == knowledge.id for file in webui.files(own=True)) < goal:
-            assert importer.poll() is None, importer.communicate()[1]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        importer = start_import(server, tmp_path / "emberq", folder, knowledge.name, "--concurrency", "6")
+        wait_for_imported(webui, knowledge.id, importer, (kill + 1) * FILES // 5)
+        # A moment by chance: the kill meets whatever is being done then.
         time.sleep(chance.uniform(0, 0.5))
-        importer.send_signal(signal.SIGKILL)
-        importer.communicate()
+        importer.stop(signal.SIGKILL)
     arguments = ["import", str(folder), "--knowledge", knowledge.name, "--concurrency", "6", "--json"]
     outcomes = outcomes_of(emberq(*arguments))
     assert set(outcomes) == set(names)
@@ -89,20 +99,13 @@ def test_a_kill_of_the_server_does_not_end_the_import(
     folder = tmp_path / "files"
     names = [path.relative_to(folder).as_posix() for path in write_files(folder, 12, start=2000)]
     peer.delay = 1.0
-    importer = subprocess.Popen(
-        [EMBERQ, "openwebui", "import", str(folder), "--knowledge", knowledge.id, "--stuck-after", "20"],
-        env=server.cli_environment(tmp_path / "emberq"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    while sum(file.knowledge_id == knowledge.id for file in webui.files(own=True)) < 6:
-        assert importer.poll() is None, importer.communicate()
-        time.sleep(0.1)
+    importer = start_import(server, tmp_path / "emberq", folder, knowledge.id, "--stuck-after", "20")
+    wait_for_imported(webui, knowledge.id, importer, 6)
     server.stop()
+    # Long enough for the import to notice.
     time.sleep(2)
     server.start()
-    printed, complaints = importer.communicate(timeout=200)
-    assert importer.returncode == 0, (printed, complaints)
+    assert importer.wait(seconds=scaled(400)) == 0, importer.log
     with server.client() as client:
         check_each_is_there_once(client, knowledge.id, names)
 
@@ -163,13 +166,10 @@ def test_ctrl_c_stops_gracefully_and_the_next_run_goes_on(
     folder = tmp_path / "files"
     names = [path.relative_to(folder).as_posix() for path in write_files(folder, 15, start=5000)]
     peer.delay = 1.0
-    importer = start_import(server, tmp_path / "emberq", folder, knowledge.name)
-    while not any(file.knowledge_id == knowledge.id for file in webui.files(own=True)):
-        time.sleep(0.1)
-    importer.send_signal(signal.SIGINT)
-    _, complaints = importer.communicate(timeout=60)
-    assert importer.returncode == 130
-    assert b"Run the command again" in complaints
+    importer = start_import(server, tmp_path / "emberq", folder, knowledge.name, "--concurrency", "6")
+    wait_for_imported(webui, knowledge.id, importer, 1)
+    assert importer.stop(signal.SIGINT) == 130
+    assert "Run the command again" in importer.log
     emberq("import", str(folder), "--knowledge", knowledge.name, "--concurrency", "8")
     check_each_is_there_once(webui, knowledge.id, names)
 
@@ -182,13 +182,12 @@ def test_a_server_that_is_away_for_a_while_fails_nothing(
     peer.process_status = 503
 
     def come_back() -> None:
-        while sum(peer.processed.values()) < 4:
-            time.sleep(0.05)
+        eventually(lambda: sum(peer.processed.values()), lambda processed: processed >= 4)
         peer.process_status = 200
 
     thread = threading.Thread(target=come_back, daemon=True)
     thread.start()
     emberq("import", str(folder), "--knowledge", "away", "--create")
-    thread.join(timeout=10)
+    thread.join(LIMIT_SECONDS)
     (knowledge,) = webui.knowledge_named("away")
     check_each_is_there_once(webui, knowledge.id, names)

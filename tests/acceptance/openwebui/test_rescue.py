@@ -16,6 +16,7 @@ from emberq.openwebui.sidecar.client import OpenWebUIClient
 from tests.acceptance.openwebui.conftest import Chunks, Peer, wait_for_status, write_files
 from tests.acceptance.openwebui.server import EMAIL, PASSWORD, Server
 from tests.harness.paths import EMBERQ
+from tests.harness.processes import RunningProgram
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -42,6 +43,7 @@ def test_kill_9_of_the_server_loses_no_file(
     server.start()
     with server.client() as client:
         wait_for_status(client, [file.id for file in linked + alone], "processing")
+        # A file is taken for stuck when it has not changed for a second.
         time.sleep(2)
         reports = reports_of(emberq("watch", "--once", "--stuck-after", "1", "--json"))
         assert {reports[file.id]["outcome"] for file in linked + alone} == {"completed"}
@@ -122,27 +124,20 @@ def test_two_watchers_are_refused_and_the_running_one_heals(
     server: Server, peer: Peer, webui: OpenWebUIClient, emberq: Run, tmp_path: Path
 ) -> None:
     path = write_files(tmp_path / "files", 1, start=50)[0]
-    log = tmp_path / "watch.log"
-    with log.open("wb") as output:
-        watcher = subprocess.Popen(
-            [EMBERQ, "openwebui", "watch", "--interval", "1"],
-            env={**server.cli_environment(tmp_path / "emberq"), "EMBERQ_LOG_FORMAT": "json"},
-            stderr=output,
-        )
-    try:
+    with RunningProgram(
+        [EMBERQ, "openwebui", "watch", "--interval", "1"],
+        environment={**server.cli_environment(tmp_path / "emberq"), "EMBERQ_LOG_FORMAT": "json"},
+        log=tmp_path / "watch.log",
+        printed=tmp_path / "watch.out",
+    ) as watcher:
         peer.process_status = 503
         file = webui.upload(path, path.name, {})
         wait_for_status(webui, [file.id], "failed")
         peer.process_status = 200
         wait_for_status(webui, [file.id], "completed")
         assert "Another watcher" in emberq("watch", "--once", expect=1).stderr
-    finally:
-        watcher.terminate()
-        assert watcher.wait(timeout=30) == 0
-    events = [json.loads(line) for line in log.read_text().splitlines()]
-    assert any(
-        event["event"] == "openwebui_file_ended" and event["outcome"] == "completed" for event in events
-    )
+        assert watcher.stop() == 0
+    watcher.wait_for_record(event="openwebui_file_ended", outcome="completed")
 
 
 def test_a_wrong_key_is_told_without_showing_it(emberq: Run) -> None:

@@ -7,8 +7,6 @@ import contextlib
 import json
 import os
 import re
-import signal
-import subprocess
 import sys
 import time
 from collections import Counter
@@ -20,11 +18,13 @@ import httpx
 import psutil
 import pytest
 
-from emberq.testing.valkey import free_port
-from tests.acceptance.conftest import Stack
+from emberq.testing.ports import free_port
 from tests.acceptance.openwebui.mixed_files import MixedFile, mixed_files
 from tests.acceptance.openwebui.server import PASSWORD, Server, database
+from tests.harness.eventually import eventually, scaled
 from tests.harness.paths import EMBERQ, ROOT
+from tests.harness.processes import run_program
+from tests.harness.stack import Stack
 
 SLIM = Path(
     os.environ.get("EMBERQ_OPENWEBUI_SLIM_PYTHON") or ROOT / ".venv-openwebui-slim" / "bin" / "python"
@@ -36,7 +36,7 @@ FILES = int(os.environ.get("EMBERQ_TEST_UPLOADS", "200"))
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(900),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(not SLIM.exists(), reason="Open WebUI, slim, is not installed: make test-openwebui"),
 ]
 
@@ -44,10 +44,8 @@ pytestmark = [
 @pytest.fixture(scope="module")
 def emberq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     # A port that it has again when it is started again.
-    stack = Stack(tmp_path_factory.mktemp("emberq") / "data", workers=2, port=free_port())
-    stack.start(seconds=120)
-    yield stack
-    stack.stop()
+    with Stack(tmp_path_factory.mktemp("emberq") / "data", workers=2, port=free_port()).start() as stack:
+        yield stack
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +81,7 @@ class Person(NamedTuple):
 
     def client(self) -> httpx.Client:
         headers = {"Authorization": f"Bearer {self.token}"}
-        return httpx.Client(base_url=self.url, timeout=300, headers=headers)
+        return httpx.Client(base_url=self.url, timeout=scaled(300), headers=headers)
 
     def post(self, path: str, **options: Any) -> Any:
         with self.client() as client:
@@ -115,20 +113,19 @@ def users(admin: Person) -> list[Person]:
     return [Person(admin.url, admin.post("/api/v1/auths/add", json=body)["token"]) for body in bodies]
 
 
-def wait_for_ends(
-    uploads: dict[str, tuple[Person, MixedFile]], *, seconds: float
-) -> dict[str, dict[str, Any]]:
+def wait_for_ends(uploads: dict[str, tuple[Person, MixedFile]]) -> dict[str, dict[str, Any]]:
     """Return the record of each file once all have ended."""
-    deadline = time.monotonic() + seconds
     ended: dict[str, dict[str, Any]] = {}
-    while len(ended) < len(uploads):
-        assert time.monotonic() < deadline, f"{len(uploads) - len(ended)} files are not over"
+
+    def left() -> list[str]:
         for file_id, (person, _) in uploads.items():
             if file_id not in ended:
                 data = person.record(file_id)
                 if data.get("status") in {"completed", "failed"}:
                     ended[file_id] = data
-        time.sleep(0.3)
+        return [file_id for file_id in uploads if file_id not in ended]
+
+    eventually(left, lambda ids: not ids, seconds=scaled(1200), longest_pause=0.5)
     return ended
 
 
@@ -161,7 +158,7 @@ def victims(stack: Stack) -> dict[str, Callable[[], list[psutil.Process]]]:
 
 def test_what_twenty_people_upload_at_once_ends_well_or_with_a_sentence(users: list[Person]) -> None:
     uploads = upload_all(users)
-    ended = wait_for_ends(uploads, seconds=600)
+    ended = wait_for_ends(uploads)
     check(uploads, ended)
 
 
@@ -192,7 +189,7 @@ def test_each_text_of_a_knowledge_file_is_embedded_once(admin: Person, emberq: S
     file = MixedFile("once.md", words("once", CHUNKS).encode(), is_readable=True)
     before = embedded_texts(emberq)
     file_id = admin.upload(file)
-    wait_for_ends({file_id: (admin, file)}, seconds=120)
+    wait_for_ends({file_id: (admin, file)})
     made = embedded_texts(emberq)["miss"] - before["miss"]
     knowledge_id = admin.post("/api/v1/knowledge/create", json={"name": "Once", "description": "-"})["id"]
     first = embedded_texts(emberq)
@@ -212,22 +209,22 @@ def words(topic: str, paragraphs: int) -> str:
 def test_a_question_waits_for_no_file_that_is_being_read(admin: Person, emberq: Stack) -> None:
     asked = MixedFile("asked.md", words("asked", 5).encode(), is_readable=True)
     asked_id = admin.upload(asked)
-    wait_for_ends({asked_id: (admin, asked)}, seconds=120)
+    wait_for_ends({asked_id: (admin, asked)})
     files = [MixedFile(f"slow{n}.md", words(f"slow{n}", 5).encode(), is_readable=True) for n in range(12)]
     emberq.cli("jobs", "pause", "queue")
     try:
         uploads = {admin.upload(file): (admin, file) for file in files}
-        deadline = time.monotonic() + 60
         with emberq.http() as client:
-            while len(client.get("/api/v1/jobs", params={"reason": "paused"}).json()["items"]) < len(files):
-                assert time.monotonic() < deadline, "not all of them came to be read"
-                time.sleep(0.1)
+            eventually(
+                lambda: client.get("/api/v1/jobs", params={"reason": "paused"}).json()["items"],
+                lambda jobs: len(jobs) >= len(files),
+            )
         # With the threads that Open WebUI has by default, the files held all of them: it took 15 s.
         body = {"collection_name": f"file-{asked_id}", "query": "What does it say?", "k": 3, "hybrid": False}
         taken = []
         for _ in range(20):
             began_at = time.perf_counter()
-            found = admin.post("/api/v1/retrieval/query/doc", json=body, timeout=10)
+            found = admin.post("/api/v1/retrieval/query/doc", json=body)
             taken.append(time.perf_counter() - began_at)
             assert found["documents"][0]
         sys.stdout.write(
@@ -236,7 +233,7 @@ def test_a_question_waits_for_no_file_that_is_being_read(admin: Person, emberq: 
         assert {admin.record(file_id).get("status") for file_id in uploads} <= {"pending", "processing"}
     finally:
         emberq.cli("jobs", "resume", "queue")
-    check(uploads, wait_for_ends(uploads, seconds=300))
+    check(uploads, wait_for_ends(uploads))
 
 
 def embedded_texts(emberq: Stack) -> Counter[str]:
@@ -253,37 +250,34 @@ def test_killing_any_part_of_emberq_meanwhile_changes_nothing(
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         uploading = pool.submit(upload_all, users)
         for name, find in victims(emberq).items():
+            # The files go on for a while between two kills.
             time.sleep(1.5)
-            while not (found := find()):
-                time.sleep(0.1)
-            for process in found:
-                process.kill()
+            for process in eventually(find):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
             sys.stdout.write(f"killed: {name}\n")
         # All of its processes, as when a container is killed and restarted.
         time.sleep(1.5)
-        emberq.stop(signal.SIGKILL)
-        emberq.start(seconds=120)
+        emberq.kill()
+        emberq.start()
         sys.stdout.write("killed: everything\n")
-        uploads = uploading.result(timeout=300)
-    wait_for_ends(uploads, seconds=600)
+        uploads = uploading.result(timeout=scaled(1200))
+    wait_for_ends(uploads)
     for _ in range(5):
         # What the death of the API cut off was told to Open WebUI as a failure.
         rescued = run_watch(server, emberq)
-        ended = wait_for_ends(uploads, seconds=300)
+        ended = wait_for_ends(uploads)
         if not rescued:
             break
+        # A file is taken for stuck when it has not changed for a second.
         time.sleep(1.5)
     check(uploads, ended)
 
 
 def run_watch(server: Server, emberq: Stack) -> list[Any]:
-    done = subprocess.run(
-        [EMBERQ, "openwebui", "watch", "--once", "--json", "--stuck-after", "1"],
-        env=server.cli_environment(emberq.data_dir / "watch"),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
+    done = run_program(
+        *(EMBERQ, "openwebui", "watch", "--once", "--json", "--stuck-after", "1"),
+        environment=server.cli_environment(emberq.data_dir / "watch"),
     )
     assert done.stdout, done.stderr
     answer = json.loads(done.stdout)

@@ -11,12 +11,11 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import SecretStr
 from redis import Redis
-from rq.command import send_stop_job_command
 from rq.job import Job
 from rq.queue import Queue
 from sqlalchemy import Engine, create_engine, text
@@ -27,16 +26,22 @@ from emberq.openwebui.enqueue import enqueue_file
 from emberq.redis_pools import close_redis_pools
 from emberq.store.admin.changes import change_settings
 from emberq.store.services import configure_services
+from tests.harness.eventually import eventually
 from tests.harness.openwebui import EmbeddingServer, Peer, find_python, run_workers, worker_environment
+from tests.harness.workers import ENDED, stop_job, wait_for_status
+
+T = TypeVar("T")
 
 PYTHON = find_python()
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.timeout(1200),
+    pytest.mark.timeout(3600),
     pytest.mark.skipif(PYTHON is None, reason="no environment with Open WebUI: `make test-openwebui`"),
 ]
 
+#: A worker may use the settings that it has read for a second more.
+SETTINGS_KEPT_SECONDS = 1.2
 SEALING_KEY = "YyL5yq0Yk3wq6wX4r3oJ9pQm1uQ8n4bHcF2vT7sZx0E="
 
 
@@ -80,18 +85,18 @@ class Stage:
         assert answer["status"] == "completed"
         return int(answer["chunks"])
 
-    def wait(self, job: Job, *, seconds: float = 90) -> Job:
+    def wait(self, job: Job) -> Job:
         """Wait for a job's end."""
-        self.until(lambda: str(job.get_status().value) in ("finished", "failed", "stopped"), seconds=seconds)
+        wait_for_status(job, *ENDED, told=self.log_end)
         return job
 
-    def until(self, probe: Callable[[], Any], *, seconds: float = 60) -> Any:
-        """Wait until a probe returns something true, and return it."""
-        deadline = time.monotonic() + seconds
-        while not (found := probe()):
-            assert time.monotonic() < deadline, self.log.read_text()[-4000:]
-            time.sleep(0.05)
-        return found
+    def until(self, look: Callable[[], T]) -> T:
+        """Wait until `look` returns something true, and return it."""
+        return eventually(look, told=self.log_end)
+
+    def log_end(self) -> str:
+        """Return the end of the workers' log."""
+        return self.log.read_text()[-4000:]
 
     def started(self, file_id: str) -> list[int]:
         """Return the pids of the horses that started with a file, in order."""
@@ -192,11 +197,11 @@ def test_running_it_again_leaves_one_set_of_chunks(stage: Stage) -> None:
     count = stage.chunks_made(file_id)
     stage.peer.configure(rag__chunk_size=500)
     try:
-        time.sleep(1.2)
+        time.sleep(SETTINGS_KEPT_SECONDS)
         smaller = stage.chunks_made(file_id)
     finally:
         stage.peer.configure(rag__chunk_size=1000)
-        time.sleep(1.2)
+        time.sleep(SETTINGS_KEPT_SECONDS)
     assert smaller > count
     assert stage.chunks(f"file-{file_id}") == smaller
 
@@ -223,13 +228,13 @@ def test_a_changed_configuration_reaches_the_next_job(stage: Stage) -> None:
     stage.run(stage.upload(paragraphs=2))
     stage.peer.configure(rag__embedding_model="another-model")
     try:
-        time.sleep(1.2)
+        time.sleep(SETTINGS_KEPT_SECONDS)
         stage.embeddings.requests.clear()
         stage.run(stage.upload(paragraphs=2))
         assert {model for _, model, _ in stage.embeddings.requests} == {"another-model"}
     finally:
         stage.peer.configure(rag__embedding_model="the-common-model")
-        time.sleep(1.2)
+        time.sleep(SETTINGS_KEPT_SECONDS)
 
 
 def test_a_busy_embedding_server_is_asked_again(stage: Stage) -> None:
@@ -277,11 +282,11 @@ def test_a_file_that_ends_its_horses_ends_failed(stage: Stage) -> None:
 
 
 def test_a_stopped_job_ends_its_file(stage: Stage) -> None:
-    stage.embeddings.delay_seconds = 5.0
+    stage.embeddings.delay_seconds = 30.0
     file_id = stage.upload(paragraphs=2)
     job = enqueue_file(stage.queue, file_id)
     stage.until(lambda: stage.started(file_id))
-    send_stop_job_command(stage.queue.connection, job.id)
+    assert stop_job(job) == "stopped"
     stage.until(lambda: stage.data(file_id)["status"] == "failed")
     assert stage.data(file_id)["error"].startswith("The job was cancelled.")
     assert stage.chunks(f"file-{file_id}") == 0
@@ -352,7 +357,7 @@ def _tenant_of_its_own(stage: Stage) -> None:
         )
     services.database.close()
     close_redis_pools()
-    time.sleep(1.2)
+    time.sleep(SETTINGS_KEPT_SECONDS)
 
 
 @pytest.mark.usefixtures("_tenant_of_its_own")
@@ -401,7 +406,7 @@ def test_a_model_in_the_process_is_loaded_once_and_works_after_the_fork(stage: S
                 assert stage.wait(job).is_finished, log.read_text()[-3000:]
     finally:
         stage.peer.configure(**common)
-        time.sleep(1.2)
+        time.sleep(SETTINGS_KEPT_SECONDS)
     assert log.read_text().count("openwebui_model_loaded") == 1
     assert stage.embeddings.requests == []
     assert all(stage.chunks(f"file-{file_id}") for file_id in files)

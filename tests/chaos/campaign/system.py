@@ -16,8 +16,8 @@ import httpx
 
 from emberq.embedded import Engines
 from emberq.errors import EmberqError
+from emberq.testing.ports import free_port
 from emberq.testing.proxy import TcpProxy
-from emberq.testing.valkey import free_port
 from tests.chaos.campaign.programs import Program, send
 from tests.chaos.campaign.surroundings import own_network, small_file_system
 

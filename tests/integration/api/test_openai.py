@@ -26,6 +26,7 @@ from emberq.store.admin.api_keys import DEFAULT_TENANT, create_key
 from emberq.store.admin.changes import set_setting
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
+from tests.harness.eventually import eventually
 from tests.harness.tiny_cross_encoder import make_cross_encoder
 
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -116,7 +117,7 @@ def start(services: Services) -> Iterator[Start]:
 
         host, port = listener.getsockname()
         running.append(Api(host, port, new_key(services), app.state.batcher, stop))
-        wait_for(lambda: server.started)
+        eventually(lambda: server.started)
         return running[-1]
 
     yield run
@@ -127,13 +128,6 @@ def start(services: Services) -> Iterator[Start]:
 @pytest.fixture
 def api(start: Start) -> Api:
     return start()
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def tokens_embedded() -> int:
@@ -190,7 +184,7 @@ def test_two_thousand_requests_at_once_are_all_answered_and_the_second_round_cos
     before = tokens_embedded()
     first = asyncio.run(burst(api))
     assert {answer.status for answer in first} == {200}
-    wait_for(lambda: cached_rows(services) == 2000)
+    eventually(lambda: cached_rows(services) == 2000)
     embedded = tokens_embedded()
     assert embedded > before
     second = asyncio.run(burst(api))
@@ -209,7 +203,7 @@ def test_a_query_is_answered_while_bulk_waits(api: Api) -> None:
             asyncio.ensure_future(api.send({"input": [f"{n} miles " * 60], "input_type": "passage"}))
             for n in range(200)
         ]
-        await asyncio.to_thread(wait_for, lambda: api.batcher.waiting(BULK) >= 100)
+        await asyncio.to_thread(eventually, lambda: api.batcher.waiting(BULK) >= 100)
         query = await api.send({"input": "How far do terns fly?", "input_type": "query"})
         assert query.status == 200
         waiting = api.batcher.waiting(BULK)
@@ -226,7 +220,7 @@ def test_what_a_client_that_hung_up_asked_for_is_not_embedded(api: Api) -> None:
 
     async def story() -> None:
         bulk = asyncio.ensure_future(api.send({"input": texts}))
-        await asyncio.to_thread(wait_for, lambda: api.batcher.waiting(BULK) >= 500)
+        await asyncio.to_thread(eventually, lambda: api.batcher.waiting(BULK) >= 500)
         bulk.cancel()
         await asyncio.gather(bulk, return_exceptions=True)
         # Behind it in the queue.
@@ -296,7 +290,7 @@ def test_a_tenant_has_its_own_model(services: Services, api: Api) -> None:
     def is_known() -> bool:
         return api.ask({"input": "a"}, key=key).status == 503
 
-    wait_for(is_known)
+    eventually(is_known)
     answer = api.ask({"input": "a"}, key=key)
     assert answer.body["error"]["code"] == "embedding_unavailable"
     assert int(answer.headers["retry-after"]) > 0
@@ -307,7 +301,7 @@ def test_a_tenant_has_its_own_model(services: Services, api: Api) -> None:
 def test_who_waits_when_the_api_stops_is_told_to_come_again(api: Api) -> None:
     async def story() -> Answer:
         waiting = asyncio.ensure_future(api.send({"input": [f"{n} long " * 100 for n in range(500)]}))
-        await asyncio.to_thread(wait_for, lambda: api.batcher.waiting(BULK) >= 100)
+        await asyncio.to_thread(eventually, lambda: api.batcher.waiting(BULK) >= 100)
         await asyncio.to_thread(api.stop)
         return await waiting
 
@@ -331,6 +325,7 @@ def test_a_database_that_is_away_fails_no_embedding(services: Services, start: S
         # The key was known a moment ago, and is trusted on when that moment is over.
         for n in range(3):
             assert api.ask({"input": [f"during {n}"]}).status == 200
+            # A key is trusted for a second after it was looked up.
             time.sleep(1.1)
         assert api.vectors({"input": ["before"]}).tobytes() == first.tobytes()
         unknown = api.ask({"input": "a"}, key="eq_unknown")

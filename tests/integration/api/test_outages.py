@@ -33,6 +33,7 @@ from emberq.store.files.blobs import BlobStore
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer
+from tests.harness.eventually import eventually, scaled
 
 
 def api_of(services: Services) -> TestClient:
@@ -286,17 +287,10 @@ def test_a_client_that_hangs_up_in_the_middle_leaves_neither_file_nor_draft(
     )
     with socket.create_connection((host, port)) as client:
         client.sendall(head.encode() + bytes(300_000))
-        wait_for(lambda: [path.stat().st_size for path in drafts(services.blobs.root)] == [300_000])
-    wait_for(lambda: drafts(services.blobs.root) == [])
+        eventually(lambda: [path.stat().st_size for path in drafts(services.blobs.root)] == [300_000])
+    eventually(lambda: drafts(services.blobs.root) == [])
     assert files_of(services) == 0
     assert list(services.blobs.root.glob("??/*")) == []
-
-
-def wait_for(condition: Callable[[], bool], *, seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def waiting_tickets(services: Services) -> int:
@@ -336,12 +330,12 @@ def test_without_redis_uploads_are_acknowledged_and_rung_for_later(
     began_at = time.monotonic()
     for _ in range(3):
         assert upload(api).status_code == 202
-    # Nobody hangs on a dead socket: a time-out of two seconds for the one ticket, and one for the check.
+    # No request hangs on a dead socket: a time-out of two seconds for the one ticket, and one for the check.
     assert ready(api) == (
         503,
         {"database": "ok", "redis": "redis_unavailable", "blobs": "ok", "workers": "none alive"},
     )
-    assert time.monotonic() - began_at < 20
+    assert time.monotonic() - began_at < scaled(60)
     proxy.heal()
     age_tickets(services)
     assert sweep(services, job_timeout_seconds=60) == 1

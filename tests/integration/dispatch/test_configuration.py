@@ -18,10 +18,10 @@ from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.store.admin.changes import set_setting
 from emberq.store.services import Services
 from emberq.telemetry import metrics
+from tests.harness.eventually import LIMIT_SECONDS, eventually
 
 #: Seconds in which a pushed change must be applied on a quiet machine; tests allow for a busy one.
 PUSH_SECONDS = 0.25
-PATIENCE_SECONDS = 10.0
 
 
 def polling_every(seconds: float) -> pytest.MarkDecorator:
@@ -48,16 +48,6 @@ def put_in_silence(services: Services, key: str, value: object) -> int:
         return set_setting(connection, services.sealer, key, value, changed_by="test")
 
 
-def wait_for(condition: Callable[[], bool], *, seconds: float = PATIENCE_SECONDS) -> float:
-    """Return how long it took until the condition held."""
-    started = time.monotonic()
-    while time.monotonic() - started < seconds:
-        if condition():
-            return time.monotonic() - started
-        time.sleep(0.005)
-    pytest.fail("the condition never held")
-
-
 def tick_until(follower: ConfigurationFollower, condition: Callable[[], bool]) -> None:
     """Tick as the supervisor does until the condition holds."""
 
@@ -65,7 +55,7 @@ def tick_until(follower: ConfigurationFollower, condition: Callable[[], bool]) -
         follower.tick()
         return condition()
 
-    wait_for(tick)
+    eventually(tick)
 
 
 def cut(services: Services, name: str) -> int:
@@ -105,7 +95,7 @@ def running(services: Services, name: str) -> Iterator[ConfigurationFollower]:
     thread = threading.Thread(target=made.run, args=(stop,))
     thread.start()
     try:
-        wait_for(lambda: made.listener.is_connected)
+        eventually(lambda: made.listener.is_connected)
         yield made
     finally:
         stop.set()
@@ -120,7 +110,7 @@ def test_a_pushed_change_is_in_the_snapshot_within_a_quarter_of_a_second(service
         for value in range(1, 21):
             version = put(services, "rag_top_k", value)
             committed = time.monotonic()
-            wait_for(lambda version=version: cache._snapshot.version == version)  # type: ignore[misc,union-attr]
+            eventually(lambda version=version: cache._snapshot.version == version)  # type: ignore[misc,union-attr]
             delays.append(time.monotonic() - committed)
         assert get_worker_config().settings.rag_top_k == 20
     # The median, because a shared machine sometimes stands still; every one arrived in any case.
@@ -133,7 +123,7 @@ def test_one_tick_is_enough_after_a_commit(services: Services, follower: Configu
     follower._on_change = lambda snapshot: heard.append(snapshot.version)
     for value in (7, 8, 9):
         put(services, "rag_top_k", value)
-    follower.listener.wait(PATIENCE_SECONDS)
+    follower.listener.wait(LIMIT_SECONDS)
     tick_until(follower, lambda: heard[-1:] == [3])
     assert get_config_cache().builds <= 4
     assert follower.is_pushed
@@ -217,7 +207,7 @@ def test_a_forked_child_neither_hears_nor_harms_its_parents_connection(
         os._exit(0 if harmless else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
     put(services, "rag_top_k", 7)
-    follower.listener.wait(PATIENCE_SECONDS)
+    follower.listener.wait(LIMIT_SECONDS)
     tick_until(follower, lambda: get_worker_config().settings.rag_top_k == 7)
     assert (follower.listener.connects, follower.listener.losses) == (1, 0)
 
@@ -226,9 +216,9 @@ def test_the_api_hears_of_changes_that_others_made(services: Services) -> None:
     async def serve_while_settings_change() -> None:
         app = make_app(maintenance=False)
         async with app.router.lifespan_context(app):
-            wait_for(lambda: get_config_cache().newest.confirmed_at > 0)
+            eventually(lambda: get_config_cache().newest.confirmed_at > 0)
             version = put(services, "rag_top_k", 7)
-            wait_for(lambda: get_config_cache().applied_version == version, seconds=4)
+            eventually(lambda: get_config_cache().applied_version == version)
 
     asyncio.run(serve_while_settings_change())
     assert "emberq-config" not in {thread.name for thread in threading.enumerate()}

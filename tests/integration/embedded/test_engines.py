@@ -4,8 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -20,6 +19,8 @@ from emberq.embedded import DataDirectoryInUse, EmbeddedPostgres, Engines
 from emberq.embedded.datadir import DataDirectory
 from emberq.errors import DatabaseUnavailable
 from emberq.system.processes import process_identity
+from tests.harness.eventually import eventually
+from tests.harness.process_table import running_in
 
 
 def _query(url: str, statement: str) -> list[tuple[object, ...]]:
@@ -34,30 +35,12 @@ def _redis(url: str, *command: str) -> object:
         return client.execute_command(*command)
 
 
-def _processes_of(directory: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).is_relative_to(directory):
-                found.append(process.pid)
-        except (psutil.NoSuchProcess, psutil.AccessDenied):
-            continue
-    return found
-
-
 def _pids(running: Engines) -> dict[str, int]:
     assert running._postgres is not None
     assert running._valkey is not None
     assert running._postgres.pid is not None
     assert running._valkey.pid is not None
     return {"postgres": running._postgres.pid, "valkey": running._valkey.pid}
-
-
-def _wait(condition: Callable[[], bool], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.02)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +62,7 @@ def data_dir(cluster_template: Path, tmp_path: Path) -> Iterator[Path]:
         if copied.stat().st_uid != status.st_uid:
             os.chown(copied, status.st_uid, status.st_gid)
     yield path
-    assert _processes_of(path) == []
+    assert running_in(path) == []
 
 
 def test_the_first_start_makes_a_database_with_vectors_and_stop_leaves_no_process(tmp_path: Path) -> None:
@@ -91,9 +74,9 @@ def test_the_first_start_makes_a_database_with_vectors_and_stop_leaves_no_proces
         assert _query(running.database_url, "SHOW data_checksums") == [("on",)]
         assert _query(running.database_url, "SHOW server_encoding") == [("UTF8",)]
         assert _redis(running.redis_url, "INFO", "server")["server_name"] == "valkey"  # type: ignore[index]
-        assert set(_pids(running).values()) <= set(_processes_of(path))
+        assert set(_pids(running).values()) <= set(running_in(path))
         assert running.check() == ()
-    assert _processes_of(path) == []
+    assert running_in(path) == []
     assert running.check() == ()
 
 
@@ -153,7 +136,7 @@ def test_ensure_starts_a_killed_engine_again_with_its_data(data_dir: Path, victi
         assert running.ensure() == ()
         for name in victims:
             os.kill(before[name], signal.SIGKILL)
-        _wait(lambda: running.check() == victims)
+        eventually(lambda: running.check() == victims)
         assert running.ensure() == victims
         after = _pids(running)
         assert {name for name in before if before[name] != after[name]} == set(victims)
@@ -169,9 +152,9 @@ def test_ensure_waits_for_a_backend_that_outlives_its_killed_server(data_dir: Pa
             pool.submit(connection.execute, "SELECT sum(sqrt(n)) FROM generate_series(1, 12000000) n")
             backend = psutil.Process(connection.info.backend_pid)
             identity = process_identity(backend.pid)
-            _wait(lambda: backend.cpu_times().user > 0.2)
+            eventually(lambda: backend.cpu_times().user > 0.2)
             os.kill(_pids(running)["postgres"], signal.SIGKILL)
-            _wait(lambda: running.check() == ("postgres",))
+            eventually(lambda: running.check() == ("postgres",))
             assert process_identity(backend.pid) == identity
             assert running.ensure() == ("postgres",)
             assert process_identity(backend.pid) != identity
@@ -258,7 +241,7 @@ def test_a_server_that_cannot_start_is_reported_with_its_log_and_all_is_stopped(
         failing.start()
     assert "pg_control" in refused.value.message
     assert "postgres.log" in refused.value.hint
-    assert _processes_of(data_dir) == []
+    assert running_in(data_dir) == []
     with DataDirectory(data_dir):
         pass
 
@@ -274,7 +257,7 @@ def test_a_stale_lock_whose_pid_another_process_has_now_does_not_keep_postgres_f
 ) -> None:
     with Engines(data_dir, database_url=None, redis_url=None) as running:
         os.kill(_pids(running)["postgres"], signal.SIGKILL)
-        _wait(lambda: running.check() == ("postgres",))
+        eventually(lambda: running.check() == ("postgres",))
     # As after a container's restart: both files name a pid that lives, but is somebody else of the same user.
     cluster = data_dir / "postgres" / "data"
     with subprocess.Popen(["sleep", "60"], user=cluster.stat().st_uid) as stranger:

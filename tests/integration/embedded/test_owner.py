@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ import emberq
 from emberq.embedded import Engines, cluster, launch
 from emberq.system.capabilities import may_search_everywhere
 from emberq.system.processes import process_identity
+from tests.harness.eventually import eventually
+from tests.harness.processes import RunningProgram
 
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(emberq.__file__).parents[1])}
 
@@ -53,20 +55,10 @@ engines.stop()
 _NOBODY = 65534
 
 
-def _wait(condition: Callable[[], bool], seconds: float = 30) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.005)
-
-
-def _told(owner: subprocess.Popen[str]) -> dict[str, Any]:
-    assert owner.stdout is not None
-    for line in owner.stdout:
-        if line.startswith("{"):
-            told: dict[str, Any] = json.loads(line)
-            return told
-    raise AssertionError("the owner ended without a word")
+def _told(owner: RunningProgram) -> dict[str, Any]:
+    """Return what the owner says of its engines, or of why there are none."""
+    told: dict[str, Any] = json.loads(owner.wait_for_print(r"^\{.*\}$")[0])
+    return told
 
 
 def _insert(told: dict[str, Any]) -> None:
@@ -83,20 +75,14 @@ def _assert_kept(running: Engines) -> None:
         assert client.get("kept") == b"7"
 
 
-@contextlib.contextmanager
-def _owner(data_dir: Path, *wrapper: str, mode: str = "stay") -> Iterator[subprocess.Popen[str]]:
-    owner = subprocess.Popen(
-        [*wrapper, sys.executable, "-c", _OWNER, str(data_dir), mode],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        env=_ENVIRONMENT,
+def _owner(data_dir: Path, *wrapper: str, mode: str = "stay", program: str = _OWNER) -> RunningProgram:
+    """Start a process that starts both engines, and stops them when its input ends."""
+    return RunningProgram(
+        [*wrapper, sys.executable, "-c", program, str(data_dir), mode],
+        log=data_dir.with_name(f"{data_dir.name}.{uuid.uuid4().hex[:6]}.log"),
+        environment=_ENVIRONMENT,
+        has_input=True,
     )
-    with owner:
-        try:
-            yield owner
-        finally:
-            owner.kill()
 
 
 def test_engines_end_by_themselves_when_their_owner_is_killed_and_keep_their_data(tmp_path: Path) -> None:
@@ -104,8 +90,7 @@ def test_engines_end_by_themselves_when_their_owner_is_killed_and_keep_their_dat
         told = _told(owner)
         _insert(told)
         owner.kill()
-        owner.wait()
-        _wait(lambda: not any(process_identity(pid) for pid in told["pids"]))
+        eventually(lambda: not any(process_identity(pid) for pid in told["pids"]))
     with Engines(tmp_path, database_url=None, redis_url=None) as running:
         _assert_kept(running)
 
@@ -116,14 +101,11 @@ def test_data_survives_the_kill_of_owner_and_engines_at_once(tmp_path: Path) -> 
         _insert(told)
         for pid in (*told["pids"], owner.pid):
             os.kill(pid, signal.SIGKILL)
-        owner.wait()
     with Engines(tmp_path, database_url=None, redis_url=None) as running:
         _assert_kept(running)
 
 
-def test_an_engine_left_behind_is_stopped_before_a_new_one_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_engine_left_behind_is_stopped_before_a_new_one_starts(tmp_path: Path) -> None:
     # The owner's death goes unnoticed, as on a system without PR_SET_PDEATHSIG: signal 0 is none.
     deaf = _OWNER.replace(
         "engines = Engines(",
@@ -132,25 +114,21 @@ def test_an_engine_left_behind_is_stopped_before_a_new_one_starts(
         "EngineProcess._plan = lambda *a, **k: {**plan(*a, **k), 'death_signal': 0}\n"
         "engines = Engines(",
     )
-    monkeypatch.setitem(globals(), "_OWNER", deaf)
-    with _owner(tmp_path) as owner:
+    with _owner(tmp_path, program=deaf) as owner:
         told = _told(owner)
-        _insert(told)
         owner.kill()
-        owner.wait()
-    time.sleep(0.5)
-    assert all(process_identity(pid) for pid in told["pids"])
-    with Engines(tmp_path, database_url=None, redis_url=None) as running:
-        assert not any(process_identity(pid) for pid in told["pids"])
-        _assert_kept(running)
+        _insert(told)
+        assert all(process_identity(pid) for pid in told["pids"])
+        with Engines(tmp_path, database_url=None, redis_url=None) as running:
+            assert not any(process_identity(pid) for pid in told["pids"])
+            _assert_kept(running)
 
 
 def test_a_kill_during_initdb_is_recovered_from_at_the_next_start(tmp_path: Path) -> None:
     root = tmp_path / "postgres"
     with _owner(tmp_path) as owner:
-        _wait(lambda: any(root.glob("data.new-*/PG_VERSION")))
+        eventually(lambda: any(root.glob("data.new-*/PG_VERSION")))
         owner.kill()
-        owner.wait()
     assert list(root.glob("data.new-*"))
     assert not (root / "data").exists()
     with Engines(tmp_path, database_url=None, redis_url=None) as running:
@@ -160,9 +138,8 @@ def test_a_kill_during_initdb_is_recovered_from_at_the_next_start(tmp_path: Path
 
 def test_a_kill_between_initdb_and_the_databases_making_is_recovered_from(tmp_path: Path) -> None:
     with _owner(tmp_path) as owner:
-        _wait((tmp_path / "postgres" / "data").exists)
+        eventually((tmp_path / "postgres" / "data").exists)
         owner.kill()
-        owner.wait()
     with Engines(tmp_path, database_url=None, redis_url=None) as running:
         _insert({"database": running.database_url, "redis": running.redis_url})
         _assert_kept(running)
@@ -193,8 +170,8 @@ def test_an_ordinary_user_runs_both_engines(tmp_path: Path) -> None:
         for pid in told["pids"]:
             assert Path(f"/proc/{pid}").stat().st_uid == _NOBODY
         _insert(told)
-        owner.communicate("", timeout=60)
-        assert owner.returncode == 0
+        owner.write("")
+        assert owner.wait() == 0
         assert not any(process_identity(pid) for pid in told["pids"])
 
 
@@ -218,7 +195,8 @@ def test_root_without_the_capability_starts_postgres_where_its_account_may_go() 
             told = _told(owner)
             assert "pids" in told, told
             _insert(told)
-            owner.communicate("", timeout=60)
+            owner.write("")
+            assert owner.wait() == 0
 
 
 @pytest.mark.parametrize("private", [False, True])
@@ -248,7 +226,7 @@ def test_the_identity_of_a_process_is_its_own_and_ends_with_it() -> None:
         assert identity == process_identity(one.pid)
         one.kill()
         two.kill()
-        _wait(lambda: process_identity(one.pid) is None)
+        eventually(lambda: process_identity(one.pid) is None)
 
 
 def _run_launcher(

@@ -18,8 +18,10 @@ from redis.retry import Retry
 from emberq.redis_pools import close_redis_pools, get_redis_pool
 from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
+from emberq.testing.ports import free_port
 from emberq.testing.proxy import TcpProxy
-from emberq.testing.valkey import ValkeyServer, free_port
+from emberq.testing.valkey import ValkeyServer
+from tests.harness.eventually import eventually, scaled
 
 
 @pytest.fixture
@@ -92,7 +94,7 @@ def test_a_silent_connection_is_given_up_after_its_time_out(client: Redis, proxy
     with pytest.raises(redis.TimeoutError) as caught:
         retry_redis_operation()(client.incr)("n")
     assert classify_redis_error(caught.value) is ErrorKind.UNKNOWN
-    assert 4 < time.monotonic() - started < 15
+    assert 4 < time.monotonic() - started < scaled(60)
 
 
 def test_a_killed_connection_is_made_again_without_an_error(client: Redis, direct: Redis) -> None:
@@ -155,8 +157,7 @@ def test_a_loading_server_is_waited_for(tmp_path: Path) -> None:
             direct.set("k", "v")
             direct.execute_command("DEBUG", "POPULATE", 20000)
             direct.execute_command("BGREWRITEAOF")
-            while direct.info("persistence")["aof_rewrite_in_progress"]:
-                time.sleep(0.05)
+            eventually(lambda: not direct.info("persistence")["aof_rewrite_in_progress"])
         server.kill()
         # Microseconds per key: a large data set, made small.
         server.options |= {"key-load-delay": "150", "loading-process-events-interval-bytes": "1024"}
@@ -206,12 +207,10 @@ def test_a_wrong_password_is_told_at_once(tmp_path: Path) -> None:
                 connection_pool=get_redis_pool("client", f"redis://:wrong@127.0.0.1:{locked.port}/0")
             ).ping()
 
-        started = time.monotonic()
         with pytest.raises(redis.AuthenticationError):
             work()
         close_redis_pools()
     assert len(attempts) == 1
-    assert time.monotonic() - started < 5
 
 
 def test_too_many_clients_are_waited_out(tmp_path: Path) -> None:

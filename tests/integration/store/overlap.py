@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,6 +18,7 @@ from emberq.store.jobs.claim import Attempt
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.jobs.queries import cancel_job
 from emberq.store.services import Services
+from tests.harness.eventually import LIMIT_SECONDS, eventually
 from tests.integration.store.steps import (
     TENANT,
     blob,
@@ -27,7 +27,6 @@ from tests.integration.store.steps import (
 )
 
 __all__ = [
-    "PATIENCE_SECONDS",
     "Step",
     "cancelling",
     "committing",
@@ -39,8 +38,6 @@ __all__ = [
     "uploading",
 ]
 
-#: Seconds a transaction may need to reach its lock on a busy machine.
-PATIENCE_SECONDS = 20.0
 
 Step = Callable[[Connection], Any]
 
@@ -62,12 +59,9 @@ def overlap(services: Services, first: Step, second: Step) -> Any:
         with services.database.transaction() as connection:
             first(connection)
             outcome: Future[Any] = pool.submit(run)
-            assert began.wait(PATIENCE_SECONDS)
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while not outcome.done() and not second_waits(services):
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
-        return outcome.result(PATIENCE_SECONDS)
+            assert began.wait(LIMIT_SECONDS)
+            eventually(lambda: outcome.done() or second_waits(services))
+        return outcome.result(LIMIT_SECONDS)
 
 
 def second_waits(services: Services) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import uuid
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,8 +20,8 @@ from emberq.store.jobs.finish import fail_attempt
 from emberq.store.jobs.queries import get_job, retry_job
 from emberq.store.schema.tables import FileRow, Job
 from emberq.store.services import Services
+from tests.harness.eventually import LIMIT_SECONDS, eventually
 from tests.integration.store.overlap import (
-    PATIENCE_SECONDS,
     Step,
     cancelling,
     committing,
@@ -87,15 +86,15 @@ def test_of_two_versions_uploaded_at_once_the_second_is_the_newest(services: Ser
         with services.database.transaction() as connection:
             connection.execute(select(func.now()))
             began_first.set()
-            assert may_go_on.wait(PATIENCE_SECONDS)
+            assert may_go_on.wait(LIMIT_SECONDS)
             return uploading(services, "two", external_id="x")(connection).job_id  # type: ignore[no-any-return]
 
     with ThreadPoolExecutor(1) as pool:
         outcome = pool.submit(slow)
-        assert began_first.wait(PATIENCE_SECONDS)
+        assert began_first.wait(LIMIT_SECONDS)
         first = add(services, "one", external_id="x", collection=collection)
         may_go_on.set()
-        newest = outcome.result(PATIENCE_SECONDS)
+        newest = outcome.result(LIMIT_SECONDS)
     with services.database.transaction() as connection:
         shown = get_file(connection, TENANT, first.file_id)
     assert (shown["newest_version"], shown["job_id"], shown["state"]) == (2, newest, "pending")
@@ -168,10 +167,7 @@ def test_a_collection_dropped_in_the_middle_of_a_commit_waits_for_its_end(servic
         def chunks() -> Iterator[ChunkValues]:
             # The file is locked; the new rows' reference to the collection is not checked yet.
             dropped.append(pool.submit(drop))
-            deadline = time.monotonic() + PATIENCE_SECONDS
-            while not second_waits(services):
-                assert time.monotonic() < deadline
-                time.sleep(0.005)
+            eventually(lambda: second_waits(services))
             yield from values_of(["a", "b"])
 
         with services.database.transaction() as connection:
@@ -184,7 +180,7 @@ def test_a_collection_dropped_in_the_middle_of_a_commit_waits_for_its_end(servic
                 chunks=chunks(),
                 timings={},
             )
-        dropped[0].result(PATIENCE_SECONDS)
+        dropped[0].result(LIMIT_SECONDS)
     assert chunk_texts(services) == []
 
 

@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 from rq import Retry
 
-from emberq.testing.valkey import free_port
+from emberq.testing.ports import free_port
 from tests.harness.eventually import eventually, scaled
 from tests.harness.paths import RQ
 from tests.harness.processes import run_program

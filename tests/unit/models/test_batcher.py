@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -21,6 +20,7 @@ from emberq.models.batcher import BULK, QUERY, Batcher
 from emberq.models.cache import RecentResults, StoredVectors
 from emberq.models.queues import Input, ModelKey, QueueSpec, Result
 from emberq.store.services import get_services
+from tests.harness.eventually import eventually
 
 ONE, OTHER = ModelKey("embedding", "one"), ModelKey("embedding", "other")
 
@@ -222,10 +222,7 @@ def test_a_text_alone_goes_when_the_window_is_over(make: Make) -> None:
 def test_idle_threads_take_what_a_long_turn_leaves(make: Make) -> None:
     batcher, model = make(QueueSpec(BULK, threads=2, most_characters=1))
     both = batcher.submit(BULK, ["hold this", "free"], tenant="a", model=ONE)
-    deadline = time.monotonic() + 30
-    while "free" not in model.computed:
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
+    eventually(lambda: "free" in model.computed)
     assert not both.done()
     model.goes_on.set()
     assert values(both) == [number("hold this"), number("free")]

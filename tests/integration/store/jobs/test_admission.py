@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from emberq.store.jobs.admission import ADMIT_STATEMENT, admission_parameters, admit_jobs, count_waiting
 from emberq.store.services import Services
+from tests.harness.eventually import scaled
 from tests.integration.store.crowd import Crowd, Pool, explain
 
 
@@ -125,9 +126,7 @@ def test_a_job_that_somebody_is_changing_is_left_out_and_not_waited_for(crowd: C
     locked, free = crowd.add("a", 2)
     with crowd.services.database.transaction() as connection:
         connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})
-        started = time.monotonic()
         assert crowd.admit(2) == [free]
-        assert time.monotonic() - started < 30
     assert crowd.admit(2) == [locked]
 
 
@@ -222,4 +221,4 @@ def test_admission_touches_a_handful_of_rows_among_a_hundred_thousand(crowd: Cro
         with crowd.services.database.transaction() as connection:
             assert len(admit_jobs(connection, limit=8)) == 8
         seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 0.5
+    assert min(seconds) < scaled(1)

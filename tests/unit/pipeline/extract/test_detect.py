@@ -21,6 +21,7 @@ from emberq.errors import (
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect, detect_stream
 from tests.harness import sample_files as files
+from tests.harness.eventually import scaled
 
 NOT_READ = {
     "a picture": files.PNG,
@@ -128,7 +129,7 @@ def test_a_bomb_is_refused_by_its_directory() -> None:
     with pytest.raises(ArchiveBomb):
         detect_stream(io.BytesIO(files.make_bomb()))
 
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < scaled(60)
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE.keys())

@@ -26,6 +26,7 @@ from emberq.system import kept_open
 from emberq.system.kept_open import keep_objects_open, keep_open
 from emberq.system.open_handles import child_processes
 from emberq.worker.job.scope import current_scope, job_scope
+from tests.harness.eventually import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -193,27 +194,23 @@ def test_children_left_running_are_killed_with_what_is_below_them_and_the_horse_
     tmp_path: Path,
 ) -> None:
     note = tmp_path / "grandchild"
-    script = f"sleep 60 & echo $! > {note}; wait"
+    script = f"sleep 600 & echo $! > {note}; wait"
     before = child_processes()
     with job_scope() as scope:
         subprocess.Popen(["/bin/sh", "-c", script])
         forked = os.fork()
         if forked == 0:
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
         finished = os.fork()
         if finished == 0:
             os._exit(0)
-        while not (note.exists() and note.read_text().strip()):
-            time.sleep(0.01)
+        eventually(lambda: note.exists() and note.read_text().strip())
     assert scope.leaked == {"children": 3}
     assert not scope.ends_horse
     assert child_processes() == before
     grandchild = int(note.read_text())
-    deadline = time.monotonic() + 10
-    while _runs(grandchild) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert not _runs(grandchild)
+    eventually(lambda: not _runs(grandchild))
 
 
 def _runs(pid: int) -> bool:

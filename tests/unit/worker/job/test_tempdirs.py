@@ -20,6 +20,7 @@ from emberq.worker.job.tempdirs import (
     remove_root,
     temporary_root,
 )
+from tests.harness.eventually import eventually
 
 
 @pytest.fixture(autouse=True)
@@ -53,7 +54,7 @@ def test_the_root_of_a_killed_process_is_deleted_and_that_of_a_living_one_is_not
         if pid == 0:
             made = make_root()
             (made / "left").write_text("x")
-            time.sleep(60)
+            time.sleep(600)
             os._exit(0)
         return pid
 
@@ -61,16 +62,13 @@ def test_the_root_of_a_killed_process_is_deleted_and_that_of_a_living_one_is_not
         return {path.parent for path in tmp_path.glob("emberq-jobs-*/left")}
 
     killed = start()
-    while not roots():
-        time.sleep(0.005)
+    eventually(roots)
     os.kill(killed, signal.SIGKILL)
     os.waitpid(killed, 0)
     [abandoned] = roots()
     living = start()
     try:
-        while not roots() - {abandoned}:
-            time.sleep(0.005)
-        [in_use] = roots() - {abandoned}
+        [in_use] = eventually(lambda: roots() - {abandoned})
         make_root()
         assert not abandoned.exists()
         assert in_use.exists()
