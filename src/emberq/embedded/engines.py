@@ -125,7 +125,7 @@ class Engines:
             self._data.release()
 
     def _start_engines(self) -> None:
-        # Valkey loads while PostgreSQL starts. Without threads: an engine ends with the one that spawned it.
+        # Valkey loads while PostgreSQL starts. Without threads: an engine ends with its spawning thread.
         valkey = self._valkey if self._valkey is not None and not self._valkey.is_alive else None
         if valkey is not None:
             valkey.launch()

@@ -32,7 +32,7 @@ class RewrittenVariable:
         """
         raw = os.fsencode(value)
         if b"\0" in raw:
-            raise ValueError("an environment variable cannot hold a null character")
+            raise ValueError("an environment variable cannot contain a null character")
         entry = b"%s=%s" % (self._key, raw)
         if len(entry) >= len(self._entry):
             self._entry = ctypes.create_string_buffer(2 * len(entry))

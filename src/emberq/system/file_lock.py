@@ -39,7 +39,7 @@ def lock_file(descriptor: int, *, shared: bool = False, wait_seconds: float = 0.
     descriptor is closed.
 
     Args:
-        descriptor: The open file. On NFS an exclusive lock needs one that is open for writing.
+        descriptor: The open file; on NFS it must be open for writing for an exclusive lock.
         shared: Whether others may have a shared lock at the same time.
         wait_seconds: How long to wait while another process has the lock; `math.inf` for as long as it takes.
 

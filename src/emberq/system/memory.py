@@ -65,9 +65,9 @@ def freeze_objects() -> None:
     The collector writes to every object it looks at, so each fork would get a copy of all of them.
     """
     gc.freeze()
-    # CPython puts a full collection off until its new objects are a quarter of those that the last one left.
-    # Without one that finds nothing, that would be a quarter of the frozen ones: some hundred thousand
-    # objects of garbage in every horse.
+    # CPython starts a full collection when the new objects are a quarter of those that the last one left.
+    # This one leaves none. Otherwise each horse would gather garbage of a quarter of the frozen objects, some
+    # hundred thousand.
     gc.collect()
 
 

@@ -76,7 +76,7 @@ def child_processes() -> frozenset[int]:
 
 
 def _list_descriptors() -> set[str]:
-    """Return the names of the open descriptors, without the one that listing them takes."""
+    """Return the names of the open descriptors, without the descriptor used for listing them."""
     try:
         # Listing opens the directory under the lowest free number, and this probe learns which that is.
         probe = os.open(_DESCRIPTORS, os.O_RDONLY | os.O_CLOEXEC)

@@ -135,7 +135,7 @@ def thread_names() -> list[str]:
 
 
 def set_process_title(title: str) -> None:
-    """Set what `ps` shows for this process: `emberq: ` and the title, which must hold no secret."""
+    """Set the title that `ps` shows for this process, after `emberq: `; it must contain no secret."""
     from setproctitle import setproctitle
 
     setproctitle(f"emberq: {title}")
