@@ -27,6 +27,8 @@ from tests.mutants.mutants import MUTANTS, Edit, Mutant
 COPIED = ("src", "tests", "docs", "examples", "pyproject.toml")
 #: Seconds that one test may take: without its mechanism it may wait for what never comes.
 TEST_SECONDS = 120
+#: The tests' own limits on waiting, as a part of the usual ones; the same for the tree as it is.
+SLOWNESS = "0.25"
 NUMBERS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 
 #: What became of each test: `passed`, `failed: why` or `did not run: why`.
@@ -143,7 +145,7 @@ def run_tests(python: Path, tree: Path, report: Path, tests: Sequence[str]) -> s
             *tests,
         ],
         cwd=tree,
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
+        env={"TEST_SLOWNESS": SLOWNESS, **os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
         capture_output=True,
         text=True,
         check=False,

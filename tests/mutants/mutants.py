@@ -71,7 +71,7 @@ MUTANTS = (
         ),
         (
             "tests/unit/worker/job/test_scope.py::test_everything_is_closed_in_reverse_order_whatever_fails",
-            "tests/integration/worker/job/test_cleanup.py::test_what_can_be_cleaned_is_counted_and_cleaned_and_the_horse_stays[file-temporary_files=1]",
+            "tests/integration/worker/job/test_cleanup.py::test_what_can_be_cleaned_is_counted_and_cleaned_and_the_horse_stays[file-temporary_files]",
         ),
     ),
     Mutant(
@@ -141,15 +141,23 @@ MUTANTS = (
     ),
     Mutant(
         7,
-        "no heartbeat is written",
+        "no heartbeat is written, and a job without progress is not ended",
         (
             Edit(
                 "src/emberq/worker/rq/heartbeat.py",
                 "    connection.set(heartbeat_key(worker_name), int(time.time()), ex=HEARTBEAT_TTL_SECONDS)\n",
                 "",
             ),
+            Edit(
+                "src/emberq/worker/horse/watchdog.py",
+                "        if self.policy.stall_timeout and silent_seconds >= self.policy.stall_timeout:\n",
+                "        if False:\n",
+            ),
         ),
-        ("tests/integration/worker/test_warm_worker.py::test_the_heartbeat_key_lives_while_the_worker_does",),
+        (
+            "tests/unit/worker/horse/test_watchdog.py::test_a_job_without_progress_is_stalled_after_its_time",
+            "tests/integration/worker/test_warm_worker.py::test_the_heartbeat_key_lives_while_the_worker_does",
+        ),
     ),
     Mutant(
         8,
@@ -162,13 +170,19 @@ MUTANTS = (
             ),
         ),
         (
+            "tests/unit/worker/horse/test_lifecycle.py::test_a_horse_that_has_grown_is_replaced_but_not_more_often_than_every_30_seconds",
             "tests/integration/worker/horse/test_watchdog.py::test_a_horse_that_has_grown_is_replaced_without_loading_again",
         ),
     ),
     Mutant(
         9,
-        "a failed attempt leaves neither stage nor attempt",
+        "an error has no hint, and a failed attempt leaves neither stage nor attempt",
         (
+            Edit(
+                "src/emberq/errors/base.py",
+                "        self.hint = self.default_hint if hint is None else hint\n",
+                '        self.hint = ""\n',
+            ),
             Edit(
                 "src/emberq/store/jobs/finish.py",
                 '    where = {"stage": stage or job.stage, "attempt": job.attempt, "at": job.now.isoformat()}\n',
@@ -176,19 +190,28 @@ MUTANTS = (
             ),
         ),
         (
+            "tests/unit/test_errors.py::test_every_error_says_what_happened_and_what_to_do",
             "tests/integration/store/jobs/test_finish.py::test_the_reasons_of_all_attempts_are_kept_also_when_the_last_one_succeeds",
         ),
     ),
     Mutant(
         10,
-        "no job is counted or measured",
+        "log records lack the job's fields, and no job is counted or measured",
         (
+            Edit(
+                "src/emberq/telemetry/logs.py",
+                "        structlog.contextvars.merge_contextvars,\n        structlog.stdlib.add_log_level,\n        structlog.stdlib.add_logger_name,\n",
+                "        structlog.stdlib.add_log_level,\n        structlog.stdlib.add_logger_name,\n",
+            ),
             Edit(
                 "src/emberq/telemetry/metrics.py",
                 "    metric = _state.metrics.get(name)\n",
                 "    metric = None\n",
             ),
         ),
-        ("tests/integration/worker/test_metrics.py::test_what_jobs_did_is_counted_and_served",),
+        (
+            "tests/unit/telemetry/test_logs.py::test_records_are_json_with_the_bound_job_and_without_secrets",
+            "tests/integration/worker/test_metrics.py::test_what_jobs_did_is_counted_and_served",
+        ),
     ),
 )
