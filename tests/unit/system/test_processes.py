@@ -13,6 +13,7 @@ from emberq.system.processes import (
     process_name,
     process_state,
 )
+from tests.harness.eventually import eventually
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux'
 def test_a_process_is_told_from_its_zombie() -> None:
     with subprocess.Popen(["sleep", "60"]) as process:
         assert process_identity(process.pid)
-        assert process_name(process.pid) == "sleep"
+        eventually(lambda: process_name(process.pid), until=lambda name: name == "sleep")
         process.kill()
         os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
         assert process_state(process.pid) == "Z"
@@ -36,7 +37,8 @@ def test_a_name_with_spaces_and_parentheses_is_no_field(tmp_path: Path) -> None:
     program.symlink_to("/bin/sleep")
     with subprocess.Popen([program, "60"]) as process:
         try:
-            assert process_name(process.pid) == program.name
+            # The kernel gives the new name a moment after `Popen` hears of the exec.
+            eventually(lambda: process_name(process.pid), until=lambda name: name == program.name)
             assert process_state(process.pid) in {"R", "S", "D"}
         finally:
             process.kill()
