@@ -258,7 +258,7 @@ def test_how_an_operation_ends_is_counted(
     def count(*, operation: str, outcome: str) -> None:
         counted.append((operation, outcome))
 
-    monkeypatch.setattr(metrics, "operation_retried", count)
+    monkeypatch.setattr(metrics, "count_retry", count)
     work, _ = failing(*[database_error(sqlstate) for _ in range(failures)])
     with contextlib.suppress(OperationalError):
         retry_db_operation("o")(work)()
