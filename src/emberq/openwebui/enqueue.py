@@ -53,7 +53,7 @@ def enqueue_file(
         knowledge_id: Also add the file to this knowledge base.
         content: Text to index in place of the file's own. It is stored in Redis with the job.
         tenant: The tenant whose embedding settings are used; Open WebUI's own settings if left out.
-        max_attempts: Number of attempts; one that is killed counts too.
+        max_attempts: Number of attempts; a killed attempt counts too.
         retry_pause_seconds: Pause before another attempt; above 0, RQ's scheduler must run.
         timeout_seconds: Time limit of one attempt.
         at_front: Enqueue before all waiting jobs.

@@ -65,7 +65,7 @@ class TokenStream:
         self._tokenizer = tokenizer
         self._additive = _is_additive(tokenizer)
         #: Positions across which the tokens of a text are not the sum of the tokens of its parts.
-        self._seams: list[int] = []
+        self._non_additive: list[int] = []
         self._windows = self._read(segments)
 
     def fill(self, position: int, tokens: int) -> None:
@@ -73,7 +73,7 @@ class TokenStream:
         if self.exhausted or len(self.starts) - self.index(position) >= tokens:
             return
         del self.starts[: max(0, self.index(position) - 1)]
-        del self._seams[: bisect_left(self._seams, position)]
+        del self._non_additive[: bisect_left(self._non_additive, position)]
         del self.borders[: max(0, self.border_at(position))]
         while len(self.starts) - self.index(position) < tokens and not self.exhausted:
             self._read_window()
@@ -117,12 +117,12 @@ class TokenStream:
 
     def _stands_alone(self, start: int, end: int) -> bool:
         text = self._text
-        seam = bisect_left(self._seams, start)
+        following = bisect_left(self._non_additive, start)
         return (
             self._additive
             and (start == 0 or text[start - 1] in _BLANKS)
             and (end == len(text) or text[end] in _BLANKS)
-            and (seam == len(self._seams) or self._seams[seam] >= end)
+            and (following == len(self._non_additive) or self._non_additive[following] >= end)
         )
 
     def _read(self, segments: Sequence[Segment]) -> Iterator[bool]:
@@ -156,7 +156,7 @@ class TokenStream:
         if match is None:
             blanks = range(start, stop, _LONGEST_TOKEN)
             self.starts += blanks
-            self._seams += blanks
+            self._non_additive += blanks
             return
         first = match.start()
         encoding = self._tokenizer.encode(text[start:stop], add_special_tokens=False)
@@ -166,21 +166,21 @@ class TokenStream:
             starts = sorted(max(first, at + (text[at] == " ")) for at in starts)
         if not starts or starts[0] > first:
             # The tokenizer skipped visible characters before the first token.
-            self._seams.append(first)
+            self._non_additive.append(first)
             starts.insert(0, first)
         elif start == first and start > 0 and text[start - 1] not in _BLANKS:
-            self._seams.append(start)
+            self._non_additive.append(start)
         starts[0] = first
         if max(map(sub, [*starts[1:], stop], starts)) > _LONGEST_TOKEN:
-            starts = self._with_seams(starts, stop)
+            starts = self._split_long_tokens(starts, stop)
         self.starts += starts
 
-    def _with_seams(self, starts: list[int], stop: int) -> list[int]:
+    def _split_long_tokens(self, starts: list[int], stop: int) -> list[int]:
         refined: list[int] = []
         for here, following in pairwise([*starts, stop]):
             extra = range(here + _LONGEST_TOKEN, following, _LONGEST_TOKEN)
             refined += (here, *extra)
-            self._seams += extra
+            self._non_additive += extra
         return refined
 
 

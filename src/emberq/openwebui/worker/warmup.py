@@ -158,7 +158,7 @@ def _insert_and_roll_back(client: Any) -> None:
 
 @contextlib.contextmanager
 def _no_storage(module: Any) -> Iterator[None]:
-    """Replace the embedding function and the vector client with ones that do nothing."""
+    """Replace the embedding function and the vector client with replacements that do nothing."""
     originals = module.get_embedding_function, module.get_vector_db_client
 
     async def embed(texts: list[str], **_: Any) -> list[list[float]]:

@@ -166,7 +166,7 @@ class Preloader(PreloaderClient):
     def stop(self) -> None:
         """End the preloader and everything it forked, and reap it."""
         with contextlib.suppress(OSError):
-            # Closes it in every process that inherited it, e.g. one that the owner forked meanwhile.
+            # Closes it in every process that inherited it, such as a child that the owner forked meanwhile.
             self.channel.shutdown(socket.SHUT_RDWR)
         self.channel.close()
         with contextlib.suppress(ChildProcessError):

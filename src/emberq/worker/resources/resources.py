@@ -74,8 +74,8 @@ class Resource(Generic[T]):
         """Return the value; the first call loads it.
 
         Raises:
-            ResourceFailed: If resources need one another in a circle, or one that cannot be forked is
-                needed before the fork.
+            ResourceFailed: If resources need one another in a circle, or a resource that cannot be
+                forked is needed before the fork.
             Exception: What its loader raised.
         """
         if self.record is None:

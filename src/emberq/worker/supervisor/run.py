@@ -82,7 +82,7 @@ def make_supervisor(
     host_name = socket.gethostname()
 
     def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:
-        # The process id makes the name new for every process: RQ refuses one that has not expired.
+        # The process id makes the name new for every process: RQ refuses a name that has not expired.
         name = f"{host_name}-{number}-{os.getpid()}"
         worker = _make_when_redis_answers(make_worker, name, preloader)
         worker.on_ready = lambda: ready(name)
