@@ -45,6 +45,9 @@ BENCH ?=
 CHAOS ?=
 CHAOS_REPORT ?= docs/reference/kill-campaign-report.md
 
+#: Options of the mutants, e.g. "--only 7 --jobs 1".
+MUTANTS ?=
+
 $(PEERS)/.peers: bench/requirements.txt
 	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed; none was found." >&2; exit 1; }
 	@echo "Installing the queues to compare with into $(PEERS) (once) ..."
