@@ -29,10 +29,14 @@ _LOCK = ".lock"
 _LOCK_SECONDS = 1.0
 
 
-def collect_host() -> list[Metric]:
-    """Return the metric families of this host, or of this process where it counts in memory."""
+def collect_host(directory: Path | None = None) -> list[Metric]:
+    """Return the metric families of this host, or of this process where it counts in memory.
+
+    Args:
+        directory: The directory of the files; this process's own where left out.
+    """
     sample()
-    directory, registry = metrics_directory(), metrics_registry()
+    directory, registry = directory or metrics_directory(), metrics_registry()
     if directory is not None:
         return _read(directory)
     return list(registry.collect()) if registry is not None else []

@@ -13,8 +13,7 @@ import pytest
 from prometheus_client.mmap_dict import MmapedDict
 
 from emberq.system.file_lock import locked_file
-from emberq.telemetry import exposition
-from emberq.telemetry.exposition import absorb_dead
+from emberq.telemetry.exposition import absorb_dead, collect_host
 
 COUNT = """
 import sys
@@ -40,7 +39,7 @@ def sums(directory: Path) -> dict[str, float]:
     """Return the counters and histogram counts as a scrape shows them."""
     return {
         sample.name + str(sample.labels): sample.value
-        for family in exposition._read(directory)
+        for family in collect_host(directory)
         if family.type != "gauge"
         for sample in family.samples
     }
@@ -49,7 +48,7 @@ def sums(directory: Path) -> dict[str, float]:
 def gauges(directory: Path) -> dict[str, float]:
     return {
         sample.name: sample.value
-        for family in exposition._read(directory)
+        for family in collect_host(directory)
         if family.type == "gauge"
         for sample in family.samples
     }

@@ -29,7 +29,7 @@ from emberq.worker.resources.connections import close_connections
 from emberq.worker.resources.resources import close_resources
 from emberq.worker.rq.base import HorseWorker
 
-__all__ = ["WARM_UP_JOBS", "run_horse"]
+__all__ = ["WARM_UP_JOBS", "ProgressReporter", "run_horse"]
 
 #: Jobs after which a horse has its caches and arenas; growth counts from there.
 WARM_UP_JOBS = 10
@@ -57,7 +57,7 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     worker.connection.connection_pool.reset()
     keep_open(lambda: worker.connection.connection_pool)
     run_after_fork()
-    report_all_progress_to(_Reporter(channel))
+    report_all_progress_to(ProgressReporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
     metrics.open_own_files()
     message, _ = receive(channel)
@@ -158,15 +158,17 @@ class _MemoryGauge:
         return self._bytes
 
 
-class _Reporter:
+class ProgressReporter:
     """Sends progress to the worker, ten times a second at most: the watchdog needs no more."""
 
     def __init__(self, channel: socket.socket) -> None:
+        """Send over this channel."""
         self._channel = channel
         self._sent_at = 0.0
         self._stage: str | None = None
 
     def __call__(self, done: int, total: int, stage: str | None) -> None:
+        """Send a report, if it is due; ends the process if the worker is gone."""
         now = time.monotonic()
         if now - self._sent_at < _PROGRESS_SECONDS and stage == self._stage:
             return

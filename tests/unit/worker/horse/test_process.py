@@ -8,11 +8,11 @@ import sys
 
 REPORTS_TO_NOBODY = """
 import socket
-from emberq.worker.horse.process import _Reporter
+from emberq.worker.horse.process import ProgressReporter
 ours, theirs = socket.socketpair()
 theirs.close()
 try:
-    _Reporter(ours)(1, 2, "embedding")
+    ProgressReporter(ours)(1, 2, "embedding")
 except Exception:
     print("the job took it for its own failure")
 finally:
