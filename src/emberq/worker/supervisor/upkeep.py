@@ -15,7 +15,7 @@ from emberq.worker.preloader.generations import Generation, Generations
 from emberq.worker.preloader.preloader import PreloaderLost
 from emberq.worker.supervisor.slots import Place, Slot, SlotProcess
 
-__all__ = ["OnDeath", "SlotUpkeep"]
+__all__ = ["OnDeath", "ProcessEnd", "SlotUpkeep"]
 
 log = get_logger(__name__)
 
@@ -27,8 +27,15 @@ _STOPPED_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """The end of a process: its slot, its place there, and its wait status."""
+class ProcessEnd:
+    """The end of a process.
+
+    Attributes:
+        slot: The slot that it was taken off.
+        process: The process.
+        place: Its place in the slot.
+        status: Its wait status; that of SIGKILL where its preloader was lost.
+    """
 
     slot: Slot
     process: SlotProcess
@@ -91,7 +98,7 @@ class SlotUpkeep:
         Raises:
             CrashLoop: If the processes of one slot died too often in a row.
         """
-        for end in self._remove_ended():
+        for end in self.remove_ended():
             self._note_end(end)
         for slot in self.slots:
             for one in slot.processes():
@@ -123,12 +130,8 @@ class SlotUpkeep:
         for one in self.processes():
             one.signal(number)
 
-    def remove_ended(self) -> None:
-        """Take ended processes off their slots, while all are told to end."""
-        self._remove_ended()
-
-    def _remove_ended(self) -> list[_End]:
-        """Take ended processes off their slots, all of them, and return them."""
+    def remove_ended(self) -> list[ProcessEnd]:
+        """Take all ended processes off their slots and return them; no end is counted or reported."""
         statuses: dict[int, int] = {}
         for one in self.processes():
             if not one.is_preloader_child:
@@ -138,13 +141,13 @@ class SlotUpkeep:
                         statuses[pid] = status
         statuses |= self.generations.poll_exits()
         return [
-            _End(slot, one, slot.remove(one), statuses.get(one.pid, signal.SIGKILL))
+            ProcessEnd(slot, one, slot.remove(one), statuses.get(one.pid, signal.SIGKILL))
             for slot in self.slots
             for one in slot.processes()
             if one.pid in statuses or (one.is_preloader_child and one.generation.state == "lost")
         ]
 
-    def _note_end(self, end: _End) -> None:
+    def _note_end(self, end: ProcessEnd) -> None:
         """Count and report an end that was not asked for."""
         slot, one = end.slot, end.process
         code = os.waitstatus_to_exitcode(end.status)
