@@ -9,6 +9,8 @@ RQ's method                     overridden by       why
 ==============================  ==================  ======================================================
 `work`                          WarmWorker          raises the error of a preload that failed
 `bootstrap`                     WarmWorker          forks the preloader before RQ starts its thread
+`subscribe`                     WarmWorker          keeps signals from the thread that RQ starts, so that
+                                                    the main thread can block them
 `check_for_suspension`          WarmWorker          first call: has the horse ready before a job is taken;
                                                     then asks about a suspension in one round trip
 `dequeue_job_and_maintain_ttl`  WarmWorker          takes a job that is there without blocking; calls
@@ -58,6 +60,7 @@ from emberq.worker.horse.handle import Horse
 from emberq.worker.horse.lifecycle import HorseLifecycle
 from emberq.worker.horse.monitoring import MonitoredWorker
 from emberq.worker.horse.role import HorseRole
+from emberq.worker.horse.signals import signals_blocked
 from emberq.worker.horse.watchdog import end_horse
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import (
@@ -162,6 +165,15 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
         self.forget_writes()
         super().bootstrap(*args, **kwargs)
         watch_redis_pool("worker", self.connection.connection_pool)
+
+    def subscribe(self) -> None:
+        """Start RQ's thread for commands with those signals blocked whose handlers raise.
+
+        It inherits the mask. Without it, a signal that the main thread blocks would be delivered to this
+        thread, and its handler would run in the main thread all the same.
+        """
+        with signals_blocked():
+            super().subscribe()  # type: ignore[no-untyped-call]
 
     def check_for_suspension(self, burst: bool) -> None:  # noqa: FBT001 - RQ's signature
         """Begin a round of the work loop; in the first one have the horse ready, so that no job waits for it.

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -152,3 +154,15 @@ def test_a_resource_that_fails_to_load_stops_the_worker_with_the_reason(bench: W
     worker = bench.rq_worker("--burst")
     assert worker.wait() != 0
     assert "no_such_module_here" in worker.log
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc tells which signals a thread blocks")
+def test_signals_go_to_the_main_thread_alone_so_that_it_can_block_them(bench: WorkerBench) -> None:
+    worker = bench.rq_worker()
+    wait_for_status(bench.enqueue("where"), "finished")
+    others = [task for task in Path(f"/proc/{worker.pid}/task").iterdir() if task.name != str(worker.pid)]
+    assert others
+    for task in others:
+        [mask] = re.findall(r"SigBlk:\s+(\w+)", (task / "status").read_text())
+        blocked = {number for number in signal.Signals if int(mask, 16) >> (number - 1) & 1}
+        assert {signal.SIGTERM, signal.SIGINT, signal.SIGALRM} <= blocked

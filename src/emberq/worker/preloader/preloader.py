@@ -243,7 +243,8 @@ def _run(
 class _Server:
     """The preloader's loop: fork requests in, exit notices out.
 
-    Invariant: a child belongs to the client that asked for it and does not outlive it.
+    Invariant: a child belongs to the client that asked for it and does not outlive it. The loop ends when
+    the owner, which has the other end of `control`, is disconnected.
     """
 
     def __init__(self, control: socket.socket, roles: Mapping[str, Role], modules: Sequence[str]) -> None:
@@ -261,28 +262,24 @@ class _Server:
     def serve(self) -> None:
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
-        while True:
+        while self._control.fileno() >= 0:
             for key, _ in self._selector.select():
-                if key.fileobj == self._wake_read:
+                if isinstance(key.fileobj, socket.socket):
+                    self._handle(key.fileobj)
+                else:
                     with contextlib.suppress(BlockingIOError):
                         os.read(self._wake_read, 4096)
-                    continue
-                client = key.fileobj
-                if isinstance(client, socket.socket) and not self._handle(client):
-                    return
             self._reap()
 
-    def _handle(self, client: socket.socket) -> bool:
-        """Answer one request; returns whether to go on."""
+    def _handle(self, client: socket.socket) -> None:
+        """Answer one request."""
         message, descriptors = receive(client)
         if message is None:
             self._disconnect(client)
-            return client is not self._control
-        if "serve" in message:
+        elif "serve" in message:
             self._selector.register(socket.socket(fileno=descriptors[0]), selectors.EVENT_READ)
         elif "fork" in message:
             self._fork(client, message["fork"], message["spec"])
-        return True
 
     def _fork(self, client: socket.socket, role_name: str, spec: Message) -> None:
         ours, theirs = socket.socketpair()

@@ -38,3 +38,27 @@ def test_a_failure_that_cannot_be_logged_does_not_run_on_in_its_parents_code(tmp
     )
     assert run.stdout.split() == ["1"], run.stderr
     assert ends.read_text() == "x"
+
+
+STOPPED_BEFORE_THE_ANSWER = """
+import time
+from emberq.system.messages import send
+from emberq.worker.preloader.preloader import start_preloader
+
+preloader = start_preloader({"role": lambda spec, channel: time.sleep(600)})
+preloader.wait_ready()
+send(preloader.channel, {"fork": "role", "spec": {}})
+preloader.stop()
+print("ended")
+"""
+
+
+def test_an_owner_that_leaves_before_the_answer_to_its_request_ends_the_preloader() -> None:
+    run = subprocess.run(
+        [sys.executable, "-c", STOPPED_BEFORE_THE_ANSWER],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert run.stdout.split() == ["ended"], run.stderr
