@@ -1,4 +1,4 @@
-"""Answer a search: embed the query, look it up, fuse the rankings."""
+"""Search: embeds the query, finds chunks by vector and by keyword, fuses the rankings and reranks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ __all__ = ["SearchMode", "search"]
 
 SearchMode = Literal["vector", "keyword", "hybrid"]
 
-#: Hits each ranking gives to the fusion for every result wanted; deeper ranks change the top little.
+#: Hits of each ranking that are fused, for each wanted result; deeper ranks change little at the top.
 _FUSION_DEPTH = 4
-#: Least hits each ranking gives to the fusion.
+#: Fewest hits of each ranking that are fused.
 _MIN_FUSION_HITS = 50
-#: Hits that the reranking model reads for every result wanted, and in all unless more are wanted.
+#: Hits that the reranking model reads, for each wanted result, and most of them in all.
 _RERANK_DEPTH, _MOST_RERANKED = 4, 50
 
 
@@ -44,19 +44,19 @@ def search(
     """Return the best chunks of a collection for a query.
 
     Args:
-        services: Where the chunks are.
-        tenant: Whose collection.
-        collection: Its name.
+        services: The database with the chunks.
+        tenant: The collection's tenant.
+        collection: The collection's name.
         query: A question or words.
         limit: Most hits to return.
-        mode: By meaning, by words, or both fused by reciprocal rank.
-        rerank: Let the reranking model order the hits.
+        mode: By vector, by keyword, or hybrid: both fused by reciprocal rank.
+        rerank: Whether the reranking model orders the hits.
         filter_: Only files whose metadata contains this.
 
     Raises:
         CollectionNotFound: If there is no such collection.
         EmbeddingUnavailable: If the collection's model, or the reranking model, cannot be loaded.
-        InvalidRequest: If `rerank` is asked for and no reranking model is set.
+        InvalidRequest: If `rerank` is wanted and no reranking model is set.
     """
     reranker = None
     if rerank:

@@ -1,1 +1,1 @@
-"""Admission, tickets, recovery and events: which job runs when, and who hears of it."""
+"""Dispatch of jobs: uploads, admission, tickets, recovery and maintenance, and the host that runs workers."""

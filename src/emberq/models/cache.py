@@ -10,7 +10,7 @@ from collections.abc import Callable, Hashable, Sequence
 from emberq.config.current import get_config_cache
 from emberq.errors import DatabaseUnavailable
 from emberq.models.queues import QueueItem, Result
-from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors
+from emberq.store.files.embedding_cache import CachedVector, CacheKey, cache_vectors, cached_vectors
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
@@ -91,7 +91,7 @@ class StoredVectors:
         }
         try:
             with self._services().database.transaction() as connection:
-                remember_vectors(connection, vectors)
+                cache_vectors(connection, vectors)
         except DatabaseUnavailable as exc:
             self._back_off(exc)
 

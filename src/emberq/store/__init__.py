@@ -1,1 +1,1 @@
-"""The truth: PostgreSQL tables, statements, blobs and secrets."""
+"""The store: PostgreSQL tables and statements, blobs and secrets."""

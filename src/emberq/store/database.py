@@ -1,4 +1,4 @@
-"""The database engine of one process and its transactions."""
+"""The database connections of one process, and its transactions."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ from emberq.errors import DatabaseUnavailable
 
 __all__ = ["Database"]
 
-#: Seconds to wait for a free connection before the caller is told the database is busy.
+#: Seconds to wait for a free connection of the pool.
 _POOL_TIMEOUT_SECONDS = 10.0
 #: Seconds to wait for PostgreSQL to accept a connection.
 _CONNECT_TIMEOUT_SECONDS = 5
 #: Seconds an idle connection is kept; below the usual idle limits of proxies.
 _RECYCLE_SECONDS = 1800
-#: What the kernel does about a server that vanished without a word: seconds of silence until it asks, and
-#: between; how often; and milliseconds until what was sent has to be acknowledged. Unix sockets need none.
+#: Detection of a server that vanished silently: TCP keepalive's seconds before the first probe and between
+#: probes, number of probes, and milliseconds until sent data must be acknowledged. Unix sockets need none.
 _DEAD_PEER = {
     "keepalives_idle": 5,
     "keepalives_interval": 2,
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-#: What a server says that takes no writes.
+#: The SQLSTATE of a server that takes no writes.
 _READ_ONLY_SQLSTATE = "25006"
-#: The class of operational errors that are the statement's own fault: it goes beyond a limit of PostgreSQL
-#: (a text too long for its index, too many columns), and will do so every time.
+#: The class of operational errors of statements that exceed a limit of PostgreSQL (a text too long for its
+#: index, too many columns): they fail every time.
 _LIMIT_EXCEEDED_CLASS = "54"
 
 
 class Database:
-    """The connections of one process: opened on first use, checked (`SELECT 1`) whenever one is taken.
+    """The connections of one process: opened on first use, checked (`SELECT 1`) at each checkout.
 
-    Invariant: never used across a fork; `after_fork` drops what was inherited without closing it.
+    Invariant: never used across a fork; `after_fork` drops inherited connections without closing them.
     """
 
     def __init__(self, url: str, *, pool_size: int = 4, application_name: str = "emberq") -> None:
@@ -59,7 +59,7 @@ class Database:
                 **_DEAD_PEER,
             },
         )
-        #: What the server calls connections that are opened from now on.
+        #: The `application_name` of connections that are opened from now on.
         self.application_name = application_name
         event.listen(self.engine, "do_connect", self._name_connection)
         event.listen(self.engine, "connect", _set_session)
@@ -70,20 +70,20 @@ class Database:
         """Open a transaction; it is committed at the end, or rolled back if the block raises.
 
         Raises:
-            DatabaseUnavailable: If PostgreSQL is away, goes away before the end, or cannot do at the moment
-                what it is asked: its disk is full, it takes no writes, all connections are in use.
+            DatabaseUnavailable: If PostgreSQL does not answer, disconnects before the end, or cannot work at
+                the moment: its disk is full, it takes no writes, or all connections are in use.
         """
         try:
             with self.engine.begin() as connection:
                 yield connection
-        # COPY speaks to the driver itself, whose errors nobody wraps.
+        # COPY uses the driver directly, so SQLAlchemy does not wrap its errors.
         except (DBAPIError, PoolTimeout, psycopg.Error) as exc:
             if not _is_outage(exc):
                 raise
             raise DatabaseUnavailable(f"PostgreSQL did not answer: {_reason(exc)}") from exc
 
     def after_fork(self) -> None:
-        """Forget connections inherited from the parent; the parent goes on using its own."""
+        """Drop the connections inherited from the parent, which continues to use them."""
         self.engine.dispose(close=False)
 
     def _name_connection(self, _dialect: Any, _record: Any, _arguments: Any, parameters: Any) -> None:
@@ -94,7 +94,7 @@ class Database:
         self.engine.dispose()
 
     def open_connections(self) -> int:
-        """Return the number of connections this process holds."""
+        """Return the number of open connections of this process."""
         idle, in_use = self.count_connections()
         return idle + in_use
 
@@ -105,7 +105,7 @@ class Database:
 
 
 def _is_outage(exc: Exception) -> bool:
-    """Tell whether an error is the server's or the connection's, not the statement's."""
+    """Tell whether an error is one of the server or the connection, not of the statement."""
     cause = getattr(exc, "orig", None) or exc
     sqlstate = getattr(cause, "sqlstate", None) or ""
     if sqlstate.startswith(_LIMIT_EXCEEDED_CLASS):
@@ -118,7 +118,7 @@ def _is_outage(exc: Exception) -> bool:
 
 
 def _reason(exc: BaseException) -> str:
-    """Return the server's sentence without the statement, its parameters or the address."""
+    """Return the server's message without the statement, its parameters or the address."""
     cause = getattr(exc, "orig", None) or exc
     return str(cause).strip().splitlines()[0] if str(cause).strip() else type(cause).__name__
 
@@ -126,12 +126,12 @@ def _reason(exc: BaseException) -> str:
 def _set_session(dbapi_connection: Any, _record: Any) -> None:
     with dbapi_connection.cursor() as cursor:
         cursor.execute("SET TIME ZONE 'UTC'")
-        # A search keeps looking in the vector index until its filter has let enough rows through.
+        # A search continues in the vector index until enough rows pass its filter.
         cursor.execute("SET hnsw.iterative_scan = 'relaxed_order'")
     dbapi_connection.commit()
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:
-    """Drop the pool's connections when one turns out to lead to a replica: its server was demoted."""
+    """Drop the pool's connections if one of them leads to a read-only server: it was demoted to a replica."""
     if getattr(context.original_exception, "sqlstate", None) == _READ_ONLY_SQLSTATE:
         context.is_disconnect = True

@@ -1,4 +1,4 @@
-"""Bring the schema to the newest version (Alembic), safely when several processes try at once."""
+"""Migration of the schema to the newest version (Alembic), safe if several processes try at once."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emberq.store.database import Database
 
 __all__ = ["migrate", "schema_version"]
 
-#: Advisory lock of migrations: any number, as long as nothing else uses it.
+#: Advisory lock of migrations; no other lock has this number.
 _MIGRATION_LOCK = 0x656D6265
 
 
@@ -25,7 +25,7 @@ def _config() -> Config:
 
 
 def migrate(database: Database) -> tuple[str | None, str]:
-    """Run the migrations that are missing.
+    """Run the missing migrations.
 
     Returns:
         The schema's revision before (nothing for an empty database) and after.
@@ -43,7 +43,7 @@ def migrate(database: Database) -> tuple[str | None, str]:
 
 
 def schema_version(database: Database) -> tuple[str | None, str]:
-    """Return the schema's revision and the newest one this program knows."""
+    """Return the schema's revision and the newest one known to this program."""
     with database.transaction() as connection:
         current = MigrationContext.configure(connection).get_current_revision()
     return current, str(ScriptDirectory.from_config(_config()).get_current_head())

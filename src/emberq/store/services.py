@@ -1,4 +1,4 @@
-"""What a process of the document service works with: database, Redis, blobs, secrets."""
+"""The services of a process of the document service: database, Redis, blobs and secrets."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ __all__ = ["Services", "configure_services", "get_services"]
 
 @dataclass(frozen=True, slots=True)
 class Services:
-    """The seams of one process; each opens its connections when they are first used.
+    """The services of one process; each opens its connections on first use.
 
     Attributes:
         database: PostgreSQL.
@@ -35,7 +35,7 @@ class Services:
         blobs: The bytes of files.
         sealer: Reads and writes secret settings.
         data_dir: The data directory.
-        environment: What they were made from.
+        environment: The process settings that they were made from.
     """
 
     database: Database
@@ -46,27 +46,27 @@ class Services:
     environment: Environment
 
     def redis(self) -> Redis:
-        """Return a Redis client of the control plane: it raises within seconds if Redis is silent."""
+        """Return a Redis client of the control plane; it raises within seconds if Redis does not answer."""
         return Redis(connection_pool=get_redis_pool("control", self.redis_url))
 
     def worker_redis(self) -> Redis:
-        """Return the client of an RQ worker, which waits for jobs as long as it takes."""
+        """Return the Redis client of an RQ worker; it waits for jobs without a time limit."""
         return Redis(connection_pool=get_redis_pool("worker", self.redis_url))
 
     @retry_db_operation(idempotent=True)
     def load_snapshot(self, version: int | None = None) -> Snapshot:
-        """Read the run-time settings as they were at a version, or as they are now.
+        """Read the run-time settings of a version, by default the newest, with retries.
 
         Raises:
-            DatabaseUnavailable: If PostgreSQL stays away.
+            DatabaseUnavailable: If PostgreSQL does not answer in time.
         """
         return self.read_snapshot(version)
 
     def read_snapshot(self, version: int | None = None) -> Snapshot:
-        """Do the same without trying again.
+        """Read the run-time settings of a version, by default the newest, without retries.
 
         Raises:
-            DatabaseUnavailable: If PostgreSQL is away.
+            DatabaseUnavailable: If PostgreSQL does not answer.
         """
         with self.database.transaction() as connection:
             return load_snapshot(connection, self.sealer, version)
@@ -76,7 +76,7 @@ _services: Services | None = None
 
 
 def configure_services(environment: Environment, *, database_url: str, redis_url: str) -> Services:
-    """Set up this process and the children it will fork.
+    """Configure the services of this process and of the children that it forks.
 
     Args:
         environment: The process's settings.

@@ -1,1 +1,1 @@
-"""Hosts, settings, API keys and secrets."""
+"""Statements about hosts, settings, pauses and API keys, and secrets."""

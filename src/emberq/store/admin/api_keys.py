@@ -1,4 +1,4 @@
-"""API keys: made once, shown once, kept as a hash."""
+"""API keys: shown once, stored as a hash."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 #: The tenant of the first API key; an installation that names no tenants uses it.
 DEFAULT_TENANT = "default"
-#: What keys may allow: reading, changing documents, and changing settings and keys.
+#: The scopes of keys: reading, changing documents, and changing settings and keys.
 ALL_SCOPES = ("read", "write", "admin")
 _DOCUMENT_SCOPES = ("read", "write")
 
@@ -46,10 +46,10 @@ def create_key(
 
     Args:
         connection: The transaction.
-        name: What the key is for.
-        tenant: Whose documents it opens.
-        scopes: What it allows. Left out or empty, all for the first tenant and `read` and `write` for others:
-            an administrator is one for all tenants, and nobody should become one by the way.
+        name: The purpose of the key.
+        tenant: The tenant of the key.
+        scopes: What the key allows. By default all scopes for the first tenant, and `read` and `write` for
+            others: `admin` is valid for all tenants, so it must be asked for.
 
     Raises:
         Forbidden: If a scope is not one of `ALL_SCOPES`.
@@ -75,7 +75,7 @@ def create_key(
 
 
 def ensure_first_key(connection: Connection) -> str | None:
-    """Make the first API key of an installation; nothing if there already is one."""
+    """Make the first API key of an installation and return it; nothing if there is a key."""
     if connection.execute(select(func.count()).select_from(ApiKey)).scalar_one():
         return None
     return create_key(connection, name="first key")
@@ -98,7 +98,7 @@ def authenticate(connection: Connection, key: str) -> tuple[str, frozenset[str]]
 
 
 def list_keys(connection: Connection, tenant: str) -> list[dict[str, Any]]:
-    """Return the keys of a tenant, newest first, without anything one could use them by."""
+    """Return the keys of a tenant, newest first, without their secret part."""
     rows = connection.execute(
         select(*_columns).where(ApiKey.tenant == tenant).order_by(ApiKey.created_at.desc())
     )

@@ -1,4 +1,4 @@
-"""Change run-time settings: checked before they are stored, one version a change, told to every process."""
+"""Changes of run-time settings: checked, stored as one version each, and pushed to every process."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from emberq.store.schema.admin_tables import Setting, SettingChange
 
 __all__ = ["change_settings", "roll_back", "set_setting", "unset_setting"]
 
-#: Advisory lock of whoever changes settings: one at a time, so that each change is checked against what
-#: it will really join, and versions are committed in the order of their numbers.
+#: Advisory lock of changes: one at a time, so that each change is checked against the settings it will
+#: join, and versions are committed in the order of their numbers.
 _LOCK = 0x656D62657271
 
 
@@ -45,7 +45,7 @@ def set_setting(
 def unset_setting(
     connection: Connection, sealer: Sealer, key: str, *, tenant: str = ALL_TENANTS, changed_by: str
 ) -> int:
-    """Return one setting to its default, or a tenant's to everybody's; see `change_settings`."""
+    """Return a setting to its default, or a tenant's own to that of all tenants; see `change_settings`."""
     return change_settings(connection, sealer, {}, unset=[key], tenant=tenant, changed_by=changed_by)
 
 
@@ -58,22 +58,22 @@ def change_settings(
     tenant: str = ALL_TENANTS,
     changed_by: str,
 ) -> int:
-    """Check settings, one by one and together with all others, and store them as one version.
+    """Check settings, each by itself and together with all others, and store them as one version.
 
     Args:
-        connection: A transaction; the change is in force, and told to every process, when it commits.
+        connection: A transaction; its commit puts the change into force and pushes it to every process.
         sealer: Seals secrets.
-        values: New values by setting; numbers and booleans may come as text.
+        values: New values by setting; numbers and booleans may be text.
         unset: Settings that return to their default.
-        tenant: Whose; everybody's if left out.
-        changed_by: Who, for the history.
+        tenant: The tenant; by default the settings of all tenants.
+        changed_by: The author, for the history.
 
     Returns:
         The configuration's version; the same as before if nothing changed.
 
     Raises:
-        SettingInvalid: If a setting does not exist, or after the change a value or a combination would
-            not be allowed, be it for a tenant with values of its own; nothing is stored then.
+        SettingInvalid: If a setting does not exist, or if the change makes a value or a combination
+            invalid, for any tenant; nothing is stored then.
     """
     for key in (*values, *unset):
         require_setting(key)
@@ -98,21 +98,21 @@ def _changed(own: Mapping[str, Any], values: Mapping[str, Any], unset: Collectio
 
 
 def roll_back(connection: Connection, sealer: Sealer, version: int, *, changed_by: str) -> int:
-    """Make all settings, of all tenants, what they were at a version, as one new version.
+    """Restore the settings of all tenants at a version, as one new version.
 
-    Secrets are put back sealed as they were.
+    Secrets are restored as they were sealed.
 
     Args:
         connection: A transaction.
         sealer: Must be able to read the secrets of that version.
         version: The version to return to; 0 stands for all defaults.
-        changed_by: Who, for the history.
+        changed_by: The author, for the history.
 
     Returns:
         The configuration's version; the same as before if nothing was different.
 
     Raises:
-        SettingInvalid: If there is no such version, or what it held is not allowed or readable any more.
+        SettingInvalid: If there is no such version, or its values are no longer valid or readable.
     """
     newest, stored = _lock_and_read(connection)
     target = read_stored_at(connection, version)
@@ -145,7 +145,7 @@ def _write(
     changed_by: str,
     note: str | None = None,
 ) -> int:
-    """Store what differs, its history, and the notice that goes out with the commit."""
+    """Store the differences, their history, and the notice that is sent with the commit."""
     differing = sorted(_differing(before, after))
     if not differing:
         return version

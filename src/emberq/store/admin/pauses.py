@@ -1,4 +1,4 @@
-"""Pauses: work of a queue, a tenant or a collection that is held back until somebody resumes it."""
+"""Pauses: no job of a paused queue, tenant or collection is started until it is resumed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["PauseScope", "list_pauses", "pause", "resume"]
 
 
 class PauseScope(StrEnum):
-    """What a pause holds back."""
+    """What is paused."""
 
     QUEUE = "queue"
     TENANT = "tenant"
@@ -27,18 +27,18 @@ class PauseScope(StrEnum):
 
 
 def pause(connection: Connection, scope: PauseScope, tenant: str, name: str) -> int:
-    """Hold jobs back: those that run finish, none is started; a second pause changes nothing.
+    """Pause a queue, a tenant or a collection; a second pause changes nothing.
 
-    Tickets that wait in Redis already are made void, so that nothing starts after this commit.
+    Running jobs finish. Tickets in Redis are revoked, so that no job starts after this commit.
 
     Args:
         connection: The transaction.
         scope: What to pause.
-        tenant: Whose collection; ignored for a queue, the tenant itself for a tenant.
-        name: The queue's, tenant's or collection's name.
+        tenant: The collection's tenant; ignored for other scopes.
+        name: The name of the queue, tenant or collection.
 
     Returns:
-        How many jobs were called back from the queue.
+        The number of revoked tickets.
 
     Raises:
         CollectionNotFound: If the tenant has no such collection.
@@ -63,7 +63,7 @@ def pause(connection: Connection, scope: PauseScope, tenant: str, name: str) -> 
 
 
 def resume(connection: Connection, scope: PauseScope, tenant: str, name: str) -> bool:
-    """End a pause and tell whether there was one."""
+    """End a pause; tell whether there was one."""
     owner = {PauseScope.QUEUE: "", PauseScope.TENANT: name, PauseScope.COLLECTION: tenant}[scope]
     return bool(
         connection.execute(
@@ -73,8 +73,8 @@ def resume(connection: Connection, scope: PauseScope, tenant: str, name: str) ->
 
 
 def list_pauses(connection: Connection, tenant: str) -> list[RowMapping]:
-    """Return `scope, name, paused_at, waiting` of the pauses that hold jobs of a tenant, oldest first."""
-    held = (
+    """Return `scope, name, paused_at, waiting` of the pauses that apply to a tenant, oldest first."""
+    waiting = (
         select(func.count())
         .select_from(Job)
         .where(
@@ -85,7 +85,7 @@ def list_pauses(connection: Connection, tenant: str) -> list[RowMapping]:
         .scalar_subquery()
     )
     rows = connection.execute(
-        select(Pause.scope, Pause.name, Pause.paused_at, held.label("waiting"))
+        select(Pause.scope, Pause.name, Pause.paused_at, waiting.label("waiting"))
         .where(or_(Pause.tenant == tenant, and_(Pause.scope == PauseScope.QUEUE, Pause.tenant == "")))
         .order_by(Pause.paused_at, Pause.scope, Pause.name)
     )

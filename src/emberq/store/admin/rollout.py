@@ -1,4 +1,4 @@
-"""How far a configuration version has come: applied by k of n workers, host by host."""
+"""The rollout of a configuration version: how many workers of each host apply it."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ __all__ = ["HostApplied", "applied_by_hosts"]
 
 @dataclass(frozen=True, slots=True)
 class HostApplied:
-    """What a living host applies.
+    """The rollout of a version on a live host.
 
     Attributes:
-        host_id: The host's lease.
+        host_id: The host.
         name: Its name.
-        workers: Its worker slots.
-        applied: How many of them work by the version, and by no older one at this moment.
-        version: The newest version the host has read.
-        is_pushed: Whether it hears of changes at once.
-        unreadable: What of the newest version it cannot read.
+        workers: Number of its worker slots.
+        applied: Number of worker slots that apply the version and run no job by an older one.
+        version: The newest version that the host has read.
+        is_pushed: Whether changes are pushed to it.
+        unreadable: The settings of the newest version that it cannot read.
     """
 
     host_id: uuid.UUID
@@ -41,11 +41,10 @@ class HostApplied:
 
 
 def applied_by_hosts(connection: Connection, version: int) -> list[HostApplied]:
-    """Return, for each living host, how many of its workers apply a version.
+    """Return for each live host how many of its workers apply a version.
 
-    A worker does not while it runs a job that is pinned to an older configuration, unless all that
-    came since is not for jobs; nor while its slot waits for its new generation; nor on a host that
-    cannot read the version.
+    A worker does not apply it while it runs a job that is pinned to older settings, unless no later change
+    concerns jobs; nor while its slot waits for a new generation; nor on a host that cannot read the version.
     """
     busy = _workers_in_older_jobs(connection, version)
     return [
@@ -67,7 +66,7 @@ def applied_by_hosts(connection: Connection, version: int) -> list[HostApplied]:
 
 
 def _workers_in_older_jobs(connection: Connection, version: int) -> dict[uuid.UUID, int]:
-    """Count by host the workers whose running job is pinned to settings that were changed since."""
+    """Count by host the workers whose running job is pinned to settings that have changed since."""
     changed_for_jobs = (
         select(func.max(SettingChange.version))
         .where(

@@ -1,4 +1,4 @@
-"""Seal secret settings (Fernet with key rotation) and hash API keys."""
+"""Secrets: seals settings (Fernet with key rotation) and hashes API keys."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from emberq.errors import SettingInvalid
 
 __all__ = ["Sealer", "hash_api_key", "load_sealer", "new_api_key"]
 
-#: 24 random bytes: 192 bits, out of reach of guessing, so a plain fast hash is enough to store.
+#: 24 random bytes: 192 bits cannot be guessed, so a fast hash is enough.
 _API_KEY_BYTES = 24
 
 
@@ -23,18 +23,18 @@ def new_api_key() -> str:
 
 
 def hash_api_key(key: str) -> bytes:
-    """Return the sha256 that is stored and looked up in place of the key."""
+    """Return the sha256 of a key, which is stored in its place."""
     return hashlib.sha256(key.encode()).digest()
 
 
 class Sealer:
-    """Encrypts with the newest key and reads what any of the keys wrote."""
+    """Encrypts with the newest key, and decrypts with any of the keys."""
 
     def __init__(self, keys: list[str]) -> None:
         """Take Fernet keys, newest first.
 
         Raises:
-            SettingInvalid: If one is not 32 url-safe base64-encoded bytes.
+            SettingInvalid: If a key is not 32 url-safe base64-encoded bytes.
         """
         try:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
@@ -81,7 +81,7 @@ def load_sealer(secret_key: str | None, data_dir: Path) -> Sealer:
         with os.fdopen(descriptor, "wb") as file:
             file.write(Fernet.generate_key())
         try:
-            # A link, unlike a rename, does not replace the key that another process made first.
+            # Unlike a rename, a link does not replace the key that another process made first.
             os.link(draft, path)
         except FileExistsError:
             pass

@@ -1,4 +1,4 @@
-"""Run-time settings in the database: the newest ones, those of any version, and their history."""
+"""Run-time settings in the database: the newest ones, those of a version, and their history."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = [
 #: Channel of NOTIFY; the payload of a change is its version.
 SETTINGS_CHANNEL = "emberq_settings"
 
-#: Values as they lie in the database, by tenant and key: `{"value": …}` or `{"sealed": "…"}`.
+#: Stored values by tenant and key: `{"value": …}` or `{"sealed": "…"}`.
 Stored = Mapping[tuple[str, str], dict[str, Any]]
 
 
@@ -38,9 +38,9 @@ def load_snapshot(connection: Connection, sealer: Sealer, version: int | None = 
     """Read all settings as one immutable snapshot.
 
     Args:
-        connection: Where to read.
-        sealer: Unseals the secrets; what it cannot is named in the snapshot and has its default.
-        version: A version of the past; the newest if left out.
+        connection: The transaction.
+        sealer: Unseals the secrets; a secret that it cannot unseal has its default and is unreadable.
+        version: An earlier version; the newest if left out.
 
     Raises:
         SettingInvalid: If there is no such version.
@@ -52,13 +52,13 @@ def load_snapshot(connection: Connection, sealer: Sealer, version: int | None = 
 
 
 def make_snapshot(version: int, stored: Stored, sealer: Sealer) -> Snapshot:
-    """Unseal, check and freeze stored values; settings this program does not know are left out."""
+    """Unseal, check and freeze stored values; settings unknown to this program are left out."""
     values, unreadable = unseal_values(stored, sealer)
     return assemble(version, values, unreadable=unreadable)
 
 
 def unseal_values(stored: Stored, sealer: Sealer) -> tuple[dict[str, dict[str, Any]], list[Unreadable]]:
-    """Return the values by tenant and key, secrets unsealed but hidden, and what could not be unsealed."""
+    """Return the values by tenant and key, secrets unsealed but hidden, and the unreadable ones."""
     values: dict[str, dict[str, Any]] = {}
     unreadable = []
     for (tenant, key), one in stored.items():
@@ -86,7 +86,7 @@ def settings_version(connection: Connection) -> int:
 
 
 def read_stored(connection: Connection) -> tuple[int, Stored]:
-    """Return the newest version and its values, in one statement, so that they belong together."""
+    """Return the newest version and its values, in one statement, so that they are consistent."""
     version = select(func.coalesce(func.max(SettingChange.version), 0).label("version")).subquery()
     rows = connection.execute(
         select(version.c.version, Setting.tenant, Setting.key, Setting.value).select_from(
@@ -97,7 +97,7 @@ def read_stored(connection: Connection) -> tuple[int, Stored]:
 
 
 def read_stored_at(connection: Connection, version: int) -> Stored:
-    """Return the values of a version of the past, from the history.
+    """Return the values of an earlier version, from the history.
 
     Raises:
         SettingInvalid: If there is no such version.

@@ -1,1 +1,1 @@
-"""Statements about files: uploads, collections, chunks, blobs and search."""
+"""Files and collections: statements about uploads, chunks and search, and the blob store."""

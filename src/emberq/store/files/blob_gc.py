@@ -207,7 +207,7 @@ def _referenced(connection: Connection, hashes: Sequence[str], *, older_than_sec
 
 
 def _put_back(place: Path, aside: Path) -> bool:
-    """Put a discarded blob back; another one that is in its place by now has the same bytes."""
+    """Put a discarded blob back; a newer copy in its place has the same bytes."""
     with reached_storage(), suppress(FileNotFoundError):
         aside.replace(place)
         return True

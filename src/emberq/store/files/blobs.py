@@ -50,8 +50,8 @@ class BlobWriter:
         self._draft = store.drafts / uuid.uuid4().hex
         with reached_storage():
             self._file = self._draft.open("xb", buffering=0)
-        # Locked as long as this process lives: that tells its drafts from those of dead processes. Where
-        # the file system knows no locks, the drafts of dead processes stay.
+        # Locked until this process ends: the lock distinguishes its drafts from those of dead processes.
+        # On a file system without locks the drafts of dead processes stay.
         with suppress(OSError):
             lock_file(self._file.fileno(), shared=True)
         self._hash = hashlib.sha256()

@@ -1,6 +1,6 @@
 """Collections: named sets of files that are searched together.
 
-The collection of a tenant's extractions is none of them: see `emberq.store.files.extractions`.
+The collection of a tenant's extractions is not among them: see `emberq.store.files.extractions`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from emberq.store.schema.tables import Collection, CollectionKind, FileRow
 
 __all__ = ["create_collection", "delete_collection", "get_collection", "list_collections"]
 
-_is_searched = Collection.kind == CollectionKind.DOCUMENTS
+_is_documents = Collection.kind == CollectionKind.DOCUMENTS
 
 
 def create_collection(
@@ -30,7 +30,7 @@ def create_collection(
     """Make a collection.
 
     Raises:
-        InvalidRequest: If the tenant already has one of that name.
+        InvalidRequest: If the tenant already has a collection of that name.
     """
     made = (
         connection.execute(
@@ -60,12 +60,12 @@ def get_collection(connection: Connection, tenant: str, name: str) -> RowMapping
     """Return one collection.
 
     Raises:
-        CollectionNotFound: If the tenant has none of that name.
+        CollectionNotFound: If the tenant has no collection of that name.
     """
     found = (
         connection.execute(
             select(*Collection.__table__.c).where(
-                Collection.tenant == tenant, Collection.name == name, _is_searched
+                Collection.tenant == tenant, Collection.name == name, _is_documents
             )
         )
         .mappings()
@@ -86,17 +86,17 @@ def list_collections(connection: Connection, tenant: str) -> list[RowMapping]:
     )
     rows = connection.execute(
         select(*Collection.__table__.c, files.label("files"))
-        .where(Collection.tenant == tenant, _is_searched)
+        .where(Collection.tenant == tenant, _is_documents)
         .order_by(Collection.name)
     )
     return list(rows.mappings())
 
 
 def delete_collection(connection: Connection, tenant: str, name: str) -> None:
-    """Delete a collection with its files, jobs and chunks; a job at work on it can no longer commit.
+    """Delete a collection with its files, jobs and chunks; a running job of it can no longer commit.
 
     Raises:
-        CollectionNotFound: If the tenant has none of that name.
+        CollectionNotFound: If the tenant has no collection of that name.
     """
     found = get_collection(connection, tenant, name)
     connection.execute(delete(Collection).where(Collection.id == found["id"]))

@@ -1,4 +1,8 @@
-"""The one commit of a file: new chunks in, old version out, job completed, if the token is still ours."""
+"""The commit of a file: new chunks in, old version out, job completed, if the fencing token is the newest.
+
+The commit of a document also closes the tenant's circuit breaker (`emberq.store.jobs.breaker`): it proves
+that the embedding provider works.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +27,7 @@ __all__ = ["ChunkValues", "commit_file", "known_vectors"]
 
 
 class ChunkValues(NamedTuple):
-    """One chunk as it is stored; the fields are the columns of `chunks`."""
+    """A chunk to be stored; the fields are columns of `chunks`."""
 
     ordinal: int
     text: str
@@ -38,9 +42,9 @@ class ChunkValues(NamedTuple):
 def known_vectors(
     connection: Connection, tenant: str, fingerprints: Sequence[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
-    """Return the vectors the tenant already has for these fingerprints, so that no text is embedded twice."""
-    # One row each, however many chunks share the text. Not DISTINCT ON, which SQLAlchemy 2.0 and 2.1 write
-    # in ways that exclude each other.
+    """Return the tenant's stored vectors for these fingerprints, so that no text is embedded twice."""
+    # One row for each, however many chunks share the text. Not DISTINCT ON, which SQLAlchemy 2.0 and 2.1
+    # write in incompatible ways.
     marks = bindparam("marks", list(fingerprints), ARRAY(LargeBinary))
     wanted = func.unnest(marks).table_valued(column("mark", LargeBinary)).render_derived("wanted")
     one = (
@@ -66,27 +70,26 @@ def commit_file(
     timings: dict[str, float],
     pages: Sequence[PageRange] | None = None,
 ) -> None:
-    """Make the attempt's result visible and its job completed, in the caller's transaction.
+    """Make an attempt's result visible and complete its job, in the caller's transaction.
 
     Readers see the old version until this transaction commits and the new one afterwards, never a
     mixture.
 
     Args:
         connection: The transaction.
-        attempt: Whose result it is.
+        attempt: The attempt.
         text: The text of the file, as Markdown if it is an extraction.
-        media_type: What the bytes are.
-        page_count: Number of pages, if the format has such.
-        chunks: What is searched; an extraction has none.
+        media_type: The media type of the bytes.
+        page_count: Number of pages, if the format has pages.
+        chunks: The chunks to search; an extraction has none.
         timings: Seconds each stage took.
         pages: The pages or sections of an extraction.
 
     Raises:
-        LeaseLost: If the job is no longer this attempt's, or is gone with its collection.
-        Cancelled: If somebody asked for the job to stop, or the file was deleted or replaced.
+        LeaseLost: If the job is not in this attempt any more, or was deleted with its collection.
+        Cancelled: If cancellation is requested, or the file was deleted or replaced.
     """
-    # Locks go from the outside in, collection, file, job, here as in upload and deletion, so that
-    # nobody waits in a circle.
+    # Rows are locked in the order collection, file, job, here as in upload and deletion, to avoid deadlocks.
     connection.execute(
         select(Collection.id)
         .where(Collection.id == attempt.collection_id)
@@ -95,7 +98,7 @@ def commit_file(
     file = connection.execute(
         select(FileRow.newest_version, FileRow.deleted_at)
         .where(FileRow.id == attempt.file_id)
-        # Not against rows that refer to it: admitting another job of the file would wait, and all with it.
+        # KEY SHARE permits rows that refer to it: otherwise the admission of another job would wait.
         .with_for_update(key_share=True)
     ).one_or_none()
     job = connection.execute(
@@ -112,7 +115,7 @@ def commit_file(
     _replace_chunks(connection, attempt, text=text, pages=pages, media_type=media_type, page_count=page_count)
     if pages is None:
         _copy_chunks(connection, attempt, chunks)
-        # An extraction asked nothing of the provider, so it does not know whether that is well.
+        # Not after an extraction: it did not use the provider.
         close_breaker(connection, attempt.tenant)
     connection.execute(
         move(COMMIT, fence=attempt.fence)
@@ -136,7 +139,7 @@ def _replace_chunks(
     media_type: str,
     page_count: int | None,
 ) -> None:
-    """Take the old version out, and put in what the new one has besides its chunks."""
+    """Delete the old version's chunks, and write the text and the pages of the new version."""
     connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
     connection.execute(
         update(FileVersion)

@@ -1,4 +1,4 @@
-"""Vectors that other programs asked for, kept so that no text of a tenant is embedded twice."""
+"""The embedding cache: vectors for the embeddings API, so that no text of a tenant is embedded twice."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from sqlalchemy.dialects.postgresql import insert
 
 from emberq.store.schema.tables import EmbeddingCacheRow
 
-__all__ = ["CacheKey", "CachedVector", "cached_vectors", "purge_vector_batch", "remember_vectors"]
+__all__ = ["CacheKey", "CachedVector", "cache_vectors", "cached_vectors", "purge_vector_batch"]
 
 #: A tenant and a fingerprint.
 CacheKey: TypeAlias = tuple[str, bytes]
 
-#: How old `used_at` gets before a use is written down: most uses cost no write.
+#: The age of `used_at` from which a use is written: most uses cost no write.
 _USE_RESOLUTION = timedelta(hours=1)
 #: Rows deleted by one statement.
 _BATCH = 1000
-#: A vector that a crash takes back is embedded again; nobody waits for the disk for it.
+#: A vector that is lost in a crash is embedded again, so there is no need to wait for the disk.
 _NOT_DURABLE = text("SET LOCAL synchronous_commit = off")
 
 _key = tuple_(EmbeddingCacheRow.tenant, EmbeddingCacheRow.fingerprint)
 
 
 class CachedVector(NamedTuple):
-    """What was computed for a text.
+    """The cached vector of a text.
 
     Attributes:
         vector: Its values, `[dimensions]`.
-        tokens: Tokens of the text.
+        tokens: Number of tokens of the text.
     """
 
     vector: NDArray[np.float32]
@@ -41,7 +41,7 @@ class CachedVector(NamedTuple):
 
 
 def cached_vectors(connection: Connection, keys: Iterable[CacheKey]) -> dict[CacheKey, CachedVector]:
-    """Return what is known for these keys, and note that it was asked for."""
+    """Return the cached vectors of these keys, and record that they were used."""
     rows = connection.execute(
         select(
             EmbeddingCacheRow.tenant,
@@ -51,17 +51,17 @@ def cached_vectors(connection: Connection, keys: Iterable[CacheKey]) -> dict[Cac
             (EmbeddingCacheRow.used_at < func.now() - _USE_RESOLUTION).label("is_stale"),
         ).where(_key.in_(list(keys)))
     ).all()
-    _note_use(connection, [(row.tenant, row.fingerprint) for row in rows if row.is_stale])
+    _record_use(connection, [(row.tenant, row.fingerprint) for row in rows if row.is_stale])
     return {
         (row.tenant, bytes(row.fingerprint)): CachedVector(np.frombuffer(row.vector, "<f4"), row.tokens)
         for row in rows
     }
 
 
-def _note_use(connection: Connection, keys: list[CacheKey]) -> None:
+def _record_use(connection: Connection, keys: list[CacheKey]) -> None:
     if not keys:
         return
-    # Whoever else holds one of them notes the same thing.
+    # A transaction that has locked one of the rows records the same use.
     free = (
         select(EmbeddingCacheRow.tenant, EmbeddingCacheRow.fingerprint)
         .where(_key.in_(keys))
@@ -76,9 +76,9 @@ def _note_use(connection: Connection, keys: list[CacheKey]) -> None:
     )
 
 
-def remember_vectors(connection: Connection, vectors: Mapping[CacheKey, CachedVector]) -> None:
-    """Keep vectors; what is known already stays as it is."""
-    # In one order everywhere, so that two processes that keep the same texts do not wait in a circle.
+def cache_vectors(connection: Connection, vectors: Mapping[CacheKey, CachedVector]) -> None:
+    """Store vectors; a key that is already cached keeps its vector."""
+    # Sorted, so that two processes that store the same texts do not deadlock.
     values = [
         {
             "tenant": tenant,
@@ -95,12 +95,12 @@ def remember_vectors(connection: Connection, vectors: Mapping[CacheKey, CachedVe
 
 
 def purge_vector_batch(connection: Connection, *, older_than_seconds: float, max_rows: int) -> int:
-    """Delete a batch of what nobody asked for in this time, or of the longest unused beyond `max_rows`.
+    """Delete a batch of vectors that are unused for this long, or the least recently used beyond `max_rows`.
 
     Returns:
         How many were deleted; call again until it is 0.
     """
-    # The use of the first row that is too many; nothing while there are few.
+    # The `used_at` of the first row beyond `max_rows`; NULL if there are fewer.
     surplus = (
         select(EmbeddingCacheRow.used_at)
         .order_by(EmbeddingCacheRow.used_at.desc())

@@ -1,8 +1,8 @@
-"""Extractions: files that were only to be read, and what was read, kept for a while.
+"""Extractions: files of which only the text is wanted, kept for a while.
 
-Each tenant has one collection for them, made when it is first needed. Its name is one that nobody can
-give to a collection, and no listing, search or deletion by name reaches it. A file in it is known by its
-bytes, so whoever sends the same bytes again finds the job that reads them, or the result.
+Each tenant has one collection for them, made when it is first needed. Its name is not a valid name for
+other collections, and no listing, search or deletion by name reaches it. A file in it is identified by its
+bytes, so a second request with the same bytes finds the running job or its result.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ __all__ = [
 
 #: The name of the collection; the pattern of names refuses the tilde.
 EXTRACTION_COLLECTION = "~extraction"
-#: Files deleted by one statement, so that a sweep of millions holds no lock for long.
+#: Files deleted by one statement, so that a purge of millions keeps no lock for long.
 _BATCH = 1000
 
 
 class PageRange(NamedTuple):
-    """Where a page or section stands in the text of its file.
+    """The position of a page or section in the text of its file.
 
     Attributes:
         start: Index of its first character.
         end: Index after its last character.
-        page: 1-based number of the page, slide, sheet or part, nothing if the format has no such.
-        heading: The headings it is under, outermost first.
+        page: 1-based number of the page, slide, sheet or part; nothing if the format has none.
+        heading: The headings above it, outermost first.
     """
 
     start: int
@@ -65,13 +65,13 @@ class PageText(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What was read from a file.
+    """The text extracted from a file.
 
     Attributes:
-        text: All of it, as Markdown.
+        text: The whole text, as Markdown.
         ranges: Its pages or sections, in order.
-        media_type: What the bytes are.
-        page_count: Number of pages, slides, sheets or parts, if the format has such.
+        media_type: The media type of the bytes.
+        page_count: Number of pages, slides, sheets or parts, if the format has any.
         sha256: Hash of the bytes, in hex.
     """
 
@@ -89,13 +89,13 @@ class Extraction:
 
 @dataclass(frozen=True, slots=True)
 class ExtractionEnd:
-    """How the job of an extraction ended.
+    """The end of an extraction's job.
 
     Attributes:
-        extraction: What was read, if it was.
-        error: Why it was not: `{code, message, hint, …}`.
-        seconds: How long the last attempt took.
-        timings: Seconds its stages took.
+        extraction: The extracted text, if the job completed.
+        error: The error, if it did not: `{code, message, hint, …}`.
+        seconds: Seconds the last attempt took.
+        timings: Seconds each stage took.
     """
 
     extraction: Extraction | None
@@ -105,7 +105,7 @@ class ExtractionEnd:
 
 
 def extraction_collection(connection: Connection, tenant: str) -> RowMapping:
-    """Return the collection of a tenant's extractions; make it if there is none yet."""
+    """Return the collection of a tenant's extractions; make it if it does not exist."""
     wanted = select(*Collection.__table__.c).where(
         Collection.tenant == tenant, Collection.kind == CollectionKind.EXTRACTION
     )
@@ -125,18 +125,16 @@ def extraction_collection(connection: Connection, tenant: str) -> RowMapping:
 
 
 def ended_jobs(connection: Connection, job_ids: Sequence[uuid.UUID]) -> set[uuid.UUID]:
-    """Return those of the jobs that are over or gone."""
-    lives = connection.execute(
-        select(Job.id).where(Job.id == func.any(list(job_ids)), in_state(*LIVE_STATES))
-    )
-    return set(job_ids).difference(lives.scalars())
+    """Return those of the jobs that have ended or are deleted."""
+    live = connection.execute(select(Job.id).where(Job.id == func.any(list(job_ids)), in_state(*LIVE_STATES)))
+    return set(job_ids).difference(live.scalars())
 
 
 def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> ExtractionEnd:
     """Return how the job of an extraction ended.
 
     Raises:
-        JobNotFound: If it is gone, or what it read is.
+        JobNotFound: If the job, or its text, was deleted.
     """
     row = (
         connection.execute(
@@ -175,9 +173,9 @@ def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> Extracti
 
 
 def purge_extraction_batch(connection: Connection, *, older_than_seconds: float) -> int:
-    """Delete a batch of the extractions that nobody asked for since then, of all tenants.
+    """Delete a batch of the extractions, of all tenants, whose last request is older than this.
 
-    One whose job is not over stays, and so does one whose job ended later than that: somebody waits for it.
+    An extraction whose job has not ended, or ended later than this, stays: a request may wait for it.
 
     Returns:
         How many were deleted; call again while it is as many as a batch has.
@@ -185,7 +183,7 @@ def purge_extraction_batch(connection: Connection, *, older_than_seconds: float)
     before = func.now() - timedelta(seconds=older_than_seconds)
     is_busy = exists().where(Job.file_id == FileRow.id, or_(Job.ended_at.is_(None), Job.ended_at >= before))
     old = (
-        # Whoever asks for it at this moment holds its row; once he has let go, it is no longer old.
+        # A row that is locked by a request for the extraction is skipped; afterwards it is no longer old.
         select(FileRow.id)
         .where(FileRow.used_at < before, ~is_busy)
         .limit(_BATCH)

@@ -1,4 +1,4 @@
-"""Files and their versions: the acknowledgement of an upload, listings, deletion."""
+"""Files and their versions: adding, listing, reading and deleting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from emberq.errors import CollectionNotFound, FileNotFound, IdempotencyConflict,
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.jobs.admission import count_waiting
 from emberq.store.jobs.fair_share import INTERACTIVE_PRIORITY
-from emberq.store.jobs.queries import cancel_waiting_jobs
+from emberq.store.jobs.queries import cancel_jobs_of_file
 from emberq.store.schema.job_states import LIVE_STATES, JobState
 from emberq.store.schema.tables import (
     ChunkRow,
@@ -51,12 +51,12 @@ _columns = (
 
 @dataclass(frozen=True, slots=True)
 class AddedFile:
-    """What an upload was acknowledged as.
+    """The file and the job of an upload.
 
     Attributes:
         file_id: The file.
         job_id: The job that processes, or has processed, these bytes.
-        deduplicated: Whether the same bytes were already there under the same external id.
+        deduplicated: Whether the same bytes already existed under the same external id.
     """
 
     file_id: uuid.UUID
@@ -79,17 +79,17 @@ def add_file(
     idempotency_key: str | None = None,
     traceparent: str | None = None,
 ) -> AddedFile:
-    """Write an uploaded file and its job; after the caller's commit the file is acknowledged.
+    """Write an uploaded file and its job; after the caller's commit the upload may be acknowledged.
 
-    The same bytes under the same external id are found again rather than processed again; other
-    bytes under it become the file's next version, and its waiting jobs are cancelled.
+    The same bytes under the same external id are not processed again; other bytes become the file's next
+    version, and the jobs of older versions are cancelled.
 
     Args:
         connection: The transaction.
         collection: A row of `get_collection`.
         name: The file's name, for people.
         blob: Its bytes, already durable.
-        max_attempts: Deliveries of the job before it is quarantined.
+        max_attempts: Most attempts of the job.
         max_pending: Most waiting jobs of the tenant.
         priority: Low runs first; see `emberq.store.jobs.fair_share`.
         external_id: The caller's own id of the file; a random one if left out.
@@ -111,15 +111,15 @@ def add_file(
             if known.request != request:
                 raise IdempotencyConflict
             return AddedFile(known.file_id, known.job_id, deduplicated=True)
-    _hold_collection(connection, collection)
-    file_id, version, done_by = _add_version(
+    _lock_collection(connection, collection)
+    file_id, version, existing_job = _add_version(
         connection, collection, name=name, blob=blob, external_id=external_id, metadata=metadata
     )
     if collection["kind"] == CollectionKind.EXTRACTION:
         # An extraction is kept for `extraction_ttl` after its last request.
         connection.execute(update(FileRow).where(FileRow.id == file_id).values(used_at=func.now()))
-    if done_by is not None:
-        added = AddedFile(file_id, done_by, deduplicated=True)
+    if existing_job is not None:
+        added = AddedFile(file_id, existing_job, deduplicated=True)
     else:
         _check_pending(connection, tenant, max_pending)
         job_id = uuid.uuid4()
@@ -150,19 +150,19 @@ def add_file(
     return added
 
 
-def _hold_collection(connection: Connection, collection: RowMapping) -> None:
-    """Keep the collection from being deleted before the caller's commit: its rows refer to it."""
-    held = (
+def _lock_collection(connection: Connection, collection: RowMapping) -> None:
+    """Lock the collection against deletion until the caller's commit: the new rows refer to it."""
+    locked = (
         select(Collection.id)
         .where(Collection.id == collection["id"])
         .with_for_update(read=True, key_share=True)
     )
-    if connection.execute(held).one_or_none() is None:
+    if connection.execute(locked).one_or_none() is None:
         raise CollectionNotFound(f"The collection {collection['name']!r} was deleted during the upload.")
 
 
 def _claim_idempotency_key(connection: Connection, tenant: str, key: str) -> Any:
-    # The lock makes a second request with the same key wait for the first one's answer.
+    # With this lock a second request with the same key waits for the commit of the first one.
     connection.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(f"{tenant}/{key}", 0))))
     return connection.execute(
         select(IdempotencyKey.request, IdempotencyKey.file_id, IdempotencyKey.job_id).where(
@@ -185,7 +185,7 @@ def _add_version(
     external_id: str | None,
     metadata: dict[str, Any] | None,
 ) -> tuple[uuid.UUID, int, uuid.UUID | None]:
-    """Return the file, its version for these bytes, and the job that already took care of them, if any."""
+    """Return the file, its version for these bytes, and the job that already has these bytes, if any."""
     new_id = uuid.uuid4()
     if external_id is None:
         external_id = str(new_id)
@@ -208,7 +208,7 @@ def _add_version(
         if made is not None:
             _insert_version(connection, new_id, 1, blob)
             return new_id, 1, None
-        # Somebody else made the file a moment ago, and may have deleted it by now: look again.
+        # Another transaction made the file a moment ago, and may have deleted it since: look again.
     newest = connection.execute(
         select(FileVersion.sha256, Job.id, Job.state, Job.cancel_requested_at)
         .join(Job, (Job.file_id == FileVersion.file_id) & (Job.version == FileVersion.version))
@@ -216,10 +216,10 @@ def _add_version(
         .order_by(Job.created_at.desc())
         .limit(1)
     ).one()
-    will_do = newest.state == JobState.COMPLETED or (
+    is_usable = newest.state == JobState.COMPLETED or (
         newest.state in LIVE_STATES and newest.cancel_requested_at is None
     )
-    if newest.sha256 == blob.sha256 and will_do:
+    if newest.sha256 == blob.sha256 and is_usable:
         return file.id, file.newest_version, newest.id
     version = file.newest_version + 1
     connection.execute(
@@ -228,7 +228,7 @@ def _add_version(
         .values(newest_version=version, name=name, meta=metadata or {})
     )
     _insert_version(connection, file.id, version, blob)
-    cancel_waiting_jobs(connection, file.id, reason="A newer version of the file was uploaded.")
+    cancel_jobs_of_file(connection, file.id, reason="A newer version of the file was uploaded.")
     return file.id, version, None
 
 
@@ -275,7 +275,7 @@ def _select_files() -> Any:
 
 
 def get_file(connection: Connection, tenant: str, file_id: uuid.UUID) -> RowMapping:
-    """Return one file with its newest version and the job of it.
+    """Return a file with its newest version and the newest job of that.
 
     Raises:
         FileNotFound: If the tenant has no such file.
@@ -318,7 +318,7 @@ def list_files(
 
 
 def get_text(connection: Connection, tenant: str, file_id: uuid.UUID) -> str | None:
-    """Return the extracted text of the file's visible version, nothing while there is none.
+    """Return the extracted text of the file's visible version; nothing if no version is visible.
 
     Raises:
         FileNotFound: If the tenant has no such file.
@@ -332,20 +332,20 @@ def get_text(connection: Connection, tenant: str, file_id: uuid.UUID) -> str | N
 
 
 def delete_file(connection: Connection, tenant: str, file_id: uuid.UUID) -> None:
-    """Delete a file: chunks and text go now, its row stays as a tombstone that no late commit can pass.
+    """Delete a file's chunks and text; its row stays as a tombstone, so that a late commit is refused.
 
     Raises:
         FileNotFound: If the tenant has no such file.
     """
-    gone = connection.execute(
+    deleted = connection.execute(
         update(FileRow)
         .where(FileRow.id == file_id, FileRow.tenant == tenant, FileRow.deleted_at.is_(None))
         .values(deleted_at=func.now(), visible_version=None)
     ).rowcount
-    if not gone:
+    if not deleted:
         raise FileNotFound(f"There is no file {file_id}.")
     connection.execute(delete(ChunkRow).where(ChunkRow.file_id == file_id))
     connection.execute(
         update(FileVersion).where(FileVersion.file_id == file_id).values(text=None, pages=null())
     )
-    cancel_waiting_jobs(connection, file_id, reason="The file was deleted.")
+    cancel_jobs_of_file(connection, file_id, reason="The file was deleted.")

@@ -1,4 +1,4 @@
-"""Search a collection by meaning, by words, or by both."""
+"""Search in a collection by vector and by keyword, and the fusion of rankings."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from pgvector.sqlalchemy import HALFVEC
-from sqlalchemy import Connection, Float, Integer, Select, Text, cast, func, literal, select, text
+from sqlalchemy import Connection, Float, Integer, Text, cast, func, literal, select, text
 from sqlalchemy.dialects.postgresql import JSONB, TSQUERY
 from sqlalchemy.sql.functions import Function
 
@@ -31,15 +31,15 @@ RRF_K = 60
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """One chunk that a search found.
+    """A chunk found by a search.
 
     Attributes:
         chunk_id: The chunk.
-        score: Higher is better: cosine similarity, word rank, or fused rank, by search mode.
+        score: Higher is better: cosine similarity, word rank, fused rank or the reranking model's score.
         text: The chunk's text.
-        file_id: Its file.
+        file_id: The chunk's file.
         file_name: The file's name.
-        page: Page, slide, sheet or part it starts on.
+        page: The page, slide, sheet or part where the chunk starts.
         start: Index of its first character in the file's text.
         end: Index after its last character.
         heading: The headings above it.
@@ -58,33 +58,11 @@ class Hit:
     metadata: dict[str, Any]
 
 
-def _select_hits(score: Any, collection_id: uuid.UUID, filter_: dict[str, Any] | None) -> Select[Any]:
-    statement = (
-        select(
-            ChunkRow.id.label("chunk_id"),
-            score.label("score"),
-            ChunkRow.text,
-            ChunkRow.file_id,
-            FileRow.name.label("file_name"),
-            ChunkRow.page,
-            ChunkRow.start,
-            ChunkRow.end,
-            ChunkRow.heading,
-            FileRow.meta.label("metadata"),
-        )
-        .join(FileRow, FileRow.id == ChunkRow.file_id)
-        .where(ChunkRow.collection_id == collection_id)
-    )
-    if filter_:
-        statement = statement.where(FileRow.meta.op("@>")(cast(literal(filter_, JSONB), JSONB)))
-    return statement
-
-
 def use_snapshot(connection: Connection) -> None:
-    """Let all searches of a transaction see the same moment; call it first.
+    """Let all searches of a transaction read the same snapshot; call it first.
 
-    Each statement sees its own otherwise, and a file that is replaced between two of them would be found
-    in two versions.
+    By default each statement reads its own, and a file that is replaced between two searches would be
+    found in two versions.
     """
     connection.execute(text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY"))
 
@@ -101,28 +79,24 @@ def vector_search(
 
     Args:
         connection: The transaction.
-        collection_id: Where to search.
-        query: The query's vector, float32 of the collection's number of dimensions.
+        collection_id: The collection.
+        query: The query's vector, float32 `[dimensions]`.
         limit: Most hits to return.
         filter_: Only files whose metadata contains this.
     """
     dimensions = int(query.shape[0])
-    # The same expression and condition as the index of this number of dimensions, so that it is used.
+    # The expression and the condition of the index for this number of dimensions, so that it is used.
     stored = cast(ChunkRow.embedding, HALFVEC(dimensions))
     distance = stored.op("<=>", return_type=Float)(literal(query, HALFVEC(dimensions)))
-    statement = (
-        _select_hits(1 - distance, collection_id, filter_)
-        .where(func.vector_dims(ChunkRow.embedding) == dimensions)
-        .order_by(distance)
-        .limit(limit)
+    return _hits(
+        connection,
+        collection_id,
+        score=1 - distance,
+        condition=func.vector_dims(ChunkRow.embedding) == dimensions,
+        order=(distance,),
+        limit=limit,
+        filter_=filter_,
     )
-    return [Hit(**row) for row in connection.execute(statement).mappings()]
-
-
-def _any_word(query: str) -> Function[Any]:
-    """Turn a question into a tsquery that any of its words satisfies; the rank sorts out the rest."""
-    all_words = func.plainto_tsquery("english", query)
-    return func.replace(cast(all_words, Text), "&", "|")
 
 
 def keyword_search(
@@ -135,27 +109,64 @@ def keyword_search(
 ) -> list[Hit]:
     """Return the chunks that share words with the query (PostgreSQL full text, English stems).
 
-    Args:
-        connection: The transaction.
-        collection_id: Where to search.
-        query: Words or a question.
-        limit: Most hits to return.
-        filter_: Only files whose metadata contains this.
+    The arguments are those of `vector_search`, with words or a question as the query.
     """
     words = cast(_any_word(query), TSQUERY)
-    # 1 | 32: damp by the logarithm of the chunk's length, and scale to 0..1.
+    # 1 | 32: divide by 1 + the logarithm of the chunk's length, and scale to 0..1.
     rank = func.ts_rank_cd(ChunkRow.words, words, cast(33, Integer))
+    return _hits(
+        connection,
+        collection_id,
+        score=rank,
+        condition=ChunkRow.words.op("@@")(words),
+        order=(rank.desc(), ChunkRow.id),
+        limit=limit,
+        filter_=filter_,
+    )
+
+
+def _any_word(query: str) -> Function[Any]:
+    """Turn a question into a tsquery that matches any of its words; the rank orders the matches."""
+    all_words = func.plainto_tsquery("english", query)
+    return func.replace(cast(all_words, Text), "&", "|")
+
+
+def _hits(
+    connection: Connection,
+    collection_id: uuid.UUID,
+    *,
+    score: Any,
+    condition: Any,
+    order: Sequence[Any],
+    limit: int,
+    filter_: dict[str, Any] | None,
+) -> list[Hit]:
+    """Return the chunks that meet a condition, in order, with their score."""
     statement = (
-        _select_hits(rank, collection_id, filter_)
-        .where(ChunkRow.words.op("@@")(words))
-        .order_by(rank.desc(), ChunkRow.id)
+        select(
+            ChunkRow.id.label("chunk_id"),
+            score.label("score"),
+            ChunkRow.text,
+            ChunkRow.file_id,
+            FileRow.name.label("file_name"),
+            ChunkRow.page,
+            ChunkRow.start,
+            ChunkRow.end,
+            ChunkRow.heading,
+            FileRow.meta.label("metadata"),
+        )
+        .join(FileRow, FileRow.id == ChunkRow.file_id)
+        .where(ChunkRow.collection_id == collection_id, condition)
+        .order_by(*order)
         .limit(limit)
     )
+    if filter_:
+        statement = statement.where(FileRow.meta.op("@>")(cast(literal(filter_, JSONB), JSONB)))
     return [Hit(**row) for row in connection.execute(statement).mappings()]
 
 
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[Hit]], *, limit: int) -> list[Hit]:
-    """Fuse rankings: a hit's score is the sum of 1 / (60 + rank) over the rankings that have it.
+    """Fuse rankings: the score of a hit is the sum of 1 / (60 + rank) over the rankings that contain it.
 
     Source: Cormack, Clarke, Büttcher: Reciprocal Rank Fusion outperforms Condorcet and individual
     Rank Learning Methods, SIGIR 2009.

@@ -1,1 +1,1 @@
-"""Statements about jobs: admission, claim, finish, queries, statistics."""
+"""Statements about jobs: admission, claim, end of an attempt, queries and statistics."""

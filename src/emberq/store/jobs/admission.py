@@ -1,4 +1,4 @@
-"""Admission: which waiting jobs get a ticket next, chosen by one SQL statement."""
+"""Admission: one SQL statement chooses the waiting jobs that get a ticket next."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = [
     "lock_admission",
 ]
 
-#: Advisory lock of admission: whoever holds it sees what all others have admitted.
+#: Advisory lock of admission: a transaction that has it sees all earlier admissions.
 _ADMISSION_LOCK = 0x61646D69
-#: Jobs whose pause is over that one admission makes ready again.
-_RIPEN_LIMIT = 1000
+#: Most jobs that one admission makes ready after their delay.
+_DUE_LIMIT = 1000
 
-#: Tickets that may wait in Redis: one for each live worker slot, so that a free worker finds the next one
-#: at once, and no more, because their order cannot change any more. One at least, so that the first
-#: worker of all finds something. A job that comes into a flood so waits for at most the job that runs in
-#: a slot and the one ticket before it: two job lengths.
+#: Tickets that may still be put into Redis. There is one for each live worker slot, so that a free worker
+#: finds the next one at once, and no more, because the order of tickets is final. There is at least one, for
+#: the first worker that starts. A job that arrives in a flood therefore waits for at most the job that runs
+#: in a slot and the one ticket before it: two job lengths.
 _FREE_TICKETS = text("""
 SELECT greatest(1, (SELECT coalesce(sum(workers), 0) FROM hosts WHERE lease_until >= now()))
      - (SELECT count(*) FROM jobs WHERE state = 'queued')
 """)
 
-_RIPEN = text("""
+_MAKE_READY = text("""
 UPDATE jobs SET not_before = NULL
 WHERE id IN (
     SELECT id FROM jobs
@@ -43,16 +43,16 @@ WHERE id IN (
 """)
 
 #: standing   the tenants with ready jobs: see `emberq.store.jobs.fair_share`
-#: share      those that have room for a job, as many as there are tickets, furthest behind first
-#: candidate  the first few jobs of each of their collections, interactive and bulk apart
-#: turn       each tenant's candidates in its own order: every fifth turn belongs to bulk
-#: chosen     the candidates of all tenants by the virtual clock
-#: admitted   the chosen ones that nobody is changing at this moment, moved to `queued`
+#: share      the tenants that have room for a job, lowest position first, as many as there are tickets
+#: candidate  the first few jobs of each of their collections, interactive and bulk separately
+#: turn       each tenant's candidates in its own order: every fifth turn belongs to its bulk jobs
+#: chosen     the candidates of all tenants, by the virtual clock
+#: admitted   the chosen jobs that are not locked, moved to `queued`
 ADMIT_STATEMENT: TextClause = after_standing("""
 , share AS (
     SELECT tenant, taken, begins, weight, room
     FROM standing CROSS JOIN LATERAL (
-        -- A breaker that has opened lets one job at a time through to look, after its pause.
+        -- An open breaker admits one job at a time, as a probe, when it is due.
         SELECT least(CASE WHEN cap > 0 THEN cap - busy ELSE :room END,
                      CASE WHEN retry_at IS NULL THEN :room WHEN retry_at <= now() THEN 1 - busy ELSE 0 END
                ) AS room
@@ -98,7 +98,7 @@ untouched AS (
     FOR UPDATE SKIP LOCKED
 ),
 admitted AS (
-    -- A ticket is new for every delivery: a late copy of an old one opens nothing.
+    -- Each delivery has a new ticket: a late copy of an old one is void.
     UPDATE jobs
     SET state = 'queued', queued_at = clock_timestamp(), seq = nextval('job_seq'),
         ticket = concat(jobs.id, '-', nextval('fence_seq'))
@@ -115,59 +115,59 @@ charged AS (
 SELECT id, ticket FROM admitted ORDER BY starts, priority, created_at, id
 """)
 
-#: Waiting jobs of a tenant, counted from the partial indexes, never from the jobs that are over.
+#: Waiting jobs of a tenant, counted in the partial indexes, which contain no ended jobs.
 _COUNT_WAITING = text("""
 SELECT (SELECT count(*) FROM (
             SELECT 1 FROM jobs WHERE tenant = :tenant AND state = 'pending' AND not_before IS NULL
             LIMIT :most) AS ready)
      + (SELECT count(*) FROM (
             SELECT 1 FROM jobs WHERE tenant = :tenant AND state = 'pending' AND not_before IS NOT NULL
-            LIMIT :most) AS held)
+            LIMIT :most) AS delayed)
      + (SELECT count(*) FROM jobs WHERE tenant = :tenant AND state = 'queued')
 """)
 
 
 def lock_admission(connection: Connection) -> None:
-    """Wait until nobody else admits or pauses; held until the transaction ends.
+    """Lock admission and pauses until the transaction ends.
 
-    What follows in the same transaction sees all that others admitted, so that caps hold and no job is
-    taken twice whatever the number of hosts.
+    The following statements of the transaction see all earlier admissions, so that caps are kept and no job
+    is admitted twice, whatever the number of hosts.
     """
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADMISSION_LOCK})
 
 
 def free_tickets(connection: Connection) -> int:
-    """Return how many more tickets may wait in Redis; negative when there are too many."""
+    """Return how many more tickets may be put into Redis; negative if there are too many."""
     return int(connection.execute(_FREE_TICKETS).scalar_one())
 
 
 def admission_parameters(room: int) -> dict[str, object]:
-    """Return the parameters of `ADMIT_STATEMENT`, for `room` tickets at most."""
+    """Return the parameters of `ADMIT_STATEMENT` for at most `room` tickets."""
     return {"room": room, **STANDING_PARAMETERS}
 
 
 def admit_jobs(connection: Connection, *, limit: int | None = None) -> list[tuple[uuid.UUID, str]]:
-    """Move the next waiting jobs to `queued` and return each with the id of its new ticket, in order.
+    """Move the next waiting jobs to `queued`, and return each with the id of its new ticket, in order.
 
     Args:
-        connection: The transaction; others wait to admit until it ends, so keep it short.
-        limit: Most jobs to admit; as many as there are free tickets if left out.
+        connection: The transaction; other admissions wait until it ends, so keep it short.
+        limit: Most jobs to admit; by default the number of free tickets.
     """
     if limit is None and free_tickets(connection) <= 0:
-        # Whoever makes room admits after that, so nothing is missed by not waiting for the lock.
+        # A process that makes room admits afterwards, so it is safe not to wait for the lock here.
         return []
-    # A crash of PostgreSQL may lose this commit: the tickets then open nothing and the jobs are admitted
-    # again, so the disk need not be waited for.
+    # There is no need to wait for the disk: if a crash of PostgreSQL loses this commit, the tickets are void
+    # and the jobs are admitted again.
     connection.execute(text("SET LOCAL synchronous_commit = off"))
     lock_admission(connection)
     room = free_tickets(connection) if limit is None else limit
     if room <= 0:
         return []
-    connection.execute(_RIPEN, {"most": _RIPEN_LIMIT})
+    connection.execute(_MAKE_READY, {"most": _DUE_LIMIT})
     rows = connection.execute(ADMIT_STATEMENT, admission_parameters(room))
     return [(row.id, str(row.ticket)) for row in rows]
 
 
 def count_waiting(connection: Connection, tenant: str, *, most: int) -> int:
-    """Count a tenant's waiting jobs; those ready and those held back up to `most` each."""
+    """Count a tenant's waiting jobs; the ready and the delayed ones up to `most` each."""
     return int(connection.execute(_COUNT_WAITING, {"tenant": tenant, "most": most}).scalar_one())

@@ -1,4 +1,4 @@
-"""What people do to many jobs at once: retry and cancel."""
+"""Retry and cancel of many jobs at once."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ __all__ = ["CancelledJobs", "cancel_jobs", "count_active_jobs", "retry_jobs"]
 
 @dataclass(frozen=True, slots=True)
 class CancelledJobs:
-    """What a cancellation did.
+    """The result of a cancellation of many jobs.
 
     Attributes:
-        cancelled: Jobs that waited and are cancelled now.
-        stopping: Jobs that run and were asked to stop.
-        tickets: The tickets of the latter.
+        cancelled: Number of waiting jobs that were cancelled.
+        stopping: Number of running jobs whose cancellation was requested.
+        tickets: The tickets of the running jobs.
     """
 
     cancelled: int
@@ -38,14 +38,16 @@ def retry_jobs(
     collection_id: uuid.UUID | None = None,
     quarantined: bool = False,
 ) -> int:
-    """Send failed jobs through again, their attempts counted from zero, and return how many.
+    """Retry failed jobs, attempts counted from zero, and return how many.
+
+    An error of the embedding provider also makes the next probe of the tenant's circuit breaker due.
 
     Args:
         connection: The transaction.
-        tenant: Whose jobs.
+        tenant: The tenant of the jobs.
         error_code: Only jobs that ended with this error.
         collection_id: Only jobs of this collection.
-        quarantined: Only jobs that were set aside because they ended their worker.
+        quarantined: Only quarantined jobs.
     """
     if error_code in PROVIDER_CODES:
         probe_now(connection, tenant)
@@ -53,7 +55,7 @@ def retry_jobs(
     if error_code is not None:
         which = and_(which, Job.error_code == error_code)
     else:
-        # What somebody cancelled on purpose runs again only when it is named.
+        # Cancelled jobs are retried only by their error code.
         which = and_(which, Job.state == JobState.FAILED)
     if quarantined:
         which = and_(which, Job.quarantined)
@@ -63,7 +65,7 @@ def retry_jobs(
 def cancel_jobs(
     connection: Connection, tenant: str, *, collection_id: uuid.UUID | None = None
 ) -> CancelledJobs:
-    """Cancel a tenant's jobs, or a collection's: those that wait at once, those that run by a request."""
+    """Cancel the jobs of a tenant or a collection: waiting ones at once, running ones by a request."""
     which = and_(Job.tenant == tenant, _in_collection(collection_id))
     before = count_active_jobs(connection, tenant, collection_id=collection_id)
     tickets = cancel_where(connection, which, reason="The jobs were cancelled together.")
@@ -73,7 +75,7 @@ def cancel_jobs(
 def count_active_jobs(
     connection: Connection, tenant: str, *, collection_id: uuid.UUID | None = None
 ) -> CancelledJobs:
-    """Count what `cancel_jobs` would cancel and stop."""
+    """Count the jobs that `cancel_jobs` would cancel and stop."""
     waiting, running = connection.execute(
         select(
             func.count().filter(Job.state != JobState.PROCESSING),

@@ -1,4 +1,4 @@
-"""Reading jobs, and what people may do to them: cancel and retry."""
+"""Jobs as users see them: listing, changes, cancel and retry."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from emberq.store.schema.tables import Collection, FileRow, Job
 
 __all__ = [
     "cancel_job",
-    "cancel_waiting_jobs",
+    "cancel_jobs_of_file",
     "cancel_where",
     "changed_jobs",
     "count_jobs",
@@ -48,7 +48,7 @@ def _select_jobs() -> Select[Any]:
 
 
 def get_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
-    """Return one job with its file's and its collection's name and, while it waits, why.
+    """Return one job with the names of its file and its collection and its waiting reason.
 
     Raises:
         JobNotFound: If the tenant has no such job.
@@ -78,11 +78,11 @@ def list_jobs(
 
     Args:
         connection: The transaction.
-        tenant: Whose jobs.
+        tenant: The tenant of the jobs.
         state: Only jobs in this state.
-        error_code: Only jobs that ended with this error, or whose last attempt did.
-        reason: Only jobs with this error code, or that wait for this reason (a `WaitingReason`).
-        stuck_seconds: Only jobs that run without progress, or whose ticket nobody took, for so long.
+        error_code: Only jobs whose last attempt ended with this error.
+        reason: Only jobs with this error code, or with this waiting reason (a `WaitingReason`).
+        stuck_seconds: Only jobs that run without progress, or are queued without a claim, for this long.
         after: `(created_at, id)` of the last job of the page before.
         limit: Most jobs to return.
     """
@@ -111,7 +111,7 @@ def list_jobs(
 def changed_jobs(
     connection: Connection, tenant: str, *, after: int, job_id: uuid.UUID | None = None, limit: int = 500
 ) -> list[dict[str, Any]]:
-    """Return jobs that changed after sequence number `after`, in the order of their last change."""
+    """Return the jobs that changed after sequence number `after`, in the order of their last change."""
     statement = _select_jobs().where(Job.tenant == tenant, Job.seq > after)
     if job_id is not None:
         statement = statement.where(Job.id == job_id)
@@ -120,7 +120,7 @@ def changed_jobs(
 
 
 def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, int]:
-    """Return the number of jobs in each state, of one tenant or of all."""
+    """Return the number of jobs in each state, of one tenant or of all tenants."""
     statement = select(Job.state, func.count()).group_by(Job.state)
     if tenant is not None:
         statement = statement.where(Job.tenant == tenant)
@@ -129,8 +129,8 @@ def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, i
     return counts
 
 
-def cancel_waiting_jobs(connection: Connection, file_id: uuid.UUID, *, reason: str) -> None:
-    """Cancel a file's waiting jobs and ask its running one to stop."""
+def cancel_jobs_of_file(connection: Connection, file_id: uuid.UUID, *, reason: str) -> None:
+    """Cancel a file's waiting jobs and request the cancellation of its running one."""
     cancel_where(connection, Job.file_id == file_id, reason=reason)
 
 
@@ -138,7 +138,7 @@ def cancel_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[s
     """Cancel a job: at once while it waits, by a request to its worker while it runs.
 
     Returns:
-        The job; `worker` and `ticket` tell whom to stop if its state is still `processing`.
+        The job; if its state is still `processing`, `ticket` is the RQ job to stop.
 
     Raises:
         JobNotFound: If the tenant has no such job.
@@ -149,14 +149,14 @@ def cancel_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[s
 
 
 def cancel_where(connection: Connection, which: ColumnElement[bool], *, reason: str) -> list[str]:
-    """Cancel the waiting ones of some jobs and ask the running ones to stop.
+    """Cancel the waiting jobs that match a condition, and request the cancellation of the running ones.
 
     Returns:
-        The tickets of those that run.
+        The tickets of the running jobs.
     """
     runs = in_state(*REQUEST_CANCEL.sources)
     cancelled = Cancelled(reason)
-    # One statement: an attempt may end, or begin, between two.
+    # One statement: an attempt may begin or end between two.
     stopped = connection.execute(
         move(CANCEL, REQUEST_CANCEL)
         .where(which)
@@ -172,12 +172,12 @@ def cancel_where(connection: Connection, which: ColumnElement[bool], *, reason: 
 
 
 def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
-    """Send the failed and cancelled ones of some jobs through again and return how many.
+    """Retry the failed and cancelled jobs that match a condition, and return how many.
 
     A job whose file has a newer version or is deleted is left as it is.
     """
     files = select(Job.file_id).where(which, in_state(*RETRY.sources))
-    # Held against deletion and replacement until the commit: neither may miss the revived job.
+    # Locked against deletion and replacement until the commit: neither may miss the retried job.
     connection.execute(
         select(FileRow.id).where(FileRow.id.in_(files)).order_by(FileRow.id).with_for_update(read=True)
     )
@@ -200,9 +200,9 @@ def retry_where(connection: Connection, which: ColumnElement[bool]) -> int:
 
 
 def retry_job(connection: Connection, tenant: str, job_id: uuid.UUID) -> dict[str, Any]:
-    """Send a failed or cancelled job through again, its attempts counted from zero.
+    """Retry a failed or cancelled job, attempts counted from zero.
 
-    A job that is not over, or whose file has a newer version or is deleted, is left as it is.
+    A job that has not ended, or whose file has a newer version or is deleted, is left as it is.
 
     Raises:
         JobNotFound: If the tenant has no such job.

@@ -1,4 +1,4 @@
-"""Counts for dashboards and metrics."""
+"""Counts of jobs and files, for dashboards and metrics."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from emberq.store.schema.tables import ChunkRow, Collection, CollectionKind, Fil
 
 __all__ = ["QueueStats", "Stats", "count_outcomes", "read_queue", "read_stats"]
 
-#: Latest completed jobs whose length is taken as that of those that wait.
+#: Latest completed jobs whose mean length is taken as the length of the waiting jobs.
 _SAMPLE_JOBS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Stats:
-    """What there is.
+    """Counts of one tenant, or of all tenants.
 
     Attributes:
         jobs: Jobs by state.
         collections: Number of collections, without those of extractions.
         files: Number of files in them that are not deleted.
         chunks: Number of searchable chunks.
-        queue_oldest_seconds: Age of the job that has waited longest, 0 if none waits.
-        backlog_seconds: Time until all that waits has run, on the workers that live; on one if none does.
+        queue_oldest_seconds: Age of the oldest waiting job, 0 if none waits.
+        backlog_seconds: Seconds that the live workers, at least one, need for all waiting jobs.
     """
 
     jobs: dict[str, int]
@@ -39,7 +39,7 @@ class Stats:
 
 
 def read_stats(connection: Connection, tenant: str | None = None) -> Stats:
-    """Count a tenant's things, or everybody's."""
+    """Count the jobs, collections, files and chunks of a tenant, or of all tenants."""
 
     def count(table: type[Collection | FileRow | ChunkRow], *conditions: object) -> int:
         statement = select(func.count()).select_from(table).where(*conditions)  # type: ignore[arg-type]
@@ -60,14 +60,14 @@ def read_stats(connection: Connection, tenant: str | None = None) -> Stats:
 
 @dataclass(frozen=True, slots=True)
 class QueueStats:
-    """What waits, and how long the workers that live will need for it.
+    """The jobs that have not ended, and the time that the live workers need for the waiting ones.
 
     Attributes:
-        depth: Jobs that are not over, by state.
-        oldest_seconds: Age of the job that has waited longest, 0 if none waits.
-        job_seconds: Mean length of the latest jobs that completed, 0 if there are none.
+        depth: Jobs that have not ended, by state.
+        oldest_seconds: Age of the oldest waiting job, 0 if none waits.
+        job_seconds: Mean length of the latest completed jobs, 0 if there are none.
         workers: Worker slots with a valid lease.
-        backlog_seconds: Time until all that waits has run, on the workers that live; on one if none does.
+        backlog_seconds: Seconds that the live workers, at least one, need for all waiting jobs.
     """
 
     depth: dict[str, int]
@@ -77,7 +77,7 @@ class QueueStats:
     backlog_seconds: float
 
 
-#: Every part reads a partial index over jobs that are not over, or the newest end of `jobs_ended`.
+#: Each part reads a partial index over jobs that have not ended, or the newest end of `jobs_ended`.
 _QUEUE = text("""
 WITH live AS (
     SELECT state, count(*) AS jobs, min(created_at) AS oldest FROM (
@@ -106,7 +106,7 @@ SELECT (SELECT coalesce(jsonb_object_agg(state, jobs), '{}') FROM live) AS depth
 
 
 def read_queue(connection: Connection, tenant: str | None = None) -> QueueStats:
-    """Measure a tenant's queue, or everybody's."""
+    """Measure the queue of a tenant, or of all tenants."""
     row = connection.execute(_QUEUE, {"tenant": tenant or "", "sample": _SAMPLE_JOBS}).one()
     states = (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING)
     depth = {state.value: int(row.depth.get(state, 0)) for state in states}
@@ -121,10 +121,10 @@ def read_queue(connection: Connection, tenant: str | None = None) -> QueueStats:
 
 
 def count_outcomes(connection: Connection) -> list[tuple[str, str, int]]:
-    """Return `(state, error_code, jobs)` over all outcomes there ever were; they only grow.
+    """Return `(state, error_code, jobs)` for all outcomes so far; the numbers only grow.
 
-    The code is empty where there was no error. A job that was retried counts for each of its ends, and
-    one that was purged still counts.
+    The code is empty if there was no error. A retried job counts once for each of its ends, and a purged job
+    still counts.
     """
     present = select(
         Job.state, func.coalesce(Job.error_code, "").label("error_code"), func.count().label("jobs")

@@ -1,4 +1,7 @@
-"""The UPDATE statements that move jobs, built from the transitions of `emberq.store.schema.job_states`."""
+"""The UPDATE statements that move jobs, built from the transitions of `emberq.store.schema.job_states`.
+
+The fence is checked here: a claimed job is moved only with the newest fencing token.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +23,7 @@ def _its_file(jobs: _Jobs, condition: ColumnElement[bool]) -> ColumnElement[bool
     return exists().where(FileRow.id == jobs.file_id, condition)
 
 
-#: The guards that the rows answer; the rest is shown as a token or decided by the caller.
+#: The guards that the rows answer; the caller shows a token for the others, or decides them itself.
 _CONDITIONS: dict[Guard, Callable[[_Jobs], ColumnElement[bool]]] = {
     Guard.DUE: lambda jobs: or_(jobs.not_before.is_(None), jobs.not_before <= func.now()),
     Guard.ATTEMPTS_LEFT: lambda jobs: jobs.attempt < jobs.max_attempts,
@@ -42,17 +45,17 @@ def allowed(
 ) -> ColumnElement[bool]:
     """Return the condition under which a job may make a transition.
 
-    Guards over the file read it as it was when the statement began: whoever relies on them locks the
+    Guards about the file read it as of the start of the statement. A caller that relies on them locks the
     file first, as the commit does.
 
     Args:
         transition: One of `TRANSITIONS`.
         jobs: The table, or an alias of it.
-        fence: The fencing token shown; nobody moves a claimed job's attempt without one.
+        fence: The fencing token shown; a claimed job cannot be moved without it.
         ticket: The ticket shown.
 
     Raises:
-        TypeError: If the transition asks for a token that is not shown.
+        TypeError: If the transition needs a token that is not shown.
     """
     conditions = [_CONDITIONS[guard](jobs) for guard in transition.guards if guard in _CONDITIONS]
     if Guard.TICKET in transition.guards:
@@ -69,10 +72,10 @@ def allowed(
 
 
 def move(*transitions: Transition, fence: int | None = None, ticket: str | None = None) -> Update:
-    """Return the UPDATE that makes whichever of the transitions a job may make, in one statement.
+    """Return one UPDATE that makes the permitted one of these transitions for each job.
 
-    One statement, because PostgreSQL then waits for a concurrent change of the row and judges it by
-    its newest state; two statements in a row could each miss it.
+    It is one statement because PostgreSQL then waits for a concurrent change of the row and checks its
+    newest state; of two statements in a row each could miss the change.
 
     Args:
         transitions: Transitions from different states.

@@ -1,1 +1,1 @@
-"""The schema's migrations, in order."""
+"""The migrations of the schema, in order."""

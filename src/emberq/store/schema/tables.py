@@ -1,6 +1,6 @@
 """The tables of collections, files, jobs and chunks.
 
-PostgreSQL holds the truth; Redis only carries tickets. Every time is aware UTC.
+PostgreSQL is the source of truth; Redis only carries tickets. Every time is aware UTC.
 """
 
 from __future__ import annotations

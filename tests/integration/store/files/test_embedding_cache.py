@@ -10,7 +10,7 @@ from sqlalchemy import text
 
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.purge import purge_vectors
-from emberq.store.files.embedding_cache import CachedVector, CacheKey, cached_vectors, remember_vectors
+from emberq.store.files.embedding_cache import CachedVector, CacheKey, cache_vectors, cached_vectors
 from emberq.store.services import Services
 
 MONTH = 30 * 86400.0
@@ -23,7 +23,7 @@ def key(number: int, tenant: str = "default") -> CacheKey:
 def remember(services: Services, numbers: range, *, hours_ago: float = 0) -> None:
     vectors = {key(n): CachedVector(np.full(3, n, np.float32), n) for n in numbers}
     with services.database.transaction() as connection:
-        remember_vectors(connection, vectors)
+        cache_vectors(connection, vectors)
         connection.execute(
             text(
                 "UPDATE embedding_cache SET used_at = now() - make_interval(secs => :seconds)"
@@ -42,8 +42,8 @@ def known(services: Services, numbers: range) -> list[int]:
 def test_a_vector_comes_back_to_the_last_bit_for_its_tenant_alone(services: Services) -> None:
     vector = np.random.default_rng(7).standard_normal(384).astype(np.float32)
     with services.database.transaction() as connection:
-        remember_vectors(connection, {key(1): CachedVector(vector, 9)})
-        remember_vectors(connection, {key(1): CachedVector(vector * 2, 9)})
+        cache_vectors(connection, {key(1): CachedVector(vector, 9)})
+        cache_vectors(connection, {key(1): CachedVector(vector * 2, 9)})
         found = cached_vectors(connection, [key(1), key(2), key(1, "other")])
     assert list(found) == [key(1)]
     assert found[key(1)].vector.tobytes() == vector.tobytes()
@@ -52,7 +52,7 @@ def test_a_vector_comes_back_to_the_last_bit_for_its_tenant_alone(services: Serv
 
 def test_nothing_is_found_and_kept_for_nothing(services: Services) -> None:
     with services.database.transaction() as connection:
-        remember_vectors(connection, {})
+        cache_vectors(connection, {})
         assert cached_vectors(connection, []) == {}
 
 
@@ -89,7 +89,7 @@ def test_processes_with_the_same_texts_do_not_wait_in_a_circle(services: Service
             for _ in range(10):
                 with services.database.transaction() as connection:
                     cached_vectors(connection, [key(n) for n in numbers])
-                    remember_vectors(
+                    cache_vectors(
                         connection, {key(n): CachedVector(np.zeros(3, np.float32), 1) for n in numbers}
                     )
         except BaseException as exc:  # noqa: BLE001 - told by the test
