@@ -110,7 +110,7 @@ def test_pause_and_bulk_operations_from_the_command_line(stack: Stack, client: h
     stack.cli("jobs", "pause", "queue")
     stack.upload(client, "late.txt", text_of("late", 3)).raise_for_status()
     asked = stack.cli("jobs", "cancel", "-c", "docs", expect=1)
-    assert "Cancel 1 waiting and stop 0 running jobs of docs?" in asked.stderr
+    assert "Cancel 1 waiting and 0 running jobs of docs?" in asked.stderr
     done = json.loads(stack.cli("jobs", "cancel", "-c", "docs", "--yes", "--json").stdout)
     assert done == {"cancelled": 1, "stopping": 0}
     stack.cli("jobs", "resume", "queue")
