@@ -92,7 +92,7 @@ test: $(VENV)/.dev $(VENV)/.model  ## all tests, with real engines, a real model
 	@$(PY) -m pytest -n $(JOBS) --dist worksteal $(TESTS)
 
 test-quick: $(VENV)/.dev  ## tests without I/O
-	@$(PY) -m pytest -n $(JOBS) -m "not slow" tests/unit
+	@$(PY) -m pytest -n logical -m "not slow" tests/unit
 
 test-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed $(OPENWEBUI)-slim/.installed  ## against the real Open WebUI, installed once (4 GB)
 	@EMBERQ_OPENWEBUI_PYTHON=$(abspath $(OPENWEBUI))/bin/python \

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,13 +19,33 @@ from emberq.store.migrate import migrate
 from emberq.store.services import Services, configure_services
 from emberq.telemetry.logs import ensure_logs
 from tests.harness.eventually import eventually
+from tests.harness.leftovers import TestRun
 
 TEMPLATE = "emberq_template"
+#: Begun by the process that controls the run, before it starts those that run tests.
+TEST_RUN = None if "PYTEST_XDIST_WORKER" in os.environ or sys.platform != "linux" else TestRun()
+LEFT = pytest.StashKey[list[str]]()
 
 #: Machines are shared: a slow example is no failure.
 settings.register_profile("shared-machine", deadline=None)
 settings.load_profile("shared-machine")
 ensure_logs()
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run that leaves processes or directories behind."""
+    if TEST_RUN is not None:
+        factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
+        left = session.config.stash[LEFT] = TEST_RUN.end(factory.getbasetemp())
+        if left:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Tell what the run left behind."""
+    for line in config.stash.get(LEFT, []):
+        terminalreporter.write_line(f"LEFT BEHIND {line}", red=True)
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-__all__ = ["alive", "family_of", "running_in"]
+__all__ = ["alive", "family_of", "parent_of", "running_in"]
 
 
 def family_of(pid: int) -> list[int]:
@@ -21,6 +21,12 @@ def family_of(pid: int) -> list[int]:
         found += below
         pending += below
     return found
+
+
+def parent_of(pid: int) -> int:
+    """Return a process's parent, 0 if there is no such process."""
+    fields = _fields(pid)
+    return int(fields[1]) if fields else 0
 
 
 def running_in(directory: Path) -> list[int]:
