@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -18,7 +20,6 @@ from emberq.retry import operation
 from emberq.retry.backoff import Backoff
 from emberq.retry.classify import ErrorKind
 from emberq.retry.operation import Retrying, retry_db_operation, retry_redis_operation
-from emberq.telemetry import metrics
 
 #: Pauses too short to be noticed.
 SHORT = Backoff(first_seconds=0.0001, longest_seconds=0.0001)
@@ -240,26 +241,45 @@ def test_what_ends_the_program_is_no_failure_of_the_operation(error: BaseExcepti
     assert logs == []
 
 
+COUNT = """
+import sys
+from emberq.retry import operation
+from emberq.retry.backoff import Backoff
+from emberq.telemetry import metrics
+from emberq.telemetry.exposition import render_host
+
+class SqlState(Exception):
+    sqlstate = sys.argv[1]
+
+failures = [SqlState()] * int(sys.argv[2])
+
+@operation.retry_db_operation("o")
+def work():
+    if failures:
+        raise failures.pop()
+
+metrics.enable()
+operation._BACKOFF = Backoff(first_seconds=0.0001, longest_seconds=0.0001)
+try:
+    work()
+except SqlState:
+    pass
+sys.stdout.write(render_host().decode())
+"""
+
+
 @pytest.mark.parametrize(
     ("sqlstate", "failures", "outcomes"),
     [
-        ("40001", 0, []),
-        ("40001", 2, ["retried", "retried", "recovered"]),
-        ("40001", 9, ["retried", "retried", "retried", "exhausted"]),
-        ("08006", 1, ["not_idempotent"]),
-        ("23505", 1, []),
+        ("40001", 0, {}),
+        ("40001", 2, {"retried": 2, "recovered": 1}),
+        ("40001", 9, {"retried": 3, "exhausted": 1}),
+        ("08006", 1, {"not_idempotent": 1}),
+        ("23505", 1, {}),
     ],
 )
-def test_how_an_operation_ends_is_counted(
-    monkeypatch: pytest.MonkeyPatch, sqlstate: str, failures: int, outcomes: list[str]
-) -> None:
-    counted: list[tuple[str, str]] = []
-
-    def count(*, operation: str, outcome: str) -> None:
-        counted.append((operation, outcome))
-
-    monkeypatch.setattr(metrics, "count_retry", count)
-    work, _ = failing(*[database_error(sqlstate) for _ in range(failures)])
-    with contextlib.suppress(OperationalError):
-        retry_db_operation("o")(work)()
-    assert counted == [("o", outcome) for outcome in outcomes]
+def test_how_an_operation_ends_is_counted(sqlstate: str, failures: int, outcomes: dict[str, int]) -> None:
+    command = [sys.executable, "-c", COUNT, sqlstate, str(failures)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    counted = re.findall(r'^emberq_retries_total{operation="o",outcome="(\w+)"} (\d+)', shown, re.MULTILINE)
+    assert {outcome: int(number) for outcome, number in counted} == outcomes
