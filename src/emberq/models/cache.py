@@ -44,7 +44,7 @@ class RecentResults:
         return result
 
     def put(self, key: Hashable, result: Result) -> None:
-        """Add a result and drop the least recently used ones that no longer fit."""
+        """Add a result, and drop the least recently used results until all fit."""
         replaced = self._results.pop(key, None)
         self._bytes += _size(result) - (_size(replaced) if replaced is not None else 0)
         self._results[key] = result

@@ -42,7 +42,7 @@ PROSE = re.compile(
 )
 SOURCES = sorted((ROOT / "src").rglob("*.py"))
 PAGES = sorted(DOCS.rglob("*.md")) + sorted(ROOT.glob("*.md"))
-CHECKED = [path for path in PAGES if path.name != "CHANGELOG.md"]
+CHECKED = [path for path in (*SOURCES, *PAGES) if path.name != "CHANGELOG.md"]
 
 _FENCE = re.compile(r"^ *(```|~~~).*?^ *\1", re.MULTILINE | re.DOTALL)
 _SPAN = re.compile(r"`+[^`]+`+")
