@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import Request
 
 from emberq.api.auth import Caller, identify, sent_key
+from emberq.api.openapi import request_body
 from emberq.api.streams import ClientGone, answer_or_client_gone, body_chunks
 from emberq.config.current import get_worker_config
 from emberq.config.runtime import RuntimeSettings
@@ -26,12 +27,7 @@ log = get_logger(__name__)
 #: Longest file name, in characters.
 _NAME_CHARS: Final = 255
 #: The OpenAPI description of a request whose body is the file.
-BINARY_BODY: Final[dict[str, Any]] = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
+BINARY_BODY: Final = request_body("application/octet-stream")
 
 
 async def authorize(request: Request) -> tuple[Caller, RuntimeSettings]:

@@ -44,26 +44,19 @@ def _collect_service(services: Services) -> list[Metric]:
         for label, alive in (("alive", True), ("lost", False))
     }
     return [
-        _counter("emberq_jobs_total", {(state, code): n for state, code, n in outcomes}),
-        _gauge("emberq_queue_depth", {(state,): stats.jobs[state] for state in waiting}),
-        _gauge("emberq_queue_oldest_seconds", {(): stats.queue_oldest_seconds}),
-        _gauge("emberq_backlog_seconds", {(): stats.backlog_seconds}),
-        _gauge("emberq_workers", {(label,): number for label, number in slots.items()}),
-        _gauge("emberq_config_version", {(): get_worker_config().version}),
+        _family("emberq_jobs_total", {(state, code): n for state, code, n in outcomes}),
+        _family("emberq_queue_depth", {(state,): stats.jobs[state] for state in waiting}),
+        _family("emberq_queue_oldest_seconds", {(): stats.queue_oldest_seconds}),
+        _family("emberq_backlog_seconds", {(): stats.backlog_seconds}),
+        _family("emberq_workers", {(label,): number for label, number in slots.items()}),
+        _family("emberq_config_version", {(): get_worker_config().version}),
     ]
 
 
-def _counter(name: str, values: dict[tuple[str, ...], float]) -> Metric:
+def _family(name: str, values: dict[tuple[str, ...], float]) -> Metric:
     entry = spec(name)
-    family = CounterMetricFamily(name.removesuffix("_total"), entry.help, labels=list(entry.labels))
-    for labels, value in values.items():
-        family.add_metric(labels, value)
-    return family
-
-
-def _gauge(name: str, values: dict[tuple[str, ...], float]) -> Metric:
-    entry = spec(name)
-    family = GaugeMetricFamily(name, entry.help, labels=list(entry.labels))
+    kind = CounterMetricFamily if entry.kind == "counter" else GaugeMetricFamily
+    family = kind(name.removesuffix("_total"), entry.help, labels=list(entry.labels))
     for labels, value in values.items():
         family.add_metric(labels, value)
     return family

@@ -14,6 +14,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emberq.api.openapi import error_responses, request_body
 from emberq.api.streams import answer_or_client_gone, body_chunks
 from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.runtime import RuntimeSettings
@@ -75,12 +76,7 @@ _ERROR_SCHEMA: dict[str, Any] = {
     },
 }
 #: The OpenAPI description of an error in OpenAI's shape.
-OPENAI_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "The error, in OpenAI's shape.",
-        "content": {"application/json": {"schema": _ERROR_SCHEMA}},
-    }
-}
+OPENAI_RESPONSES = error_responses("The error, in OpenAI's shape.", "application/json", _ERROR_SCHEMA)
 
 Body = TypeVar("Body", bound=BaseModel)
 
@@ -118,8 +114,7 @@ class EmbeddingsIn(BaseModel):
 
 def json_body(shape: type[BaseModel]) -> dict[str, Any]:
     """Return the OpenAPI description of a JSON body."""
-    content = {"application/json": {"schema": shape.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
+    return request_body("application/json", shape.model_json_schema())
 
 
 async def read_json(request: Request, shape: type[Body]) -> Body:

@@ -10,6 +10,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
+from emberq.api.openapi import error_responses
 from emberq.api.problems import problem_response
 from emberq.api.streams import ClientGone
 from emberq.api.user_messages import user_message
@@ -21,12 +22,9 @@ __all__ = ["PLAIN_RESPONSES", "PlainErrorRoute"]
 log = get_logger(__name__)
 
 #: The OpenAPI description of such an answer.
-PLAIN_RESPONSES: dict[int | str, dict[str, Any]] = {
-    "default": {
-        "description": "What happened to the file and what to do, in one sentence.",
-        "content": {"text/plain": {"schema": {"type": "string"}}},
-    }
-}
+PLAIN_RESPONSES = error_responses(
+    "What happened to the file and what to do, in one sentence.", "text/plain", {"type": "string"}
+)
 
 
 class PlainErrorRoute(APIRoute):

@@ -1,4 +1,4 @@
-"""Streamed multipart uploads: the file goes to disk as it arrives and is never held in memory."""
+"""Streamed multipart uploads: the file goes to disk as it arrives, never into memory."""
 
 from __future__ import annotations
 

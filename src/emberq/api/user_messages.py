@@ -71,8 +71,8 @@ def user_message(error: EmberqError, name: str | None = None) -> str:
         sentence = None
     if sentence is not None:
         return sentence.format(name=shown, message=_within(error.message.rstrip(".")))
-    said, hint = (" ".join(text.split()) for text in (error.message, error.hint))
-    return f"{shown} was not read: {_within(said).rstrip('.')}" + (f"; {_within(hint)}" if hint else ".")
+    message, hint = (" ".join(text.split()) for text in (error.message, error.hint))
+    return f"{shown} was not read: {_within(message).rstrip('.')}" + (f"; {_within(hint)}" if hint else ".")
 
 
 def _within(text: str) -> str:

@@ -26,7 +26,7 @@ __all__ = [
     "size",
 ]
 
-#: The columns of a listing: by title, the key of an item's value, or a function that returns the value.
+#: The columns of a listing: by title, the key of an item's value, or a function that returns the text.
 Columns: TypeAlias = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
 #: The option of every command that prints anything.
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -86,10 +86,20 @@ def print_listing(
         print_json(items)
         return
     rows = (
-        [item[column] if isinstance(column, str) else column(item) for column in columns.values()]
+        [_cell(item, column) if isinstance(column, str) else column(item) for column in columns.values()]
         for item in items
     )
     print_table(list(columns), rows, empty=empty)
+
+
+def _cell(item: Mapping[str, Any], key: str) -> object:
+    """Return the value of a key for people: times as ages, sizes with a unit, lists joined."""
+    value = item[key]
+    if key.endswith("_at"):
+        return ago(value)
+    if key == "size":
+        return size(value)
+    return ", ".join(value) if isinstance(value, list) else value
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, empty: str) -> None:

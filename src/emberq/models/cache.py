@@ -28,7 +28,7 @@ _BACKOFF_SECONDS = 30.0
 
 
 class RecentResults:
-    """The most recently used results, up to a number of bytes; the caller holds a lock."""
+    """The most recently used results, up to a number of bytes; callers need a lock."""
 
     def __init__(self, most_bytes: int = _RECENT_BYTES) -> None:
         """Keep results of up to `most_bytes` bytes."""

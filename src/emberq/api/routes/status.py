@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 import uuid
 from datetime import datetime
@@ -16,7 +17,7 @@ from rq.worker import Worker
 from emberq.api.auth import Reader, ServicesDep
 from emberq.errors import RedisUnavailable
 from emberq.store.admin.hosts import list_hosts
-from emberq.store.jobs.stats import Stats, read_stats
+from emberq.store.jobs.stats import read_stats
 from emberq.store.services import Services
 from emberq.worker.rq.heartbeat import heartbeat_key
 
@@ -109,12 +110,4 @@ def workers(_caller: Reader, services: ServicesDep) -> WorkersOut:
 def stats(caller: Reader, services: ServicesDep) -> StatsOut:
     """Count the caller's jobs, files and chunks."""
     with services.database.transaction() as connection:
-        counted: Stats = read_stats(connection, caller.tenant)
-    return StatsOut(
-        jobs=counted.jobs,
-        collections=counted.collections,
-        files=counted.files,
-        chunks=counted.chunks,
-        queue_oldest_seconds=counted.queue_oldest_seconds,
-        backlog_seconds=counted.backlog_seconds,
-    )
+        return StatsOut(**dataclasses.asdict(read_stats(connection, caller.tenant)))

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, Columns, ago, print_listing, print_result
+from emberq.cli.output import AsJson, print_listing, print_result
 
 __all__ = ["app"]
 
@@ -21,11 +21,11 @@ def list_collections(json_output: AsJson = False) -> None:
     """List the collections."""
     with connect() as client:
         items = client.get("/collections")["items"]
-    columns: Columns = {
+    columns = {
         "Name": "name",
         "Files": "files",
         "Embedding model": "embedding_model",
-        "Created": lambda one: ago(one["created_at"]),
+        "Created": "created_at",
     }
     print_listing(items, columns, empty="No collections.", as_json=json_output)
 

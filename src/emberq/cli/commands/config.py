@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from emberq.cli.client import Client, connect
-from emberq.cli.output import AsJson, Columns, ago, print_json, print_listing, print_result, print_table
+from emberq.cli.output import AsJson, print_json, print_listing, print_result, print_table
 
 __all__ = ["app", "parse_value"]
 
@@ -124,7 +124,7 @@ def history(
     """List the latest changes, newest first."""
     with connect() as client:
         items = client.get("/settings/history", limit=limit)["items"]
-    columns: Columns = {
+    columns = {
         "Version": "version",
         "Tenant": "tenant",
         "Setting": "key",
@@ -132,7 +132,7 @@ def history(
         "New": "new",
         "By": "changed_by",
         "Note": "note",
-        "Changed": lambda one: ago(one["changed_at"]),
+        "Changed": "changed_at",
     }
     print_listing(items, columns, empty="No changes.", as_json=json_output)
 

@@ -9,8 +9,6 @@ import typer
 from emberq.cli.client import connect
 from emberq.cli.output import (
     AsJson,
-    Columns,
-    ago,
     describe_error,
     print_json,
     print_listing,
@@ -36,13 +34,13 @@ def list_files(
     """List the files of a collection, oldest first."""
     with connect() as client:
         items = list(client.pages(f"/collections/{collection}/files", limit=limit, state=state))
-    columns: Columns = {
+    columns = {
         "File": "id",
         "Name": "name",
         "State": "state",
         "Version": "version",
-        "Size": lambda file: size(file["size"]),
-        "Created": lambda file: ago(file["created_at"]),
+        "Size": "size",
+        "Created": "created_at",
     }
     print_listing(items, columns, empty="No files.", as_json=json_output)
 

@@ -83,7 +83,7 @@ def _print_jobs(items: list[dict[str, Any]], *, empty: str, json_output: bool) -
         "Stage": "stage",
         "Attempt": lambda job: f"{job['attempt']}/{job['max_attempts']}",
         "Reason": lambda job: job["waiting_reason"] or (job["error"] or {}).get("code"),
-        "Created": lambda job: ago(job["created_at"]),
+        "Created": "created_at",
     }
     print_listing(items, columns, empty=empty, as_json=json_output)
 

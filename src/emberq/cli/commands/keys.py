@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, Columns, ago, print_listing, print_result
+from emberq.cli.output import AsJson, print_listing, print_result
 
 __all__ = ["app"]
 
@@ -59,12 +59,12 @@ def list_keys(tenant: Tenant = None, json_output: AsJson = False) -> None:
     """
     with connect() as client:
         items = client.get("/keys", tenant=tenant)["items"]
-    columns: Columns = {
+    columns = {
         "Prefix": "prefix",
         "Name": "name",
-        "Scopes": lambda one: ", ".join(one["scopes"]),
-        "Created": lambda one: ago(one["created_at"]),
-        "Revoked": lambda one: ago(one["revoked_at"]),
+        "Scopes": "scopes",
+        "Created": "created_at",
+        "Revoked": "revoked_at",
     }
     print_listing(items, columns, empty="No keys.", as_json=json_output)
 

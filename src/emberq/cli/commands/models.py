@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emberq.cli.output import AsJson, Columns, print_listing, print_result, size
+from emberq.cli.output import AsJson, print_listing, print_result
 
 __all__ = ["app"]
 
@@ -31,11 +31,11 @@ def list_models(json_output: AsJson = False) -> None:
         }
         for files in list_model_files()
     ]
-    columns: Columns = {
+    columns = {
         "Model": "name",
         "Dimensions": "dimensions",
         "Tokens": "max_tokens",
-        "Size": lambda one: size(one["size"]),
+        "Size": "size",
         "Directory": "directory",
     }
     empty = "No models; `emberq models pull` downloads the default model."

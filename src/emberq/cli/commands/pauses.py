@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, Columns, ago, print_listing, print_result
+from emberq.cli.output import AsJson, print_listing, print_result
 
 __all__ = ["pause", "pauses", "resume"]
 
@@ -63,12 +63,7 @@ def pauses(json_output: AsJson = False) -> None:
     """List the pauses and the number of jobs that wait."""
     with connect() as client:
         items = client.get("/pauses")["items"]
-    columns: Columns = {
-        "Scope": "scope",
-        "Name": "name",
-        "Waiting": "waiting",
-        "Paused": lambda one: ago(one["paused_at"]),
-    }
+    columns = {"Scope": "scope", "Name": "name", "Waiting": "waiting", "Paused": "paused_at"}
     print_listing(items, columns, empty="Nothing is paused.", as_json=json_output)
 
 

@@ -43,16 +43,13 @@ def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: in
     from emberq.api.app import open_listener
 
     environment = _environment(data_dir=data_dir, host=host, port=port, workers=workers)
-    console = Console(highlight=False)
     _ensure_model()
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(open_listener(environment.host, environment.port))
         engines = stack.enter_context(_stop_as_exit(_engines(environment)))
-        services = configure_services(
-            environment, database_url=engines.database_url, redis_url=engines.redis_url
-        )
+        services = _configure(environment, engines)
         first_key = _prepare_database(services)
-        return _run_everything(environment, engines, services, listener, console, first_key)
+        return _run_everything(environment, engines, services, listener, first_key)
 
 
 def _run_everything(
@@ -60,7 +57,6 @@ def _run_everything(
     engines: Engines,
     services: Services,
     listener: socket.socket,
-    console: Console,
     first_key: str | None,
 ) -> int:
     from emberq.dispatch.host import run_host
@@ -75,10 +71,9 @@ def _run_everything(
 
     def announce() -> None:
         address, port = listener.getsockname()[:2]
-        console.print(f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)")
-        if first_key is not None:
-            console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
-        sys.stdout.flush()
+        _print_ready(
+            f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)", first_key=first_key
+        )
 
     return run_host(
         services,
@@ -89,6 +84,15 @@ def _run_everything(
         tick=lambda: _ensure_engines(engines),
         ready=announce,
     )
+
+
+def _print_ready(text: str, *, first_key: str | None = None) -> None:
+    """Print that a process is ready, and the first API key if it was just created."""
+    console = Console(highlight=False)
+    console.print(text)
+    if first_key is not None:
+        console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
+    sys.stdout.flush()
 
 
 def _routers() -> list[APIRouter]:
@@ -116,10 +120,7 @@ def serve(*, host: str | None, port: int | None) -> int:
     with open_listener(environment.host, environment.port) as listener, _connected(environment) as services:
         first_key = _prepare_database(services)
         address, bound = listener.getsockname()[:2]
-        console = Console(highlight=False)
-        console.print(f"The emberq API is at http://{address}:{bound}")
-        if first_key is not None:
-            console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
+        _print_ready(f"The emberq API is at http://{address}:{bound}", first_key=first_key)
         set_process_title("api")
         serve_api(listener, routers=_routers())
     return 0
@@ -154,7 +155,7 @@ def worker(
     watcher = SourceWatcher(Path.cwd()) if reload else None
 
     def announce() -> None:
-        Console(highlight=False).print(f"{environment.workers} workers are ready")
+        _print_ready(f"{environment.workers} workers are ready")
 
     if queues and QUEUE_NAME not in queues:
         from emberq.worker.supervisor.run import run_workers

@@ -24,7 +24,7 @@ _REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 def clean(text: str) -> str:
-    r"""Return the text as a `Document` may hold it: NFC, `\n` line ends, no controls, no lone surrogates."""
+    r"""Return the text as a `Document` requires it: NFC, `\n` line ends, no controls, no lone surrogates."""
     if _LINE_ENDS.search(text):
         text = _LINE_ENDS.sub("\n", text)
     if _REFUSED.search(text):

@@ -29,7 +29,7 @@ PROGRESS_BODY: Final = struct.Struct("<II")
 _SIZES: Final = struct.Struct("<II")
 #: Kind, start, end, page (0 for none), level.
 _SEGMENT: Final = struct.Struct("<BQQIB")
-#: The largest page number that a database column of four bytes holds.
+#: The largest page number that fits into a database column of four bytes.
 _MAX_PAGE: Final = (1 << 31) - 1
 _KINDS: Final = tuple(SegmentKind)
 
