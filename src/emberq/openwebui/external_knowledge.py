@@ -117,7 +117,7 @@ FROM chunks c
 JOIN files f ON f.id = c.file_id
 JOIN collections k ON k.id = c.collection_id
 WHERE c.tenant = {tenant} AND f.deleted_at IS NULL
-  AND c.version = f.visible_version AND c.generation = k.generation{condition}"""
+  AND c.version = f.visible_version AND c.index_version = k.index_version{condition}"""
 )
 
 

@@ -384,7 +384,7 @@ def test_a_tenant_without_a_key_sends_nothing(stage: Stage) -> None:
 def test_a_worker_with_local_chroma_is_refused_with_the_reason(stage: Stage, tmp_path: Path) -> None:
     log, environment = tmp_path / "refused.log", {**stage.environment, "VECTOR_DB": "chroma"}
     with (
-        pytest.raises(AssertionError, match="its searches would silently miss it"),
+        pytest.raises(AssertionError, match="its searches would silently miss them"),
         run_workers(stage.python, environment, redis_url=stage.redis_url, queue="none", slots=1, log=log),
     ):
         pass

@@ -63,11 +63,11 @@ def add(
         ),
     )
     connection.execute(
-        "INSERT INTO chunks (tenant, collection_id, file_id, version, generation, ordinal, text,"
+        "INSERT INTO chunks (tenant, collection_id, file_id, version, index_version, ordinal, text,"
         ' start, "end", page, fingerprint, embedding)'
         " SELECT tenant, collection_id, id, 1, %s, 0, %s, 0, 3, 4, '', %s::vector::halfvec"
         " FROM files WHERE id = %s",
-        (file.get("generation", 1), text, vector_of(number, dimensions), file_id),
+        (file.get("index_version", 1), text, vector_of(number, dimensions), file_id),
     )
 
 
@@ -94,7 +94,7 @@ def test_only_what_is_visible_of_the_tenant_is_in_it(
     add(owner, "ours", "docs", "deleted", 1, deleted="2026-01-01T00:00:00Z")
     add(owner, "ours", "docs", "not yet visible", 1, visible=None)
     add(owner, "ours", "docs", "replaced", 1, visible=2)
-    add(owner, "ours", "docs", "next generation", 1, generation=2)
+    add(owner, "ours", "docs", "next index version", 1, index_version=2)
     add(owner, "ours", "longer", "other model", 1, dimensions=512)
     with open_view(owner, database_url, KnowledgeView("ours", is_indexed=indexed)) as reader:
         rows = reader.execute(SEARCH.encode(), (vector_of(2), "docs", 10)).fetchall()
