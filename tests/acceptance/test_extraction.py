@@ -177,7 +177,7 @@ def test_whoever_may_not_send_or_sends_too_much_is_told_in_a_sentence(
     try:
         answer = process(client, "big.bin", big)
         assert answer.status_code == 413
-        assert answer.text.startswith("big.bin was not read, it is larger than")
+        assert answer.text.startswith("big.bin was not read because it is larger than")
         answer = client.post("/v1/convert/file", files={"files": ("big.bin", big)})
         assert (answer.status_code, answer.json()["code"]) == (413, "file_too_large")
     finally:
@@ -223,7 +223,7 @@ def test_more_than_may_wait_is_refused_and_the_rest_is_answered(
             eventually(lambda: jobs(client, "many0.txt") and jobs(client, "many1.txt"))
             refused = process(client, "many2.txt", b"Text 2.")
             assert refused.status_code == 429
-            assert refused.text.startswith("many2.txt was not read, too many files are waiting")
+            assert refused.text.startswith("many2.txt was not read because too many files are waiting")
             assert not any(one.done() for one in held)
     finally:
         client.delete("/api/v1/settings/tenant_max_pending").raise_for_status()
@@ -400,7 +400,8 @@ def test_a_request_that_waits_is_answered_when_the_service_stops(
         answer = held.result(timeout=LIMIT_SECONDS)
         assert answer.status_code == 503
         assert answer.text == (
-            "held.txt is not read yet, the document service is restarting: upload it again in a moment."
+            "held.txt has not been read yet because the document service is restarting:"
+            " upload it again in a moment."
         )
         assert answer.headers["retry-after"]
 

@@ -9,9 +9,9 @@ from emberq.errors import EmberqError, InternalError, ServiceStopping, Unauthori
 
 __all__ = ["user_message"]
 
-#: What happened to the file and what its owner can do, by error code. For other codes the error says it.
+#: What happened to the file and what its owner can do, by error code. Other codes use the error's message.
 _SENTENCES: Final = {
-    "file_too_large": "{name} was not read, {message}: split it into smaller files.",
+    "file_too_large": "{name} was not read because {message}: split it into smaller files.",
     "empty_file": "{name} is empty: check the program that produced it and upload it again.",
     "no_text_found": "{name} has no text: if it is a scan, run OCR over it and upload the result.",
     "encrypted_file": "{name} is password-protected: remove the password and upload it again.",
@@ -21,22 +21,22 @@ _SENTENCES: Final = {
     " and upload it again.",
     "memory_limit_exceeded": "{name} needs too much memory to be read: split it into smaller files.",
     "blob_missing": "{name} was lost before it was read: upload it again.",
-    "worker_lost": "{name} could not be read, the worker that read it died: upload it again.",
+    "worker_lost": "{name} could not be read because its worker died: upload it again.",
     "job_timeout": "{name} took too long to read: split it into smaller files.",
-    "job_stalled": "{name} could not be read, the worker that read it made no progress: upload it again.",
-    "quarantined": "{name} was set aside because the worker died on it several times:"
+    "job_stalled": "{name} could not be read because its worker made no progress: upload it again.",
+    "quarantined": "{name} was set aside because its worker died on it several times:"
     " save it again in the program that made it and upload it again.",
-    "cancelled": "{name} was not read, its job was cancelled: upload it again if it is still wanted.",
+    "cancelled": "{name} was not read because its job was cancelled: upload it again if it is still wanted.",
     "file_not_found": "{name} was deleted before it was read: upload it again.",
     "job_not_found": "{name} was deleted before it was read: upload it again.",
     "unauthorized": "{name} was not read: the API key of the document service is missing, wrong or revoked;"
     " ask the administrator to enter a valid one.",
     "forbidden": "{name} was not read: the API key of the document service lacks the scope write;"
     " ask the administrator for another key.",
-    "rate_limited": "{name} was not read, too many files are waiting already: upload it again later.",
-    "database_unavailable": "{name} was not read, the document service cannot reach its database:"
+    "rate_limited": "{name} was not read because too many files are waiting: upload it again later.",
+    "database_unavailable": "{name} was not read because the document service cannot reach its database:"
     " upload it again in a moment.",
-    "redis_unavailable": "{name} was not read, the document service cannot reach its queue:"
+    "redis_unavailable": "{name} was not read because the document service cannot reach its queue:"
     " upload it again in a moment.",
 }
 #: The sentence for an internal error.
@@ -44,7 +44,10 @@ _INTERNAL: Final = (
     "{name} could not be read because of an error in the document service: upload it again,"
     " and tell the administrator."
 )
-_STOPPING: Final = "{name} is not read yet, the document service is restarting: upload it again in a moment."
+#: The sentence for a process that stops; the job goes on, and the same file finds it again.
+_STOPPING: Final = (
+    "{name} has not been read yet because the document service is restarting: upload it again in a moment."
+)
 #: An id that some programs put in front of the names of uploaded files.
 _ID: Final = re.compile(r"(?i)[0-9a-f]{8}-(?:[0-9a-f]{4}-){3}[0-9a-f]{12}_(?=.)")
 #: Longest name shown in full, in characters.

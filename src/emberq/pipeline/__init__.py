@@ -1,1 +1,1 @@
-"""From bytes to vectors: extract, split, embed, store."""
+"""The pipeline: a file is extracted, split, embedded and stored."""

@@ -31,7 +31,7 @@ __all__ = ["HEADING_SEPARATOR", "embedding_text", "split"]
 HEADING_SEPARATOR = " › "  # noqa: RUF001 - typography
 #: Most characters of one heading in the path; longer headings are mostly paragraphs in a heading's style.
 _HEADING_CHARS = 120
-#: A chunk may end early, at a better place, if it is at least one part in so many full.
+#: A chunk may end early, at a better place, once this fraction of it is full: 4 stands for a quarter.
 _LEAST_PART = 4
 #: The end of a sentence: a punctuation mark and closing quotes, followed by white space and not by a
 #: lower-case letter ("e.g. a case"); a full-width mark, which needs no white space; or an empty line.
