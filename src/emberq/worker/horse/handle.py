@@ -76,7 +76,7 @@ class Horse:
     def __post_init__(self) -> None:
         """Watch the process itself too: a child of the job may keep the socket open after its death."""
         with contextlib.suppress(AttributeError, OSError):
-            # Where the system has them, and unless it has ended already.
+            # Not every system has them, and the horse may have ended already.
             self._process = os.pidfd_open(self.child.pid)
 
     def is_alive(self) -> bool:
@@ -85,7 +85,7 @@ class Horse:
         An idle horse sends nothing: anything to read from one says that it has ended.
         """
         if self.child.channel.fileno() < 0:
-            # It was told to end.
+            # It was told to end: the socket is closed.
             return False
         if self._events(0) and not self.is_loaded and not self._read_loaded():
             return False

@@ -9,7 +9,8 @@ from pathlib import Path
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from emberq.worker.preloader import preloader as module
+from emberq.worker.preloader import process as module
+from emberq.worker.preloader.preloader import start_preloader
 
 class ClosedLog:
     def exception(self, *args, **fields):
@@ -20,7 +21,7 @@ def role(spec, channel):
     raise RuntimeError("on purpose")
 
 try:
-    preloader = module.start_preloader({"role": role})
+    preloader = start_preloader({"role": role})
     preloader.wait_ready()
     child = preloader.fork("role")
     print(os.waitstatus_to_exitcode(preloader.exit_status(child.pid)))
