@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections import Counter
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_the_rooms_are_those_that_the_import_contracts_hold() -> None:
         if "| `" in line
     ]
     assert [set(row) for row in rooms] == [set(line.split(" | ")) for line in layers]
+
+
+def test_modules_and_folders_stay_small() -> None:
+    sources = list((ROOT / "src").rglob("*.py"))
+    long = [path for path in sources if len(path.read_text(encoding="utf-8").splitlines()) > 400]
+    assert long == []
+    files = Counter(path.parent for path in sources)
+    # One file a format.
+    del files[ROOT / "src" / "emberq" / "pipeline" / "extract"]
+    assert [folder for folder, count in files.items() if count > 15] == []
 
 
 def test_every_process_title_is_in_the_architecture() -> None:
