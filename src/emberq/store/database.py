@@ -93,11 +93,6 @@ class Database:
         """Close every connection."""
         self.engine.dispose()
 
-    def open_connections(self) -> int:
-        """Return the number of open connections of this process."""
-        idle, in_use = self.count_connections()
-        return idle + in_use
-
     def count_connections(self) -> tuple[int, int]:
         """Return how many connections of this process are idle and how many in use."""
         pool: Any = self.engine.pool

@@ -12,7 +12,7 @@ from sqlalchemy import text
 
 from emberq.store.database import Database
 
-__all__ = ["migrate", "schema_version"]
+__all__ = ["migrate"]
 
 #: Advisory lock of migrations; no other lock has this number.
 _MIGRATION_LOCK = 0x656D6265
@@ -40,10 +40,3 @@ def migrate(database: Database) -> tuple[str | None, str]:
         config.attributes["connection"] = connection
         command.upgrade(config, "head")
     return before, str(ScriptDirectory.from_config(config).get_current_head())
-
-
-def schema_version(database: Database) -> tuple[str | None, str]:
-    """Return the schema's revision and the newest one known to this program."""
-    with database.transaction() as connection:
-        current = MigrationContext.configure(connection).get_current_revision()
-    return current, str(ScriptDirectory.from_config(_config()).get_current_head())

@@ -1,9 +1,8 @@
-"""A model of one file's life: two versions, two workers, a reaper, two attempts, and all that goes wrong.
+"""A model of one file's life: two versions, two workers, a reaper, two attempts, and every failure.
 
-Which changes a job may make, who makes them and under what guard comes from
-`emberq.store.schema.job_states`; this module says what the guards mean and what the effects are. A step is
-one transaction, one message or one death. Tokens are modelled by whether they are the newest, which is all
-that is ever asked of them.
+The transitions, their actors and their guards come from `emberq.store.schema.job_states`; this module
+defines what the guards mean and what the effects are. A step is one transaction, one message or one death.
+A token is modelled by whether it is the newest, because that is all that is ever checked.
 
 A host may lose its lease at any moment, so a reaped worker may well be alive. The process that takes an
 upload may die at any moment: it simply takes no further step.
@@ -51,9 +50,9 @@ __all__ = ["FlawedRule", "Model"]
 
 
 class FlawedRule(StrEnum):
-    """Rules that look right and are not; each must be found out."""
+    """Rules that look right and are not; the search must find each of them."""
 
-    NO_FENCING = "a worker commits if the job is being processed, whoever processes it"
+    NO_FENCING = "a worker commits if the job is being processed, whichever attempt it is"
     REAP_WITHOUT_COUNTING = "attempts are counted when they fail politely, not when they begin"
     DELETE_WITHOUT_TOMBSTONE = "a deletion cancels what waits and leaves no mark for what runs"
     ACKNOWLEDGE_BEFORE_COMMIT = "an upload is acknowledged once its bytes are stored"
@@ -61,12 +60,12 @@ class FlawedRule(StrEnum):
     END_BY_TICKET_ALONE = "a slot ends whatever attempt its ticket belongs to"
     COMMIT_IN_ANY_ORDER = "a replacement leaves the old version's job alone, and any version commits"
     COMPLETE_BEFORE_STORING = "the job is completed in one transaction and its chunks stored in the next"
-    NO_SWEEP = "nobody looks for tickets that vanished"
-    NO_REAPER = "nobody takes over the jobs of dead hosts"
+    NO_SWEEP = "no process looks for missing tickets"
+    NO_REAPER = "no process takes over the jobs of dead hosts"
 
 
 class Facts(NamedTuple):
-    """Where a guard is judged."""
+    """The facts by which a guard is checked."""
 
     state: State
     job: int
@@ -80,7 +79,7 @@ class Facts(NamedTuple):
 
 
 #: How an attempt can end without a commit while its worker lives: the file is at fault, the moment is,
-#: the embedding provider is away, or it refuses while it refuses everybody.
+#: the embedding provider is away, or it rejects the file while it rejects all files.
 _POLITE_ERRORS = (
     frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_ALIVE}),
     frozenset({Guard.RETRYABLE, Guard.WORKER_ALIVE}),
@@ -335,7 +334,7 @@ class Model:
         return Worker()
 
     def _message_steps(self, state: State) -> Iterator[Step[State]]:
-        """Tickets are popped, vanish, or are delivered once more."""
+        """Tickets are popped, lost, or delivered once more."""
         taker = next((n for n, worker in enumerate(state.workers) if worker.phase is Phase.IDLE), None)
         for index, job in enumerate(state.jobs):
             name = f"v{index + 1}"
@@ -350,7 +349,7 @@ class Model:
             yield Step("redis forgets everything", state._replace(jobs=(one, two)), False)
 
     def _late_steps(self, state: State) -> Iterator[Step[State]]:
-        """Workers find out that what they hold is no longer theirs."""
+        """Workers find that their ticket or attempt is outdated."""
         for number, worker in enumerate(state.workers):
             job = state.jobs[worker.job]
             too_late = {

@@ -1,4 +1,4 @@
-"""What the model of one file's life consists of, and what must hold in it."""
+"""The state of the model of one file's life, and the invariants of it."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def newest_version(state: State) -> int:
 
 
 def with_job(now: State, index: int, /, **changes: object) -> State:
-    """Return the state with one job changed; of a job that is over, what nobody asks for is forgotten."""
+    """Return the state with one job changed; of an ended job, fields that are never read are reset."""
     jobs = list(now.jobs)
     job = jobs[index]._replace(**changes)  # type: ignore[arg-type]
     if job.state in _OVER:

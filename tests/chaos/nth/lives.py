@@ -237,7 +237,7 @@ def _check_deleted(run: Run) -> None:
 
 
 def _strand(run: Run) -> None:
-    """Leave a job of each kind to a keeper: one on a dead host, one whose ticket is lost, one that waits."""
+    """Leave a job of each kind to maintenance: on a dead host, with a lost ticket, and waiting."""
     stage = run.stage
     stage.wants_host = False
     stage.end_host()
@@ -256,10 +256,10 @@ def _strand(run: Run) -> None:
     stage.sql("UPDATE jobs SET queued_at = queued_at - interval '6 seconds' WHERE state = 'queued'")
 
 
-def _keep(run: Run) -> None:
+def _maintain(run: Run) -> None:
     # One that died is started again; one that met an error has its next turn.
     for _ in range(2):
-        run.stage.keep_once()
+        run.stage.maintain_once()
     run.stage.wants_host = True
 
 
@@ -323,6 +323,6 @@ LIVES = (
     Life("replace", ("api", "horse"), _warm, _replace, _check_replaced),
     Life("cancel", ("api", "slot"), _warm, _cancel, _check_cancelled),
     Life("delete", ("api",), _warm, _delete, _check_deleted),
-    Life("recovery", ("keeper",), _strand, _keep, _check_completed),
+    Life("recovery", ("maintenance",), _strand, _maintain, _check_completed),
     Life("cold start", ("api", "slot", "horse"), _cold, _upload, _check_completed),
 )

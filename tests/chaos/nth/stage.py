@@ -1,4 +1,4 @@
-"""The stage of a round: a real API, a real host with one worker, a keeper; each of them may be killed.
+"""The stage of a round: a real API, a host with one worker, a maintenance process; each may be killed.
 
 All of them are forked from this process, which has imported everything and loaded the model, so that a
 killed one stands again in a fraction of a second, as its supervisor or init system would see to.
@@ -45,7 +45,7 @@ from emberq.worker.warm_worker import WarmWorker
 __all__ = ["PROCESSES", "Stage", "wait_until"]
 
 #: The processes whose operations are counted.
-PROCESSES = ("api", "slot", "horse", "keeper")
+PROCESSES = ("api", "slot", "horse", "maintenance")
 #: Threads whose work goes by the clock, so that it would be counted differently every time.
 _CLOCKED_THREADS = ("emberq-config", "emberq-maintenance")
 #: More processes than a host with one slot has.
@@ -141,13 +141,13 @@ class Stage:
         self._listener.close()
         self.services.database.close()
 
-    def keep_once(self) -> bool:
-        """Let a keeper do its duties once, in a process of its own; tells whether it came to its end."""
-        pid = self._fork(self._run_keeper)
+    def maintain_once(self) -> bool:
+        """Run the duties of maintenance once, in a process of its own; tell whether it came to its end."""
+        pid = self._fork(self._run_maintenance)
         return os.waitpid(pid, 0)[1] == 0
 
     def hasten(self) -> None:
-        """Let time pass where only time is waited for, and do a keeper's duties meanwhile."""
+        """Let time pass where only time is waited for, and run the duties of maintenance meanwhile."""
         self.sql("UPDATE jobs SET not_before = now() WHERE state = 'pending' AND not_before > now()")
         self.sql("UPDATE jobs SET queued_at = queued_at - interval '6 seconds' WHERE state = 'queued'")
         self.sql("UPDATE breakers SET retry_at = now() WHERE retry_at > now()")
@@ -217,8 +217,8 @@ class Stage:
     def _run_host(self, ready: Callable[[], None]) -> None:
         run_host(self.services, slots=1, ready=ready)
 
-    def _run_keeper(self) -> None:
-        self.points.become("keeper")
+    def _run_maintenance(self) -> None:
+        self.points.become("maintenance")
         Maintenance(self.services).tick()
 
 

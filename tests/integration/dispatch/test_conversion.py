@@ -1,4 +1,4 @@
-"""Waiting for the ends of jobs: one question for all, errors waited out, nobody forgotten."""
+"""Waiting for the ends of jobs: one query for all, errors are waited out, every request is woken."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_all_who_wait_are_woken_by_the_end_of_their_own_job(services: Services) 
         assert not waiting[50].done()
         await asyncio.to_thread(read, services, second)
         await asyncio.wait_for(waiting[50], 20)
-        # Nobody waits, so nobody asks.
+        # No request waits, so nothing is queried.
         assert ends._poller is not None
         await asyncio.wait_for(ends._poller, 20)
         await asyncio.wait_for(ends.wait(uuid.uuid4()), 20)

@@ -1,4 +1,4 @@
-"""A host that froze in the middle of a transaction: its locks hold nobody up once its lease is over."""
+"""A host that froze in the middle of a transaction: its locks block no one once its lease has expired."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A host that died is seen at once by whoever runs on the same machine."""
+"""Processes on the same machine see at once that a host died."""
 
 from __future__ import annotations
 

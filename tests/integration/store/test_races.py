@@ -1,4 +1,4 @@
-"""Two transactions at once, on real threads: whoever waits for whom, the outcome is one of the two orders."""
+"""Two transactions at once, on real threads: the outcome is that of one of the two orders."""
 
 from __future__ import annotations
 

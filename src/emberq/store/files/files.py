@@ -75,7 +75,6 @@ def add_file(
     priority: int = INTERACTIVE_PRIORITY,
     external_id: str | None = None,
     metadata: dict[str, Any] | None = None,
-    callback_url: str | None = None,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
 ) -> AddedFile:
@@ -94,7 +93,6 @@ def add_file(
         priority: Low runs first; see `emberq.store.jobs.fair_share`.
         external_id: The caller's own id of the file; a random one if left out.
         metadata: Returned with every search result of the file.
-        callback_url: Called at the job's end.
         idempotency_key: A repeated request with the same key gets the same answer.
         traceparent: W3C trace context of the upload.
 
@@ -132,7 +130,6 @@ def add_file(
                 version=version,
                 max_attempts=max_attempts,
                 priority=priority,
-                callback_url=callback_url,
                 traceparent=traceparent,
             )
         )

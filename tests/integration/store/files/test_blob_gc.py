@@ -1,4 +1,4 @@
-"""Bytes that nobody refers to go after a grace period, and never those of an upload that comes between."""
+"""Unreferenced bytes are deleted after a grace period, but never those of an upload that comes between."""
 
 from __future__ import annotations
 

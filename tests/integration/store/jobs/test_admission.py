@@ -1,4 +1,4 @@
-"""Who runs next: turns, weights, caps, lanes, and the plan of the statement that decides."""
+"""Who runs next: turns, weights, caps, bulk jobs, and the plan of the statement that decides."""
 
 from __future__ import annotations
 
@@ -140,7 +140,7 @@ def test_interactive_runs_before_bulk_and_bulk_goes_on(crowd: Crowd) -> None:
         crowd.move([job], "completed")
         order.append("bulk" if job in bulk else "interactive")
     assert Counter(order) == {"interactive": 32, "bulk": 8}
-    turns = [n for n, lane in enumerate(order) if lane == "bulk"]
+    turns = [n for n, kind in enumerate(order) if kind == "bulk"]
     assert all(later - earlier == 5 for earlier, later in pairwise(turns))
 
 

@@ -1,4 +1,4 @@
-"""One tenant's failing embedding provider: its jobs wait, nobody else's, and no attempts are burnt."""
+"""One tenant's failing embedding provider: only its jobs wait, and no attempts are used up."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ class Lives:
         self.jobs[added.job_id] = Work(tenant, added.file_id, paper.version, content)
 
     def replace(self, number: int) -> None:
-        """Upload a file anew while somebody works on it."""
+        """Upload a file anew while an attempt at it runs."""
         at_work = [
             file for file, paper in self.files.items() if self.jobs[paper.newest].state == "processing"
         ]

@@ -9,7 +9,7 @@ What must hold, after every step:
 - What was cancelled is never completed.
 - The counters equal the rows.
 - A waiting job says why it waits, and no other job does.
-- A tenant sees its own jobs and files and nobody else's.
+- A tenant sees only its own jobs and files.
 
 And at the end, once the system was left alone for a while: every acknowledged upload is searchable, or
 over with a reason that has a name.
