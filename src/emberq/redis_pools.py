@@ -112,11 +112,7 @@ class _Reconnecting(Retry):
     """redis-py's retries, limited to commands that may be sent again."""
 
     def __init__(self, *, resend: bool) -> None:
-        """Set up the retries.
-
-        Args:
-            resend: Whether a command that may have been executed is sent again.
-        """
+        """With `resend`, send a command again that may have been executed."""
         super().__init__(ExponentialWithJitterBackoff(base=0.05, cap=1.0), _RETRIES)
         self.resend = resend
 

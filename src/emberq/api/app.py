@@ -144,13 +144,7 @@ def open_listener(host: str, port: int) -> socket.socket:
 def serve(
     listener: socket.socket, *, ready: Callable[[], None] = lambda: None, routers: Sequence[APIRouter] = ()
 ) -> None:
-    """Serve the API on a listening socket until SIGTERM or SIGINT.
-
-    Args:
-        listener: The socket.
-        ready: Called once, when requests are answered.
-        routers: Further routes, outside of `/api/v1`.
-    """
+    """Serve the API on a listening socket until SIGTERM or SIGINT."""
     _allow_connections()
     make_server(make_app(ready=ready, routers=routers)).run(sockets=[listener])
 

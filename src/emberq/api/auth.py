@@ -115,13 +115,7 @@ def identify(key: str | None) -> Caller:
 async def _reader(
     request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
 ) -> Caller:
-    """Return a caller that may read; a known key is checked without a thread.
-
-    Raises:
-        DatabaseUnavailable: As in `identify`.
-        Forbidden: If the key lacks the scope `read`.
-        Unauthorized: As in `identify`.
-    """
+    """Return a caller that may read; a known key is checked without a thread."""
     key = credentials.credentials if credentials is not None else ""
     digest = hash_api_key(key)
     known = _known.get(digest)

@@ -51,11 +51,6 @@ async def authorize(request: Request) -> tuple[Caller, RuntimeSettings]:
 async def convert_body(request: Request, *, name: str, metadata: dict[str, Any] | None = None) -> Extraction:
     """Authorize a request whose body is a file, and return what a job reads from the file.
 
-    Args:
-        request: The request.
-        name: The file's name.
-        metadata: Stored with the file.
-
     Raises:
         ClientGone: If the client hangs up first; the job goes on.
         EmberqError: If the request is refused or the file cannot be read; the subclass says why.
@@ -81,13 +76,6 @@ async def convert(
     """Create a job that reads the received bytes, wait for its end, and return what it read.
 
     The wait has no time limit of its own: the job's own limits apply.
-
-    Args:
-        request: The request.
-        writer: The bytes, complete.
-        tenant: The sender.
-        name: The file's name.
-        metadata: Stored with the file.
 
     Raises:
         ClientGone: If the client hangs up first; the job goes on.

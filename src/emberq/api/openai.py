@@ -23,20 +23,6 @@ from emberq.models.files import list_models
 from emberq.models.pins import ALIASES
 from emberq.models.queues import Input, ModelKey, Result
 
-__all__ = [
-    "MOST_INPUTS",
-    "OPENAI_PATHS",
-    "OPENAI_RESPONSES",
-    "EmbeddingsIn",
-    "infer",
-    "json_body",
-    "known_model",
-    "openai_error",
-    "read_json",
-    "tenant_settings",
-    "write_embeddings",
-]
-
 #: Paths whose errors have OpenAI's shape.
 OPENAI_PATHS = ("/v1/embeddings", "/v1/models", "/v1/rerank")
 #: Most texts of one request; OpenAI's own limit.

@@ -18,7 +18,6 @@ class RequestMetrics:
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Measure the requests to this application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

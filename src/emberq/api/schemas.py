@@ -16,22 +16,6 @@ from emberq.errors import InvalidRequest
 
 T = TypeVar("T")
 
-__all__ = [
-    "CollectionIn",
-    "CollectionOut",
-    "FileOut",
-    "JobOut",
-    "Page",
-    "SearchIn",
-    "SearchOut",
-    "UploadOut",
-    "collection_out",
-    "decode_cursor",
-    "encode_cursor",
-    "file_out",
-    "job_out",
-]
-
 #: Collection names are used in URLs and in the paths of exported files.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 

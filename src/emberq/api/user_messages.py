@@ -55,12 +55,7 @@ _NAME_CHARS: Final = 100
 
 
 def user_message(error: EmberqError, name: str | None = None) -> str:
-    """Return one line of text: what happened to a file, and what to do next.
-
-    Args:
-        error: Why the file was not read.
-        name: The name that its owner knows it by.
-    """
+    """Return one line of text: what happened to a file, and what to do next."""
     shown = _ID.sub("", " ".join((name or "The file").split()))
     if len(shown) > _NAME_CHARS:
         shown = shown[:_NAME_CHARS] + "…"

@@ -30,11 +30,9 @@ class Client:
         self._transport_error = httpx.TransportError
 
     def __enter__(self) -> Self:
-        """Use the connection for a block."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Close the connection."""
         self._http.close()
 
     def request(self, method: str, path: str, **options: Any) -> httpx.Response:

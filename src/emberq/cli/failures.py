@@ -22,7 +22,6 @@ class Problem(Exception):
     """
 
     def __init__(self, response: httpx.Response) -> None:
-        """Read the problem document of a response; without one, the message names the status."""
         try:
             body = dict(response.json())
         except ValueError:
@@ -40,7 +39,6 @@ class NotReachable(Exception):
     """The API does not answer at its address."""
 
     def __init__(self, url: str, reason: Exception) -> None:
-        """Describe the address and the reason."""
         self.message = f"emberq is not reachable at {url}: {str(reason) or type(reason).__name__}"
         self.hint = "Start it with `emberq up`, or give its address with --url or EMBERQ_URL."
         super().__init__(self.message)

@@ -12,20 +12,6 @@ import typer
 
 from emberq.findings import Finding
 
-__all__ = [
-    "AsJson",
-    "Columns",
-    "ago",
-    "describe_error",
-    "print_findings",
-    "print_json",
-    "print_listing",
-    "print_result",
-    "print_table",
-    "seconds",
-    "size",
-]
-
 #: The columns of a listing: by title, the key of an item's value, or a function that returns the text.
 Columns: TypeAlias = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
 #: The option of every command that prints anything.

@@ -66,15 +66,6 @@ class Uploader:
     """
 
     def __init__(self, client: Client, collection: str, *, parallel: int, priority: str, quiet: bool) -> None:
-        """Prepare a run.
-
-        Args:
-            client: The API.
-            collection: Name of the collection; it is created if it does not exist.
-            parallel: Number of uploads at the same time.
-            priority: `interactive`, `bulk` or a number.
-            quiet: Whether to print no progress.
-        """
         self._client = client
         self._collection = collection
         self._parallel = parallel
@@ -98,10 +89,6 @@ class Uploader:
 
     def run(self, files: list[tuple[Path, str]], *, wait: bool) -> list[UploadResult]:
         """Upload the files and return the result for each, in their order.
-
-        Args:
-            files: Paths and external ids.
-            wait: Whether to wait until the jobs end.
 
         Raises:
             Problem: If the collection cannot be used.

@@ -31,11 +31,7 @@ class NewestVersion:
     """
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Map the memory; processes forked from now on share it.
-
-        Args:
-            clock: Returns the time in seconds; it never goes back.
-        """
+        """Map the memory; processes forked from now on share it."""
         self._fields = _SharedMemory.from_buffer(mmap.mmap(-1, ctypes.sizeof(_SharedMemory)))
         self._clock = clock
 
@@ -60,11 +56,7 @@ class NewestVersion:
             self._fields.version = version
 
     def confirm(self, read: Callable[[], int]) -> None:
-        """Compare with the database.
-
-        Args:
-            read: Returns the database's newest version.
-        """
+        """Compare with the database, whose newest version `read` returns."""
         seen, asked_at = self.version, self._clock()
         version = read()
         if version < seen:

@@ -13,17 +13,6 @@ from pydantic.fields import FieldInfo
 
 from emberq.errors import SettingInvalid
 
-__all__ = [
-    "ALL_TENANTS",
-    "Applies",
-    "RuntimeSettings",
-    "applies",
-    "is_host_wide",
-    "is_secret",
-    "require_setting",
-    "settings_that_apply",
-]
-
 #: The tenant under which the values for all tenants are stored.
 ALL_TENANTS = ""
 

@@ -34,12 +34,6 @@ class BlobGarbageCollector:
     """
 
     def __init__(self, services: Services, *, grace_seconds: float = _GRACE_SECONDS) -> None:
-        """Start at the beginning of the store.
-
-        Args:
-            services: The blobs, and the database that refers to them.
-            grace_seconds: How long unreferenced bytes are kept.
-        """
         self._services = services
         self._grace_seconds = grace_seconds
         self._walk = self._batches()

@@ -44,14 +44,7 @@ class ConfigurationFollower:
         on_change: Callable[[Snapshot], None] | None = None,
         poll_seconds: float = _POLL_SECONDS,
     ) -> None:
-        """Follow the settings of these services; nothing is connected yet.
-
-        Args:
-            services: Where the settings are.
-            name: The process, in `application_name`.
-            on_change: Called when the snapshot, or the list of its unreadable settings, has changed.
-            poll_seconds: Seconds between two polls.
-        """
+        """Follow the settings; `on_change` is called when the snapshot or its unreadable values changed."""
         self._services = services
         self._on_change = on_change
         self._poll_seconds = poll_seconds

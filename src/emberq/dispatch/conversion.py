@@ -122,12 +122,6 @@ class JobEnds:
     """
 
     def __init__(self, services: Callable[[], Services], *, retry_seconds: float = _RETRY_SECONDS) -> None:
-        """Prepare to wait.
-
-        Args:
-            services: Returns the services, when they are first needed.
-            retry_seconds: Seconds between two tries during an outage of PostgreSQL.
-        """
         self._services = services
         self._retry_seconds = retry_seconds
         self._waiting: dict[uuid.UUID, set[asyncio.Future[None]]] = {}

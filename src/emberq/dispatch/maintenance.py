@@ -71,13 +71,7 @@ class Maintenance:
         grace_seconds: float = _GRACE_SECONDS,
         standstill_seconds: float = LEASE_SECONDS,
     ) -> None:
-        """Prepare the duties; all are due at the first tick.
-
-        Args:
-            services: Database, Redis and blobs.
-            grace_seconds: Time for hosts to renew their leases after an outage.
-            standstill_seconds: Time without a tick that counts as an outage.
-        """
+        """Prepare the duties; `standstill_seconds` without a tick count as an outage."""
         self._services = services
         self._grace_seconds = grace_seconds
         self._standstill_seconds = standstill_seconds

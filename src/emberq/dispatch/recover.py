@@ -37,15 +37,6 @@ from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.watchdog import REQUEUED, HorseDeath
 
-__all__ = [
-    "DeadWorkers",
-    "on_horse_death",
-    "on_stopped",
-    "reap_dead_neighbours",
-    "reap_expired_hosts",
-    "sweep",
-]
-
 log = get_logger(__name__)
 
 #: Seconds a ticket may wait unclaimed before the sweep looks for it in Redis.
@@ -143,7 +134,6 @@ class DeadWorkers:
     """
 
     def __init__(self, services: Services, host_id: uuid.UUID) -> None:
-        """Start with no dead workers."""
         self._services = services
         self._host_id = host_id
         self._names: list[str] = []

@@ -36,11 +36,6 @@ def enqueue(
 ) -> None:
     """Put tickets into the queue, in order; a ticket that is enqueued twice is claimed once.
 
-    Args:
-        connection: Redis.
-        tickets: Job ids with their tickets.
-        job_timeout_seconds: How long a job may run.
-
     Raises:
         RedisUnavailable: If Redis does not answer; the sweep enqueues the tickets later.
     """

@@ -36,9 +36,6 @@ def unprivileged_account(owned: Path) -> Account | None:
     A directory that exists keeps its owner, so that a start as root between two as another user changes
     nothing.
 
-    Args:
-        owned: The directory; it need not exist.
-
     Raises:
         DatabaseUnavailable: If this process is root and none of the system users exists.
     """

@@ -68,12 +68,7 @@ class DataDirectory:
     """
 
     def __init__(self, path: str | os.PathLike[str], *, purpose: str = "emberq") -> None:
-        """Name a directory; nothing is touched before `acquire`.
-
-        Args:
-            path: The directory; it is made when it does not exist.
-            purpose: What runs in it; shown to a user who finds it in use.
-        """
+        """Name a directory; a user who finds it in use is shown its `purpose`."""
         self.path = Path(path).expanduser().absolute()
         self.socket_directory = _socket_directory(self.path)
         self._purpose = purpose

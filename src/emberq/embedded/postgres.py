@@ -78,7 +78,6 @@ class EmbeddedPostgres:
     """
 
     def __init__(self, data: DataDirectory) -> None:
-        """Describe the server of a data directory, which this process locks before `start`."""
         self._data = data
         self._root = data.path / "postgres"
         self._cluster = self._root / "data"

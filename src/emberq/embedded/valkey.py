@@ -39,7 +39,6 @@ class EmbeddedValkey:
     """
 
     def __init__(self, data: DataDirectory) -> None:
-        """Describe the server of a data directory, which this process locks before `start`."""
         self._data = data
         self._socket = data.socket_directory / "valkey.sock"
         self._process = EngineProcess("valkey", data, _STEPS)

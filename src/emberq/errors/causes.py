@@ -8,11 +8,7 @@ __all__ = ["causes"]
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an error, then the one it was raised from or while handling, down to the first one.
-
-    Args:
-        error: Where to begin; nothing is yielded for None.
-    """
+    """Yield an error, then the one it was raised from or while handling, down to the first one."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))

@@ -31,7 +31,6 @@ class RecentResults:
     """The most recently used results, up to a number of bytes; callers need a lock."""
 
     def __init__(self, most_bytes: int = _RECENT_BYTES) -> None:
-        """Keep results of up to `most_bytes` bytes."""
         self._most_bytes = most_bytes
         self._bytes = 0
         self._results: OrderedDict[Hashable, Result] = OrderedDict()
@@ -64,7 +63,6 @@ class StoredVectors:
     """
 
     def __init__(self, services: Callable[[], Services]) -> None:
-        """Use the database of these services."""
         self._services = services
         self._skipped_until = 0.0
 

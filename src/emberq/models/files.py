@@ -14,21 +14,6 @@ from typing import Any
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.pins import ALIASES, DEFAULT_MODEL, PINNED
 
-__all__ = [
-    "MANIFEST",
-    "MODEL_FILES",
-    "ModelFiles",
-    "build_graph",
-    "find_model",
-    "hash_files",
-    "is_local",
-    "list_models",
-    "model_home",
-    "models_dir",
-    "sha256_of",
-    "verify_model",
-]
-
 #: Increased whenever `build_bert_onnx` writes a different graph, so that older graphs are rebuilt.
 _GRAPH_VERSION = 1
 #: The file in which a pulled model keeps its name, its commit and the hash of every file.

@@ -13,17 +13,6 @@ from typing import Literal, NamedTuple, Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "InferenceQueue",
-    "InferenceRequest",
-    "Input",
-    "Model",
-    "ModelKey",
-    "QueueItem",
-    "QueueSpec",
-    "Result",
-]
-
 #: A text, or a query and a text that belong together.
 Input: TypeAlias = "str | tuple[str, str]"
 
@@ -64,7 +53,6 @@ class InferenceRequest:
     """
 
     def __init__(self, size: int) -> None:
-        """Expect `size` results."""
         self.future: Future[list[Result]] = Future()
         self._results: list[Result | None] = [None] * size
         self._missing = size

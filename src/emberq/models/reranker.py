@@ -86,10 +86,6 @@ class CrossEncoder:
     def load(cls, name: str, home: Path) -> Self:
         """Load a model; it may be used after a fork, and by several threads.
 
-        Args:
-            name: Its name in settings.
-            home: Its folder.
-
         Raises:
             EmbeddingUnavailable: If its files are damaged or not those of a cross-encoder.
         """

@@ -234,11 +234,7 @@ def _write_failure(
 
 
 def _give_up(runtime: JobRuntime, count: AttemptCount, file_id: str) -> dict[str, Any]:
-    """Write `failed` for a file whose last attempt was killed.
-
-    Raises:
-        Quarantined: Unless the file's processing had ended.
-    """
+    """Write `failed` for a file whose last attempt was killed; raise why, unless its processing had ended."""
     failure = Quarantined(
         f"Processing this file was tried {count.max_attempts} times and never came to an end.",
         hint="The worker's log says why; process the file again after that, or delete it.",

@@ -21,14 +21,6 @@ from emberq.pipeline.warmup import warm_up_document
 from emberq.store.services import get_services
 from emberq.worker.resources.resources import resource
 
-__all__ = [
-    "EmbeddingFunctions",
-    "get_embedder",
-    "get_model",
-    "get_reranker",
-    "get_worker_embedding_functions",
-]
-
 #: Takes a query and texts; returns one relevance for each text.
 Reranker = Callable[[str, Sequence[str]], NDArray[np.float32]]
 

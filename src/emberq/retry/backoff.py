@@ -30,11 +30,7 @@ class Backoff:
     jitter: float = 0.0
 
     def pause_seconds(self, failures: int) -> float:
-        """Return the pause before the next attempt, in seconds.
-
-        Args:
-            failures: How many attempts have failed in a row; there is no pause after none.
-        """
+        """Return the pause before the next attempt, in seconds; 0 after no failure."""
         if failures < 1:
             return 0.0
         grown = self.first_seconds * self.factor ** min(failures - 1, _MAX_POWER)

@@ -164,15 +164,12 @@ class _Attempts:
 
 
 class RetriedAttempt:
-    """One attempt of a block: `with attempt:`. An error that allows another attempt ends in the block."""
+    """One attempt of a block, from number 1: `with attempt:`.
+
+    An error that allows another attempt ends in the block.
+    """
 
     def __init__(self, num: int, end: Callable[[BaseException | None], bool]) -> None:
-        """Describe an attempt.
-
-        Args:
-            num: 1 for the first attempt.
-            end: Called with the attempt's error, if there is one; returns whether another attempt follows.
-        """
         self.num = num
         self._end = end
 

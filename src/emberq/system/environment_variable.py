@@ -20,7 +20,6 @@ class RewrittenVariable:
     """
 
     def __init__(self, name: str) -> None:
-        """Take a name; nothing is set yet."""
         self._key = os.fsencode(name)
         self._entry = ctypes.create_string_buffer(1)
 

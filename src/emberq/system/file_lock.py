@@ -71,11 +71,7 @@ def locked_file(
 ) -> Iterator[bool]:
     """Lock a lock file for a block; yields whether it is locked.
 
-    Args:
-        path: As for `open_lock_file`.
-        shared: As for `lock_file`.
-        wait_seconds: As for `lock_file`.
-        mode: As for `open_lock_file`.
+    The arguments are those of `open_lock_file` and `lock_file`.
 
     Raises:
         OSError: If the file cannot be opened or the file system knows no locks.

@@ -20,9 +20,7 @@ def sync_directory(path: Path) -> None:
 def replace_durably(path: Path, text: str) -> None:
     """Write a file whole: after a crash it has the old text or the new one, after the return the new one.
 
-    Args:
-        path: The file; a draft lies beside it meanwhile, with the suffix `.draft`.
-        text: Its new content, written as UTF-8.
+    A draft lies beside it meanwhile, with the suffix `.draft`.
 
     Raises:
         OSError: If it cannot be written; the old text then stays.

@@ -9,25 +9,13 @@ from pathlib import Path
 
 from emberq.system.libc import LIBC
 
-__all__ = [
-    "address_space_bytes",
-    "freeze_objects",
-    "private_memory_bytes",
-    "resident_bytes",
-    "return_big_blocks",
-]
-
 #: mallopt(3): the size from which a block is mapped on its own, and that size in bytes, glibc's own at first.
 _M_MMAP_THRESHOLD = -3
 _BIG_BLOCK_BYTES = 128 * 1024
 
 
 def private_memory_bytes(pid: int | None = None) -> int:
-    """Return the memory that only one process has (USS), 0 where the system does not tell.
-
-    Args:
-        pid: The process; this one where left out.
-    """
+    """Return the memory that only one process, or this one, has (USS); 0 where the system does not tell."""
     path = Path(f"/proc/{pid or 'self'}/smaps_rollup")
     with contextlib.suppress(OSError):
         return sum(

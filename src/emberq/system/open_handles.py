@@ -8,14 +8,6 @@ import os
 import threading
 from dataclasses import dataclass
 
-__all__ = [
-    "OpenHandles",
-    "child_processes",
-    "descriptor_target",
-    "list_open_handles",
-    "open_descriptors",
-]
-
 _DESCRIPTORS = "/proc/self/fd"
 _TASKS = "/proc/self/task"
 

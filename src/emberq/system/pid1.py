@@ -21,9 +21,6 @@ def under_init(main: Callable[[], int]) -> int:
     The kernel makes PID 1 the parent of every orphan and gives it no default signal handling. A program that
     starts processes must only wait for its own. So the two are separate processes.
 
-    Args:
-        main: The program; returns its exit code.
-
     Returns:
         The program's exit code, or 128 plus the number of the signal that ended it.
     """

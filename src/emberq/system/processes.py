@@ -14,19 +14,6 @@ from pathlib import Path
 from emberq.system.libc import LIBC
 from emberq.system.machine import boot_id
 
-__all__ = [
-    "count_threads",
-    "count_user_threads",
-    "descendants",
-    "die_with_parent",
-    "is_process_alive",
-    "process_identity",
-    "process_name",
-    "process_state",
-    "set_process_title",
-    "thread_names",
-]
-
 #: prctl(2): the signal to get when the parent thread ends.
 _PR_SET_PDEATHSIG = 1
 

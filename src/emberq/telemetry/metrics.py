@@ -17,35 +17,6 @@ from emberq.telemetry.catalogue import CATALOGUE, MetricSpec
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = [
-    "count_embedded_tokens",
-    "count_horse_restart",
-    "count_job",
-    "count_push_loss",
-    "count_recovery",
-    "count_retry",
-    "count_rq_job",
-    "count_vector_lookups",
-    "enable",
-    "enable_from_environment",
-    "is_enabled",
-    "leave_count_to_job",
-    "metrics_directory",
-    "metrics_registry",
-    "observe_attempt",
-    "observe_request",
-    "observe_stage",
-    "open_own_files",
-    "sample",
-    "sampler",
-    "set_config_version",
-    "set_horse_memory",
-    "set_pool_connections",
-    "set_resource_load_time",
-    "set_waiting_texts",
-    "set_worker_state",
-]
-
 #: RQ's statuses of a job that has ended, with the states that are counted. A job with any other status will
 #: run again.
 _RQ_STATES = {"finished": "completed", "failed": "failed", "stopped": "cancelled", "canceled": "cancelled"}

@@ -85,11 +85,7 @@ def delete(
 
 
 def _allowed_name(caller: Caller, scope: PauseScope, name: str | None) -> str:
-    """Return the name of what to pause or resume.
-
-    Raises:
-        Forbidden: If it concerns other tenants and the key lacks the scope `admin`.
-    """
+    """Return the name of what to pause or resume, unless it concerns others and the key is no admin's."""
     defaults = {PauseScope.QUEUE: QUEUE_NAME, PauseScope.TENANT: caller.tenant, PauseScope.COLLECTION: ""}
     target = name or defaults[scope]
     concerns_others = scope is PauseScope.QUEUE or (scope is PauseScope.TENANT and target != caller.tenant)

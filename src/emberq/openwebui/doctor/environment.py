@@ -6,15 +6,6 @@ from emberq.findings import Finding
 from emberq.openwebui.doctor.probes import Facts
 from emberq.openwebui.doctor.recommended import DOCUMENTS_PAGE, PREFIXES, THREAD_POOL_SIZE
 
-__all__ = [
-    "check_database",
-    "check_persistence",
-    "check_prefixes",
-    "check_threads",
-    "check_time_limits",
-    "check_vectors",
-]
-
 #: Smallest thread pool that passes: with fewer threads, about two dozen slow uploads make searches wait.
 _MIN_THREADS = 64
 #: Smallest time limit in seconds that passes: a shorter one cuts off large files.

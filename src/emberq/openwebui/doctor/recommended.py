@@ -2,15 +2,6 @@
 
 from __future__ import annotations
 
-__all__ = [
-    "DOCUMENTS_PAGE",
-    "KEY_PLACEHOLDER",
-    "PREFIXES",
-    "THREAD_POOL_SIZE",
-    "as_env_file",
-    "recommended_settings",
-]
-
 #: Where an admin finds the document settings in Open WebUI.
 DOCUMENTS_PAGE = "Admin Panel → Settings → Documents"
 #: Placeholder for the key that `emberq keys create` prints.

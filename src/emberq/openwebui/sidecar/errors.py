@@ -31,14 +31,7 @@ class OpenWebUIUnavailable(UnavailableError):
         had_no_effect: bool = False,
         **context: Any,
     ) -> None:
-        """Describe the failure.
-
-        Args:
-            message: What happened.
-            hint: What to do next.
-            had_no_effect: Whether it is certain that the server has not executed the request.
-            context: Facts for logs, never secrets.
-        """
+        """Describe the failure; `had_no_effect`: the server has certainly not executed the request."""
         super().__init__(message, hint=hint, **context)
         self.had_no_effect = had_no_effect
 
@@ -52,13 +45,6 @@ class OpenWebUIRefused(RequestError):
     def __init__(
         self, message: str | None = None, *, hint: str | None = None, http_status: int = 400, **context: Any
     ) -> None:
-        """Describe the refusal.
-
-        Args:
-            message: What happened.
-            hint: What to do next.
-            http_status: The HTTP status of the answer.
-            context: Facts for logs, never secrets.
-        """
+        """Describe the refusal, with the HTTP status of the answer."""
         super().__init__(message, hint=hint, **context)
         self.http_status = http_status

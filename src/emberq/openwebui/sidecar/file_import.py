@@ -156,13 +156,7 @@ class FileImporter:
         return None
 
     def _finish(self, path: str, file: StoredFile, *, is_due: bool) -> ImportResult:
-        """Wait for an upload's end; process it again if it got stuck or failed in an outage.
-
-        Args:
-            path: The file's path below the folder.
-            file: The upload.
-            is_due: Whether to process it again first, whatever its status.
-        """
+        """Wait for an upload's end; process it again if it got stuck or failed in an outage."""
         past = Attempts()
         if is_due:
             past = self._reprocess(file, past)

@@ -29,11 +29,9 @@ class FileLocks:
         self._descriptor = open_lock_file(path.with_suffix(".locks"))
 
     def __enter__(self) -> Self:
-        """Return the locks for use in a block."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Release all locks of this process."""
         os.close(self._descriptor)
 
     @contextlib.contextmanager

@@ -43,16 +43,7 @@ class Importer:
         locks: FileLocks,
         concurrency: int = 4,
     ) -> None:
-        """Prepare an import.
-
-        Args:
-            client: The server; the files will belong to its account.
-            knowledge: The knowledge base.
-            folder: The folder.
-            policy: When a file that got stuck or failed in an outage is processed again.
-            locks: Keep a watcher from processing the same file.
-            concurrency: Files at a time.
-        """
+        """Prepare an import; the locks keep a watcher from processing the same file."""
         self.on_result: Callable[[ImportResult], None] = lambda _: None
         self.stop = Event()
         self._client = client

@@ -38,12 +38,7 @@ class OpenWebUITransport:
     """Sends requests to one Open WebUI; thread-safe."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        """Prepare requests; nothing is sent.
-
-        Args:
-            url: The server's address, without `/api`.
-            token: An API key (`sk-…`) or a session's token; empty before `authorize`.
-        """
+        """Prepare requests to `url` (without `/api`), with an API key (`sk-…`) or a session's token."""
         self.url = url.rstrip("/")
         self._clock_offset_seconds = 0.0
         self._http = httpx.Client(
@@ -53,11 +48,9 @@ class OpenWebUITransport:
             self.authorize(token)
 
     def __enter__(self) -> Self:
-        """Return the transport for use in a block."""
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        """Close the connections."""
         self._http.close()
 
     def authorize(self, token: str) -> None:

@@ -69,15 +69,7 @@ class Watcher:
         locks: FileLocks,
         concurrency: int = 2,
     ) -> None:
-        """Prepare a watcher.
-
-        Args:
-            client: The server, with an admin's account.
-            attempts: The attempts of earlier runs.
-            policy: When a file is processed again.
-            locks: Keep an import from processing the same file.
-            concurrency: Files at a time.
-        """
+        """Prepare a watcher with an admin's client; the locks keep imports from processing the same file."""
         self.stop = Event()
         self._client = client
         self._attempts = attempts
@@ -111,11 +103,7 @@ class Watcher:
             self.stop.wait(interval)
 
     def _sweep(self) -> list[tuple[Report, float]]:
-        """Check every file once, and process those that are due.
-
-        Returns:
-            A report for each unfinished file, with the time at which its next attempt is due.
-        """
+        """Process the files that are due; return a report for each, and when its next attempt is due."""
         self._linked = {}
         files = list(self._client.files())
         self._attempts.keep_only({file.id for file in files})

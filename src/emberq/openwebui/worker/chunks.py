@@ -21,12 +21,10 @@ class ReplacingVectorClient:
     """A vector client that replaces a file's chunks in a collection."""
 
     def __init__(self, client: Any, attempt: FileAttempt) -> None:
-        """Wrap Open WebUI's client for one attempt."""
         self._client = client
         self._attempt = attempt
 
     def __getattr__(self, name: str) -> Any:
-        """Return an attribute of the wrapped client."""
         return getattr(self._client, name)
 
     def has_collection(self, collection_name: str) -> bool:

@@ -34,7 +34,6 @@ class FileAttempt:
     """
 
     def __init__(self, attempt_id: str, file_id: str, rows: OpenWebUIFileRows) -> None:
-        """Prepare an attempt."""
         self.id = attempt_id
         self.file_id = file_id
         self.rows = rows

@@ -91,11 +91,7 @@ def _intercept_embedding(
 ) -> Any:
     """Return an embedding function that sends a file's texts in batches, each with retries.
 
-    Args:
-        attempt: The running attempt.
-        embed: Open WebUI's embedding function.
-        args: The arguments that it was made with: the engine first, the batch size sixth.
-        kwargs: Its keyword arguments.
+    Of the arguments that it was made with, the engine is the first and the batch size the sixth.
     """
     engine, batch_size = str(args[0]), max(int(args[5]), 1)
     limit = int(kwargs.get("concurrent_requests") or 0) or _MAX_REQUESTS

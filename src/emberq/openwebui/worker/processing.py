@@ -81,11 +81,7 @@ async def _transcribe(open_webui: InstalledOpenWebUI, request: Any, file: OpenWe
 
 
 async def _has_text(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> bool:
-    """Return whether the file is to be extracted; videos without an engine are stored as they are.
-
-    Raises:
-        UnsupportedMediaType: If it is an image and no extraction engine reads images.
-    """
+    """Return whether the file is to be extracted; videos without an engine are stored as they are."""
     kind = file.content_type or ""
     if not kind.startswith(("image/", "video/")):
         return True
@@ -107,11 +103,7 @@ async def _has_text(open_webui: InstalledOpenWebUI, file: OpenWebUIFileRow) -> b
 
 
 async def _link(open_webui: InstalledOpenWebUI, knowledge_id: str, file: OpenWebUIFileRow, user: Any) -> None:
-    """Link the file to the knowledge base, unless it is already linked.
-
-    Raises:
-        Forbidden: If the knowledge base does not exist.
-    """
+    """Link the file to the knowledge base, unless it is already linked."""
     knowledges = open_webui.Knowledges
     if await knowledges.has_file(knowledge_id, file.id):
         return

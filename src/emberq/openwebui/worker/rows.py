@@ -72,7 +72,6 @@ class OpenWebUIFileRows:
     """
 
     def __init__(self, engine: Engine, table: Any) -> None:
-        """Use Open WebUI's engine and table."""
         self._engine = engine
         self._table = table.__table__
 

@@ -68,9 +68,6 @@ def decode(data: bytes) -> str:
     It tries, in this order: the byte order mark, strict UTF-8, UTF-16 by its zero bytes, damaged UTF-8, and
     legacy code pages, of which windows-1252 is preferred.
 
-    Args:
-        data: The whole text.
-
     Returns:
         The text without its byte order mark; bytes that cannot be decoded become U+FFFD.
     """

@@ -59,12 +59,6 @@ def read(
 ) -> int:
     """Read a message; its pages are the parts, and the first page also has the header.
 
-    Args:
-        stream: The message.
-        build: Takes the text.
-        progress: Called after each part.
-        attachment: Reads an attachment.
-
     Returns:
         The number of parts.
 

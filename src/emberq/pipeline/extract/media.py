@@ -4,24 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = [
-    "CSV",
-    "DOCX",
-    "EML",
-    "EPUB",
-    "HTML",
-    "JSON",
-    "JSON_LINES",
-    "MARKDOWN",
-    "ODS",
-    "PDF",
-    "PPTX",
-    "TEXT",
-    "XLS",
-    "XLSB",
-    "XLSX",
-]
-
 PDF: Final = "application/pdf"
 DOCX: Final = "application/vnd.openxmlformats-officedocument.wordprocessingml.document"
 PPTX: Final = "application/vnd.openxmlformats-officedocument.presentationml.presentation"

@@ -23,11 +23,7 @@ _SHIFTS: Final = (9, 12)
 
 
 def root_entries(stream: BinaryIO) -> frozenset[str]:
-    """Return the top-level names of a compound file; an empty set if it cannot be read.
-
-    Args:
-        stream: The file, seekable.
-    """
+    """Return the top-level names of a compound file; an empty set if it cannot be read."""
     stream.seek(0)
     header = stream.read(_HEADER.size)
     if len(header) < _HEADER.size:

@@ -101,10 +101,6 @@ _SAFE: Final[dict[str, bool]] = {
 def parse_xml(data: bytes, *, name: str) -> Element:
     """Parse XML from an untrusted file.
 
-    Args:
-        data: The whole XML.
-        name: The part's name, for the error message.
-
     Raises:
         CorruptFile: If the XML is not well-formed.
         MemoryError: If the memory does not suffice.

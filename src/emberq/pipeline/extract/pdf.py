@@ -53,11 +53,6 @@ class _Line:
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
     """Read a PDF, page by page.
 
-    Args:
-        stream: The file.
-        build: Takes the text.
-        progress: Called after each page.
-
     Returns:
         The number of pages.
 

@@ -12,16 +12,6 @@ from emberq.errors import Forbidden, Unauthorized
 from emberq.store.admin.secrets import hash_api_key, new_api_key
 from emberq.store.schema.admin_tables import ApiKey
 
-__all__ = [
-    "ALL_SCOPES",
-    "DEFAULT_TENANT",
-    "authenticate",
-    "create_key",
-    "ensure_first_key",
-    "list_keys",
-    "revoke_key",
-]
-
 #: The tenant of the first API key; an installation that names no tenants uses it.
 DEFAULT_TENANT = "default"
 #: The scopes of keys: reading, changing documents, and changing settings and keys.

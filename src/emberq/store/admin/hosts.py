@@ -18,21 +18,6 @@ from emberq.store.schema.admin_tables import Host
 from emberq.store.schema.job_states import BACK_OFF, JobState
 from emberq.store.schema.tables import Job
 
-__all__ = [
-    "LEASE_RENEWAL_SECONDS",
-    "LEASE_SECONDS",
-    "HostConfig",
-    "connection_name",
-    "end_transactions_of_expired_hosts",
-    "has_jobs",
-    "hosts_of_machine",
-    "jobs_of_expired_hosts",
-    "jobs_of_host",
-    "list_hosts",
-    "release_lease",
-    "renew_lease",
-]
-
 #: Seconds between two renewals of a lease: one row update per host, not per job.
 LEASE_RENEWAL_SECONDS = 2.0
 #: Seconds for which a lease is valid; four renewals.

@@ -15,18 +15,6 @@ from emberq.errors import SettingInvalid
 from emberq.store.admin.secrets import Sealer
 from emberq.store.schema.admin_tables import Setting, SettingChange
 
-__all__ = [
-    "SETTINGS_CHANNEL",
-    "Stored",
-    "list_changes",
-    "load_snapshot",
-    "make_snapshot",
-    "read_stored",
-    "read_stored_at",
-    "settings_version",
-    "unseal_values",
-]
-
 #: Channel of NOTIFY; the payload of a change is its version.
 SETTINGS_CHANNEL = "emberq_settings"
 

@@ -38,15 +38,6 @@ from emberq.store.files.blobs import BlobStore, reached_storage
 from emberq.store.schema.tables import FileRow, FileVersion
 from emberq.system.file_lock import lock_file
 
-__all__ = [
-    "delete_abandoned_drafts",
-    "delete_unreferenced_blobs",
-    "lock_blob_shared",
-    "old_blobs",
-    "prefixes",
-    "restore_discarded_blobs",
-]
-
 #: First half of the advisory locks on hashes; keeps them apart from all other locks.
 _LOCK_SPACE = 0x626C6F62
 #: The name of a directory of blobs: two digits of the hash.

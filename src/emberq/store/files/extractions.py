@@ -21,18 +21,6 @@ from emberq.store.jobs.transitions import in_state
 from emberq.store.schema.job_states import LIVE_STATES, JobState
 from emberq.store.schema.tables import Collection, CollectionKind, FileRow, FileVersion, Job
 
-__all__ = [
-    "EXTRACTION_COLLECTION",
-    "Extraction",
-    "ExtractionEnd",
-    "PageRange",
-    "PageText",
-    "ended_jobs",
-    "extraction_collection",
-    "purge_extraction_batch",
-    "read_end",
-]
-
 #: The name of the collection; the pattern of names refuses the tilde.
 EXTRACTION_COLLECTION = "~extraction"
 #: Files deleted by one statement, so that a purge of millions keeps no lock for long.

@@ -16,15 +16,6 @@ from sqlalchemy.sql.functions import Function
 
 from emberq.store.schema.tables import ChunkRow, FileRow
 
-__all__ = [
-    "RRF_K",
-    "Hit",
-    "keyword_search",
-    "reciprocal_rank_fusion",
-    "use_snapshot",
-    "vector_search",
-]
-
 #: Damping of reciprocal rank fusion; Cormack, Clarke and Büttcher (SIGIR 2009) found 60 to be robust.
 RRF_K = 60
 

@@ -8,15 +8,6 @@ from sqlalchemy import Connection, TextClause, text
 
 from emberq.store.jobs.fair_share import STANDING_PARAMETERS, after_standing
 
-__all__ = [
-    "ADMIT_STATEMENT",
-    "admission_parameters",
-    "admit_jobs",
-    "count_waiting",
-    "free_tickets",
-    "lock_admission",
-]
-
 #: Advisory lock of admission: a transaction that has it sees all earlier admissions.
 _ADMISSION_LOCK = 0x61646D69
 #: Most jobs that one admission makes ready after their delay.

@@ -18,15 +18,6 @@ from emberq.retry.backoff import Backoff
 from emberq.store.schema.job_states import JobState
 from emberq.store.schema.tables import Breaker, Job, job_sequence
 
-__all__ = [
-    "PROVIDER_CODES",
-    "close_breaker",
-    "is_outage_of_provider",
-    "probe_now",
-    "record_provider_failure",
-    "snooze_until_probe",
-]
-
 #: Errors of the provider. A rejection may also be the file's fault, unless every file is rejected.
 PROVIDER_CODES = frozenset({EmbeddingUnavailable.code, EmbeddingRejected.code})
 #: Failures in a row that open the breaker: fewer may be bad luck or bad files.

@@ -14,15 +14,6 @@ from emberq.store.schema.admin_tables import SettingChange
 from emberq.store.schema.job_states import CLAIM, ENQUEUE_AGAIN, PROGRESS, JobState
 from emberq.store.schema.tables import Collection, CollectionKind, FileRow, FileVersion, Job, fence_sequence
 
-__all__ = [
-    "Attempt",
-    "LeaseLost",
-    "claim_job",
-    "is_completed",
-    "record_progress",
-    "unclaimed_jobs",
-]
-
 
 class LeaseLost(EmberqError):
     """The job was claimed again, cancelled or deleted while this attempt ran."""

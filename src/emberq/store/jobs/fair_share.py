@@ -16,14 +16,6 @@ from sqlalchemy import TextClause, text
 from emberq.config.runtime import RuntimeSettings
 from emberq.entry_points import QUEUE_NAME
 
-__all__ = [
-    "BULK_PRIORITY",
-    "INTERACTIVE_PRIORITY",
-    "MAX_PRIORITY",
-    "STANDING_PARAMETERS",
-    "after_standing",
-]
-
 #: Priority of a single upload that a user waits for; a lower number runs first.
 INTERACTIVE_PRIORITY = 100
 #: Priority of one file among many; from this number on a job is a bulk job.

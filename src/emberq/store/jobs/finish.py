@@ -151,12 +151,6 @@ def fail_attempt(
 def release_attempt(connection: Connection, job_id: uuid.UUID, *, ticket: str, worker: str) -> str | None:
     """Release an attempt that was cut off because its worker was told to stop; it is not counted.
 
-    Args:
-        connection: The transaction.
-        job_id: The job.
-        ticket: The ticket that the worker popped.
-        worker: The worker.
-
     Returns:
         The job's new state, or nothing if the job is not in this attempt, is not claimed yet, or is to be
         cancelled: the caller then calls `fail_attempt`.

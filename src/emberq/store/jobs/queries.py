@@ -21,18 +21,6 @@ from emberq.store.schema.job_states import (
 )
 from emberq.store.schema.tables import Collection, FileRow, Job
 
-__all__ = [
-    "cancel_job",
-    "cancel_jobs_of_file",
-    "cancel_where",
-    "changed_jobs",
-    "count_jobs",
-    "get_job",
-    "list_jobs",
-    "retry_job",
-    "retry_where",
-]
-
 
 def _select_jobs() -> Select[Any]:
     return (

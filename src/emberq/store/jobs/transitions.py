@@ -74,13 +74,9 @@ def allowed(
 def move(*transitions: Transition, fence: int | None = None, ticket: str | None = None) -> Update:
     """Return one UPDATE that makes the permitted one of these transitions for each job.
 
-    It is one statement because PostgreSQL then waits for a concurrent change of the row and checks its
-    newest state; of two statements in a row each could miss the change.
-
-    Args:
-        transitions: Transitions from different states.
-        fence: The fencing token shown.
-        ticket: The ticket shown.
+    The transitions start from different states. It is one statement because PostgreSQL then waits for a
+    concurrent change of the row and checks its newest state; of two statements in a row each could miss the
+    change.
     """
     state: Any = transitions[0].target
     if len(transitions) > 1:

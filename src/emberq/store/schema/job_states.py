@@ -10,41 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum, StrEnum
 
-__all__ = [
-    "ACCEPT",
-    "ACTORS",
-    "ADMIT",
-    "BACK_OFF",
-    "CANCEL",
-    "CLAIM",
-    "COMMIT",
-    "DELETE",
-    "ENDED_STATES",
-    "ENQUEUE_AGAIN",
-    "EXHAUST",
-    "FAIL",
-    "LIVE_STATES",
-    "PROGRESS",
-    "PROOFS",
-    "PURGE",
-    "QUARANTINE",
-    "RELEASE",
-    "REPLACE",
-    "REQUEST_CANCEL",
-    "REQUEUE",
-    "RETRY",
-    "REVOKE",
-    "SNOOZE",
-    "STOP",
-    "TRANSITIONS",
-    "WAITING_STATES",
-    "Actor",
-    "Guard",
-    "JobState",
-    "Transition",
-    "end_of_attempt",
-]
-
 
 class JobState(StrEnum):
     """The state of a job; within one attempt it only moves forward."""

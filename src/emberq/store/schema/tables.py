@@ -27,23 +27,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emberq.store.schema.base import NO_JSON, NOW, Base
 
-__all__ = [
-    "Breaker",
-    "ChunkRow",
-    "Collection",
-    "CollectionKind",
-    "EmbeddingCacheRow",
-    "FileRow",
-    "FileVersion",
-    "IdempotencyKey",
-    "Job",
-    "PastOutcome",
-    "Pause",
-    "Turn",
-    "fence_sequence",
-    "job_sequence",
-]
-
 #: Fencing tokens: a claim takes the next one, and only the newest one may commit.
 fence_sequence = Sequence("fence_seq", metadata=Base.metadata)
 #: Written to a job's row by every change of it; event streams follow this order.

@@ -41,7 +41,6 @@ class MonitoredWorker(HorseWorker):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take everything `rq.Worker` takes."""
         super().__init__(*args, **kwargs)
         self.on_horse_death: Callable[[Job, HorseDeath], None] | None = None
         self._watchdog = Watchdog(self.policy)

@@ -162,7 +162,6 @@ class ProgressReporter:
     """Sends progress to the worker, ten times a second at most: the watchdog needs no more."""
 
     def __init__(self, channel: socket.socket) -> None:
-        """Send over this channel."""
         self._channel = channel
         self._sent_at = 0.0
         self._stage: str | None = None

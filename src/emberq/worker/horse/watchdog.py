@@ -65,7 +65,6 @@ class StackFile:
     """A file into which the horse writes its stacks and from which the worker reads them."""
 
     def __init__(self) -> None:
-        """Make the file."""
         descriptor, name = tempfile.mkstemp(prefix="emberq-stacks-")
         os.close(descriptor)
         self.path = Path(name)
@@ -116,12 +115,6 @@ class Watchdog:
     """One job as its worker sees it: what it may do, and when it last made progress."""
 
     def __init__(self, policy: HorsePolicy, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Watch a job from now on.
-
-        Args:
-            policy: What the job may do.
-            clock: Tells the time in seconds.
-        """
         self.policy = policy
         self._clock = clock
         #: When the job began or last reported progress, and the stage it was in.
@@ -160,12 +153,7 @@ class Watchdog:
 
 
 def end_horse(pid: int, *, gently: bool) -> None:
-    """End a horse and its process group: SIGTERM, then SIGKILL after two seconds.
-
-    Args:
-        pid: The horse, which leads its process group.
-        gently: Whether it gets the two seconds.
-    """
+    """End a horse and its process group: SIGTERM if `gently`, then SIGKILL after two seconds."""
     if gently:
         _signal_group(pid, signal.SIGTERM)
         deadline = time.monotonic() + _TERM_SECONDS

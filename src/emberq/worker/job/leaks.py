@@ -79,11 +79,7 @@ class Leaks:
 
 
 def clean_leaks(before: OpenHandles) -> Leaks:
-    """Find what a job opened and did not close, except what is kept open on purpose, and clean it up.
-
-    Args:
-        before: What was open when the job began.
-    """
+    """Find what a job opened and did not close, except what is kept open on purpose, and clean it up."""
     now, leaks = list_open_handles(), Leaks()
     if (
         now.descriptors <= before.descriptors

@@ -52,7 +52,6 @@ class JobScope:
     """
 
     def __init__(self, outer: JobScope | None = None) -> None:
-        """Make an empty scope."""
         self._closers: list[tuple[str, _Closer]] = []
         self.outer = outer
         self.leaked: dict[str, int] = {}

@@ -18,16 +18,6 @@ from typing import Any
 from emberq.system.file_lock import lock_file, open_lock_file
 from emberq.telemetry.logs import get_logger
 
-__all__ = [
-    "discard_directory",
-    "empty_directory",
-    "job_directory",
-    "make_root",
-    "remove_root",
-    "temporary_root",
-    "use_root",
-]
-
 log = get_logger(__name__)
 
 #: Names of roots begin with this; roots of dead preloaders are found by it.

@@ -48,7 +48,6 @@ class Connection(Generic[T]):
         check: Callable[[T], object] | None = None,
         close: Callable[[T], object] | None = None,
     ) -> None:
-        """Wrap a function that opens; it is not called yet."""
         self._function = function
         self._check = check
         self._close = close
@@ -64,9 +63,6 @@ class Connection(Generic[T]):
         """Return this process's value; it is opened at the first call, and again if it fails its check.
 
         The check is made at the first call of each job; outside a job, at every call.
-
-        Raises:
-            Exception: What the opening function raised.
         """
         if self.opened_by != os.getpid():
             self._forget_inherited()

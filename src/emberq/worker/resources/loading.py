@@ -45,7 +45,6 @@ class Load:
     """
 
     def __init__(self, name: str) -> None:
-        """Describe the load of the resource of this name; it begins with the `with` block."""
         self.name = name
         self.outer = _current.get()
         self.seconds = 0.0

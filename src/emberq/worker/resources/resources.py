@@ -17,15 +17,6 @@ from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import current_scope
 from emberq.worker.resources.loading import Load, LoadRecord, make_value
 
-__all__ = [
-    "LoadRecord",
-    "Resource",
-    "close_resources",
-    "needs_spawn",
-    "preload",
-    "resource",
-]
-
 T = TypeVar("T")
 
 log = get_logger(__name__)
@@ -57,7 +48,6 @@ class Resource(Generic[T]):
     def __init__(
         self, function: Callable[[], T | Iterator[T]], *, lazy: bool = False, fork_safe: bool = True
     ) -> None:
-        """Wrap a loader; it is not called yet."""
         self._function = function
         self._generator: Iterator[T] | None = None
         #: Threads of a job may ask for a lazy resource at the same time.

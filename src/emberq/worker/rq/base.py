@@ -20,7 +20,6 @@ class HorseWorker(Worker):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take everything `rq.Worker` takes."""
         super().__init__(*args, **kwargs)
         self.policy = HorsePolicy.from_environment()
         self._horse_process = 0

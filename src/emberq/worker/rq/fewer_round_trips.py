@@ -37,7 +37,6 @@ class PipelinedWorker(HorseWorker):
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        """Take everything `rq.Worker` takes."""
         super().__init__(*args, **kwargs)
         #: Whether the work loop runs, which writes the worker key in every round.
         self._is_in_loop = False

@@ -36,13 +36,6 @@ class OrphanRequeuer:
     def __init__(
         self, queues: Sequence[str], *, connection: Redis, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Watch these queues; nothing is asked of Redis until a worker dies.
-
-        Args:
-            queues: Names of the queues.
-            connection: Redis or Valkey.
-            clock: Tells the time in seconds.
-        """
         self._connection = connection
         self._queues = list(queues)
         self._clock = clock

@@ -19,12 +19,6 @@ class SourceWatcher:
     """Tells when a Python file below a directory was changed, added or removed."""
 
     def __init__(self, directory: Path, *, clock: Callable[[], float] = time.monotonic) -> None:
-        """Take note of the files as they are now.
-
-        Args:
-            directory: The directory.
-            clock: Tells the time in seconds.
-        """
         self._directory = directory
         self._clock = clock
         self._scanned_at = clock()

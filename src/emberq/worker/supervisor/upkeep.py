@@ -62,15 +62,7 @@ class SlotUpkeep:
         on_death: OnDeath | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take the slots as they are; nothing is started.
-
-        Args:
-            slots: The slots.
-            generations: The generations that their processes work with.
-            max_crashes: Deaths of one slot's processes in a row after which `check` raises.
-            on_death: Called when a worker's process died without being asked to.
-            clock: Tells the time in seconds; the same as the slots'.
-        """
+        """Take the slots; `check` raises after `max_crashes` deaths of one slot in a row."""
         self.slots = slots
         self.generations = generations
         self._max_crashes = max_crashes
