@@ -5,7 +5,7 @@ The messages of the socket between worker and horse:
 ==========  ==========  ===========================================================================
 message     sent by     says
 ==========  ==========  ===========================================================================
-`init`      worker      the first one: into which file the horse writes its stacks when it is asked to
+`init`      worker      the first one; brings the file into which the horse writes its stacks
 `job`       worker      an assignment: job, queue and execution; the job object is its payload
 `loaded`    horse       a spawned horse has its resources; a forked one has them from the start
 `failed`    horse       a spawned horse could not load its resources, and why
@@ -189,5 +189,5 @@ class Horse:
             horse = cls(child, is_loaded=not child.is_spawned)
             with contextlib.suppress(OSError):
                 # If it has ended already, that is noticed where a job is assigned to it.
-                send(child.channel, {"init": {"stack_file": str(horse.stacks.path)}})
+                send(child.channel, {"init": True}, descriptors=[horse.stacks.fileno()])
             return horse

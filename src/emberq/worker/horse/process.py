@@ -60,10 +60,10 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
     report_all_progress_to(ProgressReporter(channel))
     watch_redis_pool("worker", worker.connection.connection_pool)
     metrics.open_own_files()
-    message, _ = receive(channel)
-    if message is None:
+    init, descriptors = receive(channel)
+    if init is None:
         return
-    write_stacks_to(message["init"]["stack_file"])
+    write_stacks_to(descriptors[0])
     link = _Link(channel)
     try:
         # Each job in a context of its own: the context variables it sets end with it.

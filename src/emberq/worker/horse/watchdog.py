@@ -10,7 +10,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final, Self
 
 from emberq.system.messages import Message
@@ -62,12 +61,14 @@ REQUEUED: Final = HorseDeath("requeued", "The worker was stopped; the job goes b
 
 
 class StackFile:
-    """A file into which the horse writes its stacks and from which the worker reads them."""
+    """A file without a name into which the horse writes its stacks and from which the worker reads them."""
 
     def __init__(self) -> None:
-        descriptor, name = tempfile.mkstemp(prefix="emberq-stacks-")
-        os.close(descriptor)
-        self.path = Path(name)
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open for the life of the horse
+
+    def fileno(self) -> int:
+        """Return its descriptor, which the worker sends to the horse."""
+        return self._file.fileno()
 
     def dump(self, pid: int) -> str:
         """Have a process write its stacks and return them; says so if it does not answer.
@@ -88,27 +89,21 @@ class StackFile:
             if now > before and now == size:
                 break
             size = now
-        with contextlib.suppress(OSError), self.path.open("rb") as file:
-            file.seek(before)
-            stacks = file.read(_MAX_STACK_BYTES).decode("utf-8", "replace")
-            head = "The process was stopped by a signal.\n" if was_stopped else ""
-            return head + (stacks or "The process did not answer.")
-        return ""
+        stacks = os.pread(self.fileno(), _MAX_STACK_BYTES, before).decode("utf-8", "replace")
+        head = "The process was stopped by a signal.\n" if was_stopped else ""
+        return head + (stacks or "The process did not answer.")
 
     def close(self) -> None:
-        """Remove the file."""
-        self.path.unlink(missing_ok=True)
+        """Close the file; it is gone when the horse has ended, too."""
+        self._file.close()
 
     def _size(self) -> int:
-        with contextlib.suppress(OSError):
-            return self.path.stat().st_size
-        return 0
+        return os.fstat(self.fileno()).st_size
 
 
-def write_stacks_to(path: str) -> None:
-    """Answer `DUMP_SIGNAL`, in the horse, with the stacks of all threads, written to `path`."""
-    file = Path(path).open("a")  # noqa: SIM115 - faulthandler keeps it for the life of the process
-    faulthandler.register(DUMP_SIGNAL, file=file, all_threads=True, chain=False)
+def write_stacks_to(descriptor: int) -> None:
+    """Answer `DUMP_SIGNAL`, in the horse, with the stacks of all threads, written to this file."""
+    faulthandler.register(DUMP_SIGNAL, file=descriptor, all_threads=True, chain=False)
 
 
 class Watchdog:

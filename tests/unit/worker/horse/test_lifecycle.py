@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Iterator
 
 import pytest
 
-from emberq.system.messages import send
+from emberq.system.messages import receive, send
 from emberq.worker.horse.handle import Horse
 from emberq.worker.horse.lifecycle import HorseLifecycle
 from emberq.worker.job.policy import HorsePolicy
@@ -76,7 +77,9 @@ def test_a_horse_that_says_something_while_it_is_idle_is_not_trusted(
 def test_a_discarded_horse_is_told_to_end_and_counted(lifecycle: HorseLifecycle, peer: PreloaderPeer) -> None:
     far = peer.will_fork()
     lifecycle.ensure()
-    far.recv(4096)
+    init, [stack_file] = receive(far)
+    os.close(stack_file)
+    assert init == {"init": True}
     lifecycle.discard("killed")
     assert far.recv(1) == b""
     assert lifecycle.horse is None
