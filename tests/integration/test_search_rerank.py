@@ -11,7 +11,7 @@ from emberq.config.current import get_config_cache
 from emberq.errors import EmbeddingUnavailable, InvalidRequest
 from emberq.models.pins import DEFAULT_MODEL
 from emberq.search import search
-from emberq.store.admin.changes import set_setting
+from emberq.store.admin.changes import change_settings
 from emberq.store.files.search import Hit
 from emberq.store.services import Services
 from tests.harness.tiny_cross_encoder import make_cross_encoder
@@ -42,8 +42,9 @@ def collection(services: Services) -> None:
 
 def set_model(services: Services, name: str) -> None:
     with services.database.transaction() as connection:
-        set_setting(connection, services.sealer, "rag_reranking_model", name, changed_by="test")
-    get_config_cache().invalidate()
+        change = {"rag_reranking_model": name}
+        version = change_settings(connection, services.sealer, change, changed_by="test")
+    get_config_cache().newest.announce(version)
 
 
 def test_the_cross_encoder_orders_the_hits(services: Services, collection: None, tmp_path: Path) -> None:

@@ -48,7 +48,6 @@ class SnapshotCache:
         self._snapshot: Snapshot | None = None
         self._loaded_at = 0.0
         self._epoch = 0
-        self._is_stale = False
         self._failed_at: float | None = None
         self._rejected: Snapshot | None = None
         #: The newest version that this process and those forked from it were told of.
@@ -92,15 +91,10 @@ class SnapshotCache:
         newest = self._rejected or self._snapshot
         return newest.unreadable if newest is not None else ()
 
-    def invalidate(self) -> None:
-        """Make the next `get` read the settings."""
-        with self._lock:
-            self._is_stale, self._failed_at = True, None
-
     def _is_trusted(self, stored: Snapshot) -> bool:
         # The time before the version: see NewestVersion.confirm.
         confirmed_at = max(self._loaded_at, self.newest.confirmed_at)
-        if self._is_stale or self.newest.version > stored.version or self.newest.epoch != self._epoch:
+        if self.newest.version > stored.version or self.newest.epoch != self._epoch:
             return False
         return self._clock() - confirmed_at <= stored.settings.config_ttl
 
@@ -137,7 +131,7 @@ class SnapshotCache:
         if loaded.unreadable:
             self._log_unreadable(loaded, kept=None)
         self._snapshot, self._loaded_at, self._epoch = loaded, self._clock(), epoch
-        self._is_stale, self._failed_at, self._rejected = False, None, None
+        self._failed_at, self._rejected = None, None
         self.builds += 1
         return loaded
 

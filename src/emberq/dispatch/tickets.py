@@ -25,9 +25,9 @@ _ENQUEUE_SECONDS = 2.5
 _TIMEOUT_MARGIN_SECONDS = 5
 
 
-def open_queue(connection: Redis, name: str = QUEUE_NAME) -> Queue:
+def open_queue(connection: Redis) -> Queue:
     """Return the queue of tickets, with JSON payloads."""
-    return Queue(name, connection=connection, serializer=JSONSerializer)
+    return Queue(QUEUE_NAME, connection=connection, serializer=JSONSerializer)
 
 
 @retry_redis_operation(idempotent=True, total_seconds=_ENQUEUE_SECONDS)

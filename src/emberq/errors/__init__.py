@@ -51,8 +51,6 @@ Each branch is a module of this package.
 from __future__ import annotations
 
 from emberq.errors.base import *
-from emberq.errors.causes import *
-from emberq.errors.codes import *
 from emberq.errors.file import *
 from emberq.errors.internal import *
 from emberq.errors.processing import *

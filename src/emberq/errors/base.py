@@ -1,10 +1,11 @@
-"""The base class of all errors."""
+"""The base class of all errors, the classes by their codes, and the chain of errors behind one."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 
-__all__ = ["EmberqError"]
+__all__ = ["EmberqError", "all_errors", "causes", "error_for_code"]
 
 
 class EmberqError(Exception):
@@ -37,3 +38,30 @@ class EmberqError(Exception):
     def as_dict(self) -> dict[str, Any]:
         """Return `{code, message, hint}`, the form stored with a job and sent to clients."""
         return {"code": self.code, "message": self.message, "hint": self.hint}
+
+
+def all_errors() -> dict[str, type[EmberqError]]:
+    """Return every concrete error class by its code."""
+    found: dict[str, type[EmberqError]] = {}
+    pending: list[type[EmberqError]] = [EmberqError]
+    while pending:
+        cls = pending.pop()
+        pending.extend(cls.__subclasses__())
+        if "code" in vars(cls) and cls is not EmberqError:
+            found[cls.code] = cls
+    return found
+
+
+def error_for_code(code: str) -> type[EmberqError]:
+    """Return the error class of a code; `InternalError` if the code is unknown."""
+    known = all_errors()
+    return known.get(code, known[EmberqError.code])
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then the one it was raised from or while handling, down to the first one."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -73,14 +73,13 @@ def plan_batches(
     return batches
 
 
-def load_session(name: str, graph: Path, tokenizer: Path, *, threads: int = 1) -> tuple[Any, Tokenizer]:
+def load_session(name: str, graph: Path, tokenizer: Path) -> tuple[Any, Tokenizer]:
     """Load a model into an ONNX Runtime session, and its tokenizer, which neither truncates nor pads.
 
     Args:
         name: The model's name, for the error message.
         graph: The ONNX graph.
         tokenizer: The `tokenizers` library's file.
-        threads: Threads of one run; with more than one, the session does not survive a fork.
 
     Raises:
         EmbeddingUnavailable: If a file is damaged or missing.
@@ -90,7 +89,8 @@ def load_session(name: str, graph: Path, tokenizer: Path, *, threads: int = 1) -
     from tokenizers import Tokenizer
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    # One thread: a thread pool would not survive a fork.
+    options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
     options.log_severity_level = 3
@@ -147,19 +147,14 @@ class Embedder:
         self._folds_space = _folds_space(tokenizer)
 
     @classmethod
-    def load(cls, files: ModelFiles, *, threads: int = 1) -> Self:
-        """Load a model; with one thread, the embedder may be used after a fork.
-
-        Args:
-            files: The model; its graph is built if it is missing.
-            threads: Threads of one call. More than one thread makes a thread pool, which does not
-                survive a fork.
+    def load(cls, files: ModelFiles) -> Self:
+        """Load a model, and build its graph if it is missing; the embedder may be used after a fork.
 
         Raises:
             EmbeddingUnavailable: If the files are damaged or the model's kind is not supported.
         """
         build_graph(files)
-        session, tokenizer = load_session(files.name, files.graph, files.tokenizer, threads=threads)
+        session, tokenizer = load_session(files.name, files.graph, files.tokenizer)
         return cls(files, session, tokenizer)
 
     def embed(

@@ -14,9 +14,9 @@ _M_MMAP_THRESHOLD = -3
 _BIG_BLOCK_BYTES = 128 * 1024
 
 
-def private_memory_bytes(pid: int | None = None) -> int:
-    """Return the memory that only one process, or this one, has (USS); 0 where the system does not tell."""
-    path = Path(f"/proc/{pid or 'self'}/smaps_rollup")
+def private_memory_bytes() -> int:
+    """Return the memory that only this process has (USS); 0 where the system does not tell."""
+    path = Path("/proc/self/smaps_rollup")
     with contextlib.suppress(OSError):
         return sum(
             int(line.split()[1]) * 1024

@@ -8,7 +8,7 @@ outlive the process, and `emberq.telemetry.exposition` adds them up.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -65,9 +65,9 @@ def enable(directory: Path | None = None) -> None:
     }
 
 
-def enable_from_environment(environ: Mapping[str, str] = os.environ) -> None:
+def enable_from_environment() -> None:
     """Switch metrics on if `EMBERQ_METRICS_DIR` or prometheus-client's own variable names a directory."""
-    named = environ.get("EMBERQ_METRICS_DIR") or environ.get(_DIRECTORY_VARIABLE)
+    named = os.environ.get("EMBERQ_METRICS_DIR") or os.environ.get(_DIRECTORY_VARIABLE)
     if named:
         enable(Path(named))
 

@@ -23,7 +23,7 @@ from emberq.models.batcher import BULK, Batcher
 from emberq.models.pins import DEFAULT_MODEL
 from emberq.pipeline.resources import get_embedder
 from emberq.store.admin.api_keys import DEFAULT_TENANT, create_key
-from emberq.store.admin.changes import set_setting
+from emberq.store.admin.changes import change_settings
 from emberq.store.services import Services, configure_services
 from emberq.testing.proxy import TcpProxy
 from tests.harness.eventually import eventually
@@ -282,8 +282,12 @@ def test_models_are_listed(api: Api) -> None:
 
 def test_a_tenant_has_its_own_model(services: Services, api: Api) -> None:
     with services.database.transaction() as connection:
-        set_setting(
-            connection, services.sealer, "rag_embedding_model", "/nowhere", tenant="birds", changed_by="test"
+        change_settings(
+            connection,
+            services.sealer,
+            {"rag_embedding_model": "/nowhere"},
+            tenant="birds",
+            changed_by="test",
         )
     key = new_key(services, tenant="birds")
 
@@ -365,7 +369,7 @@ def test_scores_come_from_the_cross_encoder_that_is_set(
 ) -> None:
     home = make_cross_encoder(tmp_path / "tiny")
     with services.database.transaction() as connection:
-        set_setting(connection, services.sealer, "rag_reranking_model", str(home), changed_by="test")
+        change_settings(connection, services.sealer, {"rag_reranking_model": str(home)}, changed_by="test")
     api = start()
     body = {"query": "terns fly far", "documents": ["tax law", "terns fly", "far terns fly"]}
     answer = api.ask(body, path="/v1/rerank")

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from rq.job import Job
 
-from emberq.store.admin.changes import set_setting
+from emberq.store.admin.changes import change_settings
 from emberq.store.services import Services
 from tests.harness.eventually import eventually
 from tests.harness.workers import WorkerBench
@@ -17,7 +17,7 @@ from tests.harness.workers import WorkerBench
 
 def put(services: Services, key: str, value: Any) -> int:
     with services.database.transaction() as connection:
-        return set_setting(connection, services.sealer, key, value, changed_by="test")
+        return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from sqlalchemy import create_engine, text
 from emberq.api.app import make_app
 from emberq.config.current import get_config_cache, get_worker_config, pinned_config
 from emberq.dispatch.configuration import ConfigurationFollower
-from emberq.store.admin.changes import set_setting
+from emberq.store.admin.changes import change_settings
 from emberq.store.services import Services
 from emberq.telemetry import metrics
 from tests.harness.eventually import LIMIT_SECONDS, eventually
@@ -30,7 +30,7 @@ def polling_every(seconds: float) -> pytest.MarkDecorator:
 
 def put(services: Services, key: str, value: object) -> int:
     with services.database.transaction() as connection:
-        return set_setting(connection, services.sealer, key, value, changed_by="test")
+        return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
 def put_in_silence(services: Services, key: str, value: object) -> int:
@@ -45,7 +45,7 @@ def put_in_silence(services: Services, key: str, value: object) -> int:
         )
     with services.database.transaction() as connection:
         connection.execute(text("SET LOCAL search_path = silence, pg_catalog, public"))
-        return set_setting(connection, services.sealer, key, value, changed_by="test")
+        return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
 def tick_until(follower: ConfigurationFollower, condition: Callable[[], bool]) -> None:
@@ -250,7 +250,7 @@ def test_while_the_database_is_away_the_last_snapshot_serves_and_afterwards_the_
         tick_until(follower, lambda: not follower.listener.is_connected)
         for _ in range(20):
             follower.tick()
-        get_config_cache().invalidate()
+        get_config_cache().newest.announce(1)
         assert get_worker_config().version == 0
         assert not follower.is_pushed
     version = put(services, "rag_top_k", 7)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from emberq.config.runtime import RuntimeSettings
-from emberq.store.admin.changes import set_setting
+from emberq.store.admin.changes import change_settings
 from emberq.store.admin.secrets import Sealer, load_sealer
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.queries import get_job, list_jobs
@@ -80,7 +80,7 @@ class Crowd:
     def set(self, key: str, value: Any, tenant: str = "") -> None:
         assert key in RuntimeSettings.model_fields
         with self.services.database.transaction() as connection:
-            set_setting(connection, self.sealer, key, value, tenant=tenant, changed_by="test")
+            change_settings(connection, self.sealer, {key: value}, tenant=tenant, changed_by="test")
 
     @property
     def sealer(self) -> Sealer:

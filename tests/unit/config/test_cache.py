@@ -176,14 +176,3 @@ def test_a_process_that_starts_with_an_unreadable_value_works_without_it_and_say
     cache = SnapshotCache(source.load)
     assert cache.get().settings == RuntimeSettings()
     assert (cache.applied_version, cache.unreadable) == (0, BROKEN)
-
-
-def test_invalidation_loads_anew_and_survives_a_database_that_is_away(source: Source) -> None:
-    cache = SnapshotCache(source.load)
-    cache.get()
-    cache.invalidate()
-    cache.get()
-    assert source.reads == 2
-    source.is_away = True
-    cache.invalidate()
-    assert cache.get().version == 1

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from emberq.config.current import get_config_cache, get_worker_config
-from emberq.config.environment import Environment, get_environment
+from emberq.config.environment import get_environment
 from emberq.config.snapshot import Snapshot
 from emberq.errors import SettingInvalid
 from emberq.store.admin.settings import settings_version
@@ -21,7 +21,7 @@ _MAX_AGE_SECONDS = 1.0
 _KEY = "rag_embedding_api_key"
 
 
-def configure_tenants(environment: Environment | None = None) -> bool:
+def configure_tenants() -> bool:
     """Configure emberq's services, if that is not done and the environment names a database.
 
     Returns:
@@ -30,7 +30,7 @@ def configure_tenants(environment: Environment | None = None) -> bool:
     try:
         get_services()
     except RuntimeError:
-        environment = environment or get_environment()
+        environment = get_environment()
         if environment.database_url is None:
             return False
         configure_services(

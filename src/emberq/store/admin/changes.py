@@ -22,31 +22,11 @@ from emberq.store.admin.settings import (
 )
 from emberq.store.schema.admin_tables import Setting, SettingChange
 
-__all__ = ["change_settings", "roll_back", "set_setting", "unset_setting"]
+__all__ = ["change_settings", "roll_back"]
 
 #: Advisory lock of changes: one at a time, so that each change is checked against the settings it will
 #: join, and versions are committed in the order of their numbers.
 _LOCK = 0x656D62657271
-
-
-def set_setting(
-    connection: Connection,
-    sealer: Sealer,
-    key: str,
-    value: Any,
-    *,
-    tenant: str = ALL_TENANTS,
-    changed_by: str,
-) -> int:
-    """Check and store one setting; see `change_settings`."""
-    return change_settings(connection, sealer, {key: value}, tenant=tenant, changed_by=changed_by)
-
-
-def unset_setting(
-    connection: Connection, sealer: Sealer, key: str, *, tenant: str = ALL_TENANTS, changed_by: str
-) -> int:
-    """Return a setting to its default, or a tenant's own to that of all tenants; see `change_settings`."""
-    return change_settings(connection, sealer, {}, unset=[key], tenant=tenant, changed_by=changed_by)
 
 
 def change_settings(

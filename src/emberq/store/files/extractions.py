@@ -82,14 +82,10 @@ class ExtractionEnd:
     Attributes:
         extraction: The extracted text, if the job completed.
         error: The error, if it did not: `{code, message, hint, …}`.
-        seconds: Seconds the last attempt took.
-        timings: Seconds each stage took.
     """
 
     extraction: Extraction | None
     error: dict[str, Any] | None
-    seconds: float
-    timings: dict[str, float]
 
 
 def extraction_collection(connection: Connection, tenant: str) -> RowMapping:
@@ -129,9 +125,6 @@ def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> Extracti
             select(
                 Job.state,
                 Job.error,
-                Job.timings,
-                Job.started_at,
-                Job.ended_at,
                 FileVersion.text,
                 FileVersion.pages,
                 FileVersion.media_type,
@@ -146,10 +139,8 @@ def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> Extracti
     )
     if row is None or (row["state"] == JobState.COMPLETED and row["pages"] is None):
         raise JobNotFound(f"There is no job {job_id}.")
-    began, ended = row["started_at"], row["ended_at"]
-    seconds = (ended - began).total_seconds() if began and ended else 0.0
     if row["state"] != JobState.COMPLETED:
-        return ExtractionEnd(None, row["error"] or {}, seconds, row["timings"])
+        return ExtractionEnd(None, row["error"] or {})
     extraction = Extraction(
         text=row["text"],
         ranges=[PageRange(**page) for page in row["pages"]],
@@ -157,7 +148,7 @@ def read_end(connection: Connection, tenant: str, job_id: uuid.UUID) -> Extracti
         page_count=row["page_count"],
         sha256=row["sha256"],
     )
-    return ExtractionEnd(extraction, None, seconds, row["timings"])
+    return ExtractionEnd(extraction, None)
 
 
 def purge_extraction_batch(connection: Connection, *, older_than_seconds: float) -> int:

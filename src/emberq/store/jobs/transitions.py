@@ -5,7 +5,6 @@ The fence is checked here: a claimed job is moved only with the newest fencing t
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Update, and_, case, exists, func, or_, update
@@ -15,33 +14,30 @@ from emberq.store.schema.tables import FileRow, Job, job_sequence
 
 __all__ = ["allowed", "in_state", "move"]
 
-#: `Job` itself or an alias of it.
-_Jobs = type[Job]
 
-
-def _its_file(jobs: _Jobs, condition: ColumnElement[bool]) -> ColumnElement[bool]:
-    return exists().where(FileRow.id == jobs.file_id, condition)
+def _its_file(condition: ColumnElement[bool]) -> ColumnElement[bool]:
+    return exists().where(FileRow.id == Job.file_id, condition)
 
 
 #: The guards that the rows answer; the caller shows a token for the others, or decides them itself.
-_CONDITIONS: dict[Guard, Callable[[_Jobs], ColumnElement[bool]]] = {
-    Guard.DUE: lambda jobs: or_(jobs.not_before.is_(None), jobs.not_before <= func.now()),
-    Guard.ATTEMPTS_LEFT: lambda jobs: jobs.attempt < jobs.max_attempts,
-    Guard.ATTEMPTS_EXHAUSTED: lambda jobs: jobs.attempt >= jobs.max_attempts,
-    Guard.CANCEL_REQUESTED: lambda jobs: jobs.cancel_requested_at.is_not(None),
-    Guard.CANCEL_NOT_REQUESTED: lambda jobs: jobs.cancel_requested_at.is_(None),
-    Guard.FILE_LIVE: lambda jobs: _its_file(jobs, FileRow.deleted_at.is_(None)),
-    Guard.NEWEST: lambda jobs: _its_file(jobs, FileRow.newest_version == jobs.version),
+_CONDITIONS: dict[Guard, ColumnElement[bool]] = {
+    Guard.DUE: or_(Job.not_before.is_(None), Job.not_before <= func.now()),
+    Guard.ATTEMPTS_LEFT: Job.attempt < Job.max_attempts,
+    Guard.ATTEMPTS_EXHAUSTED: Job.attempt >= Job.max_attempts,
+    Guard.CANCEL_REQUESTED: Job.cancel_requested_at.is_not(None),
+    Guard.CANCEL_NOT_REQUESTED: Job.cancel_requested_at.is_(None),
+    Guard.FILE_LIVE: _its_file(FileRow.deleted_at.is_(None)),
+    Guard.NEWEST: _its_file(FileRow.newest_version == Job.version),
 }
 
 
-def in_state(*states: JobState, jobs: _Jobs = Job) -> ColumnElement[bool]:
+def in_state(*states: JobState) -> ColumnElement[bool]:
     """Return the condition that a job is in one of these states."""
-    return jobs.state.in_(states)
+    return Job.state.in_(states)
 
 
 def allowed(
-    transition: Transition, *, jobs: _Jobs = Job, fence: int | None = None, ticket: str | None = None
+    transition: Transition, *, fence: int | None = None, ticket: str | None = None
 ) -> ColumnElement[bool]:
     """Return the condition under which a job may make a transition.
 
@@ -50,25 +46,24 @@ def allowed(
 
     Args:
         transition: One of `TRANSITIONS`.
-        jobs: The table, or an alias of it.
         fence: The fencing token shown; a claimed job cannot be moved without it.
         ticket: The ticket shown.
 
     Raises:
         TypeError: If the transition needs a token that is not shown.
     """
-    conditions = [_CONDITIONS[guard](jobs) for guard in transition.guards if guard in _CONDITIONS]
+    conditions = [_CONDITIONS[guard] for guard in transition.guards if guard in _CONDITIONS]
     if Guard.TICKET in transition.guards:
         if ticket is None:
             msg = f"{transition.name!r} needs the ticket."
             raise TypeError(msg)
-        conditions.append(jobs.ticket == ticket)
+        conditions.append(Job.ticket == ticket)
     if PROOFS.keys() & {*transition.actors} and JobState.PROCESSING in transition.sources:
         if fence is None:
             msg = f"{transition.name!r} needs the fencing token."
             raise TypeError(msg)
-        conditions.append(jobs.fence == fence)
-    return and_(in_state(*transition.sources, jobs=jobs), *conditions)
+        conditions.append(Job.fence == fence)
+    return and_(in_state(*transition.sources), *conditions)
 
 
 def move(*transitions: Transition, fence: int | None = None, ticket: str | None = None) -> Update:

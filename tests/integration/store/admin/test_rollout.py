@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import RowMapping, text
 
 from emberq.config.snapshot import Unreadable
-from emberq.store.admin.changes import set_setting
+from emberq.store.admin.changes import change_settings
 from emberq.store.admin.hosts import HostConfig, renew_lease
 from emberq.store.admin.rollout import HostApplied, applied_by_hosts
 from emberq.store.files.blobs import StoredBlob
@@ -23,7 +23,7 @@ from emberq.store.services import Services
 
 def put(services: Services, key: str, value: Any) -> int:
     with services.database.transaction() as connection:
-        return set_setting(connection, services.sealer, key, value, changed_by="test")
+        return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
 def say(services: Services, host_id: uuid.UUID, *versions: int, **config: Any) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import select, text, update
 from emberq.config.assembly import assemble, refuse_invalid
 from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
 from emberq.errors import SettingInvalid
-from emberq.store.admin.changes import change_settings, roll_back, set_setting, unset_setting
+from emberq.store.admin.changes import change_settings, roll_back
 from emberq.store.admin.secrets import Sealer
 from emberq.store.admin.settings import list_changes, load_snapshot, settings_version
 from emberq.store.schema.admin_tables import Setting, SettingChange
@@ -24,12 +24,12 @@ from emberq.store.services import Services
 
 def put(services: Services, key: str, value: Any, *, tenant: str = ALL_TENANTS) -> int:
     with services.database.transaction() as connection:
-        return set_setting(connection, services.sealer, key, value, tenant=tenant, changed_by="test")
+        return change_settings(connection, services.sealer, {key: value}, tenant=tenant, changed_by="test")
 
 
 def remove(services: Services, key: str, *, tenant: str = ALL_TENANTS) -> int:
     with services.database.transaction() as connection:
-        return unset_setting(connection, services.sealer, key, tenant=tenant, changed_by="test")
+        return change_settings(connection, services.sealer, {}, unset=[key], tenant=tenant, changed_by="test")
 
 
 def back_to(services: Services, version: int) -> int:
@@ -159,7 +159,7 @@ def test_two_changes_that_do_not_fit_together_cannot_both_be_made_at_once(servic
 def test_versions_become_visible_in_the_order_of_their_numbers(services: Services) -> None:
     first = services.database.engine.connect()
     with first.begin():
-        assert set_setting(first, services.sealer, "rag_top_k", 7, changed_by="slow") == 1
+        assert change_settings(first, services.sealer, {"rag_top_k": 7}, changed_by="slow") == 1
         second = threading.Thread(target=put, args=(services, "rag_top_k", 8))
         second.start()
         second.join(timeout=0.5)
@@ -177,7 +177,7 @@ def test_versions_become_visible_in_the_order_of_their_numbers(services: Service
 
 def test_a_change_that_is_not_committed_leaves_no_gap(services: Services) -> None:
     with services.database.engine.connect() as connection:
-        assert set_setting(connection, services.sealer, "rag_top_k", 7, changed_by="test") == 1
+        assert change_settings(connection, services.sealer, {"rag_top_k": 7}, changed_by="test") == 1
         connection.rollback()
     assert put(services, "rag_top_k", 8) == 1
 
@@ -278,8 +278,8 @@ def test_without_the_seal_key_other_settings_are_read_and_changed_and_the_secret
         snapshot = load_snapshot(connection, other)
         assert snapshot.settings.rag_top_k == 7
         assert [(one.key, one.tenant) for one in snapshot.unreadable] == [("rag_embedding_api_key", "")]
-        set_setting(connection, other, "rag_top_k", 8, changed_by="test")
-        set_setting(connection, other, "rag_embedding_api_key", "sk-new", changed_by="test")
+        change_settings(connection, other, {"rag_top_k": 8}, changed_by="test")
+        change_settings(connection, other, {"rag_embedding_api_key": "sk-new"}, changed_by="test")
         snapshot = load_snapshot(connection, other)
     assert not snapshot.unreadable
     assert snapshot.settings.rag_embedding_api_key.get_secret_value() == "sk-new"

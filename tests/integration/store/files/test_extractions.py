@@ -81,7 +81,7 @@ def test_what_was_read_is_given_back_page_by_page(services: Services) -> None:
     end = read_conversion(services, "a", job_id)
     assert end.extraction is not None
     assert list(end.extraction.pages()) == [PageText("# One", 1, "One"), PageText("Two.", 2, "One")]
-    assert (end.extraction.page_count, end.timings) == (2, {"extracting": 0.1})
+    assert end.extraction.page_count == 2
     with pytest.raises(JobNotFound):
         read_conversion(services, "b", job_id)
 
