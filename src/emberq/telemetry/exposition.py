@@ -49,16 +49,14 @@ def render_host() -> bytes:
 
 def exposition(families: Iterable[Metric]) -> bytes:
     """Write metric families in the text format."""
-    from prometheus_client import CollectorRegistry, generate_latest
+    from prometheus_client import generate_latest
     from prometheus_client.registry import Collector
 
     class Given(Collector):
         def collect(self) -> Iterable[Metric]:
             return families
 
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(Given())
-    return generate_latest(registry)
+    return generate_latest(Given())
 
 
 def absorb_dead(directory: Path | None = None) -> int:

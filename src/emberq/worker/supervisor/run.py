@@ -61,17 +61,10 @@ def make_supervisor(
 ) -> Supervisor:
     """Put N worker slots, and processes beside them, under a supervisor.
 
-    Args:
+    Args, besides those of `Supervisor`:
         make_worker: Makes each worker.
-        slots: How many.
-        modules: Modules whose resources are preloaded.
-        roles: Further roles that the preloader can fork.
-        services: Those of them that run beside the slots.
-        shutdown_grace_seconds: Returns the time that running jobs get on SIGTERM.
-        prepare: Called first in every forked process.
+        roles: Roles that the preloader can fork besides `horse` and `metrics`.
         spawn_setup: Sets up a horse that is spawned instead of forked.
-        on_death: Called with the name of a worker that died.
-        label: Returns the label of a generation that is started now.
         endpoint: Counts and serves the host's metrics.
 
     Raises:
