@@ -16,7 +16,7 @@ SEED = "short"
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_a_short_campaign_loses_nothing(tmp_path: Path) -> None:
     plan = make_plan(SEED, kills=15, hosts=2, faults=QUICK_FAULTS, every=5)
     result = run_campaign(tmp_path, seed=SEED, plan=plan, hosts=2, phase_seconds=1.0, tell=print_line)

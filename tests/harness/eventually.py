@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-__all__ = ["LIMIT_SECONDS", "eventually", "scaled"]
+__all__ = ["LIMIT_SECONDS", "TooLate", "came_true", "eventually", "scaled"]
 
 T = TypeVar("T")
 
@@ -24,6 +24,10 @@ def scaled(seconds: float) -> float:
 
 #: Default time limit. Only a failure takes so long: a wait ends as soon as its condition holds.
 LIMIT_SECONDS = scaled(90.0)
+
+
+class TooLate(AssertionError):
+    """What was waited for did not come true within its time limit."""
 
 
 def eventually(
@@ -46,7 +50,7 @@ def eventually(
         longest_pause: Seconds between two looks at most.
 
     Raises:
-        AssertionError: If the limit passes; the message has the last result.
+        TooLate: If the limit passes; the message has the last result.
     """
     deadline = time.monotonic() + seconds
     pause = _FIRST_PAUSE_SECONDS
@@ -62,6 +66,15 @@ def eventually(
                 return found
             last = repr(found)
         if is_last:
-            raise AssertionError(f"Not so within {seconds:g} s; last seen: {last}\n{told()}")
+            raise TooLate(f"Not so within {seconds:g} s; last seen: {last}\n{told()}")
         time.sleep(pause)
         pause = min(pause * 1.5, longest_pause)
+
+
+def came_true(look: Callable[[], object], *, seconds: float) -> bool:
+    """Wait until `look` returns something true, at most so long, and tell whether it did."""
+    try:
+        eventually(look, seconds=seconds)
+    except TooLate:
+        return False
+    return True

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
@@ -11,7 +10,7 @@ import tempfile
 import uuid
 from pathlib import Path
 
-from tests.harness.eventually import eventually, scaled
+from tests.harness.eventually import came_true, scaled
 from tests.harness.process_table import alive, parent_of, running_in
 from tests.harness.processes import send
 
@@ -49,8 +48,7 @@ class TestRun:
         Args:
             tests_directory: Where pytest put the directories of the tests.
         """
-        with contextlib.suppress(AssertionError):
-            eventually(lambda: self._processes(tests_directory), lambda left: not left, seconds=_END_SECONDS)
+        came_true(lambda: not self._processes(tests_directory), seconds=_END_SECONDS)
         processes = self._processes(tests_directory)
         lines = [f"process {pid}: {_read(pid, 'cmdline')}" for pid in processes]
         for pid in processes:

@@ -14,7 +14,7 @@ from rq.exceptions import InvalidJobOperation
 from rq.job import Job, JobStatus
 from rq.serializers import JSONSerializer
 
-from tests.harness.eventually import LIMIT_SECONDS, eventually, scaled
+from tests.harness.eventually import LIMIT_SECONDS, came_true, eventually, scaled
 from tests.harness.paths import EMBERQ, RQ, python_path
 from tests.harness.processes import RunningProgram
 
@@ -36,8 +36,7 @@ def stop_job(job: Job) -> JobStatus:
     def look() -> JobStatus:
         send_stop_job_command(job.connection, job.id, serializer=job.serializer)
         # A worker ignores the command in the moment before it knows its horse.
-        with contextlib.suppress(AssertionError):
-            wait_for_status(job, *ENDED, seconds=scaled(5))
+        came_true(lambda: job.get_status() in ENDED, seconds=scaled(5))
         return job.get_status()
 
     return eventually(look, lambda status: status in ENDED, despite=InvalidJobOperation)

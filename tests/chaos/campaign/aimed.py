@@ -8,17 +8,18 @@ import time
 from tests.chaos.campaign.caller import Caller, File
 from tests.chaos.campaign.killer import Outcome
 from tests.chaos.campaign.plan import Action
-from tests.chaos.campaign.programs import send
 from tests.chaos.campaign.recovery import Recovery
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import Event, InHand, Witness
+from tests.harness.eventually import scaled
+from tests.harness.processes import send
 
 __all__ = ["AimedFaults"]
 
 #: Lines of a file that is processed for a second or two, so that it can be aimed at.
 _LONG = 80
 #: Seconds a job that was aimed at may take to come up.
-_AIM_SECONDS = 30.0
+_AIM_SECONDS = scaled(90.0)
 
 
 class AimedFaults:

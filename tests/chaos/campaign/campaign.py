@@ -22,6 +22,7 @@ from tests.chaos.campaign.rare import count_rare_states
 from tests.chaos.campaign.recovery import Recovery
 from tests.chaos.campaign.system import System, run_system
 from tests.chaos.campaign.witness import Event, Witness
+from tests.harness.eventually import scaled
 
 __all__ = ["Phase", "Result", "run_campaign"]
 
@@ -30,7 +31,7 @@ _CLIENTS = 6
 #: Seconds after the start that are not measured.
 _WARM_UP_SECONDS = 2.0
 #: Seconds until everything that was acknowledged has to be at an end.
-_QUIET_SECONDS = 60.0
+_QUIET_SECONDS = scaled(300.0)
 
 
 @dataclass(frozen=True, slots=True)

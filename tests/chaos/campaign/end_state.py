@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -11,6 +10,7 @@ import httpx
 from tests.chaos.campaign.documents import read_lines
 from tests.chaos.campaign.system import COLLECTION
 from tests.chaos.campaign.witness import Witness
+from tests.harness.eventually import came_true
 
 __all__ = ["read_end_state", "wait_until_quiet"]
 
@@ -20,12 +20,7 @@ _ALL_CHUNKS = 1000
 
 def wait_until_quiet(witness: Witness, *, seconds: float) -> bool:
     """Wait until no job is under way."""
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        if not witness.in_hand(states=("pending", "queued", "processing")):
-            return True
-        time.sleep(0.2)
-    return False
+    return came_true(lambda: not witness.in_hand(states=("pending", "queued", "processing")), seconds=seconds)
 
 
 def read_end_state(client: httpx.Client, witness: Witness, names: Iterable[str]) -> dict[str, Any]:

@@ -15,10 +15,12 @@ from tests.chaos.campaign.aimed import AimedFaults
 from tests.chaos.campaign.caller import Caller
 from tests.chaos.campaign.killer import Killer, Outcome
 from tests.chaos.campaign.plan import Action
-from tests.chaos.campaign.programs import Program, send
+from tests.chaos.campaign.programs import Program
 from tests.chaos.campaign.recovery import Need, Recovery
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import InHand, Witness
+from tests.harness.eventually import came_true, scaled
+from tests.harness.processes import send
 
 __all__ = ["Faults"]
 
@@ -35,7 +37,7 @@ _FULL_SECONDS = 3.0
 #: The list in Redis in which tickets wait.
 _TICKETS = "rq:queue:emberq"
 #: Seconds a job that was aimed at may take to come up.
-_AIM_SECONDS = 30.0
+_AIM_SECONDS = scaled(90.0)
 
 
 class Faults:
@@ -157,7 +159,7 @@ class Faults:
     def _flush_redis(self, action: Action) -> Outcome:
         """Let Redis forget everything while tickets wait in it."""
         with self._redis() as redis:
-            self._wait_for(lambda: bool(redis.llen(_TICKETS)))
+            came_true(lambda: bool(redis.llen(_TICKETS)), seconds=_AIM_SECONDS)
             waiting = self._witness.in_hand(states=("queued",))
             redis.flushall()
         return self._recovered(action, [self._recovery.takes_up(waiting)], interrupted=len(waiting))
@@ -166,7 +168,7 @@ class Faults:
         """Deliver tickets twice, the copy first, to workers that ask at the same time."""
         with self._redis() as redis:
             for _ in range(20):
-                self._wait_for(lambda: bool(redis.llen(_TICKETS)))
+                came_true(lambda: bool(redis.llen(_TICKETS)), seconds=_AIM_SECONDS)
                 since = time.monotonic()
                 tickets: Any = redis.lrange(_TICKETS, 0, -1)
                 for ticket in tickets:
@@ -184,8 +186,3 @@ class Faults:
 
     def _redis(self) -> Redis:
         return Redis(unix_socket_path=self._system.sockets[1])
-
-    def _wait_for(self, condition: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _AIM_SECONDS
-        while not condition() and time.monotonic() < deadline:
-            time.sleep(0.005)

@@ -12,12 +12,13 @@ from tests.chaos.campaign.programs import Program
 from tests.chaos.campaign.recovery import Need, Recovery, latest
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import InHand, Witness
+from tests.harness.eventually import eventually, scaled
 from tests.harness.process_table import alive, family_of
 
 __all__ = ["Anatomy", "Killer", "Outcome", "anatomy_of"]
 
 #: Seconds a victim may take to be there: it may be on its way back from the kill before.
-_VICTIM_SECONDS = 20.0
+_VICTIM_SECONDS = scaled(90.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +93,14 @@ class Killer:
         """Return a host's processes, waiting for it to be complete.
 
         Raises:
-            TimeoutError: If it does not come to be.
+            TooLate: If it does not become so.
         """
-        deadline = time.monotonic() + _VICTIM_SECONDS
-        while (anatomy := anatomy_of(host)) is None:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"{host.name} has no complete set of processes: {host.processes()}.")
-            time.sleep(0.02)
+        anatomy = eventually(
+            lambda: anatomy_of(host),
+            seconds=_VICTIM_SECONDS,
+            told=lambda: f"{host.name} has no complete set of processes: {host.processes()}.",
+        )
+        assert anatomy is not None
         return anatomy
 
     def slot_of(self, horse: int) -> int:

@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from emberq.embedded import launch
+from tests.harness.eventually import scaled
 from tests.harness.paths import EMBERQ
 from tests.harness.process_table import alive, family_of
+from tests.harness.processes import RunningProgram, send
 
-__all__ = ["EMBERQ", "Program"]
+__all__ = ["Program"]
 
-#: The command line of the environment that runs the campaign.
 #: Seconds a program may take to leave when it is asked to.
-_STOP_SECONDS = 15.0
+_STOP_SECONDS = scaled(60.0)
 
 
 class Program:
@@ -60,7 +59,7 @@ class Program:
         kept.pop("PYTHONDONTWRITEBYTECODE", None)
         cache = {"PYTHONPYCACHEPREFIX": str(log.with_name("compiled"))}
         self._environment = {**kept, **cache, "EMBERQ_LOG_FORMAT": "json", **environment}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._running: RunningProgram | None = None
         self._family: list[int] = []
         self._died_at: float | None = None
         #: How often it was started.
@@ -71,7 +70,7 @@ class Program:
     @property
     def pid(self) -> int:
         """The main process, 0 while there is none."""
-        return self._process.pid if self._process is not None and self._process.poll() is None else 0
+        return self._running.pid if self._running is not None and self._running.is_running else 0
 
     def processes(self) -> list[int]:
         """Return the main process and everything below it."""
@@ -87,15 +86,12 @@ class Program:
             "needs": [],
         }
         launcher = [sys.executable, "-I", "-S", launch.__file__, json.dumps(plan)]
-        with self.log.open("ab") as log, self.log.with_suffix(".out").open("ab") as printed:
-            self._process = subprocess.Popen(
-                [*launcher, *self._command],
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=log,
-                env=self._environment,
-                start_new_session=True,
-            )
+        self._running = RunningProgram(
+            [*launcher, *self._command],
+            log=self.log,
+            printed=self.log.with_suffix(".out"),
+            environment=self._environment,
+        )
         self._died_at = None
         self.starts += 1
 
@@ -112,22 +108,14 @@ class Program:
             self.start()
 
     def stop(self) -> None:
-        """Ask it to leave, and end whatever is left."""
-        if self._process is None:
+        """Ask it to leave, and end whatever is left of it."""
+        if self._running is None:
             return
         family = self.processes() or self._family
         for pid in family:
             send(pid, signal.SIGCONT)
-        if self.pid:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_SECONDS)
-        for pid in alive(family):
-            send(pid, signal.SIGKILL)
-        self._process.wait(_STOP_SECONDS)
-
-
-def send(pid: int, number: signal.Signals) -> None:
-    """Send a signal to a process that may be gone."""
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, number)
+        try:
+            self._running.stop(seconds=_STOP_SECONDS)
+        finally:
+            for pid in alive(family):
+                send(pid, signal.SIGKILL)

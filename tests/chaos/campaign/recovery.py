@@ -9,6 +9,7 @@ from tests.chaos.campaign.caller import Pulse
 from tests.chaos.campaign.programs import Program
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import InHand, Witness
+from tests.harness.eventually import scaled
 
 __all__ = ["LIMIT_SECONDS", "Need", "Recovery", "latest"]
 
@@ -16,7 +17,7 @@ __all__ = ["LIMIT_SECONDS", "Need", "Recovery", "latest"]
 Need = Callable[[], bool]
 
 #: Seconds after which a recovery is given up; twice the bound.
-LIMIT_SECONDS = 30.0
+LIMIT_SECONDS = scaled(90.0)
 #: Seconds between two looks.
 _LOOK_SECONDS = 0.02
 

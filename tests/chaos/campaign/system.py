@@ -7,8 +7,9 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from emberq.embedded import Engines
 from emberq.errors import EmberqError
 from emberq.testing.ports import free_port
 from emberq.testing.proxy import TcpProxy
-from tests.chaos.campaign.programs import Program, send
+from tests.chaos.campaign.programs import Program
 from tests.chaos.campaign.surroundings import own_network, small_file_system
+from tests.harness.eventually import eventually, scaled
+from tests.harness.processes import send
 
 __all__ = ["COLLECTION", "SETTINGS", "System", "Wires", "run_system"]
 
@@ -36,7 +39,7 @@ SETTINGS: dict[str, Any] = {
 }
 #: Seconds between a death and the restart of an engine or a program.
 _RESTART_SECONDS = 0.3
-_START_SECONDS = 90.0
+_START_SECONDS = scaled(300.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +113,7 @@ class System:
         for host in self.hosts:
             host.start()
         for host in self.hosts:
-            _wait(lambda host=host: "ready" in _read(host.log.with_suffix(".out")), "ready workers", host)
+            _wait(partial(_says_ready, host), "ready workers", host)
 
     def client(self, *, seconds: float = 10.0) -> httpx.Client:
         """Return a client with the key."""
@@ -210,12 +213,18 @@ def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: boo
             keeper.join()
 
 
-def _wait(condition: Any, what: str, program: Program) -> None:
-    deadline = time.monotonic() + _START_SECONDS
-    while not condition():
-        if time.monotonic() > deadline or not program.pid:
-            raise TimeoutError(f"{program.name}: no {what}.\n{_read(program.log)[-3000:]}")
-        time.sleep(0.05)
+def _wait(condition: Callable[[], bool], what: str, program: Program) -> None:
+    def look() -> bool:
+        assert program.pid, f"{program.name} has ended: no {what}.\n{_read(program.log)[-3000:]}"
+        return condition()
+
+    eventually(
+        look, seconds=_START_SECONDS, told=lambda: f"{program.name}: no {what}.\n{_read(program.log)[-3000:]}"
+    )
+
+
+def _says_ready(host: Program) -> bool:
+    return "ready" in _read(host.log.with_suffix(".out"))
 
 
 def _read(path: Path) -> str:

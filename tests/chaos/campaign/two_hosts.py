@@ -9,9 +9,10 @@ from pathlib import Path
 
 from tests.chaos.campaign.documents import read_lines, write_document
 from tests.chaos.campaign.end_state import wait_until_quiet
-from tests.chaos.campaign.programs import send
 from tests.chaos.campaign.system import COLLECTION, System, run_system
 from tests.chaos.campaign.witness import InHand, Witness
+from tests.harness.eventually import came_true, eventually, scaled
+from tests.harness.processes import send
 
 __all__ = ["Survival", "lose_a_host"]
 
@@ -19,7 +20,7 @@ __all__ = ["Survival", "lose_a_host"]
 _DOCUMENTS = 40
 _LINES = 6
 #: Seconds after which the survivor has to be done.
-_DONE_SECONDS = 120.0
+_DONE_SECONDS = scaled(300.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,19 +70,14 @@ def lose_a_host(directory: Path) -> Survival:
             client.request("DELETE", "/pauses", params=pause).raise_for_status()
         dead = system.hosts[0]
         networks = _networks(system)
-        deadline = time.monotonic() + _DONE_SECONDS
-        while not (interrupted := _in_hand_of(dead.processes(), witness)) and time.monotonic() < deadline:
-            time.sleep(0.005)
+        interrupted = eventually(lambda: _in_hand_of(dead.processes(), witness), longest_pause=0.005)
         dead.is_gone_for_good = True
         died_at = time.monotonic()
         lost = dead.processes()
         for pid in lost:
             send(pid, signal.SIGSTOP)
-        seconds = None
-        while witness.not_taken_up(interrupted) and time.monotonic() < deadline:
-            time.sleep(0.02)
-        if not witness.not_taken_up(interrupted):
-            seconds = time.monotonic() - died_at
+        is_taken_up = came_true(lambda: not witness.not_taken_up(interrupted), seconds=_DONE_SECONDS)
+        seconds = time.monotonic() - died_at if is_taken_up else None
         wait_until_quiet(witness, seconds=_DONE_SECONDS)
         system.kill(lost)
         return Survival(

@@ -17,13 +17,14 @@ from emberq.store.jobs.claim import claim_job
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.job_states import ENDED_STATES, JobState
 from tests.chaos.nth.stage import Stage, wait_until
+from tests.harness.eventually import scaled
 
 __all__ = ["LIVES", "Life", "Run", "check_always", "rest"]
 
 #: Tries of one request; each round has one fault, so a third would already be one too many.
 _REQUESTS = 6
 #: Seconds until everything must have come to its end; nothing that a round waits for takes longer by itself.
-END_SECONDS = 30.0
+END_SECONDS = scaled(90.0)
 _BIRDS = ("storks", "herons", "ibises", "pelicans")
 
 

@@ -41,6 +41,7 @@ from emberq.system.processes import descendants, die_with_parent, process_state
 from emberq.telemetry.logs import configure_logs
 from emberq.testing.faults import FaultPoints
 from emberq.worker.warm_worker import WarmWorker
+from tests.harness.eventually import came_true
 
 __all__ = ["PROCESSES", "Stage", "wait_until"]
 
@@ -244,13 +245,14 @@ def _is_running(pid: int) -> bool:
 
 def wait_until(condition: Callable[[], bool], *, seconds: float, meanwhile: Callable[[], None]) -> bool:
     """Wait for a condition, doing something else three times a second; tells whether it came true."""
-    deadline = time.monotonic() + seconds
     next_at = time.monotonic() + 0.4
-    while not condition():
-        if time.monotonic() > deadline:
-            return False
-        if time.monotonic() > next_at:
+
+    def look() -> bool:
+        nonlocal next_at
+        is_met = condition()
+        if not is_met and time.monotonic() > next_at:
             meanwhile()
             next_at = time.monotonic() + 0.3
-        time.sleep(0.01)
-    return True
+        return is_met
+
+    return came_true(look, seconds=seconds)

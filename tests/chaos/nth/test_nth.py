@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.harness.eventually import scaled
+
 SCRIPT = Path(__file__).with_name("run.py")
 #: Rounds; each takes about half a second on a machine with nothing else to do.
 ROUNDS = 24
@@ -26,7 +28,7 @@ def test_a_file_survives_whatever_operation_of_its_life_is_broken(database_url: 
         ],
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=scaled(500),
         check=False,
     )
     sys.stdout.write(f"seed {seed}\n{done.stdout}")
