@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -24,6 +25,10 @@ from tests.harness.leftovers import TestRun
 TEMPLATE = "emberq_template"
 #: Begun by the process that controls the run, before it starts those that run tests.
 TEST_RUN = None if "PYTEST_XDIST_WORKER" in os.environ or sys.platform != "linux" else TestRun()
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Tests that run at the same time do not see each other's temporary files.
+    tempfile.tempdir = os.environ["TMPDIR"] = tempfile.mkdtemp(prefix="w")
+    Path(tempfile.tempdir).chmod(0o1777)
 LEFT = pytest.StashKey[list[str]]()
 
 #: Machines are shared: a slow example is no failure.
@@ -114,6 +119,17 @@ def no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in list(os.environ):
         if name.startswith("EMBERQ_") and name != "EMBERQ_MODELS_DIR":
             monkeypatch.delenv(name)
+
+
+@pytest.fixture(autouse=True)
+def no_temporary_files_left() -> Iterator[None]:
+    """Fail a test that leaves a temporary file of emberq behind in this process."""
+    directory = Path(tempfile.gettempdir())
+    before = set(directory.glob("emberq-*"))
+    yield
+    # A process that ran jobs keeps its one directory for them until it ends.
+    left = {path for path in directory.glob("emberq-*") if not path.name.startswith("emberq-job-")} - before
+    assert not left, "the test left temporary files"
 
 
 @pytest.fixture

@@ -6,8 +6,10 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -46,8 +48,8 @@ def run_program(
 class RunningProgram:
     """A program under test, running since this was made.
 
-    As a context manager it stops the program at the end of the block. Stopping fails the test if a process
-    that the program started is left.
+    As a context manager it stops the program at the end of the block. Its end fails the test if a process
+    that it started is left or, unless it was killed, a temporary file of emberq.
 
     Attributes:
         pid: The process that was started.
@@ -76,6 +78,13 @@ class RunningProgram:
         self._log, self._printed = log, printed or log
         self._code: int | None = None
         self._family: list[int] = []
+        #: Whether a process of it was killed, which cannot remove its temporary files then.
+        self.was_killed = False
+        variables = dict(os.environ if environment is None else environment)
+        self._temporary = Path(tempfile.mkdtemp(prefix="p"))
+        self._temporary.chmod(0o1777)
+        if variables.get("TMPDIR") == os.environ.get("TMPDIR"):
+            variables["TMPDIR"] = str(self._temporary)
         with log.open("ab") as errors, self._printed.open("ab") as output:
             self._start = self._printed.stat().st_size
             self._process = subprocess.Popen(
@@ -83,7 +92,7 @@ class RunningProgram:
                 stdin=subprocess.PIPE if has_input else subprocess.DEVNULL,
                 stdout=errors if printed is None else output,
                 stderr=errors,
-                env=environment,
+                env=variables,
                 cwd=cwd,
                 start_new_session=True,
             )
@@ -162,6 +171,7 @@ class RunningProgram:
     def send(self, number: signal.Signals) -> None:
         """Send it a signal."""
         self._family = self.family() or self._family
+        self.was_killed |= number == signal.SIGKILL
         self._process.send_signal(number)
 
     def wait(self, *, seconds: float = LIMIT_SECONDS) -> int:
@@ -181,8 +191,11 @@ class RunningProgram:
                 self._process.stdin.close()
             try:
                 eventually(lambda: alive(self._family), until=lambda left: not left)
+                left = [path.name for path in self._temporary.glob("emberq-*")]
+                assert self.was_killed or not left, f"temporary files are left: {left}"
             finally:
                 self._end_all()
+                shutil.rmtree(self._temporary, ignore_errors=True)
         return self._code
 
     def stop(self, number: signal.Signals = signal.SIGTERM, *, seconds: float = LIMIT_SECONDS) -> int:
