@@ -136,7 +136,7 @@ MUTANTS = (
         ),
         (
             "tests/unit/config/test_cache.py::test_an_announced_version_is_loaded_by_the_next_call",
-            "tests/integration/dispatch/test_configuration.py::test_a_pushed_change_is_in_the_snapshot_within_a_quarter_of_a_second",
+            "tests/integration/dispatch/test_settings_listener.py::test_a_pushed_change_is_in_the_snapshot_within_a_quarter_of_a_second",
         ),
     ),
     Mutant(
@@ -164,7 +164,7 @@ MUTANTS = (
         "a horse is kept however much its memory grows",
         (
             Edit(
-                "src/emberq/worker/horse/lifecycle.py",
+                "src/emberq/worker/horse/replacement.py",
                 '        return "memory"\n',
                 "        return None\n",
             ),

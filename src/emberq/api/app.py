@@ -31,9 +31,9 @@ from emberq.api.routes import (
     status,
     tika,
 )
-from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.conversion import JobEnds
 from emberq.dispatch.maintenance import Maintenance
+from emberq.dispatch.settings_listener import SettingsListener
 from emberq.errors import InvalidRequest
 from emberq.models.batcher import Batcher, queue_specs
 from emberq.models.cache import StoredVectors
@@ -66,7 +66,7 @@ def make_app(
     @contextlib.asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         stop = threading.Event()
-        bodies = {"emberq-config": ConfigurationFollower(get_services(), name="api").run}
+        bodies = {"emberq-config": SettingsListener(get_services(), name="api").run}
         if maintenance:
             bodies["emberq-maintenance"] = Maintenance(get_services()).run
         threads = [

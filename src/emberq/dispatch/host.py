@@ -19,9 +19,9 @@ from emberq.config.environment import Environment, get_environment
 from emberq.config.restart_version import AppliedVersions, restart_version
 from emberq.config.runtime import RuntimeSettings
 from emberq.config.snapshot import Snapshot
-from emberq.dispatch.configuration import ConfigurationFollower
 from emberq.dispatch.maintenance import Duty, Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
+from emberq.dispatch.settings_listener import SettingsListener
 from emberq.entry_points import DOCUMENT_RESOURCES, QUEUE_NAME, SPAWNED_HORSE_SETUP
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import (
@@ -175,7 +175,7 @@ class _Host:
         self._lease = lease
         self._supervisor = supervisor
         self._applied = applied
-        self._follower = ConfigurationFollower(services, name="host", on_change=self._change_configuration)
+        self._follower = SettingsListener(services, name="host", on_change=self._change_configuration)
         self._maintenance = Maintenance(services)
         self._maintenance.add(Duty("reap_workers", _REAP_WORKERS_SECONDS, dead_workers.reap))
         self._maintenance.add(Duty("renew_lease", LEASE_RENEWAL_SECONDS, self._renew_lease))

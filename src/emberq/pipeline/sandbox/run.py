@@ -30,7 +30,7 @@ from emberq.errors import (
 from emberq.pipeline.document import Document
 from emberq.pipeline.sandbox import messages
 from emberq.pipeline.sandbox.child import EXIT_OUT_OF_MEMORY, read_and_exit
-from emberq.pipeline.sandbox.child_process import ChildProcess
+from emberq.pipeline.sandbox.child_handle import ChildProcess
 
 __all__ = ["extract_sandboxed"]
 

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, and_, delete, func
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.config.snapshot import Unreadable
-from emberq.store.jobs.transitions import in_state
+from emberq.store.jobs.fence import in_state
 from emberq.store.schema.admin_tables import Host
 from emberq.store.schema.job_states import BACK_OFF, JobState
 from emberq.store.schema.tables import Job

@@ -19,7 +19,8 @@ from emberq.errors import Cancelled
 from emberq.store.files.extractions import PageRange
 from emberq.store.jobs.breaker import close_breaker
 from emberq.store.jobs.claim import Attempt, LeaseLost
-from emberq.store.jobs.transitions import in_state, move
+from emberq.store.jobs.fence import in_state
+from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import COMMIT
 from emberq.store.schema.tables import ChunkRow, Collection, FileRow, FileVersion, Job
 

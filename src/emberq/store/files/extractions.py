@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping, delete, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.errors import JobNotFound
-from emberq.store.jobs.transitions import in_state
+from emberq.store.jobs.fence import in_state
 from emberq.store.schema.job_states import LIVE_STATES, JobState
 from emberq.store.schema.tables import Collection, CollectionKind, FileRow, FileVersion, Job
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 from sqlalchemy import Connection, func, select
 
 from emberq.errors import Cancelled, EmberqError
-from emberq.store.jobs.transitions import in_state, move
+from emberq.store.jobs.fence import in_state
+from emberq.store.jobs.transitions import move
 from emberq.store.schema.admin_tables import SettingChange
 from emberq.store.schema.job_states import CLAIM, ENQUEUE_AGAIN, PROGRESS, JobState
 from emberq.store.schema.tables import Collection, CollectionKind, FileRow, FileVersion, Job, fence_sequence

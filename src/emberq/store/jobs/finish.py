@@ -15,7 +15,8 @@ from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 from emberq.errors import Cancelled, EmberqError, Quarantined, WorkerLost
 from emberq.retry.backoff import Backoff
 from emberq.store.jobs.breaker import is_outage_of_provider, record_provider_failure, snooze_until_probe
-from emberq.store.jobs.transitions import in_state, move
+from emberq.store.jobs.fence import in_state
+from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import (
     BACK_OFF,
     QUARANTINE,

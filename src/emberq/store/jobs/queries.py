@@ -10,8 +10,9 @@ from sqlalchemy import ColumnElement, Connection, Select, and_, case, func, lite
 from sqlalchemy.dialects.postgresql import JSONB
 
 from emberq.errors import Cancelled, JobNotFound
-from emberq.store.jobs.transitions import in_state, move
-from emberq.store.jobs.waiting import WaitingReason, estimate_positions, reason_column
+from emberq.store.jobs.fence import in_state
+from emberq.store.jobs.transitions import move
+from emberq.store.jobs.waiting_reason import WaitingReason, estimate_positions, reason_column
 from emberq.store.schema.job_states import (
     CANCEL,
     REQUEST_CANCEL,

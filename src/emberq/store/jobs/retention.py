@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, select, true, tuple_
 
-from emberq.store.jobs.transitions import in_state
+from emberq.store.jobs.fence import in_state
 from emberq.store.schema.job_states import LIVE_STATES, PURGE
 from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
 

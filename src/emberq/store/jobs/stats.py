@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, func, select, text
 
+from emberq.store.jobs.fence import in_state
 from emberq.store.jobs.queries import count_jobs
-from emberq.store.jobs.transitions import in_state
 from emberq.store.schema.job_states import ENDED_STATES, JobState
 from emberq.store.schema.tables import ChunkRow, Collection, CollectionKind, FileRow, Job, PastOutcome
 

@@ -12,6 +12,7 @@ from emberq.system.messages import Message
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.handle import Horse
+from emberq.worker.horse.replacement import reason_to_replace
 from emberq.worker.horse.watchdog import end_horse
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.preloader import Preloader, PreloaderClient, PreloaderLost
@@ -145,7 +146,8 @@ class HorseLifecycle:
 
     def _replace_if_due(self, policy: HorsePolicy, horse: Horse) -> None:
         """Replace a horse that has leaked, grown or served long enough; the successor is warm first."""
-        reason = self._reason_to_replace(policy, horse)
+        may_replace_for_memory = self._clock() - self._replaced_for_memory_at > _MEMORY_REPLACE_SECONDS
+        reason = reason_to_replace(horse, policy, for_memory=may_replace_for_memory)
         if reason is None:
             self._prepare_successor(policy, horse)
             return
@@ -164,17 +166,6 @@ class HorseLifecycle:
         if self._successor is None and horse.jobs == policy.horse_max_jobs - 1:
             with contextlib.suppress(PreloaderLost):
                 self._successor = self._fork()
-
-    def _reason_to_replace(self, policy: HorsePolicy, horse: Horse) -> str | None:
-        if horse.leaked:
-            return "leak"
-        if policy.horse_max_jobs and horse.jobs >= policy.horse_max_jobs:
-            return "max_jobs"
-        if not policy.horse_max_memory_growth or horse.grown_bytes() <= policy.horse_max_memory_growth:
-            return None
-        if self._clock() - self._replaced_for_memory_at <= _MEMORY_REPLACE_SECONDS:
-            return None
-        return "memory"
 
     def _fork(self) -> Horse:
         preloader = self.start()

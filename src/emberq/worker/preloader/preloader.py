@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from emberq.errors import InvalidRequest
 from emberq.system.messages import Message, is_readable, receive, send
-from emberq.worker.preloader.process import Role, run_preloader
+from emberq.worker.preloader.fork_server import Role, run_preloader
 
 __all__ = [
     "Child",

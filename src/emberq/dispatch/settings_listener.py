@@ -15,7 +15,7 @@ from emberq.store.services import Services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["ConfigurationFollower"]
+__all__ = ["SettingsListener"]
 
 log = get_logger(__name__)
 
@@ -26,7 +26,7 @@ _POLL_SECONDS = 5.0
 _WAIT_SECONDS = 0.25
 
 
-class ConfigurationFollower:
+class SettingsListener:
     """Keeps up to date the process's snapshot, and the shared version that forked processes read.
 
     The supervisor, which forks and so has no threads, calls `tick` ten times a second; the API runs

@@ -33,7 +33,7 @@ from emberq.worker.job.tempdirs import discard_directory, make_root, remove_root
 from emberq.worker.preloader.spawn import Spawnable, exec_interpreter, make_spawn_spec
 from emberq.worker.resources.resources import close_resources, needs_spawn, preload
 
-__all__ = ["Role", "run_preloader"]
+__all__ = ["ForkServer", "Role", "run_preloader"]
 
 log = get_logger(__name__)
 
@@ -86,7 +86,7 @@ def run_preloader(
         with contextlib.suppress(OSError):
             make_root()
         send(control, {"ready": True})
-        server = _Server(control, roles, modules)
+        server = ForkServer(control, roles, modules)
         server.serve()
         server.end_children()
         # With the default action: it ends the process if the clean-up hangs.
@@ -101,8 +101,8 @@ def run_preloader(
         os._exit(code)
 
 
-class _Server:
-    """The preloader's loop: fork requests in, exit notices out.
+class ForkServer:
+    """The preloader's loop: fork requests in, exit notices out. Each horse is forked here.
 
     Invariant: a child belongs to the client that asked for it and does not outlive it. The loop ends when
     the owner, which has the other end of `control`, is disconnected.
@@ -121,6 +121,7 @@ class _Server:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
 
     def serve(self) -> None:
+        """Answer requests and tell of ended children until the owner is disconnected."""
         signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
         signal.set_wakeup_fd(self._wake_write, warn_on_full_buffer=False)
         while self._control.fileno() >= 0:

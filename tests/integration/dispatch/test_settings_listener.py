@@ -14,7 +14,7 @@ from sqlalchemy import create_engine, text
 
 from emberq.api.app import make_app
 from emberq.config.current import get_config_cache, get_worker_config, pinned_config
-from emberq.dispatch.configuration import ConfigurationFollower
+from emberq.dispatch.settings_listener import SettingsListener
 from emberq.store.admin.changes import change_settings
 from emberq.store.services import Services
 from emberq.telemetry import metrics
@@ -48,7 +48,7 @@ def put_in_silence(services: Services, key: str, value: object) -> int:
         return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
-def tick_until(follower: ConfigurationFollower, condition: Callable[[], bool]) -> None:
+def tick_until(follower: SettingsListener, condition: Callable[[], bool]) -> None:
     """Tick as the supervisor does until the condition holds."""
 
     def tick() -> bool:
@@ -79,19 +79,19 @@ def losses() -> float:
 
 
 @pytest.fixture
-def follower(services: Services, request: pytest.FixtureRequest) -> Iterator[ConfigurationFollower]:
+def follower(services: Services, request: pytest.FixtureRequest) -> Iterator[SettingsListener]:
     """A follower that has ticked once; `polling_every` sets the seconds between its polls."""
     get_worker_config()
-    made = ConfigurationFollower(services, name="test", poll_seconds=getattr(request, "param", 5.0))
+    made = SettingsListener(services, name="test", poll_seconds=getattr(request, "param", 5.0))
     made.tick()
     yield made
     made.close()
 
 
 @contextmanager
-def running(services: Services, name: str) -> Iterator[ConfigurationFollower]:
+def running(services: Services, name: str) -> Iterator[SettingsListener]:
     """A follower in a thread, as the API runs it."""
-    made, stop = ConfigurationFollower(services, name=name), threading.Event()
+    made, stop = SettingsListener(services, name=name), threading.Event()
     thread = threading.Thread(target=made.run, args=(stop,))
     thread.start()
     try:
@@ -118,7 +118,7 @@ def test_a_pushed_change_is_in_the_snapshot_within_a_quarter_of_a_second(service
     assert cache.builds == 21
 
 
-def test_one_tick_is_enough_after_a_commit(services: Services, follower: ConfigurationFollower) -> None:
+def test_one_tick_is_enough_after_a_commit(services: Services, follower: SettingsListener) -> None:
     heard: list[int] = []
     follower._on_change = lambda snapshot: heard.append(snapshot.version)
     for value in (7, 8, 9):
@@ -129,7 +129,7 @@ def test_one_tick_is_enough_after_a_commit(services: Services, follower: Configu
     assert follower.is_pushed
 
 
-def test_a_tick_that_finds_nothing_asks_nothing(services: Services, follower: ConfigurationFollower) -> None:
+def test_a_tick_that_finds_nothing_asks_nothing(services: Services, follower: SettingsListener) -> None:
     follower.tick()
     before = services.database.count_connections()
     services.database.close()
@@ -141,7 +141,7 @@ def test_a_tick_that_finds_nothing_asks_nothing(services: Services, follower: Co
 
 
 def test_a_cut_connection_is_made_again_and_what_was_missed_is_asked_for(
-    services: Services, follower: ConfigurationFollower
+    services: Services, follower: SettingsListener
 ) -> None:
     follower._poll_due = float("inf")
     counted = losses()
@@ -158,7 +158,7 @@ def test_a_cut_connection_is_made_again_and_what_was_missed_is_asked_for(
 
 @polling_every(0.3)
 def test_while_push_is_dead_the_version_is_polled(
-    services: Services, follower: ConfigurationFollower, monkeypatch: pytest.MonkeyPatch
+    services: Services, follower: SettingsListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(follower.listener, "_conninfo", b"host=/nowhere connect_timeout=2")
     assert cut(services, "test") == 1
@@ -171,7 +171,7 @@ def test_while_push_is_dead_the_version_is_polled(
 
 
 def test_the_delays_between_tries_to_connect_grow(
-    services: Services, follower: ConfigurationFollower, monkeypatch: pytest.MonkeyPatch
+    services: Services, follower: SettingsListener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listener = follower.listener
     monkeypatch.setattr(listener, "_conninfo", b"host=/nowhere connect_timeout=2")
@@ -188,7 +188,7 @@ def test_the_delays_between_tries_to_connect_grow(
 
 @polling_every(0.3)
 def test_a_change_that_was_not_pushed_is_found_by_the_next_poll(
-    services: Services, follower: ConfigurationFollower
+    services: Services, follower: SettingsListener
 ) -> None:
     version = put_in_silence(services, "rag_top_k", 7)
     follower.listener.wait(0.1)
@@ -198,7 +198,7 @@ def test_a_change_that_was_not_pushed_is_found_by_the_next_poll(
 
 
 def test_a_forked_child_neither_hears_nor_harms_its_parents_connection(
-    services: Services, follower: ConfigurationFollower
+    services: Services, follower: SettingsListener
 ) -> None:
     pid = os.fork()
     if pid == 0:
@@ -244,7 +244,7 @@ def away(services: Services) -> Iterator[None]:
 
 @polling_every(0.05)
 def test_while_the_database_is_away_the_last_snapshot_serves_and_afterwards_the_newest(
-    services: Services, follower: ConfigurationFollower
+    services: Services, follower: SettingsListener
 ) -> None:
     with away(services):
         tick_until(follower, lambda: not follower.listener.is_connected)
@@ -259,7 +259,7 @@ def test_while_the_database_is_away_the_last_snapshot_serves_and_afterwards_the_
 
 
 def test_a_horse_forked_before_a_change_hears_of_it_from_its_host(
-    services: Services, follower: ConfigurationFollower
+    services: Services, follower: SettingsListener
 ) -> None:
     ask, answer = os.pipe(), os.pipe()
     services.database.close()
