@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
-from emberq.cli.client import connect
-from emberq.cli.failures import NotReachable, Problem
+from emberq.cli.client import NotReachable, Problem, connect
 from emberq.cli.output import size
 from emberq.config.environment import Environment, get_environment
 from emberq.errors import EmberqError

@@ -169,7 +169,7 @@ def _run(program: Callable[[], int]) -> NoReturn:
 
 def main() -> None:
     """Run the command line and exit with its code."""
-    from emberq.cli.failures import NotReachable, Problem
+    from emberq.cli.client import NotReachable, Problem
     from emberq.errors import EmberqError
 
     try:

@@ -14,8 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from emberq.cli.client import Client
-from emberq.cli.failures import NotReachable, Problem
+from emberq.cli.client import Client, NotReachable, Problem
 from emberq.cli.output import describe_error, seconds
 from emberq.retry.backoff import Backoff
 from emberq.store.schema.job_states import ENDED_STATES

@@ -7,10 +7,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emberq.config.assembly import assemble
 from emberq.config.restart_version import AppliedVersions, restart_version
 from emberq.config.runtime import ALL_TENANTS, Applies, RuntimeSettings, is_host_wide, settings_that_apply
-from emberq.config.snapshot import Snapshot, Unreadable
+from emberq.config.snapshot import Snapshot, Unreadable, assemble
 
 MODEL = "rag_embedding_model"
 OWN = st.fixed_dictionaries(

@@ -12,7 +12,7 @@ __all__ = ["doctor", "status"]
 
 def status(json_output: AsJson = False) -> None:
     """Show the health of the service, its jobs, and its workers."""
-    from emberq.cli.failures import Problem
+    from emberq.cli.client import Problem
 
     with connect() as client:
         try:

@@ -64,8 +64,7 @@ def require_admin(client: OpenWebUIClient) -> None:
 
 def read_emberq_setting(key: str) -> str:
     """Return one of the tenant's settings; empty if no key is set or emberq's API does not answer."""
-    from emberq.cli.client import connect
-    from emberq.cli.failures import NotReachable, Problem
+    from emberq.cli.client import NotReachable, Problem, connect
     from emberq.config.environment import get_environment
 
     if get_environment().api_key is None:

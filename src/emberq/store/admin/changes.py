@@ -9,8 +9,8 @@ from pydantic import SecretStr
 from sqlalchemy import Connection, delete, func, insert, text
 from sqlalchemy.dialects.postgresql import insert as pg_insert
 
-from emberq.config.assembly import assemble, refuse_invalid
 from emberq.config.runtime import ALL_TENANTS, require_setting
+from emberq.config.snapshot import assemble, refuse_invalid
 from emberq.store.admin.secrets import Sealer
 from emberq.store.admin.settings import (
     SETTINGS_CHANNEL,

@@ -8,9 +8,8 @@ from typing import Any
 from pydantic import SecretStr
 from sqlalchemy import Connection, RowMapping, and_, func, select, true
 
-from emberq.config.assembly import assemble
 from emberq.config.runtime import RuntimeSettings
-from emberq.config.snapshot import Snapshot, Unreadable
+from emberq.config.snapshot import Snapshot, Unreadable, assemble
 from emberq.errors import SettingInvalid
 from emberq.store.admin.secrets import Sealer
 from emberq.store.schema.admin_tables import Setting, SettingChange

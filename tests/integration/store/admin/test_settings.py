@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule, run_state_machine_as_test
 from sqlalchemy import select, text, update
 
-from emberq.config.assembly import assemble, refuse_invalid
 from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
+from emberq.config.snapshot import assemble, refuse_invalid
 from emberq.errors import SettingInvalid
 from emberq.store.admin.changes import change_settings, roll_back
 from emberq.store.admin.secrets import Sealer

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from emberq.config.assembly import assemble
-from emberq.config.snapshot import Unreadable
+from emberq.config.snapshot import Unreadable, assemble
 from emberq.errors import SettingInvalid
 from emberq.openwebui.worker.tenants import tenant_values
 

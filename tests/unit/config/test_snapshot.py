@@ -9,9 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
 
-from emberq.config.assembly import assemble, refuse_invalid
 from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
-from emberq.config.snapshot import Snapshot
+from emberq.config.snapshot import Snapshot, assemble, refuse_invalid
 from emberq.errors import SettingInvalid
 
 Values = dict[str, dict[str, Any]]
