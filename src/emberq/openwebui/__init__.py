@@ -1,1 +1,1 @@
-"""What emberq does for Open WebUI; nothing else of emberq knows that there is such a program."""
+"""The integration with Open WebUI; no other room of emberq depends on it."""

@@ -79,7 +79,7 @@ def check_persistence(facts: Facts) -> Finding:
 
 
 def check_database(facts: Facts) -> Finding:
-    """Check that the database stands many uploads at once."""
+    """Check that the database can take many uploads at once."""
     name, url = "database", facts.env.get("DATABASE_URL") or facts.env.get("DATABASE_TYPE") or "sqlite"
     if not facts.env_is_known and "DATABASE_URL" not in facts.env:
         return Finding(name, "ok", f"not known here; SQLite is for a few people only; {_ENV_FILE}")
@@ -107,7 +107,7 @@ def check_vectors(facts: Facts) -> Finding:
 
 
 def check_time_limits(facts: Facts) -> Finding:
-    """Check that time limits leave large files their time."""
+    """Check that the time limits are long enough for large files."""
     short = [
         f"{name}={value}"
         for name in ("RAG_EMBEDDING_TIMEOUT", "AIOHTTP_CLIENT_TIMEOUT")

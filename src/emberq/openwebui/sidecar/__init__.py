@@ -1,1 +1,1 @@
-"""A client of Open WebUI's API: imports folders and finishes files that a crash left half done."""
+"""Programs beside Open WebUI that use its REST API: the watcher, and the import of folders."""
