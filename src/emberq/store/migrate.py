@@ -18,12 +18,6 @@ __all__ = ["migrate"]
 _MIGRATION_LOCK = 0x656D6265
 
 
-def _config() -> Config:
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-    return config
-
-
 def migrate(database: Database) -> tuple[str | None, str]:
     """Run the missing migrations.
 
@@ -33,7 +27,8 @@ def migrate(database: Database) -> tuple[str | None, str]:
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
     """
-    config = _config()
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
     with database.transaction() as connection:
         connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _MIGRATION_LOCK})
         before = MigrationContext.configure(connection).get_current_revision()

@@ -79,11 +79,5 @@ def _lines(value: Any) -> Iterator[tuple[bool, str]]:
             children = [(f"{path}[{index}]", child, True) for index, child in enumerate(item)]
             stack.extend(reversed(children))
         else:
-            text = _scalar(item)
+            text = item if isinstance(item, str) else json.dumps(item)
             yield False, f"{path}: {text}" if path else text
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, str):
-        return value
-    return json.dumps(value)

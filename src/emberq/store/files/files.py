@@ -119,7 +119,8 @@ def add_file(
     if existing_job is not None:
         added = AddedFile(file_id, existing_job, deduplicated=True)
     else:
-        _check_pending(connection, tenant, max_pending)
+        if count_waiting(connection, tenant, most=max_pending) >= max_pending:
+            raise RateLimited(f"{max_pending} jobs are waiting already.")
         job_id = uuid.uuid4()
         connection.execute(
             insert(Job).values(
@@ -166,11 +167,6 @@ def _claim_idempotency_key(connection: Connection, tenant: str, key: str) -> Any
             IdempotencyKey.tenant == tenant, IdempotencyKey.key == key
         )
     ).one_or_none()
-
-
-def _check_pending(connection: Connection, tenant: str, max_pending: int) -> None:
-    if count_waiting(connection, tenant, most=max_pending) >= max_pending:
-        raise RateLimited(f"{max_pending} jobs are waiting already.")
 
 
 def _add_version(
