@@ -33,9 +33,16 @@ class BlobGarbageCollector:
     Any number of collectors may run side by side: see `emberq.store.files.blob_gc`.
     """
 
-    def __init__(self, services: Services, *, grace_seconds: float = _GRACE_SECONDS) -> None:
+    def __init__(
+        self,
+        services: Services,
+        *,
+        grace_seconds: float = _GRACE_SECONDS,
+        run_seconds: float = _RUN_SECONDS,
+    ) -> None:
         self._services = services
         self._grace_seconds = grace_seconds
+        self._run_seconds = run_seconds
         self._walk = self._batches()
 
     def run(self) -> int:
@@ -45,7 +52,7 @@ class BlobGarbageCollector:
             DatabaseUnavailable: If PostgreSQL does not answer.
             StorageUnavailable: If the blob store does not work.
         """
-        deadline = time.monotonic() + _RUN_SECONDS
+        deadline = time.monotonic() + self._run_seconds
         database, store, grace = self._services.database, self._services.blobs, self._grace_seconds
         drafts = delete_abandoned_drafts(store, older_than_seconds=grace)
         restored = restore_discarded_blobs(database, store, older_than_seconds=grace)

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 
 from emberq.store.files.embedding_cache import purge_vector_batch
 from emberq.store.files.extractions import purge_extraction_batch
-from emberq.store.jobs.retention import purge_batch
+from emberq.store.jobs.retention import BATCH_ROWS, purge_batch
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
@@ -25,12 +25,13 @@ log = get_logger(__name__)
 _RUN_SECONDS = 0.5
 
 
-def purge_ended_jobs(services: Services, *, retention_seconds: float) -> int:
+def purge_ended_jobs(services: Services, *, retention_seconds: float, batch_rows: int = BATCH_ROWS) -> int:
     """Delete records of jobs, files and keys that ended long ago, and return how many rows were deleted.
 
     Args:
         services: The database.
         retention_seconds: The setting job_retention; 0 keeps everything.
+        batch_rows: Rows of each kind that one transaction deletes.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer; earlier batches are deleted.
@@ -41,9 +42,10 @@ def purge_ended_jobs(services: Services, *, retention_seconds: float) -> int:
     jobs = files = keys = 0
     while True:
         with services.database.transaction() as connection:
-            deleted = purge_batch(connection, older_than_seconds=retention_seconds)
+            deleted = purge_batch(connection, older_than_seconds=retention_seconds, batch_rows=batch_rows)
         jobs, files, keys = jobs + deleted.jobs, files + deleted.files, keys + deleted.keys
-        if not deleted.is_full or time.monotonic() > deadline:
+        is_last = max(deleted.jobs, deleted.files, deleted.keys) < batch_rows
+        if is_last or time.monotonic() > deadline:
             break
     if jobs or files or keys:
         log.info("records_purged", jobs=jobs, files=files, idempotency_keys=keys)

@@ -164,6 +164,7 @@ class Embedder:
         progress: Callable[[int, int], None] | None = None,
         batch_tokens: int = _BATCH_TOKENS,
         max_batch: int | None = None,
+        sorted_texts: int = _SORTED_TEXTS,
     ) -> NDArray[np.float32]:
         """Return one vector of length 1 per text.
 
@@ -174,6 +175,7 @@ class Embedder:
             progress: Called after each batch with the number of embedded texts and of all texts.
             batch_tokens: Most tokens of a batch, padding counted; does not change the vectors.
             max_batch: Most texts of a batch; no limit if left out.
+            sorted_texts: Texts that are sorted by length together, so that batches need little padding.
 
         Returns:
             An array of `[len(texts), dimensions]`, in the order of `texts`.
@@ -183,8 +185,8 @@ class Embedder:
             EmbeddingUnavailable: If the model fails while it runs.
         """
         vectors = np.empty((len(texts), self.dimensions), np.float32)
-        for start in range(0, len(texts), _SORTED_TEXTS):
-            part = slice(start, start + _SORTED_TEXTS)
+        for start in range(0, len(texts), sorted_texts):
+            part = slice(start, start + sorted_texts)
             tokens = [self._token_ids(text) for text in texts[part]]
             batches = plan_batches(
                 [len(ids) for ids in tokens], batch_tokens=batch_tokens, max_batch=max_batch

@@ -9,8 +9,9 @@ from typing import ParamSpec, TypeVar
 from rq.timeouts import JobTimeoutException
 
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
+from emberq.retry.backoff import Backoff
 from emberq.retry.classify import ErrorKind, classify_db_error
-from emberq.retry.operation import retry_db_operation
+from emberq.retry.operation import Retrying
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import report_waiting
 
@@ -26,11 +27,15 @@ log = get_logger(__name__)
 _RETRY_SECONDS = 120.0
 
 
-def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Retry a function with one transaction while PostgreSQL is away, for two minutes.
+def retry_during_outage(
+    *, idempotent: bool = True, total_seconds: float = _RETRY_SECONDS, backoff: Backoff | None = None
+) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Retry a function with one transaction while PostgreSQL is away, for two minutes by default.
 
     Args:
         idempotent: Whether to run it twice has the same effect as to run it once.
+        total_seconds: Time after which no further attempt begins.
+        backoff: Pauses between attempts; the common ones where left out.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -39,20 +44,24 @@ def retry_during_outage(*, idempotent: bool = True) -> Callable[[Callable[P, R]]
             report_waiting()
             return function(*args, **kwargs)
 
-        return retry_db_operation(idempotent=idempotent, max_retries=None, total_seconds=_RETRY_SECONDS)(
-            reported
-        )
+        return Retrying(
+            classify_db_error,
+            idempotent=idempotent,
+            max_retries=None,
+            total_seconds=total_seconds,
+            backoff=backoff,
+        )(reported)
 
     return decorate
 
 
-def retry_forever(function: Callable[P, R]) -> Callable[P, R]:
+def retry_forever(function: Callable[P, R], *, backoff: Backoff | None = None) -> Callable[P, R]:
     """Retry a function with one transaction until PostgreSQL is back, even after the job's time-out.
 
     The end of an attempt must be recorded: as long as its host lives, no other process does it. The worker
     still ends a horse that takes far too long, and then releases the job itself.
     """
-    once = retry_during_outage()(function)
+    once = retry_during_outage(backoff=backoff)(function)
 
     @wraps(function)
     def until_recorded(*args: P.args, **kwargs: P.kwargs) -> R:

@@ -45,13 +45,16 @@ _NO_ATTEMPT = Attempt(
 )
 
 
-def warm_up_document(services: Services, embedder: Embedder, settings: RuntimeSettings) -> None:
+def warm_up_document(
+    services: Services, embedder: Embedder, settings: RuntimeSettings, *, runs: int = WARMUP_RUNS
+) -> None:
     """Take a small text through the stages a few times; nothing is stored.
 
     Args:
         services: The database that gets the stages' statements.
         embedder: The default embedding model.
         settings: The settings for splitting.
+        runs: How often.
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
@@ -59,7 +62,7 @@ def warm_up_document(services: Services, embedder: Embedder, settings: RuntimeSe
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "warm-up.md"
         path.write_text(_TEXT, encoding="utf-8")
-        for _ in range(WARMUP_RUNS):
+        for _ in range(runs):
             _run_once(services, embedder, settings, path)
 
 

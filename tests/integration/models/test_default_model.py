@@ -82,13 +82,10 @@ def test_progress_counts_texts_up_to_all(embedder: Embedder) -> None:
     assert steps == [(2, 3), (3, 3)]
 
 
-def test_more_texts_than_are_sorted_together_keep_their_order(
-    embedder: Embedder, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_texts_than_are_sorted_together_keep_their_order(embedder: Embedder) -> None:
     texts = ["a long text about pumps and valves", "b", "a text of some words", "d", "e and f"]
     whole = embedder.embed(texts)
-    monkeypatch.setattr("emberq.models.embedder._SORTED_TEXTS", 2)
-    np.testing.assert_allclose(embedder.embed(texts), whole, atol=1e-6)
+    np.testing.assert_allclose(embedder.embed(texts, sorted_texts=2), whole, atol=1e-6)
 
 
 def test_a_text_that_is_too_long_is_cut_and_counted(embedder: Embedder) -> None:

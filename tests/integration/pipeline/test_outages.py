@@ -18,9 +18,7 @@ from emberq.config.environment import Environment
 from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import DeadWorkers
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, WorkerLost
-from emberq.pipeline import outages
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
-from emberq.retry import operation
 from emberq.retry.backoff import Backoff
 from emberq.store.admin.hosts import renew_lease
 from emberq.store.database import Database
@@ -144,14 +142,12 @@ def test_a_file_that_may_have_brought_the_server_down_is_counted(services: Servi
 
 
 def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
-    services: Services, far: Services, wire: TcpProxy, monkeypatch: pytest.MonkeyPatch
+    services: Services, far: Services, wire: TcpProxy
 ) -> None:
     attempt = claim(services, add(services).job_id)
-    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.01, longest_seconds=0.05))
     tries: list[int] = []
     fed: list[int] = []
 
-    @retry_forever
     def write() -> None:
         tries.append(len(tries))
         if len(tries) == 3:
@@ -167,7 +163,7 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
     wire.cut()
     report_all_progress_to(lambda *_: fed.append(1))
     try:
-        write()
+        retry_forever(write, backoff=Backoff(first_seconds=0.01, longest_seconds=0.05))()
     finally:
         report_all_progress_to(lambda *_: None)
     assert len(tries) == 6
@@ -176,7 +172,7 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
     assert job(services, attempt.job_id)["state"] == "pending"
 
 
-def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_retrying_has_an_end_and_a_wrong_password_is_not_retried() -> None:
     tries = []
 
     def attempt_it(error: Exception) -> None:
@@ -184,10 +180,9 @@ def test_patience_has_an_end_and_a_wrong_password_needs_none(monkeypatch: pytest
         raise cause(error)
 
     # The pauses do not grow, so that the end comes soon.
-    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.01, longest_seconds=0.01))
-    monkeypatch.setattr(outages, "_RETRY_SECONDS", 0.2)
+    same = Backoff(first_seconds=0.01, longest_seconds=0.01)
     with pytest.raises(DatabaseUnavailable):
-        retry_during_outage()(attempt_it)(psycopg.errors.DiskFull("full"))
+        retry_during_outage(total_seconds=0.2, backoff=same)(attempt_it)(psycopg.errors.DiskFull("full"))
     assert len(tries) > 3
     tries.clear()
     with pytest.raises(DatabaseUnavailable):

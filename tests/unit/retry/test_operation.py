@@ -6,6 +6,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -19,15 +21,18 @@ from emberq.errors import CorruptFile, DatabaseUnavailable
 from emberq.retry import operation
 from emberq.retry.backoff import Backoff
 from emberq.retry.classify import ErrorKind
-from emberq.retry.operation import Retrying, retry_db_operation, retry_redis_operation
+from emberq.retry.operation import Retrying
 
 #: Pauses too short to be noticed.
 SHORT = Backoff(first_seconds=0.0001, longest_seconds=0.0001)
 
 
-@pytest.fixture(autouse=True)
-def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "_BACKOFF", SHORT)
+def retry_db_operation(name: str = "", *, backoff: Backoff = SHORT, **options: Any) -> Retrying:
+    return replace(operation.retry_db_operation(name, **options), backoff=backoff)
+
+
+def retry_redis_operation(name: str = "", **options: Any) -> Retrying:
+    return replace(operation.retry_redis_operation(name, **options), backoff=SHORT)
 
 
 class SqlState(Exception):
@@ -122,11 +127,11 @@ def test_after_three_retries_the_error_is_raised() -> None:
     assert len(calls) == 4
 
 
-def test_no_attempt_begins_after_the_total_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.001, longest_seconds=60.0, factor=1e6))
+def test_no_attempt_begins_after_the_total_time() -> None:
+    steep = Backoff(first_seconds=0.001, longest_seconds=60.0, factor=1e6)
     work, calls = failing(*[database_error("40001") for _ in range(9)])
     with pytest.raises(OperationalError):
-        retry_db_operation(total_seconds=30.0)(work)()
+        retry_db_operation(total_seconds=30.0, backoff=steep)(work)()
     assert len(calls) == 2
 
 
@@ -197,12 +202,12 @@ def test_retries_are_logged_by_the_operations_name_and_without_what_the_error_sa
     assert "statement" not in str(logs)
 
 
-def test_the_pauses_grow_and_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(operation, "_BACKOFF", Backoff(first_seconds=0.02, longest_seconds=1.0, factor=3.0))
+def test_the_pauses_grow_and_are_told() -> None:
+    growing = Backoff(first_seconds=0.02, longest_seconds=1.0, factor=3.0)
     work, _ = failing(*[database_error("40001") for _ in range(3)])
     began_at = time.monotonic()
     with capture_logs() as logs:
-        retry_db_operation()(work)()
+        retry_db_operation(backoff=growing)(work)()
     assert time.monotonic() - began_at >= 0.02 + 0.06 + 0.18
     assert [entry["wait_seconds"] for entry in logs] == [0.02, 0.06, 0.18]
 

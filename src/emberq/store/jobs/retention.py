@@ -11,10 +11,10 @@ from emberq.store.jobs.fence import in_state
 from emberq.store.schema.job_states import LIVE_STATES, PURGE
 from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
 
-__all__ = ["Purged", "count_old_jobs", "purge_batch", "purge_jobs"]
+__all__ = ["BATCH_ROWS", "Purged", "count_old_jobs", "purge_batch", "purge_jobs"]
 
 #: Rows deleted by one statement, so that a purge of millions keeps no lock for long.
-_BATCH = 1000
+BATCH_ROWS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,22 +31,18 @@ class Purged:
     files: int
     keys: int
 
-    @property
-    def is_full(self) -> bool:
-        """Tell whether there may be more to delete."""
-        return max(self.jobs, self.files, self.keys) >= _BATCH
 
-
-def purge_batch(connection: Connection, *, older_than_seconds: float) -> Purged:
+def purge_batch(connection: Connection, *, older_than_seconds: float, batch_rows: int = BATCH_ROWS) -> Purged:
     """Delete, for all tenants, a batch of each kind of rows that ended before `older_than_seconds`.
 
-    Keys are deleted first: while a key exists, the job of its answer stays.
+    Keys are deleted first: while a key exists, the job of its answer stays. There may be more to delete
+    where one of the numbers is `batch_rows`.
     """
     before = _ago(older_than_seconds)
     old_keys = (
         select(IdempotencyKey.tenant, IdempotencyKey.key)
         .where(IdempotencyKey.created_at < before)
-        .limit(_BATCH)
+        .limit(batch_rows)
         .with_for_update(skip_locked=True)
         .cte()
     )
@@ -61,12 +57,12 @@ def purge_batch(connection: Connection, *, older_than_seconds: float) -> Purged:
     old_files = (
         select(FileRow.id)
         .where(FileRow.deleted_at < before, ~lives, ~answers)
-        .limit(_BATCH)
+        .limit(batch_rows)
         .with_for_update(skip_locked=True)
         .cte()
     )
     files = connection.execute(delete(FileRow).where(FileRow.id == old_files.c.id)).rowcount
-    jobs = purge_jobs(connection, None, older_than_seconds=older_than_seconds)
+    jobs = purge_jobs(connection, None, older_than_seconds=older_than_seconds, batch_rows=batch_rows)
     return Purged(jobs=jobs, files=files, keys=keys)
 
 
@@ -77,7 +73,9 @@ def count_old_jobs(connection: Connection, tenant: str, *, older_than_seconds: f
     ).scalar_one()
 
 
-def purge_jobs(connection: Connection, tenant: str | None, *, older_than_seconds: float) -> int:
+def purge_jobs(
+    connection: Connection, tenant: str | None, *, older_than_seconds: float, batch_rows: int = BATCH_ROWS
+) -> int:
     """Delete a batch of the records of jobs that ended long ago, of one tenant or of all.
 
     The newest job of a file that is not deleted stays, because it shows the file's state, and so does a
@@ -90,7 +88,7 @@ def purge_jobs(connection: Connection, tenant: str | None, *, older_than_seconds
     old = (
         select(Job.id)
         .where(_is_old(tenant, older_than_seconds))
-        .limit(_BATCH)
+        .limit(batch_rows)
         .with_for_update(skip_locked=True)
         .cte()
     )

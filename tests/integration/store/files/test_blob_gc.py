@@ -261,14 +261,11 @@ def test_the_draft_of_a_killed_process_is_collected_and_that_of_a_living_one_sta
     assert not list(store.drafts.iterdir())
 
 
-def test_a_large_store_is_walked_in_turns(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    from emberq.dispatch import blob_gc as module
-
+def test_a_large_store_is_walked_in_turns(services: Services) -> None:
     hashes = [put(services, f"orphan {n}".encode()) for n in range(30)]
     for sha256 in hashes:
         age(services, sha256)
-    monkeypatch.setattr(module, "_RUN_SECONDS", 0.01)
-    collector = BlobGarbageCollector(services, grace_seconds=DAY)
+    collector = BlobGarbageCollector(services, grace_seconds=DAY, run_seconds=0.01)
     turns = [collector.run() for _ in range(40)]
     assert sum(turns) == 30
     assert max(turns) < 30

@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import func, select, text, update
 
 from emberq.errors import CorruptFile, EmberqError, ExtractionCrashed, JobTimeout, WorkerLost
-from emberq.store.jobs import finish
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.claim import Attempt, record_progress
 from emberq.store.jobs.finish import fail_attempt
@@ -93,11 +92,15 @@ def test_a_retry_by_hand_counts_from_zero_and_keeps_what_was(services: Services)
     assert [reason["attempt"] for reason in ended["attempts"]] == [1, 2, 3, 1, 2, 3]
 
 
-def test_only_so_many_reasons_are_kept(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finish, "_MAX_KEPT_ATTEMPTS", 2)
+def test_only_the_last_hundred_reasons_are_kept(services: Services) -> None:
     added = add(services)
-    ended = run_and_fail(services, added.job_id, JobTimeout(), JobTimeout(), CorruptFile())
-    assert [reason["attempt"] for reason in ended["attempts"]] == [2, 3]
+    earlier = [{"code": "worker_lost", "message": f"reason {number}"} for number in range(100)]
+    with services.database.transaction() as connection:
+        connection.execute(update(Job).values(attempts=earlier))
+    ended = run_and_fail(services, added.job_id, CorruptFile())
+    assert len(ended["attempts"]) == 100
+    assert [ended["attempts"][place]["code"] for place in (0, -1)] == ["worker_lost", "corrupt_file"]
+    assert ended["attempts"][0]["message"] == "reason 1"
 
 
 def test_a_job_with_a_requested_cancellation_is_cancelled_however_its_attempt_ended(

@@ -13,7 +13,6 @@ from emberq.dispatch.purge import purge_ended_jobs
 from emberq.dispatch.tickets import enqueue, open_queue
 from emberq.errors import CorruptFile, FileNotFound, JobNotFound
 from emberq.store.files.files import get_file, get_text
-from emberq.store.jobs import retention
 from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
 from emberq.store.services import Services
 from tests.integration.store.steps import TENANT, add, cancel, chunk_texts, claim, commit, delete, fail, job
@@ -117,12 +116,11 @@ def test_a_job_stays_as_long_as_an_idempotency_key_answers_with_it(services: Ser
         job(services, answer.job_id)
 
 
-def test_many_batches_go_in_one_turn(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_BATCH", 2)
+def test_many_batches_go_in_one_turn(services: Services) -> None:
     for number in range(6):
         add(services, f"version {number}", external_id="x")
     age(services, 8)
-    assert purge_ended_jobs(services, retention_seconds=WEEK) == 5
+    assert purge_ended_jobs(services, retention_seconds=WEEK, batch_rows=2) == 5
     assert count(services, Job) == 1
 
 

@@ -15,7 +15,6 @@ from emberq import WarmWorker
 from emberq.config.runtime import RuntimeSettings
 from emberq.models.embedder import Embedder
 from emberq.models.files import find_model
-from emberq.pipeline import warmup as documents
 from emberq.pipeline.warmup import warm_up_document
 from emberq.redis_pools import get_redis_pool
 from emberq.store.schema.base import Base
@@ -73,12 +72,9 @@ def embedder() -> Embedder:
     return Embedder.load(find_model())
 
 
-def test_a_warm_up_document_changes_nothing(
-    services: Services, embedder: Embedder, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(documents, "WARMUP_RUNS", 2)
+def test_a_warm_up_document_changes_nothing(services: Services, embedder: Embedder) -> None:
     tokens = embedder.tokens_embedded
-    warm_up_document(services, embedder, RuntimeSettings())
+    warm_up_document(services, embedder, RuntimeSettings(), runs=2)
     with services.database.transaction() as connection:
         for table in Base.metadata.sorted_tables:
             assert connection.execute(select(func.count()).select_from(table)).scalar() == 0, table.name
