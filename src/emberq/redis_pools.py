@@ -39,8 +39,6 @@ from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.system.kept_open import keep_open
 from emberq.telemetry import metrics
 
-__all__ = ["Profile", "close_redis_pools", "connected_sockets", "get_redis_pool", "watch_redis_pool"]
-
 Profile = Literal["client", "worker", "control"]
 T = TypeVar("T")
 

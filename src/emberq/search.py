@@ -18,8 +18,6 @@ from emberq.store.files.search import (
 )
 from emberq.store.services import Services
 
-__all__ = ["SearchMode", "search"]
-
 SearchMode = Literal["vector", "keyword", "hybrid"]
 
 #: Hits of each ranking that are fused, for each wanted result; deeper ranks change little at the top.

@@ -41,8 +41,6 @@ from emberq.pipeline.resources import get_model
 from emberq.store.services import get_services
 from emberq.telemetry import metrics
 
-__all__ = ["make_app", "make_server", "open_listener", "serve"]
-
 #: Seconds that open requests get to finish when the API stops.
 _SHUTDOWN_SECONDS = 5
 #: Connections that may wait to be accepted: clients open one for each text of a file, all at once. The

@@ -19,8 +19,6 @@ from emberq.store.admin.api_keys import authenticate
 from emberq.store.admin.secrets import hash_api_key
 from emberq.store.services import Services, get_services
 
-__all__ = ["Admin", "AsyncReader", "Caller", "Reader", "ServicesDep", "Writer", "identify", "sent_key"]
-
 #: Seconds for which a valid key is not looked up again; a revoked key works no longer than this.
 _TRUST_SECONDS = 2.0
 #: Seconds for which a valid key is still trusted while PostgreSQL does not answer.

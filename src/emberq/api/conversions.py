@@ -20,8 +20,6 @@ from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["BINARY_BODY", "authorize", "clean_name", "convert", "convert_body"]
-
 log = get_logger(__name__)
 
 #: Longest file name, in characters.

@@ -15,8 +15,6 @@ from emberq.telemetry.endpoint import CONTENT_TYPE
 from emberq.telemetry.exposition import collect_host, exposition
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["render_metrics"]
-
 log = get_logger(__name__)
 
 

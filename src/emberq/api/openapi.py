@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any, TypeAlias
 
-__all__ = ["ErrorResponses", "error_responses", "form_body", "request_body"]
-
 #: Descriptions of responses, by status.
 ErrorResponses: TypeAlias = dict[int | str, dict[str, Any]]
 

@@ -17,8 +17,6 @@ from emberq.api.user_messages import user_message
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["PLAIN_RESPONSES", "PlainErrorRoute"]
-
 log = get_logger(__name__)
 
 #: The OpenAPI description of such an answer.

@@ -16,8 +16,6 @@ from emberq.api.streams import ClientGone
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["PROBLEM_RESPONSES", "ErrorShape", "install_problem_handlers", "problem_response"]
-
 #: Makes the response to an error, with this status.
 ErrorShape: TypeAlias = Callable[[EmberqError, int], JSONResponse]
 

@@ -8,8 +8,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emberq.telemetry import metrics
 
-__all__ = ["RequestMetrics"]
-
 
 class RequestMetrics:
     """ASGI middleware that measures requests.

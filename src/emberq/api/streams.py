@@ -11,8 +11,6 @@ from starlette.requests import ClientDisconnect
 
 from emberq.errors import EmberqError, InvalidRequest
 
-__all__ = ["ClientGone", "answer_or_client_gone", "body_chunks"]
-
 T = TypeVar("T")
 
 

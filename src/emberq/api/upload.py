@@ -13,8 +13,6 @@ from emberq.api.streams import body_chunks
 from emberq.errors import EmberqError, FileTooLarge, InvalidRequest
 from emberq.store.files.blobs import BlobWriter
 
-__all__ = ["Upload", "receive_upload"]
-
 #: Most bytes of a form field that is not the file.
 _MAX_FIELD_BYTES: Final = 64 * 1024
 #: Most bytes of a request besides the file.

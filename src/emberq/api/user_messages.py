@@ -7,8 +7,6 @@ from typing import Final
 
 from emberq.errors import EmberqError, InternalError, ServiceStopping, Unauthorized
 
-__all__ = ["user_message"]
-
 #: What happened to the file and what its owner can do, by error code. Other codes use the error's message.
 _SENTENCES: Final = {
     "file_too_large": "{name} was not read because {message}: split it into smaller files.",

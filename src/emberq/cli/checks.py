@@ -13,8 +13,6 @@ from emberq.config.environment import Environment, get_environment
 from emberq.errors import EmberqError
 from emberq.findings import Finding
 
-__all__ = ["run_checks"]
-
 #: Bytes of free disk below which `doctor` warns; an upload, its text and its index fit into them.
 _LOW_DISK_BYTES = 2 * 1024**3
 #: Seconds that PostgreSQL and Redis get to answer.

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     import httpx
 
-__all__ = ["Client", "NotReachable", "Problem", "connect"]
 
 #: Longest wait for a response; a large upload is hashed and written before it is acknowledged.
 _TIMEOUT_SECONDS = 300.0

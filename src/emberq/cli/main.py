@@ -14,8 +14,6 @@ import typer
 from emberq.cli.commands import collections, config, files, ingest, jobs, keys, models, search, status
 from emberq.cli.openwebui import commands
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     name="emberq",
     no_args_is_help=True,

@@ -19,8 +19,6 @@ from emberq.cli.output import describe_error, seconds
 from emberq.retry.backoff import Backoff
 from emberq.store.schema.job_states import ENDED_STATES
 
-__all__ = ["UploadResult", "Uploader"]
-
 #: Seconds between two polls of the jobs.
 _POLL_SECONDS = 0.2
 #: Jobs polled at once, oldest first; they end in about that order.

@@ -12,8 +12,6 @@ from emberq.config.snapshot import Snapshot, Unreadable
 from emberq.errors import EmberqError, SettingInvalid
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Load", "SnapshotCache"]
-
 log = get_logger(__name__)
 
 #: Seconds before settings that could not be read are read again.

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from emberq.config.cache import Load, SnapshotCache
 from emberq.config.snapshot import Snapshot
 
-__all__ = ["configure_worker_config", "get_config_cache", "get_worker_config", "pinned_config"]
-
 
 @dataclass(slots=True)
 class _Pin:

@@ -10,8 +10,6 @@ from typing import Final, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-__all__ = ["OTHER_VARIABLES", "Environment", "default_data_dir", "get_environment"]
-
 #: Variables that are read outside `Environment`: model files are found and downloaded without any settings,
 #: and a host names itself to its own children.
 OTHER_VARIABLES: Final = {

@@ -7,8 +7,6 @@ import mmap
 import time
 from collections.abc import Callable
 
-__all__ = ["NewestVersion"]
-
 
 class _SharedMemory(ctypes.Structure):
     """The shared fields; each is an aligned word, so it is read and written at once."""

@@ -12,8 +12,6 @@ from pydantic import SecretStr
 from emberq.config.runtime import Applies, is_host_wide, settings_that_apply
 from emberq.config.snapshot import Snapshot
 
-__all__ = ["AppliedVersions", "restart_version"]
-
 
 def restart_version(snapshot: Snapshot) -> str:
     """Return a digest of the settings that workers read only at their start.

@@ -12,8 +12,6 @@ from pydantic import ValidationError
 from emberq.config.runtime import ALL_TENANTS, RuntimeSettings
 from emberq.errors import SettingInvalid
 
-__all__ = ["Snapshot", "Unreadable", "assemble", "refuse_invalid"]
-
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:

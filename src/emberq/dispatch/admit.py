@@ -13,8 +13,6 @@ from emberq.store.jobs.admission import admit_jobs
 from emberq.store.services import Services, get_services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["admit", "admit_soon", "on_ended"]
-
 log = get_logger(__name__)
 
 

@@ -15,8 +15,6 @@ from emberq.store.files.blob_gc import (
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["BlobGarbageCollector"]
-
 log = get_logger(__name__)
 
 #: Seconds for which unreferenced bytes, and the draft of a dead process, are kept.

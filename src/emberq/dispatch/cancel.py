@@ -16,8 +16,6 @@ from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["cancel", "cancel_many"]
-
 log = get_logger(__name__)
 
 

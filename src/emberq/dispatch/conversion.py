@@ -29,8 +29,6 @@ from emberq.store.files.extractions import (
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["JobEnds", "job_error", "read_conversion", "submit_conversion"]
-
 T = TypeVar("T")
 
 log = get_logger(__name__)

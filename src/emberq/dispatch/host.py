@@ -38,14 +38,13 @@ from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.horse.role import SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
+from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
-from emberq.worker.preloader.preloader import PreloaderClient, Role
+from emberq.worker.preloader.preloader import PreloaderClient
 from emberq.worker.supervisor.reload import SourceWatcher
 from emberq.worker.supervisor.run import make_supervisor
 from emberq.worker.supervisor.supervisor import Supervisor
 from emberq.worker.warm_worker import WarmWorker
-
-__all__ = ["configure_spawned", "run_host"]
 
 log = get_logger(__name__)
 

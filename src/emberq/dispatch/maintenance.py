@@ -33,8 +33,6 @@ from emberq.store.services import Services
 from emberq.system.machine import machine_identity
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Duty", "Maintenance"]
-
 log = get_logger(__name__)
 
 #: Seconds in which every host can renew its lease after an outage of PostgreSQL, or after this process stood

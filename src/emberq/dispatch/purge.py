@@ -17,8 +17,6 @@ from emberq.store.jobs.retention import BATCH_ROWS, purge_batch
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["purge_ended_jobs", "purge_extractions", "purge_vectors"]
-
 log = get_logger(__name__)
 
 #: Seconds after which no further batch is begun.

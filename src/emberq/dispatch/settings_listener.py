@@ -15,8 +15,6 @@ from emberq.store.services import Services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["SettingsListener"]
-
 log = get_logger(__name__)
 
 #: Seconds between two polls for the newest version, also while the push seems alive: a proxy that swallows

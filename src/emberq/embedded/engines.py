@@ -13,7 +13,6 @@ from emberq.embedded.valkey import EmbeddedValkey
 if TYPE_CHECKING:
     import os
 
-__all__ = ["Engines"]
 
 _log = structlog.stdlib.get_logger(__name__)
 

@@ -21,8 +21,6 @@ if __name__ == "__main__":
 from emberq.system.capabilities import become_user
 from emberq.system.processes import die_with_parent, process_identity
 
-__all__ = ["UNREACHABLE", "LaunchPlan"]
-
 #: Exit code that says: the account may not reach a path it needs (sysexits' EX_NOPERM).
 UNREACHABLE = 77
 

@@ -22,7 +22,6 @@ from emberq.errors import DatabaseUnavailable
 if TYPE_CHECKING:
     import psycopg
 
-__all__ = ["EmbeddedPostgres"]
 
 #: Seconds PostgreSQL may replay its log after a crash. It answers that it is starting up, and stopping it
 #: earlier would make the next start replay the log from the beginning.

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from emberq.embedded.account import Account
     from emberq.embedded.datadir import DataDirectory
 
-__all__ = ["READY_SECONDS", "EngineExited", "EngineProcess", "StopStep"]
 
 #: Seconds an engine may take to answer after its start; a healthy one needs under two.
 READY_SECONDS = 60.0

@@ -17,7 +17,6 @@ from emberq.errors import RedisUnavailable
 if TYPE_CHECKING:
     from emberq.embedded.datadir import DataDirectory
 
-__all__ = ["EmbeddedValkey"]
 
 #: On SIGTERM Valkey writes its append-only file to disk; then kill.
 _STEPS = (StopStep(signal.SIGTERM, 10.0), StopStep(signal.SIGKILL, 5.0))

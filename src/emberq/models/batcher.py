@@ -24,8 +24,6 @@ from emberq.models.queues import (
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["BULK", "QUERY", "RERANK", "Batcher", "queue_specs"]
-
 log = get_logger(__name__)
 
 #: The service's queues: vectors of queries that a person waits for, scores of search results, and vectors

@@ -18,8 +18,6 @@ from onnx import TensorProto, helper, numpy_helper
 
 from emberq.errors import EmbeddingUnavailable
 
-__all__ = ["build_bert_onnx"]
-
 #: The first opset with the operator Gelu; LayerNormalization came with opset 17.
 _OPSET = 20
 #: The file format of opset 20's first release; every supported ONNX Runtime reads it.

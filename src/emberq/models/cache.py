@@ -14,8 +14,6 @@ from emberq.store.files.embedding_cache import CachedVector, CacheKey, cache_vec
 from emberq.store.services import Services
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["RecentResults", "StoredVectors"]
-
 log = get_logger(__name__)
 
 #: Most bytes in memory: 16,000 vectors of 384 dimensions.

@@ -23,7 +23,6 @@ from emberq.telemetry import metrics
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["Embedder", "load_session", "plan_batches"]
 
 #: Most tokens of one batch, padding counted. Small batches fit the processor's cache and need little
 #: padding: 1,024 gave 85 texts/s, 4,096 gave 71 (mixed texts, two threads).

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["ALIASES", "DEFAULT_MODEL", "PINNED", "PinnedModel", "Repository", "Wheel"]
-
 
 @dataclass(frozen=True, slots=True)
 class Wheel:

@@ -26,8 +26,6 @@ from emberq.models.pins import ALIASES, DEFAULT_MODEL, PINNED, Repository
 from emberq.models.sources import fetch_from_hub, fetch_pinned
 from emberq.system.file_lock import locked_file
 
-__all__ = ["pull_model"]
-
 _OFFLINE_FLAGS = ("EMBERQ_OFFLINE", "HF_HUB_OFFLINE")
 
 

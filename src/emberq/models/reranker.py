@@ -18,7 +18,6 @@ from emberq.telemetry import metrics
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
-__all__ = ["CrossEncoder", "cosine_relevances", "find_reranker"]
 
 #: The places where exporters put the graph.
 _GRAPHS = ("model.onnx", "onnx/model.onnx")

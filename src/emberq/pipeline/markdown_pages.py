@@ -10,8 +10,6 @@ from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.split import HEADING_SEPARATOR
 from emberq.store.files.extractions import PageRange
 
-__all__ = ["to_markdown"]
-
 #: Lowest level of a heading that begins a section, in a document without pages.
 _SECTION_LEVEL: Final = 2
 #: Most characters of one heading in the path; longer headings are mostly paragraphs in a heading's style.

@@ -15,8 +15,6 @@ from emberq.retry.operation import Retrying
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import report_waiting
 
-__all__ = ["is_outage", "retry_during_outage", "retry_forever"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -44,8 +44,6 @@ from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import progress, progress_to
 from emberq.worker.job.scope import job_scope
 
-__all__ = ["process_file"]
-
 log = get_logger(__name__)
 
 #: Most bytes of memory for reading one file, besides the memory that the child shares with the horse.

@@ -25,7 +25,6 @@ from emberq.pipeline.token_stream import TokenStream
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["HEADING_SEPARATOR", "embedding_text", "split"]
 
 #: Separates the headings of a chunk's path.
 HEADING_SEPARATOR = " › "  # noqa: RUF001 - typography

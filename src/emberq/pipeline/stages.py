@@ -12,8 +12,6 @@ from emberq.store.services import Services
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Stages"]
-
 log = get_logger(__name__)
 
 #: Least seconds between two records of progress in one stage; people do not read faster.

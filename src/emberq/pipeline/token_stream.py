@@ -14,7 +14,6 @@ from emberq.pipeline.document import Segment, SegmentKind
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Border", "TokenStream"]
 
 #: Characters tokenized in one call. Of 300, 3,000 and 60,000, the middle was fastest (2.9 MB/s). Only the
 #: offsets of about one window are in memory, for a document of any length.

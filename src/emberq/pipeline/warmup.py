@@ -20,8 +20,6 @@ from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, record_progre
 from emberq.store.services import Services
 from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
-__all__ = ["warm_up_document"]
-
 #: A few short paragraphs, to be split.
 _TEXT = "\n\n".join(f"# Part {number}\n\nA worker that is warm answers at once." for number in range(4))
 #: An id that no row has.

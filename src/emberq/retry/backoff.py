@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 
-__all__ = ["Backoff"]
-
 #: Powers of the factor beyond this one are not computed: the longest pause is reached long before, and the
 #: power stays a number.
 _MAX_POWER = 100

@@ -24,8 +24,6 @@ from redis.sentinel import MasterNotFoundError, SlaveNotFoundError
 
 from emberq.errors import DatabaseUnavailable, RedisUnavailable, causes
 
-__all__ = ["ErrorKind", "classify_db_error", "classify_redis_error"]
-
 
 class ErrorKind(Enum):
     """What an error says about the operation that failed."""

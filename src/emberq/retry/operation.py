@@ -22,8 +22,6 @@ from emberq.retry.classify import ErrorKind, classify_db_error, classify_redis_e
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["RetriedAttempt", "Retrying", "retry_db_operation", "retry_redis_operation"]
-
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -14,8 +14,6 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from emberq.errors import DatabaseUnavailable
 
-__all__ = ["Database"]
-
 #: Seconds to wait for a free connection of the pool.
 _POOL_TIMEOUT_SECONDS = 10.0
 #: Seconds to wait for PostgreSQL to accept a connection.

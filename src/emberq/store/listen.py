@@ -15,8 +15,6 @@ from sqlalchemy import make_url
 from emberq.retry.backoff import Backoff
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Listener"]
-
 log = get_logger(__name__)
 
 #: Delays before the next try to connect.

@@ -12,8 +12,6 @@ from sqlalchemy import text
 
 from emberq.store.database import Database
 
-__all__ = ["migrate"]
-
 #: Advisory lock of migrations; no other lock has this number.
 _MIGRATION_LOCK = 0x656D6265
 

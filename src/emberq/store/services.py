@@ -22,8 +22,6 @@ from emberq.system.forks import after_fork
 from emberq.system.kept_open import keep_open
 from emberq.telemetry import metrics
 
-__all__ = ["Services", "configure_services", "get_services"]
-
 
 @dataclass(frozen=True, slots=True)
 class Services:

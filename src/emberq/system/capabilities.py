@@ -12,8 +12,6 @@ from collections.abc import Callable
 
 from emberq.system.libc import LIBC, check
 
-__all__ = ["become_user", "may_search_everywhere"]
-
 # <linux/prctl.h>, <linux/securebits.h> and <linux/capability.h>.
 _PR_GET_SECUREBITS = 27
 _PR_SET_SECUREBITS = 28

@@ -7,8 +7,6 @@ import os
 
 from emberq.system.libc import LIBC
 
-__all__ = ["RewrittenVariable"]
-
 
 class RewrittenVariable:
     """An environment variable that gets value after value, for `os.environ` and for child processes.

@@ -10,8 +10,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-__all__ = ["lock_byte", "lock_file", "locked_file", "open_lock_file", "unlock_byte"]
-
 #: Seconds between two tries while another process has the lock.
 _POLL_SECONDS = 0.01
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-__all__ = ["replace_durably", "sync_directory"]
-
 
 def sync_directory(path: Path) -> None:
     """Make new, renamed and deleted names in a directory durable: to fsync(2) they are its data."""

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-__all__ = ["after_fork", "run_after_fork"]
-
 _functions: list[Callable[[], None]] = []
 
 

@@ -24,8 +24,6 @@ from multiprocessing.process import BaseProcess
 
 from emberq.system.open_handles import child_processes, open_descriptors
 
-__all__ = ["KeptOpen", "adopting", "find_open", "keep_objects_open", "keep_open", "kept"]
-
 #: Most objects of one search; a large model's wrapper has some ten thousand.
 _MAX_OBJECTS = 200_000
 #: Types that are not searched: leaves, and references to the whole program.

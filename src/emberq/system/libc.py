@@ -7,8 +7,6 @@ import os
 import sys
 from typing import Final
 
-__all__ = ["LIBC", "check", "has_locale"]
-
 #: The C library. Opened at import, so before any fork: a child whose memory is limited may be refused what it
 #: takes to open it.
 LIBC: Final = ctypes.CDLL(None, use_errno=True)

@@ -7,8 +7,6 @@ import sys
 from functools import cache
 from pathlib import Path
 
-__all__ = ["boot_id", "machine_identity"]
-
 
 @cache
 def boot_id() -> str:

@@ -10,8 +10,6 @@ import struct
 from collections.abc import Sequence
 from typing import Any
 
-__all__ = ["Message", "is_readable", "receive", "send"]
-
 #: One message: a JSON object.
 Message = dict[str, Any]
 

@@ -9,8 +9,6 @@ from collections.abc import Callable
 
 from emberq.system.processes import die_with_parent
 
-__all__ = ["under_init"]
-
 #: Passed on to the program.
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 

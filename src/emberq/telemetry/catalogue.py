@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["CATALOGUE", "HOST", "SERVICE", "MetricSpec", "spec"]
-
 #: Where values come from: counted by the processes of a host, or read from the database by the API.
 HOST: Literal["host"] = "host"
 SERVICE: Literal["service"] = "service"

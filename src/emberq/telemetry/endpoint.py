@@ -8,8 +8,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 from emberq.telemetry.exposition import render_host
 
-__all__ = ["CONTENT_TYPE", "open_endpoint", "serve_endpoint"]
-
 #: The text format of Prometheus.
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 #: Seconds a client may take over its request.

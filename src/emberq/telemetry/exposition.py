@@ -19,7 +19,6 @@ from emberq.telemetry.metrics import metrics_directory, metrics_registry, sample
 if TYPE_CHECKING:
     from prometheus_client.core import Metric
 
-__all__ = ["absorb_dead", "collect_host", "exposition", "render_host"]
 
 #: Kinds of files whose values count on after the death of their process.
 _SUMMED = ("counter", "histogram", "summary")

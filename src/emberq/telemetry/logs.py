@@ -12,8 +12,6 @@ import structlog
 
 from emberq.telemetry.redact import redact
 
-__all__ = ["configure_logs", "ensure_logs", "get_logger"]
-
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return redact(event)

@@ -6,8 +6,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["redact", "redact_text"]
-
 #: Replaces a secret.
 _HIDDEN = "***"
 #: Ends of the names of fields whose values are never logged, for example of `openai_api_key`.

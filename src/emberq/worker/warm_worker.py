@@ -62,13 +62,13 @@ from emberq.worker.horse.monitoring import MonitoredWorker
 from emberq.worker.horse.role import HorseRole
 from emberq.worker.horse.signals import signals_blocked
 from emberq.worker.horse.watchdog import end_horse
+from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import (
     Preloader,
     PreloaderClient,
     PreloaderLost,
     PreloadFailed,
-    Role,
     start_preloader,
 )
 from emberq.worker.rq.fewer_round_trips import PipelinedWorker
@@ -84,7 +84,6 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["WarmWorker"]
 
 log = get_logger(__name__)
 

@@ -26,8 +26,6 @@ from emberq.store.files.collections import (
     list_collections,
 )
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/collections", tags=["collections"])
 
 

@@ -19,8 +19,6 @@ from emberq.errors import FileError, InvalidRequest, ProcessingError
 from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["docling"])
 
 #: The supported output formats; the response lists the others as errors.

@@ -24,8 +24,6 @@ from emberq.models.files import list_models
 from emberq.models.pins import ALIASES
 from emberq.models.queues import ModelKey
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_RESPONSES)
 
 

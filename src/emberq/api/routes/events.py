@@ -19,8 +19,6 @@ from emberq.store.jobs.queries import changed_jobs, get_job
 from emberq.store.schema.job_states import ENDED_STATES
 from emberq.store.services import Services
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["events"])
 
 #: Seconds between two polls for changes.

@@ -26,8 +26,6 @@ from emberq.store.jobs.queries import get_job
 from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["files"])
 
 _NAMED_PRIORITIES = {"interactive": INTERACTIVE_PRIORITY, "bulk": BULK_PRIORITY}

@@ -15,8 +15,6 @@ from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
 from emberq.store.admin.hosts import list_hosts
 from emberq.store.services import Services
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["health"])
 
 #: False on a replica and on a server set to read-only; both refuse every upload.

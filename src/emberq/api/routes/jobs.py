@@ -21,8 +21,6 @@ from emberq.store.jobs.queries import get_job, list_jobs, retry_job
 from emberq.store.jobs.retention import count_old_jobs, purge_jobs
 from emberq.store.schema.job_states import JobState
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 #: Least age of purged jobs, in seconds: clients may still read the result of a job that has just ended.

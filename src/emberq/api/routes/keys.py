@@ -13,8 +13,6 @@ from emberq.api.auth import Admin, ServicesDep
 from emberq.errors import InvalidRequest
 from emberq.store.admin.api_keys import create_key, list_keys, revoke_key
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/keys", tags=["keys"])
 
 Tenant = Annotated[

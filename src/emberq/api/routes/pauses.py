@@ -14,8 +14,6 @@ from emberq.entry_points import QUEUE_NAME
 from emberq.errors import Forbidden
 from emberq.store.admin.pauses import PauseScope, list_pauses, pause, resume
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/pauses", tags=["pauses"])
 
 

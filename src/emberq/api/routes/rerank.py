@@ -23,8 +23,6 @@ from emberq.models.batcher import RERANK
 from emberq.models.queues import Input, ModelKey, Result
 from emberq.models.reranker import cosine_relevances
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_RESPONSES)
 
 #: The model name that stands for the model of the settings; some clients must send a name.

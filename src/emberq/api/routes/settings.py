@@ -28,8 +28,6 @@ from emberq.store.admin.rollout import applied_by_hosts
 from emberq.store.admin.settings import list_changes
 from emberq.store.services import Services
 
-__all__ = ["router"]
-
 router = APIRouter(prefix="/settings", tags=["settings"])
 
 #: The tenant whose own values are meant; the values for all tenants if left out.

@@ -21,8 +21,6 @@ from emberq.store.jobs.stats import read_stats
 from emberq.store.services import Services
 from emberq.worker.rq.heartbeat import heartbeat_key
 
-__all__ = ["list_workers", "router"]
-
 router = APIRouter(tags=["status"])
 
 

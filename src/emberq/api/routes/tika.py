@@ -15,8 +15,6 @@ from emberq.api.conversions import BINARY_BODY, clean_name, convert_body
 from emberq.api.plain_errors import PLAIN_RESPONSES, PlainErrorRoute
 from emberq.store.files.extractions import Extraction
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["tika"], route_class=PlainErrorRoute, responses=PLAIN_RESPONSES)
 
 _Key = Annotated[

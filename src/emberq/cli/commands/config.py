@@ -11,8 +11,6 @@ import typer
 from emberq.cli.client import Client, connect
 from emberq.cli.output import AsJson, print_json, print_listing, print_result, print_table
 
-__all__ = ["app", "parse_value"]
-
 #: Longest wait until all workers apply a change; a worker in a long job applies it after the job.
 _WAIT_SECONDS = 30.0
 #: Seconds between two polls for the number of workers that apply it.

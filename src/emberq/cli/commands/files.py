@@ -17,8 +17,6 @@ from emberq.cli.output import (
     size,
 )
 
-__all__ = ["app"]
-
 app = typer.Typer(no_args_is_help=True, help="List, show and delete files.")
 
 FileId = Annotated[str, typer.Argument(metavar="FILE", help="The file's id.")]

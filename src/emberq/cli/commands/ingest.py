@@ -11,8 +11,6 @@ import typer
 from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_json
 
-__all__ = ["find_files", "ingest"]
-
 
 def ingest(
     paths: Annotated[list[Path], typer.Argument(exists=True, help="Files and folders.")],

@@ -22,8 +22,6 @@ from emberq.cli.output import (
 )
 from emberq.store.schema.job_states import ENDED_STATES
 
-__all__ = ["age_in_seconds", "app"]
-
 app = typer.Typer(no_args_is_help=True, help="List, show, cancel, retry, pause and purge jobs.")
 app.command()(pauses.pause)
 app.command()(pauses.resume)

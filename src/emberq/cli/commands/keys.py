@@ -9,8 +9,6 @@ import typer
 from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_listing, print_result
 
-__all__ = ["app"]
-
 app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
 
 Tenant = Annotated[

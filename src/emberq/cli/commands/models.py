@@ -8,8 +8,6 @@ import typer
 
 from emberq.cli.output import AsJson, print_listing, print_result
 
-__all__ = ["app"]
-
 app = typer.Typer(no_args_is_help=True, help="List, download and verify embedding models.")
 
 Name = Annotated[str | None, typer.Argument(help="The model; the default model if left out.")]

@@ -10,8 +10,6 @@ import typer
 from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_listing, print_result
 
-__all__ = ["pause", "pauses", "resume"]
-
 
 class Scope(StrEnum):
     """The kinds of things that can be paused."""

@@ -26,8 +26,6 @@ from emberq.telemetry.logs import configure_logs
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
-__all__ = ["create_key", "migrate", "open_database", "serve", "up", "worker"]
-
 
 def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
     """Run the engines, the API and the workers on this machine.

@@ -9,8 +9,6 @@ import typer
 from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_json
 
-__all__ = ["search"]
-
 
 def search(
     query: Annotated[str, typer.Argument(help="A question, or keywords.")],

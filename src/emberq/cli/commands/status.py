@@ -7,8 +7,6 @@ import typer
 from emberq.cli.client import connect
 from emberq.cli.output import AsJson, print_findings, print_json, print_table, seconds
 
-__all__ = ["doctor", "status"]
-
 
 def status(json_output: AsJson = False) -> None:
     """Show the health of the service, its jobs, and its workers."""

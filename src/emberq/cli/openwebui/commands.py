@@ -14,8 +14,6 @@ import typer
 from emberq.cli.openwebui.connect import connect_openwebui, read_emberq_setting, require_admin
 from emberq.cli.output import AsJson, print_findings, print_json, print_table
 
-__all__ = ["app"]
-
 app = typer.Typer(
     no_args_is_help=True, help="Rescue, import, check and connect beside a stock Open WebUI (0.12.4)."
 )

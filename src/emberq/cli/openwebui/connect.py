@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from emberq.openwebui.sidecar.client import OpenWebUIClient
 
-__all__ = ["connect_openwebui", "read_emberq_setting", "require_admin"]
-
 
 def connect_openwebui(url: str | None, token: str | None) -> tuple[OpenWebUIClient, Path]:
     """Return a signed-in client and the data directory; configure logging to stderr.

@@ -12,7 +12,6 @@ from emberq.cli.output import print_json
 if TYPE_CHECKING:
     from emberq.openwebui.external_knowledge import KnowledgeView
 
-__all__ = ["apply_view", "print_sql", "print_steps"]
 
 #: Placeholder for a password that the DBA chooses.
 _PASSWORD_PLACEHOLDER = "CHOOSE-A-PASSWORD"  # noqa: S105 - no password

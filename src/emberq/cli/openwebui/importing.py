@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from emberq.openwebui.sidecar.importer import Importer
     from emberq.openwebui.sidecar.records import Knowledge
 
-__all__ = ["find_knowledge", "find_paths", "run_import", "summarize"]
-
 
 def find_paths(folder: Path, *, include: Sequence[str], exclude: Sequence[str]) -> list[str]:
     """Return the sorted paths of a folder's files, relative to it, without hidden ones.

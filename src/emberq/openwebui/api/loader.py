@@ -19,8 +19,6 @@ from emberq.openwebui.api.users import user_of
 from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 
-__all__ = ["router"]
-
 router = APIRouter(tags=["open webui"], route_class=PlainErrorRoute, responses=PLAIN_RESPONSES)
 
 _Key = Annotated[

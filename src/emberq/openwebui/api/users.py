@@ -14,8 +14,6 @@ from urllib.parse import unquote
 
 from emberq.errors import Unauthorized
 
-__all__ = ["user_of", "verify_user"]
-
 _HEADERS: Final = {
     "id": "x-openwebui-user-id",
     "name": "x-openwebui-user-name",

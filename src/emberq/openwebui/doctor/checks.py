@@ -18,8 +18,6 @@ from emberq.openwebui.doctor.probes import Facts, Probe
 from emberq.openwebui.doctor.recommended import DOCUMENTS_PAGE
 from emberq.openwebui.versions import TESTED_VERSIONS
 
-__all__ = ["examine"]
-
 #: `Server` headers of application servers, which are no proxies.
 _APPLICATION_SERVERS = ("", "uvicorn", "hypercorn", "granian")
 

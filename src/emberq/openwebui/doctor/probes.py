@@ -15,8 +15,6 @@ from emberq.errors import InvalidRequest
 from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.telemetry.redact import redact_text
 
-__all__ = ["Facts", "Probe", "gather", "read_env_file"]
-
 #: Time limit for an answer, in seconds.
 _ANSWER_SECONDS = 30.0
 #: The text that is sent for extraction, embedding and ranking.

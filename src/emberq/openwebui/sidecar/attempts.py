@@ -11,8 +11,6 @@ from threading import Lock
 from emberq.errors import InvalidRequest
 from emberq.system.files import replace_durably
 
-__all__ = ["Attempts", "AttemptsFile", "state_path"]
-
 
 @dataclass(frozen=True, slots=True)
 class Attempts:

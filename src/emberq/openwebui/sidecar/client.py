@@ -15,8 +15,6 @@ from emberq.openwebui.sidecar.errors import OpenWebUIRefused
 from emberq.openwebui.sidecar.records import Knowledge, StoredFile, read_file, read_knowledge
 from emberq.openwebui.sidecar.transport import OpenWebUITransport
 
-__all__ = ["OpenWebUIClient"]
-
 #: Files per page; the server's upper limit.
 _PAGE = 1000
 #: Knowledge bases per page; fixed by the server.

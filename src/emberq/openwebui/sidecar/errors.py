@@ -14,8 +14,6 @@ from typing import Any
 
 from emberq.errors import RequestError, UnavailableError
 
-__all__ = ["OpenWebUIRefused", "OpenWebUIUnavailable"]
-
 
 class OpenWebUIUnavailable(UnavailableError):
     """Open WebUI cannot be reached."""

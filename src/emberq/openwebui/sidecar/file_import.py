@@ -17,8 +17,6 @@ from emberq.openwebui.sidecar.reconcile import LocalFile, Step
 from emberq.openwebui.sidecar.records import IMPORT_KEY, StoredFile
 from emberq.openwebui.sidecar.reprocess import reprocess
 
-__all__ = ["FileImporter", "ImportResult", "ImportStopped"]
-
 #: Seconds between two polls of a file's status: the first, and the upper bound of the growing interval.
 _FIRST_POLL_SECONDS, _MAX_POLL_SECONDS = 0.2, 2.0
 #: Seconds for which an unreachable server is waited for.

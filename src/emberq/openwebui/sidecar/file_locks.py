@@ -13,8 +13,6 @@ from emberq.embedded.datadir import private_mode
 from emberq.errors import InvalidRequest
 from emberq.system.file_lock import lock_byte, lock_file, open_lock_file, unlock_byte
 
-__all__ = ["FileLocks", "program_lock"]
-
 
 class FileLocks:
     """Locks on single files of one Open WebUI, so that at most one process works on a file.

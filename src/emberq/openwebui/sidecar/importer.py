@@ -20,8 +20,6 @@ from emberq.openwebui.sidecar.policy import Policy
 from emberq.openwebui.sidecar.reconcile import LocalFile, Plan, Step, make_plan
 from emberq.openwebui.sidecar.records import Knowledge, StoredFile
 
-__all__ = ["Importer"]
-
 
 class Importer:
     """One import of a folder into a knowledge base.

@@ -19,8 +19,6 @@ from emberq.openwebui.sidecar.attempts import Attempts
 from emberq.openwebui.sidecar.records import StoredFile
 from emberq.retry.backoff import Backoff
 
-__all__ = ["Decision", "Policy", "decide", "is_duplicate", "is_outage"]
-
 #: Pauses between two attempts at a file.
 _BACKOFF = Backoff(first_seconds=5.0, longest_seconds=600.0)
 #: Errors of files that failed because a server could not be reached or broke off. The wording is that of

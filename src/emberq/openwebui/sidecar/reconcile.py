@@ -13,8 +13,6 @@ from typing import Literal
 
 from emberq.openwebui.sidecar.records import StoredFile
 
-__all__ = ["LocalFile", "Plan", "Step", "make_plan"]
-
 #: Which of several uploads of the same file is kept: the one whose status has the lowest rank.
 _RANKS = {"completed": 1, "processing": 2, "pending": 3, "failed": 4, "none": 5}
 

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["IMPORT_KEY", "Knowledge", "Status", "StoredFile", "read_file", "read_knowledge"]
-
 #: The status of a file; `none` if it was uploaded without processing.
 Status = Literal["none", "pending", "processing", "completed", "failed"]
 

@@ -11,8 +11,6 @@ from emberq.openwebui.sidecar.client import OpenWebUIClient
 from emberq.openwebui.sidecar.errors import OpenWebUIUnavailable
 from emberq.openwebui.sidecar.records import StoredFile
 
-__all__ = ["reprocess"]
-
 
 def reprocess(
     client: OpenWebUIClient,

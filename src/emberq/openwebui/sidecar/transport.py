@@ -15,8 +15,6 @@ from emberq.retry.classify import ErrorKind
 from emberq.retry.operation import Retrying
 from emberq.telemetry.redact import redact_text
 
-__all__ = ["OpenWebUITransport", "classify_error"]
-
 #: Seconds for opening a connection, and for the answer to a short request.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 120.0
 #: Statuses that a proxy answers with if its server is down or slow.

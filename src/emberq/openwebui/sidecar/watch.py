@@ -17,8 +17,6 @@ from emberq.openwebui.sidecar.records import StoredFile
 from emberq.openwebui.sidecar.reprocess import reprocess
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["Report", "Watcher"]
-
 log = get_logger(__name__)
 
 #: Shortest pause in seconds before the next sweep of `run_once`.

@@ -10,8 +10,6 @@ from rq.job import Job
 from emberq.errors import EmberqError
 from emberq.openwebui.enqueue import MAX_ATTEMPTS_KEY
 
-__all__ = ["AttemptCount"]
-
 
 @dataclass(frozen=True, slots=True)
 class AttemptCount:

@@ -11,8 +11,6 @@ from sqlalchemy import select
 from emberq.openwebui.worker.file_attempt import FileAttempt
 from emberq.openwebui.worker.rows import retry_open_webui
 
-__all__ = ["ReplacingVectorClient", "delete_chunks", "find_chunk_ids"]
-
 #: Ids deleted by one statement.
 _MAX_IDS = 1000
 

@@ -22,8 +22,6 @@ from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
 from emberq.openwebui.worker.rows import retry_open_webui
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["OpenWebUIConfiguration", "PinnedConfiguration"]
-
 log = get_logger(__name__)
 
 #: Age in seconds at which the table is read again; the longest time until a change reaches the next job.

@@ -13,8 +13,6 @@ from emberq.retry.backoff import Backoff
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import report_waiting
 
-__all__ = ["embed_batch"]
-
 log = get_logger(__name__)
 
 #: Seconds after which no further attempt at one batch begins.

@@ -24,8 +24,6 @@ from emberq.openwebui.worker.rows import classify_error
 from emberq.retry.classify import ErrorKind
 from emberq.telemetry.redact import redact_text
 
-__all__ = ["TRANSIENT_STATUSES", "clean", "failure_from"]
-
 #: HTTP statuses of a server that is busy or away; another attempt may succeed.
 TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 #: Characters of a foreign message that are shown.

@@ -11,8 +11,6 @@ from emberq.errors import Cancelled, EmberqError
 from emberq.openwebui.worker.rows import OpenWebUIFileRows
 from emberq.worker.job.progress import progress
 
-__all__ = ["FileAttempt", "current_attempt", "running"]
-
 #: Seconds between two checks that the attempt still owns its file.
 _CHECK_SECONDS = 1.0
 

@@ -19,8 +19,6 @@ from emberq.openwebui.worker.version_check import prepare_environment, require_t
 from emberq.retry.classify import ErrorKind
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["InstalledOpenWebUI", "close_connections", "import_open_webui"]
-
 log = get_logger(__name__)
 
 

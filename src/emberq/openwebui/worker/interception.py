@@ -18,8 +18,6 @@ from emberq.openwebui.worker.embedding import embed_batch
 from emberq.openwebui.worker.file_attempt import FileAttempt, current_attempt
 from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
 
-__all__ = ["intercept"]
-
 #: Embedding requests of one file at a time if Open WebUI sets no limit; it would send all at once.
 _MAX_REQUESTS = 64
 

@@ -20,8 +20,6 @@ from emberq.openwebui.worker.rows import OpenWebUIFileRows
 from emberq.openwebui.worker.warmup import warm_up
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["JobRuntime"]
-
 T = TypeVar("T")
 
 log = get_logger(__name__)

@@ -12,8 +12,6 @@ from emberq.openwebui.worker.file_attempt import FileAttempt
 from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
 from emberq.openwebui.worker.rows import OpenWebUIFileRow
 
-__all__ = ["FileTask", "delete_all_chunks", "process"]
-
 
 @dataclass(frozen=True, slots=True)
 class FileTask:

@@ -18,8 +18,6 @@ from emberq.errors import Cancelled, FileNotFound
 from emberq.retry.classify import ErrorKind, classify_db_error
 from emberq.retry.operation import Retrying
 
-__all__ = ["OpenWebUIFileRow", "OpenWebUIFileRows", "classify_error", "retry_open_webui"]
-
 T = TypeVar("T")
 
 #: Key in a file's data for the id of the running attempt; removed at its end.

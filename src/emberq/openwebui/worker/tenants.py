@@ -13,8 +13,6 @@ from emberq.errors import SettingInvalid
 from emberq.store.admin.settings import settings_version
 from emberq.store.services import configure_services, get_services
 
-__all__ = ["configure_tenants", "read_tenant", "refresh_settings", "tenant_values"]
-
 #: Age in seconds at which the settings' version is read again; no announcements of changes are heard here.
 _MAX_AGE_SECONDS = 1.0
 #: The setting that a tenant must have of its own.

@@ -9,8 +9,6 @@ from importlib.metadata import PackageNotFoundError, version
 from emberq.errors import InvalidRequest
 from emberq.openwebui.versions import TESTED_VERSIONS
 
-__all__ = ["prepare_environment", "require_tested_version", "uses_accelerator"]
-
 #: Environment that the import needs outside the server: find its files in the package, and leave migrations
 #: to the server.
 _IMPORT_ENVIRONMENT = {"FROM_INIT_PY": "true", "ENABLE_DB_MIGRATIONS": "false"}

@@ -26,8 +26,6 @@ from emberq.openwebui.worker.rows import OpenWebUIFileRows
 from emberq.telemetry.logs import get_logger
 from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
-__all__ = ["warm_up", "warm_up_before_fork"]
-
 log = get_logger(__name__)
 
 #: Id of a file, a user, a collection and a knowledge base that do not exist.

@@ -8,8 +8,6 @@ from typing import BinaryIO, Final
 
 from emberq.errors import ArchiveBomb, CorruptFile, EncryptedFile
 
-__all__ = ["MAX_MEMBERS", "MAX_MEMBER_BYTES", "MAX_RATIO", "MAX_TOTAL_BYTES", "open_archive", "read_member"]
-
 #: Most unpacked bytes of all members; the child that parses them has about this much memory.
 MAX_TOTAL_BYTES: Final = 1 << 30
 

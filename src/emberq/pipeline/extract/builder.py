@@ -10,8 +10,6 @@ from typing import Final
 
 from emberq.pipeline.document import Document, Segment, SegmentKind
 
-__all__ = ["TABLE_ROWS", "DocumentBuilder", "clean", "squeeze"]
-
 #: Rows of a table segment: a few hundred tokens, so that splitting rarely has to cut one.
 TABLE_ROWS: Final = 50
 

@@ -8,8 +8,6 @@ from typing import Final
 
 from charset_normalizer import CharsetMatch, from_bytes
 
-__all__ = ["decode", "guess_utf16"]
-
 #: Byte order marks and their encodings; UTF-32 first, because its little-endian mark begins like UTF-16's.
 _MARKS: Final = (
     (codecs.BOM_UTF32_LE, "utf-32-le"),

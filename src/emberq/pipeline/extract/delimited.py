@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 from typing import Final
 
-__all__ = ["find_delimiter"]
-
 #: The delimiters, those that are rarest in prose first.
 _DELIMITERS: Final = "\t;|,"
 

@@ -15,8 +15,6 @@ from emberq.pipeline.extract.decode import guess_utf16
 from emberq.pipeline.extract.ole import OLE_MAGIC, root_entries
 from emberq.pipeline.extract.textkind import text_kind
 
-__all__ = ["detect", "detect_stream"]
-
 #: Bytes that are read from the beginning; more are read only for containers and JSON.
 _HEAD: Final = 64 * 1024
 

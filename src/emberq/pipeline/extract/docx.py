@@ -9,8 +9,6 @@ from typing import BinaryIO, Final
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 
-__all__ = ["read"]
-
 #: Outline levels of headings, as in the file; 9 is Word's level for body text.
 _OUTLINE_LEVELS: Final = frozenset("012345678")
 

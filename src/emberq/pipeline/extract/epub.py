@@ -14,8 +14,6 @@ from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.ooxml import attribute, parse_xml
 
-__all__ = ["read"]
-
 _CONTAINER: Final = "META-INF/container.xml"
 _ENCRYPTION: Final = "META-INF/encryption.xml"
 

@@ -10,8 +10,6 @@ from emberq.errors import CorruptFile
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.decode import decode
 
-__all__ = ["parse_json", "read", "read_lines"]
-
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
     """Read a JSON file; each object of a list is a paragraph.

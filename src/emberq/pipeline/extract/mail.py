@@ -17,8 +17,6 @@ from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.text import write_text
 
-__all__ = ["read"]
-
 #: Takes an attachment's bytes and name; returns its document, or None if it cannot be read.
 _Attachment: TypeAlias = Callable[[bytes, str], Document | None]
 

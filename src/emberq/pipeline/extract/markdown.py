@@ -10,8 +10,6 @@ from emberq.pipeline.document import Segment, SegmentKind
 from emberq.pipeline.extract.builder import DocumentBuilder, clean
 from emberq.pipeline.extract.decode import decode
 
-__all__ = ["read"]
-
 _ATX: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]|$)")
 _SETEXT: Final = re.compile(r" {0,3}(=+|-+)[ \t]*$")
 _FENCE: Final = re.compile(r" {0,3}(`{3,}|~{3,})")

@@ -14,8 +14,6 @@ from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.ooxml import Element, local_name, parse_xml
 
-__all__ = ["read", "write_html"]
-
 #: Elements whose content is not visible.
 _SILENT: Final = frozenset({"script", "style", "noscript", "template", "title"})
 

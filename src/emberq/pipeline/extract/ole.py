@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from typing import BinaryIO, Final
 
-__all__ = ["OLE_MAGIC", "root_entries"]
-
 #: The first bytes of a compound file.
 OLE_MAGIC: Final = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 

@@ -12,8 +12,6 @@ from lxml import etree
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.archive import open_archive, read_member
 
-__all__ = ["Element", "Package", "Relationship", "attribute", "local_name", "parse_xml"]
-
 #: An lxml element; lxml publishes no types.
 Element: TypeAlias = Any
 

@@ -17,8 +17,6 @@ from pypdfium2 import raw
 from emberq.errors import CorruptFile, EncryptedFile
 from emberq.pipeline.extract.builder import DocumentBuilder
 
-__all__ = ["read"]
-
 #: A paragraph ends where the gap between two lines is more than this many times the page's usual gap.
 _GAP: Final = 1.25
 

@@ -8,8 +8,6 @@ from typing import BinaryIO, Final
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 
-__all__ = ["read"]
-
 _TITLES: Final = frozenset({"title", "ctrTitle"})
 
 #: Placeholders that the program fills automatically.

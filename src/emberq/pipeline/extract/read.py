@@ -25,8 +25,6 @@ from emberq.pipeline.extract import (
 )
 from emberq.pipeline.extract.builder import DocumentBuilder
 
-__all__ = ["Progress", "extract"]
-
 #: Takes the number of pages (slides, sheets, parts) read so far, and of all pages.
 Progress: TypeAlias = Callable[[int, int], None]
 

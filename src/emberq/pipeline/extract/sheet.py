@@ -12,8 +12,6 @@ from emberq.errors import CorruptFile, EncryptedFile
 from emberq.pipeline.extract.archive import open_archive
 from emberq.pipeline.extract.builder import DocumentBuilder
 
-__all__ = ["read"]
-
 #: The first bytes of a ZIP container; only the old binary workbooks are not one.
 _ZIP: Final = b"PK\x03\x04"
 

@@ -13,8 +13,6 @@ from emberq.pipeline.extract.builder import DocumentBuilder, clean
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.delimited import find_delimiter
 
-__all__ = ["read", "read_csv", "write_text"]
-
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _BLANK_LINES: Final = re.compile(r"\n[^\S\n]*\n\s*")
 

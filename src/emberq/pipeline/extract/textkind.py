@@ -11,8 +11,6 @@ from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.delimited import find_delimiter
 from emberq.pipeline.extract.jsondata import parse_json
 
-__all__ = ["text_kind"]
-
 _SUFFIXES: Final = {
     ".csv": media.CSV,
     ".tsv": media.CSV,

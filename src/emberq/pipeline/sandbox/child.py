@@ -18,8 +18,6 @@ from emberq.pipeline.sandbox import messages
 from emberq.pipeline.sandbox.confinement import confine
 from emberq.system.processes import set_process_title
 
-__all__ = ["EXIT_OUT_OF_MEMORY", "MAX_DETAIL", "read_and_exit"]
-
 #: The exit status for "out of memory"; unlike a message it needs no memory.
 EXIT_OUT_OF_MEMORY: Final = 77
 #: Characters of a traceback or native crash report that are kept, from the end.

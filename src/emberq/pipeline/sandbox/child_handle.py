@@ -18,8 +18,6 @@ from emberq.pipeline.sandbox.child import MAX_DETAIL
 from emberq.retry.backoff import Backoff
 from emberq.system.memory import resident_bytes
 
-__all__ = ["ChildProcess"]
-
 #: Arguments of one call. `starmap` makes the call in C and `extend` records its result there, so that no
 #: signal handler can run in between.
 _ONCE: Final = ((),)

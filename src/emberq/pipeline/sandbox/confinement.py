@@ -13,8 +13,6 @@ from typing import Final
 from emberq.system.memory import address_space_bytes
 from emberq.system.processes import die_with_parent
 
-__all__ = ["confine"]
-
 #: Bytes that the child may write to any file; it writes only its crash report.
 _MAX_FILE: Final = 1 << 20
 

@@ -14,8 +14,6 @@ from typing import Final
 
 from emberq.pipeline.document import Document, Segment, SegmentKind
 
-__all__ = ["ERROR", "HEADER", "PROGRESS", "PROGRESS_BODY", "RESULT", "from_bytes", "send", "to_bytes"]
-
 PROGRESS: Final = b"P"
 RESULT: Final = b"R"
 ERROR: Final = b"E"

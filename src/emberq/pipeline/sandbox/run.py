@@ -32,8 +32,6 @@ from emberq.pipeline.sandbox import messages
 from emberq.pipeline.sandbox.child import EXIT_OUT_OF_MEMORY, read_and_exit
 from emberq.pipeline.sandbox.child_handle import ChildProcess
 
-__all__ = ["extract_sandboxed"]
-
 _Progress: TypeAlias = Callable[[int, int], None]
 
 #: The errors that a child may report.

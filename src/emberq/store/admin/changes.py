@@ -22,8 +22,6 @@ from emberq.store.admin.settings import (
 )
 from emberq.store.schema.admin_tables import Setting, SettingChange
 
-__all__ = ["change_settings", "roll_back"]
-
 #: Advisory lock of changes: one at a time, so that each change is checked against the settings it will
 #: join, and versions are committed in the order of their numbers.
 _LOCK = 0x656D62657271

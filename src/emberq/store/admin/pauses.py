@@ -15,8 +15,6 @@ from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import REVOKE, JobState
 from emberq.store.schema.tables import Job, Pause
 
-__all__ = ["PauseScope", "list_pauses", "pause", "resume"]
-
 
 class PauseScope(StrEnum):
     """What is paused."""

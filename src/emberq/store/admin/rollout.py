@@ -14,8 +14,6 @@ from emberq.store.schema.admin_tables import SettingChange
 from emberq.store.schema.job_states import JobState
 from emberq.store.schema.tables import Job
 
-__all__ = ["HostApplied", "applied_by_hosts"]
-
 
 @dataclass(frozen=True, slots=True)
 class HostApplied:

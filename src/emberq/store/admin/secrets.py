@@ -11,8 +11,6 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from emberq.errors import SettingInvalid
 
-__all__ = ["Sealer", "hash_api_key", "load_sealer", "new_api_key"]
-
 #: 24 random bytes: 192 bits cannot be guessed, so a fast hash is enough.
 _API_KEY_BYTES = 24
 

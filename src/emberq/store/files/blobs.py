@@ -17,8 +17,6 @@ from emberq.errors import BlobMissing, SettingInvalid, StorageUnavailable
 from emberq.system.file_lock import lock_file
 from emberq.system.files import sync_directory
 
-__all__ = ["BlobStore", "BlobWriter", "StoredBlob", "open_blob_store", "reached_storage"]
-
 
 @dataclass(frozen=True, slots=True)
 class StoredBlob:

@@ -14,8 +14,6 @@ from sqlalchemy.dialects.postgresql import insert
 from emberq.errors import CollectionNotFound, InvalidRequest
 from emberq.store.schema.tables import Collection, CollectionKind, FileRow
 
-__all__ = ["create_collection", "delete_collection", "get_collection", "list_collections"]
-
 _is_documents = Collection.kind == CollectionKind.DOCUMENTS
 
 

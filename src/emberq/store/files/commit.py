@@ -24,8 +24,6 @@ from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import COMMIT
 from emberq.store.schema.tables import ChunkRow, Collection, FileRow, FileVersion, Job
 
-__all__ = ["ChunkValues", "commit_file", "known_vectors"]
-
 
 class ChunkValues(NamedTuple):
     """A chunk to be stored; the fields are columns of `chunks`."""

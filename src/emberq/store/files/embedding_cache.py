@@ -13,8 +13,6 @@ from sqlalchemy.dialects.postgresql import insert
 
 from emberq.store.schema.tables import EmbeddingCacheRow
 
-__all__ = ["CacheKey", "CachedVector", "cache_vectors", "cached_vectors", "purge_vector_batch"]
-
 #: A tenant and a fingerprint.
 CacheKey: TypeAlias = tuple[str, bytes]
 

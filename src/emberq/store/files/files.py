@@ -26,8 +26,6 @@ from emberq.store.schema.tables import (
     Job,
 )
 
-__all__ = ["AddedFile", "add_file", "delete_file", "get_file", "get_text", "list_files"]
-
 _columns = (
     FileRow.id,
     FileRow.name,

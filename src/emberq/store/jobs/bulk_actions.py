@@ -12,8 +12,6 @@ from emberq.store.jobs.queries import cancel_where, retry_where
 from emberq.store.schema.job_states import LIVE_STATES, JobState
 from emberq.store.schema.tables import Job
 
-__all__ = ["CancelledJobs", "cancel_jobs", "count_active_jobs", "retry_jobs"]
-
 
 @dataclass(frozen=True, slots=True)
 class CancelledJobs:

@@ -11,8 +11,6 @@ from sqlalchemy import ColumnElement, and_, exists, func, or_
 from emberq.store.schema.job_states import PROOFS, Guard, JobState, Transition
 from emberq.store.schema.tables import FileRow, Job
 
-__all__ = ["allowed", "in_state"]
-
 
 def _its_file(condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return exists().where(FileRow.id == Job.file_id, condition)

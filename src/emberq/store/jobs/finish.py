@@ -31,8 +31,6 @@ from emberq.store.schema.job_states import (
 )
 from emberq.store.schema.tables import Job
 
-__all__ = ["fail_attempt", "release_attempt", "retry_pause_seconds"]
-
 #: Longest time between two attempts.
 _MAX_RETRY_PAUSE_SECONDS = 3600.0
 #: The part of a delay that is cut off at random, so that jobs that failed together do not return together.

@@ -11,8 +11,6 @@ from emberq.store.jobs.fence import in_state
 from emberq.store.schema.job_states import LIVE_STATES, PURGE
 from emberq.store.schema.tables import FileRow, FileVersion, IdempotencyKey, Job
 
-__all__ = ["BATCH_ROWS", "Purged", "count_old_jobs", "purge_batch", "purge_jobs"]
-
 #: Rows deleted by one statement, so that a purge of millions keeps no lock for long.
 BATCH_ROWS = 1000
 

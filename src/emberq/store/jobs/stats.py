@@ -11,8 +11,6 @@ from emberq.store.jobs.queries import count_jobs
 from emberq.store.schema.job_states import ENDED_STATES, JobState
 from emberq.store.schema.tables import ChunkRow, Collection, CollectionKind, FileRow, Job, PastOutcome
 
-__all__ = ["QueueStats", "Stats", "count_outcomes", "read_queue", "read_stats"]
-
 #: Latest completed jobs whose mean length is taken as the length of the waiting jobs.
 _SAMPLE_JOBS = 200
 

@@ -10,8 +10,6 @@ from emberq.store.jobs.fence import allowed, in_state
 from emberq.store.schema.job_states import Transition
 from emberq.store.schema.tables import Job, job_sequence
 
-__all__ = ["move"]
-
 
 def move(*transitions: Transition, fence: int | None = None, ticket: str | None = None) -> Update:
     """Return one UPDATE that makes the permitted one of these transitions for each job.

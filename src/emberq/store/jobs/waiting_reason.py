@@ -11,8 +11,6 @@ from sqlalchemy import Connection, Label, literal_column, text
 from emberq.store.jobs.fair_share import STANDING_PARAMETERS, after_standing
 from emberq.store.schema.job_states import JobState
 
-__all__ = ["WaitingReason", "estimate_positions", "reason_column"]
-
 #: Jobs counted at most: `behind_10000` means so many or more, and a page costs milliseconds at any length.
 _COUNT_LIMIT = 10_000
 

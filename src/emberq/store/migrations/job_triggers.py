@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from alembic import op
 
-__all__ = ["create_job_triggers", "drop_job_trigger_functions"]
-
 
 def create_job_triggers() -> None:
     """Create the trigger that refuses other transitions, and those that count outcomes."""

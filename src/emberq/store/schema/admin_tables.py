@@ -11,8 +11,6 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from emberq.store.schema.base import NOW, Base
 
-__all__ = ["ApiKey", "Host", "Setting", "SettingChange"]
-
 
 class ApiKey(Base):
     """An API key; only its hash is stored."""

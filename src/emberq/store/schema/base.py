@@ -9,8 +9,6 @@ from sqlalchemy import BigInteger, DateTime, Double, Text, func, text
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.orm import DeclarativeBase
 
-__all__ = ["NOW", "NO_JSON", "Base"]
-
 #: Server defaults: the time of the transaction, and an empty JSON object.
 NOW: Final = func.now()
 NO_JSON: Final = text("'{}'::jsonb")

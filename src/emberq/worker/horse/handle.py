@@ -38,7 +38,6 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["Horse"]
 
 #: Seconds a horse may take to clean up after a job before it counts as stuck.
 _CLEAN_UP_SECONDS = 10.0

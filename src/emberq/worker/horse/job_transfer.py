@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from rq.queue import Queue
     from rq.worker import Worker
 
-__all__ = ["pack_assignment", "pack_job", "unpack_execution", "unpack_job", "unpack_queue"]
 
 log = get_logger(__name__)
 

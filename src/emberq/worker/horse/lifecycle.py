@@ -17,8 +17,6 @@ from emberq.worker.horse.watchdog import end_horse
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.preloader import Preloader, PreloaderClient, PreloaderLost
 
-__all__ = ["HorseLifecycle"]
-
 log = get_logger(__name__)
 
 #: Seconds between two replacements for growth; a job that always grows must not cost a horse each time.

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["MonitoredWorker"]
 
 log = get_logger(__name__)
 

@@ -29,8 +29,6 @@ from emberq.worker.resources.connections import close_connections
 from emberq.worker.resources.resources import close_resources
 from emberq.worker.rq.base import HorseWorker
 
-__all__ = ["WARM_UP_JOBS", "ProgressReporter", "run_horse"]
-
 #: Jobs after which a horse has its caches and arenas; growth counts from there.
 WARM_UP_JOBS = 10
 #: Seconds between two progress reports to the worker.

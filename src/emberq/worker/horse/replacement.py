@@ -7,8 +7,6 @@ from typing import Literal
 from emberq.worker.horse.handle import Horse
 from emberq.worker.job.policy import HorsePolicy
 
-__all__ = ["reason_to_replace"]
-
 
 def reason_to_replace(
     horse: Horse, policy: HorsePolicy, *, for_memory: bool

@@ -24,8 +24,6 @@ from emberq.system.messages import Message
 from emberq.worker.horse.process import run_horse
 from emberq.worker.rq.base import HorseWorker
 
-__all__ = ["HorseRole", "SpawnSetup", "deserialize_worker", "serialize_worker"]
-
 #: What RQ's own SpawnWorker hands to its child besides the constructor's arguments, and our limits.
 _ATTRIBUTES = (
     *("death_penalty_class", "default_result_ttl", "job_monitoring_interval", "log_job_description"),

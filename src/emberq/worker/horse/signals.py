@@ -8,8 +8,6 @@ from collections.abc import Iterator
 
 from rq.timeouts import HorseMonitorTimeoutException
 
-__all__ = ["signals_blocked"]
-
 #: Signals whose handlers raise: RQ's monitoring alarm and requests to stop.
 _RAISING = {signal.SIGALRM, signal.SIGTERM, signal.SIGINT}
 

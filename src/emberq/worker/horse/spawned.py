@@ -23,8 +23,6 @@ from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.job.tempdirs import use_root
 
-__all__ = ["main"]
-
 log = get_logger(__name__)
 
 

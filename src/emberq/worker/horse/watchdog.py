@@ -16,8 +16,6 @@ from emberq.system.messages import Message
 from emberq.system.processes import descendants, process_state
 from emberq.worker.job.policy import HorsePolicy
 
-__all__ = ["DUMP_SIGNAL", "REQUEUED", "HorseDeath", "StackFile", "Watchdog", "end_horse", "write_stacks_to"]
-
 #: Makes a horse write its stacks; handled in C, so that it works while a job blocks the interpreter.
 DUMP_SIGNAL = signal.SIGUSR2
 #: Seconds between SIGTERM and SIGKILL.

@@ -37,8 +37,6 @@ from emberq.system.open_handles import (
 )
 from emberq.system.processes import descendants, process_name
 
-__all__ = ["Leaks", "clean_leaks"]
-
 #: Seconds that ending threads get before they count as leaked.
 _THREAD_GRACE_SECONDS = 0.1
 #: Seconds to wait for the end of killed children; only a child stuck in the kernel needs any.

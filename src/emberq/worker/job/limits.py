@@ -14,8 +14,6 @@ from emberq.system.memory import address_space_bytes
 from emberq.system.processes import count_user_threads
 from emberq.worker.job.policy import HorsePolicy
 
-__all__ = ["job_limits"]
-
 #: Other processes of the same user that may start while the job runs.
 _SPARE_PROCESSES = 1024
 

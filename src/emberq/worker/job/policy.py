@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-__all__ = ["META_KEY", "HorsePolicy"]
-
 #: The key in an RQ job's `meta` under which the job sets limits of its own.
 META_KEY = "emberq"
 #: Limits that a job's `meta` may set; the others belong to the horse.

@@ -19,8 +19,6 @@ from typing import Any, NamedTuple
 
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["ProcessState"]
-
 log = get_logger(__name__)
 
 #: Signals whose handlers are restored; reading each one takes half a microsecond.

@@ -6,8 +6,6 @@ import contextlib
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 
-__all__ = ["ProgressSink", "progress", "progress_to", "report_all_progress_to", "report_waiting"]
-
 #: A listener; takes done, total and the stage's name.
 ProgressSink = Callable[[int, int, str | None], None]
 

@@ -22,8 +22,6 @@ from emberq.worker.job.leaks import clean_leaks
 from emberq.worker.job.process_state import ProcessState
 from emberq.worker.job.tempdirs import empty_directory, job_directory
 
-__all__ = ["JobScope", "current_scope", "job_scope"]
-
 T = TypeVar("T")
 
 log = get_logger(__name__)

@@ -33,8 +33,6 @@ from emberq.worker.job.tempdirs import discard_directory, make_root, remove_root
 from emberq.worker.preloader.spawn import Spawnable, exec_interpreter, make_spawn_spec
 from emberq.worker.resources.resources import close_resources, needs_spawn, preload
 
-__all__ = ["ForkServer", "Role", "run_preloader"]
-
 log = get_logger(__name__)
 
 #: What a forked child runs: takes the request's spec and the socket to the client that asked for it.

@@ -13,8 +13,6 @@ from emberq.system.messages import is_readable
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.preloader import Preloader, PreloaderLost, PreloadFailed
 
-__all__ = ["Generation", "Generations", "NoGeneration"]
-
 log = get_logger(__name__)
 
 #: Processes of a new generation that may die before they serve; then it is abandoned.

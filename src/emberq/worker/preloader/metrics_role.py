@@ -20,8 +20,6 @@ from emberq.telemetry.exposition import absorb_dead
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.preloader import Child, PreloaderClient
 
-__all__ = ["MetricsEndpoint"]
-
 log = get_logger(__name__)
 
 

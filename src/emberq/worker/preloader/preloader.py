@@ -18,16 +18,6 @@ from emberq.errors import InvalidRequest
 from emberq.system.messages import Message, is_readable, receive, send
 from emberq.worker.preloader.fork_server import Role, run_preloader
 
-__all__ = [
-    "Child",
-    "PreloadFailed",
-    "Preloader",
-    "PreloaderClient",
-    "PreloaderLost",
-    "Role",
-    "start_preloader",
-]
-
 #: Seconds a child's exit notice may take after its socket closed; the kernel needs microseconds.
 _EXIT_NOTICE_SECONDS = 5.0
 

@@ -18,8 +18,6 @@ from emberq.entry_points import SPAWNED_HORSE
 from emberq.system.messages import Message
 from emberq.worker.job.tempdirs import temporary_root
 
-__all__ = ["Spawnable", "exec_interpreter", "make_spawn_spec"]
-
 
 @runtime_checkable
 class Spawnable(Protocol):

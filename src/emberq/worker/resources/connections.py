@@ -13,8 +13,6 @@ from emberq.telemetry.logs import get_logger
 from emberq.worker.job.scope import JobScope, current_scope
 from emberq.worker.resources.loading import make_value
 
-__all__ = ["Connection", "close_connections", "connection"]
-
 T = TypeVar("T")
 
 log = get_logger(__name__)

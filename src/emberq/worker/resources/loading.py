@@ -12,8 +12,6 @@ from typing import Self, TypeVar, cast
 
 from emberq.system.memory import private_memory_bytes
 
-__all__ = ["Load", "LoadRecord", "make_value"]
-
 T = TypeVar("T")
 
 

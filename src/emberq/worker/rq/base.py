@@ -9,8 +9,6 @@ from rq.worker import Worker
 
 from emberq.worker.job.policy import HorsePolicy
 
-__all__ = ["HorseWorker"]
-
 
 class HorseWorker(Worker):
     """An RQ worker that can be the worker object inside a horse.

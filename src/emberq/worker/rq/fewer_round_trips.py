@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["PipelinedWorker"]
 
 log = get_logger(__name__)
 

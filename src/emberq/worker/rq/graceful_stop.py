@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from rq.job import Job
     from rq.queue import Queue
 
-__all__ = ["GracefulStopWorker"]
 
 #: Seconds between two attempts to end the wait for a job, until the worker has noticed.
 _UNBLOCK_SECONDS = 0.02

@@ -6,8 +6,6 @@ import time
 
 from redis import Redis
 
-__all__ = ["HEARTBEAT_REFRESH_SECONDS", "HEARTBEAT_TTL_SECONDS", "heartbeat_key", "write_heartbeat"]
-
 #: Seconds until the key of a silent worker disappears.
 HEARTBEAT_TTL_SECONDS = 60
 #: Seconds between two heartbeats; a third of what the contract allows, so that one may be lost.

@@ -13,8 +13,6 @@ from rq.registry import StartedJobRegistry
 
 from emberq.telemetry.logs import get_logger
 
-__all__ = ["OrphanRequeuer"]
-
 log = get_logger(__name__)
 
 #: Seconds a job may be in the intermediate queue; a living worker needs milliseconds.

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from rq.queue import Queue
     from rq.worker.base import BaseWorker
 
-__all__ = ["requeue"]
 
 log = get_logger(__name__)
 

@@ -7,8 +7,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-__all__ = ["SourceWatcher"]
-
 #: Seconds between two scans of the files.
 _SCAN_SECONDS = 0.5
 #: Directories without source files of the project.

@@ -19,8 +19,9 @@ from emberq.retry.operation import Retrying
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.role import HorseRole, SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
+from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
-from emberq.worker.preloader.preloader import PreloaderClient, Role
+from emberq.worker.preloader.preloader import PreloaderClient
 from emberq.worker.rq.heartbeat import write_heartbeat
 from emberq.worker.rq.orphans import OrphanRequeuer
 from emberq.worker.supervisor.reload import SourceWatcher
@@ -28,8 +29,6 @@ from emberq.worker.supervisor.supervisor import Supervisor
 from emberq.worker.supervisor.upkeep import OnDeath
 from emberq.worker.supervisor.warmup import warm_up
 from emberq.worker.warm_worker import WarmWorker
-
-__all__ = ["MakeWorker", "make_supervisor", "run_workers"]
 
 log = get_logger(__name__)
 

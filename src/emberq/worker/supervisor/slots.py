@@ -16,8 +16,6 @@ from emberq.retry.backoff import Backoff
 from emberq.system.messages import is_readable, receive
 from emberq.worker.preloader.generations import Generation
 
-__all__ = ["CrashLoop", "Place", "Slot", "SlotProcess"]
-
 #: Seconds a process must live for its death not to count as part of a crash loop.
 _HEALTHY_SECONDS = 10.0
 #: Delays before a process that died at once is started again, from its second such death on.

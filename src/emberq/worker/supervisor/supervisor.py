@@ -17,12 +17,11 @@ from emberq.system.memory import freeze_objects
 from emberq.system.messages import send
 from emberq.system.processes import die_with_parent, set_process_title
 from emberq.telemetry.logs import get_logger
+from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.generations import Generation, Generations, NoGeneration
-from emberq.worker.preloader.preloader import PreloaderClient, Role, start_preloader
+from emberq.worker.preloader.preloader import PreloaderClient, start_preloader
 from emberq.worker.supervisor.slots import CrashLoop, Slot, SlotProcess
 from emberq.worker.supervisor.upkeep import OnDeath, SlotUpkeep
-
-__all__ = ["SlotRunner", "Supervisor"]
 
 log = get_logger(__name__)
 

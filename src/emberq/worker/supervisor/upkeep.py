@@ -15,8 +15,6 @@ from emberq.worker.preloader.generations import Generation, Generations
 from emberq.worker.preloader.preloader import PreloaderLost
 from emberq.worker.supervisor.slots import Place, Slot, SlotProcess
 
-__all__ = ["OnDeath", "ProcessEnd", "SlotUpkeep"]
-
 log = get_logger(__name__)
 
 #: Called when a worker process has died; takes the RQ worker's name.

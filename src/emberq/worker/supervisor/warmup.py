@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from emberq.worker.warm_worker import WarmWorker
 
-__all__ = ["WARMUP_RUNS", "warm_up"]
 
 log = get_logger(__name__)
 
