@@ -19,6 +19,7 @@ from emberq.embedded import Engines
 from emberq.store.migrate import migrate
 from emberq.store.services import Services, configure_services
 from emberq.telemetry.logs import ensure_logs
+from emberq.worker.job.tempdirs import use_root
 from tests.harness.eventually import eventually
 from tests.harness.leftovers import TestRun
 
@@ -40,6 +41,8 @@ ensure_logs()
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run that leaves processes or directories behind."""
+    # The directory of jobs that ran in this process; xdist's workers do not get to deleting it at their exit.
+    use_root(None)
     if TEST_RUN is not None:
         factory: pytest.TempPathFactory = session.config._tmp_path_factory  # type: ignore[attr-defined]
         left = session.config.stash[LEFT] = TEST_RUN.end(factory.getbasetemp())

@@ -58,8 +58,12 @@ def temporary_root() -> Path | None:
 
 
 def use_root(root: Path | None) -> None:
-    """Use a root that another process made, or none."""
+    """Use a root that another process made, or none; deletes this process's directory in no root."""
     global _root, _own
+    if _own is not None and _own[0] == os.getpid() and _root is None:
+        with contextlib.suppress(OSError):
+            # Not if it has entries: multiprocessing keeps its own directory there.
+            os.rmdir(_own[1])  # noqa: PTH106 - as everywhere here
     _root, _own = root, None
 
 

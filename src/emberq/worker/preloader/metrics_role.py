@@ -89,6 +89,7 @@ class MetricsEndpoint:
         try:
             self._listener = open_endpoint(self._host, self._port)
         except OSError as exc:
+            self.close()
             raise InvalidRequest(
                 f"Cannot serve metrics on {self._host}:{self._port}: {exc.strerror or exc}.",
                 hint="Stop what uses the port, or choose another one with EMBERQ_METRICS_PORT.",

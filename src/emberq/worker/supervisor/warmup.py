@@ -18,6 +18,7 @@ from setproctitle import getproctitle, setproctitle
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.limits import job_limits
 from emberq.worker.job.scope import job_scope
+from emberq.worker.job.tempdirs import use_root
 
 if TYPE_CHECKING:
     from rq.queue import Queue
@@ -54,6 +55,7 @@ def warm_up(worker: WarmWorker) -> None:
     except RedisError as exc:
         log.info("warmup_failed", error=str(exc))
     finally:
+        use_root(None)
         worker.connection.connection_pool.disconnect()
         setproctitle(title)
 
