@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from sqlalchemy import event, text
 from emberq.dispatch.conversion import JobEnds
 from emberq.errors import DatabaseUnavailable, ServiceStopping
 from emberq.store.services import Services
+from tests.harness.eventually import LIMIT_SECONDS, eventually
 from tests.integration.store.files.test_extractions import read, send
 
 
@@ -25,19 +27,20 @@ def test_all_who_wait_are_woken_by_the_end_of_their_own_job(services: Services) 
     first, second = send(services, b"One."), send(services, b"Two.")
 
     async def story() -> None:
-        ends = job_ends(lambda: services)
+        queries = itertools.count()
+        ends = job_ends(lambda: (next(queries), services)[1])
         waiting = [asyncio.create_task(ends.wait(job_id)) for job_id in [first] * 50 + [second]]
-        await asyncio.sleep(0.3)
+        await asyncio.to_thread(eventually, lambda: next(queries) > 5)
         assert not any(one.done() for one in waiting)
         await asyncio.to_thread(read, services, first)
-        await asyncio.wait_for(asyncio.gather(*waiting[:50]), 20)
+        await asyncio.wait_for(asyncio.gather(*waiting[:50]), LIMIT_SECONDS)
         assert not waiting[50].done()
         await asyncio.to_thread(read, services, second)
-        await asyncio.wait_for(waiting[50], 20)
+        await asyncio.wait_for(waiting[50], LIMIT_SECONDS)
         # No request waits, so nothing is queried.
         assert ends._poller is not None
-        await asyncio.wait_for(ends._poller, 20)
-        await asyncio.wait_for(ends.wait(uuid.uuid4()), 20)
+        await asyncio.wait_for(ends._poller, LIMIT_SECONDS)
+        await asyncio.wait_for(ends.wait(uuid.uuid4()), LIMIT_SECONDS)
 
     asyncio.run(story())
 
@@ -54,7 +57,7 @@ def test_errors_of_the_question_are_waited_out(services: Services) -> None:
             raise refusal
         return services
 
-    asyncio.run(asyncio.wait_for(job_ends(often_away).wait(job_id), 20))
+    asyncio.run(asyncio.wait_for(job_ends(often_away).wait(job_id), LIMIT_SECONDS))
     assert next(refusals, None) is None
 
 
@@ -64,10 +67,10 @@ def test_whoever_stops_waiting_is_forgotten_and_the_others_are_not(services: Ser
     async def story() -> None:
         ends = job_ends(lambda: services)
         left, stays = (asyncio.create_task(ends.wait(job_id)) for _ in range(2))
-        await asyncio.sleep(0.1)
+        await asyncio.to_thread(eventually, lambda: ends._waiting)
         left.cancel()
         await asyncio.to_thread(read, services, job_id)
-        await asyncio.wait_for(stays, 20)
+        await asyncio.wait_for(stays, LIMIT_SECONDS)
         assert left.cancelled()
         assert ends._waiting == {}
 
@@ -80,11 +83,11 @@ def test_a_process_that_stops_lets_everybody_go(services: Services) -> None:
     async def story() -> None:
         ends = job_ends(lambda: services)
         waiting = [asyncio.create_task(ends.wait(job_id)) for _ in range(3)]
-        with broken(services):
+        with broken(services) as refused:
             waiting.append(asyncio.create_task(ends.run_in_thread(lambda: look(services))))
-            await asyncio.sleep(0.3)
+            await asyncio.to_thread(eventually, lambda: len(refused) > 1)
             ends.stop()
-            ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+            ended = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), LIMIT_SECONDS)
         assert {type(one) for one in ended} == {ServiceStopping}
         with pytest.raises(ServiceStopping):
             await ends.wait(job_id)
@@ -95,11 +98,11 @@ def test_a_process_that_stops_lets_everybody_go(services: Services) -> None:
 def test_what_postgresql_does_not_answer_is_asked_again(services: Services) -> None:
     async def story() -> None:
         ends = job_ends(lambda: services)
-        with broken(services):
+        with broken(services) as refused:
             asked = asyncio.create_task(ends.run_in_thread(lambda: look(services)))
-            await asyncio.sleep(0.3)
+            await asyncio.to_thread(eventually, lambda: len(refused) > 1)
             assert not asked.done()
-        await asyncio.wait_for(asked, 20)
+        await asyncio.wait_for(asked, LIMIT_SECONDS)
 
     asyncio.run(story())
 
@@ -110,15 +113,17 @@ def look(services: Services) -> None:
 
 
 @contextmanager
-def broken(services: Services) -> Iterator[None]:
-    """Let no connection be made."""
+def broken(services: Services) -> Iterator[list[int]]:
+    """Let no connection be made; yields a list that grows with each that was refused."""
+    refused: list[int] = []
 
     def refuse(*_arguments: object) -> None:
+        refused.append(1)
         raise psycopg.OperationalError("connection refused by the test")
 
     services.database.engine.dispose()
     event.listen(services.database.engine, "do_connect", refuse)
     try:
-        yield
+        yield refused
     finally:
         event.remove(services.database.engine, "do_connect", refuse)

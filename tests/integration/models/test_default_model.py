@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass, replace
@@ -22,6 +21,7 @@ from emberq.models.pull import pull_model
 from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.split import embedding_text, split
 from tests.harness.paths import DATA
+from tests.harness.processes import run_program
 
 REFERENCE = DATA / "reference_vectors.json"
 
@@ -167,14 +167,7 @@ def test_a_loaded_model_has_no_threads_and_works_in_forked_children(files: Model
         "PYTHONPATH": ":".join(sys.path),
         "TOKENIZERS_PARALLELISM": "true",
     }
-    done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", CHILDREN],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run_program(sys.executable, "-W", "error", "-c", CHILDREN, environment=environment)
     assert (done.stdout.strip(), done.returncode) == ("same", 0), done.stderr
 
 

@@ -29,6 +29,7 @@ from emberq.models.files import (
 )
 from emberq.models.pins import DEFAULT_MODEL, PINNED, PinnedModel, Repository, Wheel
 from emberq.models.pull import pull_model
+from tests.harness.eventually import LIMIT_SECONDS
 
 WIDTH, INNER, LAYER = 8, 16, "encoder.layer.0"
 VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "pump", "valve"]
@@ -255,7 +256,7 @@ def start_pull(name: str, home: Path, pin: PinnedModel | None) -> subprocess.Pop
 
 def run_pull(name: str, home: Path, pin: PinnedModel | None) -> subprocess.CompletedProcess[str]:
     with start_pull(name, home, pin) as process:
-        out, err = process.communicate(timeout=90)
+        out, err = process.communicate(timeout=LIMIT_SECONDS)
     return subprocess.CompletedProcess([], process.returncode, out, err)
 
 
@@ -264,7 +265,7 @@ def test_of_two_pulls_at_once_one_downloads(home: Path, pinned: PinnedModel) -> 
     outputs = []
     for pull in pulls:
         with pull:
-            out, err = pull.communicate(timeout=90)
+            out, err = pull.communicate(timeout=LIMIT_SECONDS)
         assert pull.returncode == 0, err
         outputs.append(out)
     assert sum("Downloading" in out for out in outputs) == 1

@@ -203,6 +203,7 @@ def test_no_lease_is_judged_right_after_an_outage(services: Services, far: Servi
     # The host lives, and says so as soon as it can.
     with services.database.transaction() as connection:
         renew_lease(connection, HOST, name="h", pid=1, workers=1)
+    # The grace period after the outage passes.
     time.sleep(3)
     maintenance.run_soon("reap_hosts")
     maintenance.tick()
@@ -217,6 +218,7 @@ def test_a_host_that_does_not_renew_its_lease_after_an_outage_loses_its_jobs(
     wire.cut()
     maintenance.tick()
     wire.heal()
+    # The grace period after the outage passes.
     time.sleep(1)
     maintenance.run_soon("reap_hosts")
     maintenance.tick()
@@ -228,6 +230,7 @@ def test_a_process_that_stood_still_judges_no_lease_at_once(services: Services) 
     maintenance = Maintenance(services, standstill_seconds=0.5)
     maintenance.tick()
     attempt = claimed_by_host(services)
+    # As if the process had been stopped for longer than it may stand still.
     time.sleep(0.6)
     maintenance.run_soon("reap_hosts")
     maintenance.tick()

@@ -36,6 +36,7 @@ __all__ = [
     "overlap",
     "second_waits",
     "uploading",
+    "waits_for_lock",
 ]
 
 
@@ -62,6 +63,16 @@ def overlap(services: Services, first: Step, second: Step) -> Any:
             assert began.wait(LIMIT_SECONDS)
             eventually(lambda: outcome.done() or second_waits(services))
         return outcome.result(LIMIT_SECONDS)
+
+
+def waits_for_lock(services: Services) -> bool:
+    """Return whether a session of this database waits for a lock."""
+    waiting = (
+        "SELECT count(*) FROM pg_stat_activity"
+        " WHERE datname = current_database() AND wait_event_type = 'Lock'"
+    )
+    with services.database.transaction() as connection:
+        return bool(connection.execute(text(waiting)).scalar_one())
 
 
 def second_waits(services: Services) -> bool:

@@ -20,6 +20,8 @@ from emberq.store.admin.secrets import Sealer
 from emberq.store.admin.settings import list_changes, load_snapshot, settings_version
 from emberq.store.schema.admin_tables import Setting, SettingChange
 from emberq.store.services import Services
+from tests.harness.eventually import LIMIT_SECONDS, eventually
+from tests.integration.store.overlap import waits_for_lock
 
 
 def put(services: Services, key: str, value: Any, *, tenant: str = ALL_TENANTS) -> int:
@@ -162,12 +164,12 @@ def test_versions_become_visible_in_the_order_of_their_numbers(services: Service
         assert change_settings(first, services.sealer, {"rag_top_k": 7}, changed_by="slow") == 1
         second = threading.Thread(target=put, args=(services, "rag_top_k", 8))
         second.start()
-        second.join(timeout=0.5)
+        eventually(lambda: waits_for_lock(services))
         assert second.is_alive()
         with services.database.transaction() as connection:
             assert settings_version(connection) == 0
     first.close()
-    second.join(timeout=10)
+    second.join(LIMIT_SECONDS)
     with services.database.transaction() as connection:
         rows = connection.execute(
             select(SettingChange.version, SettingChange.new).order_by(SettingChange.version)

@@ -24,6 +24,8 @@ from emberq.store.jobs.claim import Attempt, claim_job
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.schema.tables import Breaker, Collection, FileRow, FileVersion, Job
 from emberq.store.services import Services
+from tests.harness.eventually import LIMIT_SECONDS, eventually
+from tests.integration.store.overlap import waits_for_lock
 
 DAY = 86400.0
 
@@ -125,6 +127,7 @@ def test_what_nobody_asks_for_any_more_goes_and_its_bytes_too(services: Services
     assert (count(services, FileRow), count(services, FileVersion), count(services, Job)) == (0, 0, 0)
     with pytest.raises(JobNotFound):
         read_conversion(services, "a", job_id)
+    # Longer than the grace period below.
     time.sleep(0.02)
     assert BlobGarbageCollector(services, grace_seconds=0.01).run() == 1
 
@@ -154,10 +157,10 @@ def test_a_request_that_comes_while_it_is_swept_finds_it_or_has_it_read_anew(ser
     with services.database.transaction() as connection, ThreadPoolExecutor(1) as pool:
         assert purge_extraction_batch(connection, older_than_seconds=DAY) == 1
         asked = pool.submit(send, services)
-        time.sleep(0.3)
+        eventually(lambda: waits_for_lock(services))
         assert not asked.done()
         connection.commit()
-        again = asked.result(timeout=10)
+        again = asked.result(LIMIT_SECONDS)
     assert again != job_id
     read(services, again)
     assert read_conversion(services, "a", again).extraction is not None

@@ -12,8 +12,9 @@ from sqlalchemy import text
 
 from emberq.store.jobs.admission import ADMIT_STATEMENT, admission_parameters, admit_jobs, count_waiting
 from emberq.store.services import Services
-from tests.harness.eventually import scaled
+from tests.harness.eventually import eventually, scaled
 from tests.integration.store.crowd import Crowd, Pool, explain
+from tests.integration.store.overlap import waits_for_lock
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_an_admitter_sees_what_another_has_not_committed_yet(crowd: Crowd) -> No
         crowd.add("a", priority=1)
         other = threading.Thread(target=lambda: second.extend(crowd.admit(3)))
         other.start()
-        other.join(timeout=0.5)
+        eventually(lambda: not other.is_alive() or waits_for_lock(crowd.services))
     other.join()
     assert second == []
 

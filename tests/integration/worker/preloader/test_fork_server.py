@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from pathlib import Path
+
+from tests.harness.processes import run_program
 
 SCRIPT = """
 import os, sys
 from pathlib import Path
-from emberq.worker.preloader import process as module
+from emberq.worker.preloader import fork_server as module
 from emberq.worker.preloader.preloader import start_preloader
 
 class ClosedLog:
@@ -34,9 +35,7 @@ finally:
 
 def test_a_failure_that_cannot_be_logged_does_not_run_on_in_its_parents_code(tmp_path: Path) -> None:
     ends = tmp_path / "ends"
-    run = subprocess.run(
-        [sys.executable, "-c", SCRIPT, ends], capture_output=True, text=True, timeout=60, check=False
-    )
+    run = run_program(sys.executable, "-c", SCRIPT, ends)
     assert run.stdout.split() == ["1"], run.stderr
     assert ends.read_text() == "x"
 
@@ -55,11 +54,5 @@ print("ended")
 
 
 def test_an_owner_that_leaves_before_the_answer_to_its_request_ends_the_preloader() -> None:
-    run = subprocess.run(
-        [sys.executable, "-c", STOPPED_BEFORE_THE_ANSWER],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    run = run_program(sys.executable, "-c", STOPPED_BEFORE_THE_ANSWER)
     assert run.stdout.split() == ["ended"], run.stderr

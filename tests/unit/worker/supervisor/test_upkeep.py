@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 
 import pytest
@@ -18,6 +17,7 @@ from emberq.worker.preloader.preloader import Preloader, PreloaderLost
 from emberq.worker.supervisor.slots import CrashLoop, Slot, SlotProcess
 from emberq.worker.supervisor.upkeep import SlotUpkeep
 from tests.harness.clock import FakeClock
+from tests.harness.eventually import LIMIT_SECONDS, eventually
 from tests.harness.preloader_peer import PreloaderPeer, Sockets, no_process
 
 SIGKILL_STATUS = int(signal.SIGKILL)
@@ -268,8 +268,7 @@ def test_ended_processes_are_only_removed_while_all_are_told_to_end(host: Host) 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGSTOP)
-    while process_state(process.pid) != "T":
-        time.sleep(0.01)
+    eventually(lambda: process_state(process.pid) == "T")
 
 
 @pytest.fixture
@@ -293,8 +292,7 @@ def test_a_process_that_stays_stopped_is_killed_and_one_that_goes_on_is_not(
     clock.advance(9)
     host.upkeep.check()
     stopped.send_signal(signal.SIGCONT)
-    while process_state(stopped.pid) == "T":
-        time.sleep(0.01)
+    eventually(lambda: process_state(stopped.pid) != "T")
     host.upkeep.check()
     stop(stopped)
     for seconds in (2, 9):
@@ -303,4 +301,4 @@ def test_a_process_that_stays_stopped_is_killed_and_one_that_goes_on_is_not(
         assert process_state(stopped.pid) == "T"
     clock.advance(2)
     host.upkeep.check()
-    assert stopped.wait(timeout=60) == -signal.SIGKILL
+    assert stopped.wait(LIMIT_SECONDS) == -signal.SIGKILL
