@@ -21,9 +21,9 @@ _HEAD = """\
 
 Written by `python docs/make_rq_methods.py` from `worker/warm_worker.py`; a test keeps it up to date.
 
-`emberq.WarmWorker` is RQ's `Worker` with these methods overridden; all others are RQ's. No method is
-overridden twice, so no order of the classes matters. Where a method serves several concerns, it is
-`WarmWorker`'s, and its body calls the parts in their order.
+`emberq.WarmWorker` is RQ's `Worker` with these methods overridden; all others are RQ's. Each method is
+overridden in one class, so the order of the classes does not matter. A method that several parts need is in
+`WarmWorker`, which calls them one after the other.
 
 | Part | Concern |
 |---|---|

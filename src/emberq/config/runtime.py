@@ -91,7 +91,10 @@ class RuntimeSettings(BaseModel):
     rag_hybrid: bool = _setting(True, "Search by vectors and by words together.", applies=Applies.NOW)
     job_timeout: float = _setting(3600.0, "Seconds a job may run.", gt=0, le=7 * 86400)
     job_max_attempts: int = _setting(
-        3, "Attempts at a file; after the last one fails, the file is quarantined.", ge=1, le=100
+        3,
+        "Attempts at a file. After the last one the job fails, or is quarantined if it ended its process.",
+        ge=1,
+        le=100,
     )
     job_retry_delay: float = _setting(
         60.0, "Seconds before the first retry; each further delay is twice as long.", ge=0, le=86400

@@ -18,15 +18,17 @@ RQ's method                     overridden by       why
 `reorder_queues`                GracefulStopWorker  notes a delivered job: RQ calls this first
 `execute_job`                   WarmWorker          checks the job's policy; requeues without a preloader
 `fork_work_horse`               WarmWorker          does not fork: assigns the job to the warm horse
-`monitor_work_horse`            WarmWorker          reports the horse's death where RQ does not look
+`monitor_work_horse`            WarmWorker          reports the horse's death in the cases where RQ does
+                                                    not check for it
 `wait_for_horse`                WarmWorker          reads the horse's messages; runs the watchdog
 `kill_horse`                    WarmWorker          kills the horse only while it runs a job
-`request_stop_execution`        WarmWorker          stops the execution that was meant, not the next one
+`request_stop_execution`        WarmWorker          stops the job that the command named, even if the
+                                                    next one has just begun
 `maintain_heartbeats`           MonitoredWorker     a job goes on while Redis is away
 `handle_work_horse_killed`      MonitoredWorker     calls `on_horse_death`
 `handle_job_failure`            MonitoredWorker     adds why the horse ended; requeues on a forced stop
-`handle_execution_ended`        PipelinedWorker     writes one heartbeat less; ends processes that the job
-                                                    forked and that came back
+`handle_execution_ended`        PipelinedWorker     leaves out one heartbeat; ends forked copies of the
+                                                    horse that returned from the job's function
 `heartbeat`                     WarmWorker          writes the worker key and the state in one round trip,
                                                     and the heartbeat key; ends the wait during a stop
 `set_state`                     PipelinedWorker     writes no state twice, and none between two jobs
