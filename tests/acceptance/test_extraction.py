@@ -161,9 +161,7 @@ def test_a_file_that_cannot_be_read_is_answered_with_a_sentence(
         assert [job["error"]["code"] for job in made] == [code] * tries
 
 
-def test_whoever_may_not_send_or_sends_too_much_is_told_in_a_sentence(
-    stack: Stack, client: httpx.Client
-) -> None:
+def test_a_refused_upload_is_told_in_a_sentence(stack: Stack, client: httpx.Client) -> None:
     big = os.urandom(3_000_000)
     with stack.http(key="eq_wrong") as stranger:
         answer = process(stranger, "big.bin", big)

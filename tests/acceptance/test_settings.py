@@ -73,7 +73,7 @@ def test_settings_that_only_fit_together_are_changed_together(
     assert stack.cli("config", "get", "rag_chunk_size").stdout.strip() == "200"
 
 
-def test_a_tenants_own_values_are_checked_with_everybodys_and_named(
+def test_a_tenants_values_are_checked_together_with_the_common_ones(
     stack: Stack, client: httpx.Client, restored: int
 ) -> None:
     stack.cli("config", "set", "rag_chunk_overlap", "90", "--tenant", "acme")

@@ -92,7 +92,7 @@ def test_an_acknowledged_file_without_a_job_is_lost(life: Life) -> None:
     assert life.kinds() == {"lost"}
 
 
-def test_a_cancellation_nobody_asked_for_is_a_loss(life: Life) -> None:
+def test_a_cancellation_that_was_not_requested_is_a_loss(life: Life) -> None:
     life.upload(1)
     life.end(1, state="cancelled", shown=0)
     assert life.kinds() == {"lost"}

@@ -61,7 +61,7 @@ def test_errors_of_the_question_are_waited_out(services: Services) -> None:
     assert next(refusals, None) is None
 
 
-def test_whoever_stops_waiting_is_forgotten_and_the_others_are_not(services: Services) -> None:
+def test_a_request_that_stops_waiting_is_forgotten_and_others_are_not(services: Services) -> None:
     job_id = send(services)
 
     async def story() -> None:
@@ -77,7 +77,7 @@ def test_whoever_stops_waiting_is_forgotten_and_the_others_are_not(services: Ser
     asyncio.run(story())
 
 
-def test_a_process_that_stops_lets_everybody_go(services: Services) -> None:
+def test_a_process_that_stops_ends_all_waiting_requests(services: Services) -> None:
     job_id = send(services)
 
     async def story() -> None:

@@ -280,7 +280,7 @@ def test_a_horse_forked_before_a_change_hears_of_it_from_its_host(
     assert heard == f"{version} 7".encode()
 
 
-def test_a_claim_is_right_even_if_nobody_listens(services: Services) -> None:
+def test_a_claim_has_the_right_settings_without_a_listener(services: Services) -> None:
     before = get_worker_config()
     for value in (7, 8, 9):
         claimed = put(services, "rag_top_k", value)

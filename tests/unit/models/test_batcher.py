@@ -97,7 +97,7 @@ sent = st.lists(st.tuples(st.sampled_from("abc"), texts, st.sampled_from([QUERY,
 
 
 @given(sent, st.integers(1, 8), st.integers(1, 3), st.sampled_from([0.0, 0.002]), st.integers(1, 20))
-def test_everybody_gets_the_answers_to_his_own_texts_in_their_order(
+def test_each_request_gets_the_vectors_of_its_texts_in_their_order(
     requests: list[tuple[str, list[str], str]], most: int, threads: int, window: float, characters: int
 ) -> None:
     model = Numbers()
@@ -180,7 +180,7 @@ def test_a_batch_is_for_one_model_and_models_take_turns(make: Make) -> None:
     ]
 
 
-def test_what_nobody_waits_for_any_more_is_not_computed(make: Make) -> None:
+def test_a_text_without_a_waiting_request_is_not_computed(make: Make) -> None:
     batcher, model = make()
     hold(batcher, model)
     gone = batcher.submit(BULK, ["gone", "shared"], tenant="a", model=ONE)
@@ -197,7 +197,7 @@ def test_what_nobody_waits_for_any_more_is_not_computed(make: Make) -> None:
     assert values(batcher.submit(BULK, ["gone"], tenant="a", model=ONE)) == [number("gone")]
 
 
-def test_a_request_that_is_cancelled_while_it_is_computed_harms_nobody(make: Make) -> None:
+def test_a_request_that_is_cancelled_while_it_is_computed_disturbs_no_other(make: Make) -> None:
     batcher, model = make()
     held = hold(batcher, model)
     assert held.cancel()

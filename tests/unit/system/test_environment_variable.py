@@ -29,7 +29,7 @@ def of_a_child(name: str) -> str:
 @pytest.mark.parametrize(
     "values", [["first", "other"], ["short", "much longer than that", "x"], ["", "umlaut: ü"]]
 )
-def test_a_rewritten_variable_is_what_everybody_sees(name: str, values: list[str]) -> None:
+def test_a_rewritten_variable_is_seen_by_all_readers(name: str, values: list[str]) -> None:
     variable = RewrittenVariable(name)
     for value in values:
         variable.set(value)

@@ -160,7 +160,7 @@ def test_files_of_the_living_are_left_alone(tmp_path: Path) -> None:
     assert sums(tmp_path) == {"m_total{}": 7.0}
 
 
-def test_a_file_that_was_only_opened_disturbs_nobody(tmp_path: Path) -> None:
+def test_a_file_that_was_only_opened_does_no_harm(tmp_path: Path) -> None:
     run(COUNT, tmp_path)
     (tmp_path / f"counter_{os.getpid()}.db").touch()
     dead = subprocess.Popen([sys.executable, "-c", ""])

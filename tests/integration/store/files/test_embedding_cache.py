@@ -56,7 +56,7 @@ def test_nothing_is_found_and_kept_for_nothing(services: Services) -> None:
         assert cached_vectors(connection, []) == {}
 
 
-def test_what_nobody_asks_for_goes_and_what_is_asked_for_stays(services: Services) -> None:
+def test_vectors_without_requests_are_deleted_and_others_stay(services: Services) -> None:
     remember(services, range(3), hours_ago=31 * 24)
     remember(services, range(3, 5), hours_ago=29 * 24)
     assert known(services, range(2)) == [0, 1]

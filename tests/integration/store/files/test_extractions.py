@@ -102,7 +102,7 @@ def test_twenty_at_once_make_one_collection_and_one_job(services: Services) -> N
         assert list_collections(connection, "a") == []
 
 
-def test_what_failed_is_read_anew_and_tells_why_as_long_as_somebody_waits(services: Services) -> None:
+def test_a_failed_extraction_is_repeated_and_tells_a_waiting_request_why(services: Services) -> None:
     job_id = send(services)
     attempt = claim(services, job_id)
     with services.database.transaction() as connection:
@@ -116,7 +116,7 @@ def test_what_failed_is_read_anew_and_tells_why_as_long_as_somebody_waits(servic
         assert again not in ended_jobs(connection, [job_id, again])
 
 
-def test_what_nobody_asks_for_any_more_goes_and_its_bytes_too(services: Services) -> None:
+def test_an_extraction_without_requests_is_deleted_with_its_bytes(services: Services) -> None:
     job_id = send(services)
     read(services, job_id)
     age(services, 2 * DAY)
@@ -132,7 +132,7 @@ def test_what_nobody_asks_for_any_more_goes_and_its_bytes_too(services: Services
     assert BlobGarbageCollector(services, grace_seconds=0.01).run() == 1
 
 
-def test_whoever_asks_again_keeps_it(services: Services) -> None:
+def test_a_repeated_request_keeps_an_extraction(services: Services) -> None:
     job_id = send(services)
     read(services, job_id)
     age(services, 2 * DAY)

@@ -59,7 +59,7 @@ def test_weights_share_the_turns(crowd: Crowd) -> None:
     assert shares["light"] == pytest.approx(10, abs=1)
 
 
-def test_a_newcomer_goes_next_and_nobody_saves_up_turns(crowd: Crowd) -> None:
+def test_a_new_tenant_is_next_and_no_tenant_saves_turns(crowd: Crowd) -> None:
     crowd.add("old", 1)
     crowd.admit_and_finish(1)
     crowd.add("flood", 100)
@@ -123,7 +123,7 @@ def test_admitters_at_the_same_time_keep_caps_and_take_no_job_twice(crowd: Crowd
     assert tuple(counts) == (5, 40)
 
 
-def test_a_job_that_somebody_is_changing_is_left_out_and_not_waited_for(crowd: Crowd) -> None:
+def test_a_locked_job_is_skipped_and_not_waited_for(crowd: Crowd) -> None:
     locked, free = crowd.add("a", 2)
     with crowd.services.database.transaction() as connection:
         connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})

@@ -74,7 +74,7 @@ def versions(crowd: Crowd, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crowd, "add", add_with_versions)
 
 
-def test_five_failures_in_a_row_hold_the_tenants_jobs_back_and_nobody_elses(crowd: Crowd) -> None:
+def test_five_failures_in_a_row_delay_the_jobs_of_that_tenant_only(crowd: Crowd) -> None:
     open_breaker(crowd)
     waiting = crowd.add("a", 10)
     [other] = crowd.add("b")

@@ -92,7 +92,7 @@ def test_a_collections_jobs_are_cancelled_together(crowd: Crowd, services: Servi
     assert asked
 
 
-def test_stuck_jobs_are_those_without_progress_and_those_nobody_took(crowd: Crowd) -> None:
+def test_stuck_jobs_made_no_progress_or_were_not_claimed(crowd: Crowd) -> None:
     quiet, busy, forgotten, fresh, waiting = crowd.add("a", 5)
     crowd.move([quiet, busy], "processing")
     crowd.move([forgotten, fresh], "queued")

@@ -72,7 +72,7 @@ def test_a_file_is_stuck_after_so_long_without_a_change(status: Status) -> None:
     assert decide(a_file(status, age=900), Attempts(), POLICY, NOW).action == "reprocess"
 
 
-def test_an_attempt_whose_end_nobody_saw_counts_as_at_work() -> None:
+def test_an_attempt_without_a_recorded_end_counts_as_running() -> None:
     stuck = a_file("processing", age=5000)
     begun = Attempts(count=1, started_at=NOW - 100)
     assert decide(stuck, begun, POLICY, NOW).action == "leave_alone"

@@ -28,13 +28,13 @@ def test_a_tenant_has_its_own_model_server_and_key() -> None:
     }
 
 
-def test_the_server_may_be_everybodys() -> None:
+def test_the_server_may_be_the_common_one() -> None:
     found = _values("acme", {"": SERVER, "acme": OWN_KEY})
     assert found["rag.openai.api_base_url"] == "https://embed.example/v1"
 
 
 @pytest.mark.parametrize("others", [{"": {**SERVER, **OWN_KEY}}, {"": SERVER, "other": OWN_KEY}])
-def test_nobody_elses_key_is_used(others: dict[str, dict[str, Any]]) -> None:
+def test_no_other_tenants_key_is_used(others: dict[str, dict[str, Any]]) -> None:
     with pytest.raises(SettingInvalid, match="no embedding key of its own; nothing was sent") as caught:
         _values("acme", others)
     assert "key-of-acme" not in caught.value.message + caught.value.hint

@@ -330,7 +330,7 @@ def test_the_process_is_put_back_as_it_was(tmp_path: Path) -> None:
     assert scope.leaked == {}
 
 
-def test_a_timer_of_whoever_runs_the_job_goes_on() -> None:
+def test_a_timer_of_the_jobs_caller_goes_on() -> None:
     import signal
 
     signal.setitimer(signal.ITIMER_VIRTUAL, 1000)
