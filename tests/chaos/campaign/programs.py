@@ -92,6 +92,8 @@ class Program:
             printed=self.log.with_suffix(".out"),
             environment=self._environment,
         )
+        # Its processes are attacked, and those cannot remove their temporary files.
+        self._running.was_killed = True
         self._died_at = None
         self.starts += 1
 

@@ -145,9 +145,10 @@ class System:
 
     def stop(self) -> None:
         """Stop programs and engines."""
-        for program in reversed(self.programs):
-            program.stop()
-        self.engines.stop()
+        with contextlib.ExitStack() as stack:
+            stack.callback(self.engines.stop)
+            for program in self.programs:
+                stack.callback(program.stop)
 
     def _program(
         self, name: str, arguments: list[str], environment: dict[str, str], *, prefix: list[str] | None = None
