@@ -190,7 +190,7 @@ class RunningProgram:
             if self._process.stdin is not None:
                 self._process.stdin.close()
             try:
-                eventually(lambda: alive(self._family), until=lambda left: not left)
+                eventually(lambda: alive(self._family), lambda left: not left, seconds=seconds)
                 left = [path.name for path in self._temporary.glob("emberq-*")]
                 assert self.was_killed or not left, f"temporary files are left: {left}"
             finally:
