@@ -100,7 +100,9 @@ def test_everything_killed_at_once_loses_no_acknowledged_file(stack: Stack) -> N
             for number in range(8)
         ]
     stack.wait_for_event(event="stage_started", stage="embedding")
-    for pid in [stack.pid, *stack.family()]:
+    family = stack.family()
+    stack.send(signal.SIGKILL)
+    for pid in family:
         send(pid, signal.SIGKILL)
     stack.stop(signal.SIGKILL)
     stack.start()

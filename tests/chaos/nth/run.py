@@ -42,6 +42,8 @@ from tests.chaos.nth.stage import PROCESSES, Stage
 
 #: Operations beyond those that were counted: what recovers does more of them.
 _MORE = 2
+#: Rounds that are played however busy the machine is: one round alone may miss its operation.
+_LEAST_ROUNDS = 8
 #: Lines of the log that are shown of a round that failed.
 _LOG_LINES = 12
 
@@ -206,7 +208,7 @@ def _play_all(
                     _show(console, outcome)
                 failures = sum(bool(one.broken) for one in outcomes)
                 progress.update(bar, advance=1, description=f"{failures or 'no'} failures")
-                if waiting and time.monotonic() < deadline:
+                if waiting and (time.monotonic() < deadline or len(outcomes) < _LEAST_ROUNDS):
                     shard.send(waiting.pop())
                 else:
                     busy.discard(shard)
