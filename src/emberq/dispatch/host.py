@@ -161,7 +161,7 @@ class _Lease:
 
 
 class _Host:
-    """A running host: follows the configuration and does its duties between the supervisor's."""
+    """A running host: listens for changed settings and does its duties between the supervisor's."""
 
     def __init__(
         self,
@@ -174,19 +174,21 @@ class _Host:
         self._lease = lease
         self._supervisor = supervisor
         self._applied = applied
-        self._follower = SettingsListener(services, name="host", on_change=self._change_configuration)
+        self._settings_listener = SettingsListener(
+            services, name="host", on_change=self._change_configuration
+        )
         self._maintenance = Maintenance(services)
         self._maintenance.add(Duty("reap_workers", _REAP_WORKERS_SECONDS, dead_workers.reap))
         self._maintenance.add(Duty("renew_lease", LEASE_RENEWAL_SECONDS, self._renew_lease))
 
     def tick(self) -> None:
-        """Take in changes of the configuration and run the duties that are due."""
-        self._follower.tick()
+        """Take in changed settings and run the duties that are due."""
+        self._settings_listener.tick()
         self._maintenance.tick()
 
     def close(self) -> None:
-        """Stop following the configuration and release the lease."""
-        self._follower.close()
+        """Stop listening for changed settings and release the lease."""
+        self._settings_listener.close()
         self._lease.release()
 
     def _renew_lease(self) -> None:
@@ -194,7 +196,7 @@ class _Host:
         config = HostConfig(
             cache.applied_version,
             self._applied.of_workers(self._supervisor.slot_labels()),
-            self._follower.is_pushed,
+            self._settings_listener.is_pushed,
             cache.unreadable,
         )
         self._lease.renew(config)

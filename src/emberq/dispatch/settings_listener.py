@@ -78,7 +78,7 @@ class SettingsListener:
             try:
                 self.tick()
             except Exception as exc:
-                log.exception("config_follower_failed", error=type(exc).__name__)
+                log.exception("settings_listener_failed", error=type(exc).__name__)
                 stop.wait(_WAIT_SECONDS)
             self.listener.wait(_WAIT_SECONDS)
         self.close()
