@@ -8,6 +8,8 @@ import os
 import threading
 from dataclasses import dataclass
 
+from emberq.system.processes import count_threads
+
 _DESCRIPTORS = "/proc/self/fd"
 _TASKS = "/proc/self/task"
 
@@ -35,7 +37,7 @@ def list_open_handles() -> OpenHandles:
     return OpenHandles(
         descriptors=frozenset(_list_descriptors()),
         threads=threads,
-        native_threads=max(0, _count_tasks() - len(threads)),
+        native_threads=max(0, count_threads() - len(threads)),
         children=child_processes(),
     )
 
@@ -79,11 +81,3 @@ def _list_descriptors() -> set[str]:
     found = set(names)
     found.discard(str(probe))
     return found
-
-
-def _count_tasks() -> int:
-    """Count the threads of this process, native ones included."""
-    with contextlib.suppress(OSError):
-        # A directory has two links and one more for each directory in it, here one per thread.
-        return os.stat(_TASKS).st_nlink - 2  # noqa: PTH116 - a Path is slow in a hot path
-    return 0

@@ -97,7 +97,8 @@ def descendants(pid: int, *, most: int) -> list[int]:
 def count_threads() -> int:
     """Return the number of threads of this process, native ones included; 0 where it is not told."""
     with contextlib.suppress(OSError):
-        return len(os.listdir("/proc/self/task"))  # noqa: PTH208 - a Path per entry is slow in a hot path
+        # A directory has two links and one more for each directory in it, here one per thread.
+        return os.stat("/proc/self/task").st_nlink - 2  # noqa: PTH116 - a Path is slow in a hot path
     return 0
 
 
