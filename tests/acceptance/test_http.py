@@ -6,7 +6,6 @@ import csv
 import io
 import json
 import os
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 
 from tests.harness.eventually import eventually
 from tests.harness.paths import CORPUS
+from tests.harness.sample_files import make_bomb, make_pdf, make_scan
 from tests.harness.stack import Stack
 
 PDF = CORPUS / "fork-copy-on-write-memory.pdf"
@@ -157,43 +157,13 @@ def test_what_cannot_be_taken_is_refused_at_the_door(
         problem(client.post(url, files={"file": (name, content)}), status, code)
 
 
-def _encrypted_pdf() -> bytes:
-    from reportlab.lib.pdfencrypt import StandardEncryption
-    from reportlab.pdfgen import canvas
-
-    buffer = io.BytesIO()
-    page = canvas.Canvas(buffer, encrypt=StandardEncryption("secret", canPrint=0))
-    page.drawString(100, 100, "hidden")
-    page.save()
-    return buffer.getvalue()
-
-
-def _scan() -> bytes:
-    from reportlab.pdfgen import canvas
-
-    buffer = io.BytesIO()
-    page = canvas.Canvas(buffer)
-    page.rect(100, 100, 200, 200, fill=1)
-    page.showPage()
-    page.save()
-    return buffer.getvalue()
-
-
-def _bomb() -> bytes:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("[Content_Types].xml", "<Types/>")
-        archive.writestr("word/document.xml", b"0" * (300 * 1024 * 1024))
-    return buffer.getvalue()
-
-
 UNREADABLE: list[tuple[str, Callable[[], bytes], str]] = [
     ("picture.pdf", lambda: b"\x89PNG\r\n\x1a\n" + bytes(200), "unsupported_media_type"),
     ("cut.pdf", lambda: PDF.read_bytes()[:3000], "corrupt_file"),
-    ("locked.pdf", _encrypted_pdf, "encrypted_file"),
-    ("scan.pdf", _scan, "no_text_found"),
+    ("locked.pdf", lambda: make_pdf(password="secret"), "encrypted_file"),
+    ("scan.pdf", make_scan, "no_text_found"),
     ("blank.txt", lambda: b" \n\t\n ", "no_text_found"),
-    ("bomb.docx", _bomb, "archive_bomb"),
+    ("bomb.docx", lambda: make_bomb(300 << 20), "archive_bomb"),
 ]
 
 
