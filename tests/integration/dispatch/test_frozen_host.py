@@ -5,14 +5,19 @@ from __future__ import annotations
 import sys
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 
 import pytest
 from sqlalchemy import text
 
+from emberq.dispatch.admit import admit
+from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.recover import reap_expired_hosts
+from emberq.errors import DatabaseUnavailable
 from emberq.store.admin.hosts import connection_name, renew_lease
+from emberq.store.admin.pauses import PauseScope, pause
 from emberq.store.services import Services
 from tests.harness.eventually import eventually
 from tests.harness.processes import RunningProgram
@@ -22,10 +27,14 @@ LOCK = """
 import sys, time
 from sqlalchemy import text
 from emberq.store.database import Database
+from emberq.store.jobs.admission import lock_admission
 database = Database(sys.argv[1], application_name=sys.argv[2])
 with database.transaction() as connection:
-    connection.execute(text("UPDATE jobs SET progress_done = 7"))
-    connection.execute(text("UPDATE files SET name = name"))
+    if sys.argv[3] == "rows":
+        connection.execute(text("UPDATE jobs SET progress_done = 7"))
+        connection.execute(text("UPDATE files SET name = name"))
+    else:
+        lock_admission(connection)
     print("locked", flush=True)
     sys.stdin.readline()
 """
@@ -53,7 +62,20 @@ def frozen(
     services: Services, host: uuid.UUID, job_id: uuid.UUID, tmp_path: Path
 ) -> Iterator[RunningProgram]:
     """A process of the host, stopped while it has locked the rows of the job and its file."""
-    command = [sys.executable, "-c", LOCK, services.database.url, connection_name(host)]
+    with freeze(services, host, tmp_path, locked="rows") as process:
+        yield process
+
+
+@pytest.fixture
+def frozen_in_admission(services: Services, host: uuid.UUID, tmp_path: Path) -> Iterator[RunningProgram]:
+    """A process of the host, stopped while it has locked admission."""
+    with freeze(services, host, tmp_path, locked="admission") as process:
+        yield process
+
+
+@contextmanager
+def freeze(services: Services, host: uuid.UUID, tmp_path: Path, *, locked: str) -> Iterator[RunningProgram]:
+    command = [sys.executable, "-c", LOCK, services.database.url, connection_name(host), locked]
     with RunningProgram(command, log=tmp_path / "log", has_input=True) as process:
         process.wait_for_print("locked")
         process.send(SIGSTOP)
@@ -99,3 +121,37 @@ def test_a_host_that_beats_is_left_alone(
     assert [reap_expired_hosts(services, retry_delay_seconds=0) for _ in range(5)] == [0] * 5
     assert thaw(frozen) == ""
     assert job(services, job_id)["progress_done"] == 7
+
+
+def test_admission_goes_on_without_a_host_that_froze_in_it(
+    services: Services, frozen_in_admission: RunningProgram
+) -> None:
+    added = add(services)
+    maintenance = Maintenance(services, grace_seconds=0)
+    # Each tick ends, though the frozen host has admission locked: its lease could not be judged otherwise.
+    maintenance.tick()
+    assert job(services, added.job_id)["state"] == "pending"
+    let_lease_run_out(services)
+
+    def is_queued() -> bool:
+        maintenance.run_soon("reap_hosts")
+        maintenance.run_soon("admit")
+        maintenance.tick()
+        return bool(job(services, added.job_id)["state"] == "queued")
+
+    assert eventually(is_queued)
+    assert "DatabaseUnavailable" in thaw(frozen_in_admission)
+
+
+def test_without_the_lock_of_admission_no_job_is_admitted_and_no_outage_reported(
+    services: Services, frozen_in_admission: RunningProgram
+) -> None:
+    add(services)
+    assert admit(services, job_timeout_seconds=60) == 0
+
+
+def test_a_pause_is_refused_while_admission_is_locked(
+    services: Services, frozen_in_admission: RunningProgram
+) -> None:
+    with pytest.raises(DatabaseUnavailable), services.database.transaction() as connection:
+        pause(connection, PauseScope.TENANT, "default", "default")

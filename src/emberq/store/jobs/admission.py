@@ -5,11 +5,17 @@ from __future__ import annotations
 import uuid
 
 from sqlalchemy import Connection, TextClause, text
+from sqlalchemy.exc import OperationalError
 
 from emberq.store.jobs.fair_share import STANDING_PARAMETERS, after_standing
 
 #: Advisory lock of admission: a transaction that has it sees all earlier admissions.
 _ADMISSION_LOCK = 0x61646D69
+#: Longest wait for that lock, in milliseconds. A host that froze in its admission keeps the lock until its
+#: lease expires; until then every other process has to be able to renew its lease and run its other duties.
+_LOCK_WAIT = 2000
+#: PostgreSQL's error for a lock that was not free in time (lock_not_available).
+_LOCK_TIMEOUT_SQLSTATE = "55P03"
 #: Most jobs that one admission makes ready after their delay.
 _DUE_LIMIT = 1000
 
@@ -123,8 +129,28 @@ def lock_admission(connection: Connection) -> None:
 
     The following statements of the transaction see all earlier admissions, so that caps are kept and no job
     is admitted twice, whatever the number of hosts.
+
+    Raises:
+        sqlalchemy.exc.OperationalError: If another transaction has the lock for more than two seconds;
+            `Database.transaction` turns it into `DatabaseUnavailable`.
     """
+    connection.execute(text("SELECT set_config('lock_timeout', :wait, true)"), {"wait": str(_LOCK_WAIT)})
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _ADMISSION_LOCK})
+
+
+def _try_lock_admission(connection: Connection) -> bool:
+    """Lock admission like `lock_admission`; return False if another transaction has the lock for too long."""
+    locked = connection.execute(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _ADMISSION_LOCK})
+    if locked.scalar_one():
+        return True
+    try:
+        with connection.begin_nested():
+            lock_admission(connection)
+    except OperationalError as exc:
+        if getattr(exc.orig, "sqlstate", None) != _LOCK_TIMEOUT_SQLSTATE:
+            raise
+        return False
+    return True
 
 
 def free_tickets(connection: Connection) -> int:
@@ -140,6 +166,8 @@ def admission_parameters(room: int) -> dict[str, object]:
 def admit_jobs(connection: Connection, *, limit: int | None = None) -> list[tuple[uuid.UUID, str]]:
     """Move the next waiting jobs to `queued`, and return each with the id of its new ticket, in order.
 
+    No job is admitted while another transaction has admission locked for more than two seconds.
+
     Args:
         connection: The transaction; other admissions wait until it ends, so keep it short.
         limit: Most jobs to admit; by default the number of free tickets.
@@ -150,7 +178,8 @@ def admit_jobs(connection: Connection, *, limit: int | None = None) -> list[tupl
     # There is no need to wait for the disk: if a crash of PostgreSQL loses this commit, the tickets are void
     # and the jobs are admitted again.
     connection.execute(text("SET LOCAL synchronous_commit = off"))
-    lock_admission(connection)
+    if not _try_lock_admission(connection):
+        return []
     room = free_tickets(connection) if limit is None else limit
     if room <= 0:
         return []
