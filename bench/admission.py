@@ -38,17 +38,17 @@ def main(jobs: int = 100_000, tenants: int = 10) -> None:
         database = Database(engines.database_url)
         migrate(database)
         for statement in FILL.split(";"):
-            with database.transaction() as connection:
+            with database.system_transaction() as connection:
                 connection.execute(text(statement), {"jobs": jobs, "tenants": tenants, "tickets": TICKETS})
         whole, planned, executed = [], [], []
         explain = text(f"EXPLAIN (ANALYZE, FORMAT JSON) {ADMIT_STATEMENT.text}")
         for _ in range(20):
             started = time.perf_counter()
-            with database.transaction() as connection:
+            with database.system_transaction() as connection:
                 admitted = admit_jobs(connection)
             whole.append((time.perf_counter() - started) * 1000)
             assert len(admitted) == TICKETS
-            with database.transaction() as connection:
+            with database.system_transaction() as connection:
                 [[plan]] = connection.execute(explain, admission_parameters(TICKETS))
                 planned.append(plan[0]["Planning Time"])
                 executed.append(plan[0]["Execution Time"])

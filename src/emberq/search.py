@@ -85,12 +85,12 @@ def _find(
     mode: SearchMode,
     filter_: dict[str, Any] | None,
 ) -> list[Hit]:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         found = get_collection(connection, tenant, collection)
     vector = get_embedder(found["embedding_model"]).embed([query])[0] if mode != "keyword" else None
     depth = max(limit * _FUSION_DEPTH, _MIN_FUSION_HITS) if mode == "hybrid" else limit
     rankings: list[list[Hit]] = []
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         use_snapshot(connection)
         if vector is not None:
             rankings.append(vector_search(connection, found["id"], vector, limit=depth, filter_=filter_))

@@ -69,7 +69,7 @@ def database(stack: Stack) -> Iterator[Database]:
 
 
 def key_of_another_tenant(database: Database) -> str:
-    with database.transaction() as connection:
+    with database.system_transaction() as connection:
         return create_key(connection, name="other", tenant="other", scopes=["write", "read"])
 
 
@@ -336,7 +336,7 @@ def test_a_signed_user_is_believed_and_a_forged_one_refused(own_stack: Callable[
         (job,) = jobs(client, "plain.txt")
         assert "openwebui_user" not in client.get(f"/api/v1/files/{job['file_id']}").json()["metadata"]
     assert token not in stack.log.read_text()
-    with stack.database() as made, made.transaction() as connection:
+    with stack.database() as made, made.system_transaction() as connection:
         rows = connection.execute(text("SELECT row_to_json(files)::text FROM files")).scalars()
         assert token not in "".join(rows)
 

@@ -48,7 +48,7 @@ def client(stack: Stack) -> Iterator[httpx.Client]:
 @pytest.fixture
 def small(stack: Stack) -> Iterator[httpx.Client]:
     """Another tenant."""
-    with stack.database() as database, database.transaction() as connection:
+    with stack.database() as database, database.system_transaction() as connection:
         key = create_key(connection, name="small", tenant="small", scopes=["read", "write"])
     with stack.http(key=key) as made:
         made.post("/api/v1/collections", json={"name": "docs"}).raise_for_status()

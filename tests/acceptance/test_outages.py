@@ -42,7 +42,7 @@ class Wired:
 
     def execute(self, *statements: str) -> None:
         """Do something to the database from outside."""
-        with self.database.transaction() as connection:
+        with self.database.system_transaction() as connection:
             for statement in statements:
                 connection.execute(text(statement))
 
@@ -257,7 +257,7 @@ def test_a_redis_that_falls_silent_holds_up_nothing_but_its_tickets(wired: Wired
 
 
 def lease_ends(wired: Wired) -> list[Any]:
-    with wired.database.transaction() as connection:
+    with wired.database.system_transaction() as connection:
         return list(connection.execute(text("SELECT lease_until FROM hosts")).scalars())
 
 

@@ -31,7 +31,7 @@ _ENDED = ("completed", "failed", "cancelled")
 @contextmanager
 def nothing_stored(database: Database) -> Iterator[None]:
     """Let no job of a file complete in this block, however late the test acts."""
-    with database.transaction() as connection:
+    with database.system_transaction() as connection:
         connection.execute(text("LOCK TABLE chunks IN SHARE ROW EXCLUSIVE MODE"))
         yield
 

@@ -35,13 +35,13 @@ def find(services: Services, limit: int) -> list[Hit]:
 @pytest.fixture
 def collection(services: Services) -> None:
     collection_of(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE collections SET embedding_model = :name"), {"name": DEFAULT_MODEL})
     commit(services, claim(services, add(services).job_id), TEXTS)
 
 
 def set_model(services: Services, name: str) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         change = {"rag_reranking_model": name}
         version = change_settings(connection, services.sealer, change, changed_by="test")
     get_config_cache().newest.announce(version)

@@ -18,7 +18,7 @@ def test_a_hybrid_search_does_not_mix_two_versions(
     services: Services, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     collection_of(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE collections SET embedding_model = :name"), {"name": DEFAULT_MODEL})
     first = add(services, "one", external_id="a")
     commit(services, claim(services, first.job_id), ["storks of the first version"])

@@ -95,7 +95,7 @@ def identify(key: str | None) -> Caller:
     if known is not None and known.trusted_until > now:
         return known.caller
     try:
-        with get_services().database.transaction() as connection:
+        with get_services().database.system_transaction() as connection:
             caller, found_at = Caller(*authenticate(connection, key)), now
     except DatabaseUnavailable:
         if known is None or known.found_at + _TRUST_IN_OUTAGE_SECONDS < now:

@@ -32,7 +32,7 @@ def render_metrics(services: Services) -> tuple[bytes, str]:
 
 
 def _collect_service(services: Services) -> list[Metric]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         stats = read_stats(connection)
         outcomes = count_outcomes(connection)
         hosts = list_hosts(connection)

@@ -23,7 +23,7 @@ def admit(services: Services, *, job_timeout_seconds: float) -> int:
         DatabaseUnavailable: If PostgreSQL does not answer; nothing was changed.
         RedisUnavailable: If Redis does not answer; the sweep enqueues the tickets later.
     """
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         tickets = admit_jobs(connection)
     if tickets:
         enqueue(services.redis(), tickets, job_timeout_seconds=job_timeout_seconds)

@@ -28,7 +28,7 @@ def cancel(services: Services, tenant: str, job_id: uuid.UUID) -> dict[str, Any]
     Raises:
         JobNotFound: If the tenant has no such job.
     """
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         job = cancel_job(connection, tenant, job_id)
     if job["state"] == JobState.PROCESSING and job["ticket"]:
         _stop(services, job["ticket"])
@@ -37,7 +37,7 @@ def cancel(services: Services, tenant: str, job_id: uuid.UUID) -> dict[str, Any]
 
 def cancel_many(services: Services, tenant: str, *, collection_id: uuid.UUID | None = None) -> CancelledJobs:
     """Cancel all jobs of a tenant, or of one of its collections."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         done = cancel_jobs(connection, tenant, collection_id=collection_id)
     for ticket in done.tickets:
         _stop(services, ticket)

@@ -74,7 +74,7 @@ def submit_conversion(
         RateLimited: If the tenant has `tenant_max_pending` waiting jobs.
         StorageUnavailable: If the blob store does not work.
     """
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         collection = extraction_collection(connection, tenant)
     added = accept_upload(
         services,
@@ -103,7 +103,7 @@ def read_conversion(services: Services, tenant: str, job_id: uuid.UUID) -> Extra
         DatabaseUnavailable: If PostgreSQL does not answer.
         JobNotFound: If the job, or its result, was deleted.
     """
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         return read_end(connection, tenant, job_id)
 
 
@@ -196,5 +196,5 @@ class JobEnds:
             await asyncio.sleep(min(max(waited * _POLL_PART, _MIN_POLL_SECONDS), _MAX_POLL_SECONDS))
 
     def _ended(self, job_ids: list[uuid.UUID]) -> set[uuid.UUID]:
-        with self._services().database.transaction() as connection:
+        with self._services().database.system_transaction() as connection:
             return ended_jobs(connection, job_ids)

@@ -39,7 +39,7 @@ def purge_ended_jobs(services: Services, *, retention_seconds: float, batch_rows
     deadline = time.monotonic() + _RUN_SECONDS
     jobs = files = keys = 0
     while True:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             deleted = purge_batch(connection, older_than_seconds=retention_seconds, batch_rows=batch_rows)
         jobs, files, keys = jobs + deleted.jobs, files + deleted.files, keys + deleted.keys
         is_last = max(deleted.jobs, deleted.files, deleted.keys) < batch_rows
@@ -82,7 +82,7 @@ def _repeat(services: Services, purge_one_batch: Callable[[Connection], int]) ->
     deadline = time.monotonic() + _RUN_SECONDS
     rows = 0
     while True:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             deleted = purge_one_batch(connection)
         rows += deleted
         if not deleted or time.monotonic() > deadline:

@@ -64,7 +64,7 @@ def sweep(
         DatabaseUnavailable: If PostgreSQL does not answer.
         RedisUnavailable: If Redis does not answer.
     """
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         unclaimed = unclaimed_jobs(connection, older_than_seconds=after_seconds, limit=_SWEEP_LIMIT)
     missing = missing_tickets(services.redis(), unclaimed)
     if missing:
@@ -85,7 +85,7 @@ def reap_expired_hosts(services: Services, *, retry_delay_seconds: float) -> int
         ended = end_transactions_of_expired_hosts(connection)
     if ended:
         log.warning("transactions_of_expired_hosts_ended", transactions=ended)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return _end_attempts(
             connection,
             jobs_of_expired_hosts(connection),
@@ -162,7 +162,7 @@ def _end_attempts_of(
     services: Services, host_id: uuid.UUID, error: WorkerLost, *, cause: str, worker: str | None = None
 ) -> bool:
     """End the attempts of a dead host, or of one worker of a host; tell whether none is left."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         _end_attempts(
             connection,
             jobs_of_host(connection, host_id, worker),
@@ -235,7 +235,7 @@ def _release(ticket: Ticket, *, worker: str) -> bool:
 
 @retry_db_operation(idempotent=True)  # the second time the job is not in this attempt any more
 def _write_release(services: Services, ticket: Ticket, *, worker: str) -> str | None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return release_attempt(connection, uuid.UUID(ticket.args[0]), ticket=ticket.id, worker=worker)
 
 
@@ -264,7 +264,7 @@ def _end_attempt(
 def _write_end(
     services: Services, ticket: Ticket, error: EmberqError, *, worker: str | None, detail: str | None
 ) -> str | None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return fail_attempt(
             connection,
             uuid.UUID(ticket.args[0]),

@@ -110,7 +110,7 @@ class SettingsListener:
             self._is_failing = False
 
     def _newest_version(self) -> int:
-        with self._services.database.transaction() as connection:
+        with self._services.database.system_transaction() as connection:
             return settings_version(connection)
 
     def _log_failure(self, exc: EmberqError) -> None:

@@ -56,7 +56,7 @@ def accept_upload(
         raise EmptyFile(f"{name} has no bytes.")
     settings = get_worker_config().for_tenant(collection["tenant"])
     blob = writer.seal()
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(collection["tenant"]) as connection:
         # The garbage collector takes this lock exclusively: from here to the commit it cannot delete the
         # bytes, and after the commit it sees the row that refers to them.
         lock_blob_shared(connection, blob.sha256)

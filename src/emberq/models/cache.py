@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from emberq.config.current import get_config_cache
 from emberq.errors import DatabaseUnavailable
@@ -69,9 +71,11 @@ class StoredVectors:
         if not self._is_used():
             return {}
         keys = {item: _key(fingerprint, item) for item in items}
+        found: dict[CacheKey, CachedVector] = {}
         try:
-            with self._services().database.transaction() as connection:
-                found = cached_vectors(connection, keys.values())
+            for tenant, of_tenant in _by_tenant(keys.values()):
+                with self._services().database.tenant_transaction(tenant) as connection:
+                    found |= cached_vectors(connection, of_tenant)
         except DatabaseUnavailable as exc:
             self._back_off(exc)
             return {}
@@ -86,8 +90,9 @@ class StoredVectors:
             for item, result in zip(items, results, strict=True)
         }
         try:
-            with self._services().database.transaction() as connection:
-                cache_vectors(connection, vectors)
+            for tenant, keys in _by_tenant(vectors):
+                with self._services().database.tenant_transaction(tenant) as connection:
+                    cache_vectors(connection, {key: vectors[key] for key in keys})
         except DatabaseUnavailable as exc:
             self._back_off(exc)
 
@@ -98,6 +103,12 @@ class StoredVectors:
     def _back_off(self, error: DatabaseUnavailable) -> None:
         self._skipped_until = time.monotonic() + _BACKOFF_SECONDS
         log.warning("embedding_cache_skipped", error_code=error.code, error=error.message)
+
+
+def _by_tenant(keys: Iterable[CacheKey]) -> Iterator[tuple[str, list[CacheKey]]]:
+    """Yield each tenant with its keys: a batch has the texts of several tenants, a transaction of one."""
+    for tenant, of_tenant in groupby(sorted(set(keys)), key=itemgetter(0)):
+        yield tenant, list(of_tenant)
 
 
 def _key(fingerprint: str, item: QueueItem) -> CacheKey:

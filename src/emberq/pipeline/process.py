@@ -106,7 +106,7 @@ def _claim(
 def _end_unknown_claim(
     services: Services, job_id: uuid.UUID, error: DatabaseUnavailable, *, ticket: str
 ) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         # An outage: the file was not touched.
         fail_attempt(connection, job_id, error, ticket=ticket, retry_delay_seconds=0.0, is_outage=True)
 
@@ -115,7 +115,7 @@ def _end_unknown_claim(
 def _claim_once(
     services: Services, job_id: uuid.UUID, *, ticket: str, worker: str, host_id: uuid.UUID | None
 ) -> Attempt | None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return claim_job(connection, job_id, ticket=ticket, worker=worker, host_id=host_id)
 
 
@@ -209,13 +209,13 @@ def _embed(
 def _find_vectors(
     services: Services, attempt: Attempt, fingerprints: list[bytes]
 ) -> dict[bytes, NDArray[np.float32]]:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(attempt.tenant) as connection:
         return known_vectors(connection, attempt.tenant, fingerprints)
 
 
 @retry_forever
 def _is_completed(services: Services, attempt: Attempt) -> bool:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(attempt.tenant) as connection:
         return is_completed(connection, attempt)
 
 
@@ -229,7 +229,7 @@ def _commit(
     *,
     pages: Sequence[PageRange] | None = None,
 ) -> None:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(attempt.tenant) as connection:
         commit_file(
             connection,
             attempt,
@@ -247,7 +247,7 @@ def _fail(
     services: Services, attempt: Attempt, settings: RuntimeSettings, error: EmberqError, stage: str | None
 ) -> str:
     detail = error.context.get("detail")
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(attempt.tenant) as connection:
         state = fail_attempt(
             connection,
             attempt.job_id,

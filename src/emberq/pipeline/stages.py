@@ -65,7 +65,7 @@ class Stages:
 
     @retry_during_outage()
     def _record(self, done: int, total: int) -> None:
-        with self._services.database.transaction() as connection:
+        with self._services.database.tenant_transaction(self._attempt.tenant) as connection:
             record_progress(
                 connection,
                 self._attempt,

@@ -65,7 +65,7 @@ def warm_up_document(
 
 
 def _run_once(services: Services, embedder: Embedder, settings: RuntimeSettings, path: Path) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         claim_job(connection, _NO_ID, ticket="", worker="", host_id=None)
     document = extract(path, media_type=detect(path, name=path.name))
     chunks = split(
@@ -77,7 +77,7 @@ def _run_once(services: Services, embedder: Embedder, settings: RuntimeSettings,
     embedder.warm_up(
         [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
     )
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(_NO_ATTEMPT.tenant) as connection:
         known_vectors(connection, _NO_ATTEMPT.tenant, [])
     for write in (_write_progress, _write_result):
         try:
@@ -87,10 +87,10 @@ def _run_once(services: Services, embedder: Embedder, settings: RuntimeSettings,
 
 
 def _write_progress(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(_NO_ATTEMPT.tenant) as connection:
         record_progress(connection, _NO_ATTEMPT, stage="embedding", done=0, total=1, timings={})
 
 
 def _write_result(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(_NO_ATTEMPT.tenant) as connection:
         commit_file(connection, _NO_ATTEMPT, text="", media_type="", page_count=None, chunks=(), timings={})

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import psycopg
+from psycopg import sql
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
@@ -28,6 +29,13 @@ _DEAD_PEER = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
+#: The variables of PostgreSQL that the policies of row-level security ask: the tenant of the transaction,
+#: and whether it sees all tenants. They end with the transaction.
+TENANT_VARIABLE, SYSTEM_VARIABLE = "emberq.tenant", "emberq.system"
+_BEGIN = "BEGIN"
+_BEGIN_SYSTEM = f"{_BEGIN}; SET LOCAL {SYSTEM_VARIABLE} = 'on'"
+#: The option of a connection that says how its transactions begin.
+_BEGIN_OPTION = "emberq_begin"
 #: The SQLSTATE of a server that takes no writes.
 _READ_ONLY_SQLSTATE = "25006"
 #: The class of operational errors of statements that exceed a limit of PostgreSQL (a text too long for its
@@ -61,20 +69,57 @@ class Database:
         self.application_name = application_name
         event.listen(self.engine, "do_connect", self._name_connection)
         event.listen(self.engine, "connect", _set_session)
+        event.listen(self.engine, "begin", _begin)
         event.listen(self.engine, "handle_error", _leave_read_only_server)
 
     @contextmanager
+    def tenant_transaction(self, tenant: str) -> Iterator[Connection]:
+        """Open a transaction that sees and changes the rows of one tenant only.
+
+        It is committed at the end, or rolled back if the block raises.
+
+        Args:
+            tenant: The tenant.
+
+        Raises:
+            DatabaseUnavailable: As `transaction`.
+        """
+        with self._open(f"{_BEGIN}; SET LOCAL {TENANT_VARIABLE} = {_literal(tenant)}") as connection:
+            yield connection
+
+    @contextmanager
+    def system_transaction(self) -> Iterator[Connection]:
+        """Open a transaction that sees and changes the rows of all tenants.
+
+        It is for what concerns several tenants, or is done before the tenant is known. A test lists the
+        functions that may call it.
+
+        Raises:
+            DatabaseUnavailable: As `transaction`.
+        """
+        with self._open(_BEGIN_SYSTEM) as connection:
+            yield connection
+
+    @contextmanager
     def transaction(self) -> Iterator[Connection]:
-        """Open a transaction; it is committed at the end, or rolled back if the block raises.
+        """Open a transaction that sees no row of any tenant, for tables without a tenant.
+
+        It is committed at the end, or rolled back if the block raises.
 
         Raises:
             DatabaseUnavailable: If PostgreSQL does not answer, disconnects before the end, or cannot work at
                 the moment: its disk is full, it takes no writes, or all connections are in use.
         """
+        with self._open(_BEGIN) as connection:
+            yield connection
+
+    @contextmanager
+    def _open(self, begin: str) -> Iterator[Connection]:
         try:
-            with self.engine.begin() as connection:
+            options = {_BEGIN_OPTION: begin}
+            with self.engine.connect().execution_options(**options) as connection, connection.begin():
                 yield connection
-        # COPY uses the driver directly, so SQLAlchemy does not wrap its errors.
+        # COPY and BEGIN use the driver directly, so SQLAlchemy does not wrap their errors.
         except (DBAPIError, PoolTimeout, psycopg.Error) as exc:
             if not _is_outage(exc):
                 raise
@@ -117,11 +162,24 @@ def _reason(exc: BaseException) -> str:
 
 
 def _set_session(dbapi_connection: Any, _record: Any) -> None:
-    with dbapi_connection.cursor() as cursor:
-        cursor.execute("SET TIME ZONE 'UTC'")
-        # A search continues in the vector index until enough rows pass its filter.
-        cursor.execute("SET hnsw.iterative_scan = 'relaxed_order'")
-    dbapi_connection.commit()
+    # The driver sends no BEGIN of its own: `_begin` does, together with the tenant.
+    dbapi_connection.autocommit = True
+    # A search continues in the vector index until enough rows pass its filter.
+    dbapi_connection.execute("SET TIME ZONE 'UTC'; SET hnsw.iterative_scan = 'relaxed_order'", prepare=False)
+
+
+def _begin(connection: Connection) -> None:
+    """Begin a transaction and set its tenant in one message, so that the tenant costs no round trip."""
+    driver: Any = connection.connection.driver_connection
+    try:
+        driver.execute(connection.get_execution_options().get(_BEGIN_OPTION, _BEGIN), prepare=False)
+    except psycopg.Error as exc:
+        connection.invalidate(exc)
+        raise
+
+
+def _literal(text: str) -> str:
+    return sql.Literal(text).as_string()
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

@@ -66,7 +66,7 @@ class Services:
         Raises:
             DatabaseUnavailable: If PostgreSQL does not answer.
         """
-        with self.database.transaction() as connection:
+        with self.database.system_transaction() as connection:
             return load_snapshot(connection, self.sealer, version)
 
 

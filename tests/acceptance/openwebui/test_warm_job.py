@@ -342,7 +342,7 @@ def _tenant_of_its_own(stage: Stage) -> None:
     services = configure_services(
         environment, database_url=stage.environment["EMBERQ_DATABASE_URL"], redis_url=stage.redis_url
     )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         change_settings(
             connection,
             services.sealer,

@@ -93,7 +93,7 @@ class Run:
 
     def job(self, name: str) -> dict[str, Any]:
         """Return a job's row."""
-        with self.stage.services.database.transaction() as connection:
+        with self.stage.services.database.system_transaction() as connection:
             return get_job(connection, "default", uuid.UUID(self.jobs[name]))
 
     def has_ended(self) -> bool:
@@ -245,7 +245,7 @@ def _strand(run: Run) -> None:
     stage.forget_tickets()
     run.upload("orphan")
     job = run.job("orphan")
-    with stage.services.database.transaction() as connection:
+    with stage.services.database.system_transaction() as connection:
         claimed = claim_job(
             connection, job["id"], ticket=job["ticket"] or "", worker="gone", host_id=uuid.uuid4()
         )

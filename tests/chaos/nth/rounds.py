@@ -126,5 +126,5 @@ def _clear(stage: Stage) -> None:
         "TRUNCATE collections, files, file_versions, jobs, chunks, idempotency_keys, breakers, turns CASCADE"
     )
     stage.redis().delete("rq:queue:emberq", "rq:queue:emberq:intermediate")
-    with stage.services.database.transaction() as connection:
+    with stage.services.database.system_transaction() as connection:
         create_collection(connection, "default", "docs", embedding_model=stage.embedding_model)

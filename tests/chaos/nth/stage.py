@@ -78,7 +78,7 @@ class Stage:
         settings = get_worker_config().settings
         self.embedding_model = settings.rag_embedding_model
         get_embedder(self.embedding_model)
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             self.key = create_key(connection, name="nth", scopes=["admin"])
         self._listener = open_listener("127.0.0.1", 0)
         self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
@@ -95,7 +95,7 @@ class Stage:
 
     def sql(self, statement: str, **parameters: Any) -> list[Any]:
         """Run one statement in a transaction of its own and return its rows, if it has some."""
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             done = connection.execute(text(statement), parameters)
             return list(done) if done.returns_rows else []
 

@@ -93,7 +93,7 @@ Start = Callable[[], Api]
 
 
 def new_key(services: Services, **options: Any) -> str:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return create_key(
             connection, name="test", **({"tenant": DEFAULT_TENANT, "scopes": ["read"]} | options)
         )
@@ -135,7 +135,7 @@ def tokens_embedded() -> int:
 
 
 def cached_rows(services: Services) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return int(connection.execute(text("SELECT count(*) FROM embedding_cache")).scalar_one())
 
 
@@ -281,7 +281,7 @@ def test_models_are_listed(api: Api) -> None:
 
 
 def test_a_tenant_has_its_own_model(services: Services, api: Api) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         change_settings(
             connection,
             services.sealer,
@@ -368,7 +368,7 @@ def test_scores_come_from_the_cross_encoder_that_is_set(
     services: Services, start: Start, tmp_path: Path
 ) -> None:
     home = make_cross_encoder(tmp_path / "tiny")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         change_settings(connection, services.sealer, {"rag_reranking_model": str(home)}, changed_by="test")
     api = start()
     body = {"query": "terns fly far", "documents": ["tax law", "terns fly", "far terns fly"]}

@@ -37,7 +37,7 @@ from tests.harness.eventually import eventually, scaled
 
 
 def api_of(services: Services) -> TestClient:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         key = create_key(connection, name="test", tenant=DEFAULT_TENANT, scopes=["admin"])
     client = TestClient(make_app(maintenance=False), raise_server_exceptions=False)
     client.headers["Authorization"] = f"Bearer {key}"
@@ -56,7 +56,7 @@ def admin(services: Services) -> Iterator[Callable[[str], None]]:
     database = Database(services.database.url)
 
     def execute(statement: str) -> None:
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             connection.execute(text("SET TRANSACTION READ WRITE"))
             connection.execute(text(statement))
 
@@ -77,7 +77,7 @@ def away(answer: Any, code: str = "database_unavailable") -> dict[str, Any]:
 
 
 def files_of(services: Services) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return int(connection.execute(text("SELECT count(*) FROM files")).scalar_one())
 
 
@@ -181,7 +181,10 @@ def test_a_text_beyond_a_limit_of_postgresql_is_not_an_outage(services: Services
     from sqlalchemy.exc import OperationalError
 
     # "string is too long for tsvector": waiting would not make it shorter.
-    with pytest.raises(OperationalError, match="tsvector"), services.database.transaction() as connection:
+    with (
+        pytest.raises(OperationalError, match="tsvector"),
+        services.database.system_transaction() as connection,
+    ):
         connection.execute(
             text(
                 "SELECT to_tsvector('simple', string_agg(md5(n::text), ' ')) FROM generate_series(1, 60000) n"
@@ -343,7 +346,7 @@ def test_without_redis_uploads_are_acknowledged_and_rung_for_later(
 
 
 def age_tickets(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET queued_at = queued_at - interval '1 minute'"))
 
 

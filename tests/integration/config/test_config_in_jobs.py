@@ -16,7 +16,7 @@ from tests.harness.workers import WorkerBench
 
 
 def put(services: Services, key: str, value: Any) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 

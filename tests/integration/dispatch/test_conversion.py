@@ -108,7 +108,7 @@ def test_what_postgresql_does_not_answer_is_asked_again(services: Services) -> N
 
 
 def look(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("SELECT 1"))
 
 

@@ -29,7 +29,7 @@ from sqlalchemy import text
 from emberq.store.database import Database
 from emberq.store.jobs.admission import lock_admission
 database = Database(sys.argv[1], application_name=sys.argv[2])
-with database.transaction() as connection:
+with database.system_transaction() as connection:
     if sys.argv[3] == "rows":
         connection.execute(text("UPDATE jobs SET progress_done = 7"))
         connection.execute(text("UPDATE files SET name = name"))
@@ -43,7 +43,7 @@ with database.transaction() as connection:
 @pytest.fixture
 def host(services: Services) -> uuid.UUID:
     host_id = uuid.uuid4()
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         renew_lease(connection, host_id, name="host", pid=1, workers=1)
     return host_id
 
@@ -52,7 +52,7 @@ def host(services: Services) -> uuid.UUID:
 def job_id(services: Services, host: uuid.UUID) -> uuid.UUID:
     added = add(services)
     claim(services, added.job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET host_id = :host"), {"host": host})
     return added.job_id
 
@@ -91,7 +91,7 @@ def thaw(process: RunningProgram) -> str:
 
 
 def let_lease_run_out(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE hosts SET lease_until = now() - interval '1 second'"))
 
 
@@ -153,5 +153,5 @@ def test_without_the_lock_of_admission_no_job_is_admitted_and_no_outage_reported
 def test_a_pause_is_refused_while_admission_is_locked(
     services: Services, frozen_in_admission: RunningProgram
 ) -> None:
-    with pytest.raises(DatabaseUnavailable), services.database.transaction() as connection:
+    with pytest.raises(DatabaseUnavailable), services.database.system_transaction() as connection:
         pause(connection, PauseScope.TENANT, "default", "default")

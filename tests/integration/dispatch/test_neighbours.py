@@ -43,7 +43,7 @@ def at_work(services: Services, process: subprocess.Popen[bytes]) -> uuid.UUID:
     ticket = Ticket.fetch(ticket_id, connection=services.redis(), serializer=JSONSerializer)
     identity = process_identity(process.pid)
     assert identity is not None
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         renew_lease(connection, host_id, name="h", pid=process.pid, workers=1, machine=HERE, process=identity)
         claimed = claim_job(connection, ticket.args[0], ticket=ticket_id, worker="w", host_id=host_id)
     assert claimed is not None
@@ -65,14 +65,14 @@ def test_the_jobs_of_a_host_that_was_killed_on_this_machine_run_again_before_its
     row = job(services, at_work)
     assert (row["state"], row["attempt"]) == ("queued", 1)
     assert [reason["code"] for reason in row["attempts"]] == ["worker_lost"]
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert list_hosts(connection) == []
 
 
 def test_a_process_that_got_the_number_of_a_dead_one_is_not_taken_for_it(
     services: Services, process: subprocess.Popen[bytes], at_work: uuid.UUID
 ) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         [host] = list_hosts(connection)
         renew_lease(
             connection,

@@ -45,7 +45,7 @@ def test_only_an_attempt_cut_off_by_a_leaving_worker_is_not_counted(
     services: Services, popped: str, death: HorseDeath, attempt: int, reasons: list[str]
 ) -> None:
     ticket = Ticket.fetch(popped, connection=services.redis(), serializer=JSONSerializer)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         claimed = claim_job(connection, ticket.args[0], ticket=popped, worker="w", host_id=None)
     assert claimed is not None
     on_horse_death("w", ticket, death)

@@ -29,13 +29,13 @@ def polling_every(seconds: float) -> pytest.MarkDecorator:
 
 
 def put(services: Services, key: str, value: object) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
 def put_in_silence(services: Services, key: str, value: object) -> int:
     """Make a change whose notice is never delivered."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("CREATE SCHEMA IF NOT EXISTS silence"))
         connection.execute(
             text(
@@ -43,7 +43,7 @@ def put_in_silence(services: Services, key: str, value: object) -> int:
                 " LANGUAGE sql AS 'SELECT'"
             )
         )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("SET LOCAL search_path = silence, pg_catalog, public"))
         return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
@@ -60,7 +60,7 @@ def tick_until(follower: SettingsListener, condition: Callable[[], bool]) -> Non
 
 def cut(services: Services, name: str) -> int:
     """End the server's side of the listener's connection."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         ended: int = connection.execute(
             text(
                 "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = :name"

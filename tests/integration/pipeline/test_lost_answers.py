@@ -66,7 +66,7 @@ def lose_answer(services: Services, proxy: TcpProxy) -> Callable[[], None]:
 @pytest.fixture
 def job_id(services: Services) -> uuid.UUID:
     blob = StoredBlob(hashlib.sha256(b"one").hexdigest(), 3)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         collection = create_collection(connection, "default", "docs", embedding_model="m")
         added = add_file(
             connection, collection=collection, name="a.txt", blob=blob, max_attempts=3, max_pending=9
@@ -76,7 +76,7 @@ def job_id(services: Services) -> uuid.UUID:
 
 
 def job(services: Services, job_id: uuid.UUID) -> dict[str, Any]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return get_job(connection, "default", job_id)
 
 
@@ -109,5 +109,5 @@ def test_a_commit_whose_answer_is_lost_is_found_to_have_completed_the_job(
         process._commit(services, attempt, document, [chunk], Stages(services, attempt))
     assert process._is_completed(services, attempt)
     assert job(services, job_id)["state"] == "completed"
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert list(connection.execute(select(ChunkRow.text)).scalars()) == ["one"]

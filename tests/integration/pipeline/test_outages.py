@@ -55,7 +55,7 @@ def far(services: Services, wire: TcpProxy, tmp_path: Path) -> Iterator[Services
 def claimed_by_host(services: Services, worker: str = "w") -> Attempt:
     """Claim a job for a host whose lease ends now."""
     attempt = claim(services, add(services).job_id, worker=worker)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         renew_lease(connection, HOST, name="h", pid=1, workers=1)
         connection.execute(text("UPDATE hosts SET lease_until = now() - interval '1 second'"))
         connection.execute(text("UPDATE jobs SET host_id = :host"), {"host": HOST})
@@ -69,7 +69,7 @@ def cause(sqlstate_error: Exception) -> DatabaseUnavailable:
 
 
 def end(services: Services, attempt: Attempt, error: EmberqError, *, delay: float = 60) -> dict[str, Any]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         fail_attempt(
             connection,
             attempt.job_id,
@@ -82,7 +82,7 @@ def end(services: Services, attempt: Attempt, error: EmberqError, *, delay: floa
 
 
 def ready_again(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET not_before = now() WHERE not_before IS NOT NULL"))
 
 
@@ -117,7 +117,7 @@ def test_a_file_held_back_waits_longer_each_time(services: Services) -> None:
     pauses = []
     for _ in range(4):
         end(services, claim(services, job_id), StorageUnavailable(), delay=100)
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             pauses.append(
                 float(
                     connection.execute(
@@ -155,7 +155,7 @@ def test_what_an_attempt_came_to_is_written_down_although_its_time_is_over(
             raise JobTimeoutException
         if len(tries) == 6:
             wire.heal()
-        with far.database.transaction() as connection:
+        with far.database.system_transaction() as connection:
             fail_attempt(
                 connection, attempt.job_id, WorkerLost(), fence=attempt.fence, retry_delay_seconds=60
             )
@@ -201,7 +201,7 @@ def test_no_lease_is_judged_right_after_an_outage(services: Services, far: Servi
     maintenance.tick()
     assert job(services, attempt.job_id)["state"] == "processing"
     # The host lives, and says so as soon as it can.
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         renew_lease(connection, HOST, name="h", pid=1, workers=1)
     # The grace period after the outage passes.
     time.sleep(3)
@@ -267,7 +267,7 @@ def test_a_dead_workers_job_that_is_locked_is_taken_over_later(services: Service
     dead.add("w")
     other = Database(services.database.url)
     # The server may be about the dead horse's last statement for a while.
-    with other.transaction() as connection:
+    with other.system_transaction() as connection:
         connection.execute(text("SELECT 1 FROM jobs FOR UPDATE"))
         dead.reap()
     other.close()
@@ -278,7 +278,7 @@ def test_a_dead_workers_job_that_is_locked_is_taken_over_later(services: Service
 
 def test_an_error_in_the_middle_of_copy_is_an_outage_too(services: Services) -> None:
     attempt = claim(services, add(services).job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(
             text(
                 "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"

@@ -122,10 +122,10 @@ def test_a_read_only_transaction_leads_to_a_new_connection(engine: Engine) -> No
     @retry_db_operation()
     def work() -> None:
         attempts.append(1)
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             increment(connection, 1)
 
-    with database.transaction() as connection:
+    with database.system_transaction() as connection:
         connection.execute(text("SET SESSION CHARACTERISTICS AS TRANSACTION READ ONLY"))
     work()
     database.close()
@@ -139,7 +139,7 @@ def test_a_commit_whose_answer_is_lost_is_never_repeated_unasked(engine: Engine,
 
     def work() -> None:
         attempts.append(1)
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             increment(connection, 1)
             proxy.swallow_answers()
 
@@ -160,7 +160,7 @@ def test_a_cut_connection_is_retried_if_idempotent(engine: Engine, proxy: TcpPro
     @retry_db_operation(idempotent=True)
     def work() -> None:
         attempts.append(1)
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             connection.execute(text("SELECT 1"))
             if len(attempts) == 1:
                 proxy.cut(refuse=False)
@@ -182,7 +182,7 @@ def test_a_server_that_comes_back_in_time_is_waited_for(engine: Engine, proxy: T
     @retry_db_operation(max_retries=8)
     def work() -> None:
         attempts.append(1)
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             increment(connection, 1)
 
     work()

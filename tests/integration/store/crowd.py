@@ -42,13 +42,13 @@ class Crowd:
 
     def put(self, statement: str, **values: object) -> None:
         """Run SQL that puts jobs into a state without the way there, which the database else refuses."""
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             connection.execute(text("ALTER TABLE jobs DISABLE TRIGGER jobs_transitions"))
             connection.execute(text(statement), values)
             connection.execute(text("ALTER TABLE jobs ENABLE TRIGGER jobs_transitions"))
 
     def sql(self, statement: str, **parameters: Any) -> list[Any]:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             result = connection.execute(text(statement), parameters)
             return list(result) if result.returns_rows else []
 
@@ -63,7 +63,7 @@ class Crowd:
     def add(
         self, tenant: str, count: int = 1, *, collection: str = "docs", priority: int = 100
     ) -> list[uuid.UUID]:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             connection.execute(
                 text(
                     "INSERT INTO collections (id, tenant, name, embedding_model)"
@@ -79,7 +79,7 @@ class Crowd:
 
     def set(self, key: str, value: Any, tenant: str = "") -> None:
         assert key in RuntimeSettings.model_fields
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             change_settings(connection, self.sealer, {key: value}, tenant=tenant, changed_by="test")
 
     @property
@@ -87,7 +87,7 @@ class Crowd:
         return load_sealer(None, self.services.data_dir)
 
     def admit(self, limit: int | None = None) -> list[uuid.UUID]:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             return [job for job, _ in admit_jobs(connection, limit=limit)]
 
     def move(self, jobs: Sequence[uuid.UUID], state: str) -> None:
@@ -109,12 +109,12 @@ class Crowd:
         return [self.names[job] for job in self.admit_and_finish_ids(limit)]
 
     def reason(self, job: uuid.UUID) -> str | None:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             reason: str | None = get_job(connection, self.names[job], job)["waiting_reason"]
         return reason
 
     def listed(self, tenant: str, **filters: Any) -> list[dict[str, Any]]:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             return list_jobs(connection, tenant, limit=500, **filters)
 
 

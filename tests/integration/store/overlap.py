@@ -51,13 +51,13 @@ def overlap(services: Services, first: Step, second: Step) -> Any:
     began = threading.Event()
 
     def run() -> Any:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(text("SET LOCAL application_name = 'second'"))
             began.set()
             return second(connection)
 
     with ThreadPoolExecutor(1) as pool:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             first(connection)
             outcome: Future[Any] = pool.submit(run)
             assert began.wait(LIMIT_SECONDS)
@@ -71,7 +71,7 @@ def waits_for_lock(services: Services) -> bool:
         "SELECT count(*) FROM pg_stat_activity"
         " WHERE datname = current_database() AND wait_event_type = 'Lock'"
     )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return bool(connection.execute(text(waiting)).scalar_one())
 
 
@@ -80,7 +80,7 @@ def second_waits(services: Services) -> bool:
         "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
         " AND application_name = 'second' AND wait_event_type = 'Lock'"
     )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return bool(connection.execute(text(waiting)).scalar_one())
 
 

@@ -45,7 +45,7 @@ def blob(content: str) -> StoredBlob:
 
 def collection_of(services: Services, tenant: str = TENANT) -> RowMapping:
     """Return the tenant's collection `docs`, made when it is not there."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         try:
             return get_collection(connection, tenant, "docs")
         except CollectionNotFound:
@@ -54,7 +54,7 @@ def collection_of(services: Services, tenant: str = TENANT) -> RowMapping:
 
 def add(services: Services, content: str = "one", *, tenant: str = TENANT, **options: Any) -> AddedFile:
     collection = options.pop("collection", None) or collection_of(services, tenant)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return add_file(
             connection,
             collection=collection,
@@ -67,7 +67,7 @@ def add(services: Services, content: str = "one", *, tenant: str = TENANT, **opt
 
 
 def claim(services: Services, job_id: uuid.UUID, *, worker: str = "w") -> Attempt:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         admit_jobs(connection, limit=10)
         ticket = get_job(connection, TENANT, job_id)["ticket"]
         attempt = claim_job(connection, job_id, ticket=ticket, worker=worker, host_id=None)
@@ -83,7 +83,7 @@ def values_of(texts: list[str]) -> list[ChunkValues]:
 
 
 def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         commit_file(
             connection,
             attempt,
@@ -96,25 +96,25 @@ def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
 
 
 def job(services: Services, job_id: uuid.UUID, *, tenant: str = TENANT) -> dict[str, Any]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return get_job(connection, tenant, job_id)
 
 
 def chunk_texts(services: Services) -> list[str]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return list(connection.execute(select(ChunkRow.text).order_by(ChunkRow.ordinal)).scalars())
 
 
 def fail(services: Services, attempt: Attempt, error: EmberqError) -> str | None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return fail_attempt(connection, attempt.job_id, error, fence=attempt.fence, retry_delay_seconds=60)
 
 
 def cancel(services: Services, job_id: uuid.UUID) -> dict[str, Any]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return cancel_job(connection, TENANT, job_id)
 
 
 def delete(services: Services, file_id: uuid.UUID) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         delete_file(connection, TENANT, file_id)

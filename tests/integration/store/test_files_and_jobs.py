@@ -33,7 +33,7 @@ def test_a_committed_file_is_visible_and_its_job_completed(services: Services) -
     commit(services, claim(services, added.job_id), ["alpha", "beta"])
     assert job(services, added.job_id)["state"] == "completed"
     assert chunk_texts(services) == ["alpha", "beta"]
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert get_text(connection, TENANT, added.file_id) == "alpha beta"
 
 
@@ -45,10 +45,10 @@ def test_the_attempt_is_counted_at_the_claim(services: Services) -> None:
 
 def test_a_ticket_opens_its_job_once(services: Services) -> None:
     added = add(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         [(job_id, ticket)] = admit_jobs(connection, limit=1)
     for expected in (True, False):
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             attempt = claim_job(connection, job_id, ticket=ticket, worker="w", host_id=None)
             assert (attempt is not None) is expected
     assert job(services, added.job_id)["attempt"] == 1
@@ -56,7 +56,7 @@ def test_a_ticket_opens_its_job_once(services: Services) -> None:
 
 def test_an_older_ticket_does_not_open_a_job_that_was_given_a_new_one(services: Services) -> None:
     add(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         [(job_id, old)] = admit_jobs(connection, limit=1)
         fail_attempt(connection, job_id, WorkerLost(), ticket=old, worker="w", retry_delay_seconds=0)
         [(_, new)] = admit_jobs(connection, limit=1)
@@ -67,7 +67,7 @@ def test_an_older_ticket_does_not_open_a_job_that_was_given_a_new_one(services: 
 def test_an_upload_does_not_join_a_job_with_a_requested_cancellation(services: Services) -> None:
     first = add(services, external_id="x")
     attempt = claim(services, first.job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         cancel_job(connection, TENANT, first.job_id)
     again = add(services, external_id="x")
     assert not again.deduplicated
@@ -84,7 +84,7 @@ def test_a_stale_holder_cannot_commit_or_report(services: Services) -> None:
     assert fresh.fence > stale.fence
     with pytest.raises(LeaseLost):
         commit(services, stale, ["stale"])
-    with pytest.raises(LeaseLost), services.database.transaction() as connection:
+    with pytest.raises(LeaseLost), services.database.system_transaction() as connection:
         record_progress(connection, stale, stage="embedding", done=1, total=2, timings={})
     assert fail(services, stale, CorruptFile()) is None
     commit(services, fresh, ["fresh"])
@@ -108,7 +108,7 @@ def test_a_bad_file_fails_at_once_and_a_crash_waits_for_its_retry(services: Serv
     assert fail(services, claim(services, crashed.job_id), ExtractionCrashed()) == "pending"
     waiting = job(services, crashed.job_id)
     assert waiting["waiting_reason"] == "backoff"
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert admit_jobs(connection, limit=10) == []
 
 
@@ -144,7 +144,7 @@ def test_files_with_the_same_bytes_are_independent(services: Services) -> None:
     assert one.file_id != two.file_id
     for added in (one, two):
         commit(services, claim(services, added.job_id), ["same"])
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         delete_file(connection, TENANT, one.file_id)
     assert chunk_texts(services) == ["same"]
 
@@ -152,18 +152,18 @@ def test_files_with_the_same_bytes_are_independent(services: Services) -> None:
 def test_a_deleted_file_does_not_come_back(services: Services) -> None:
     added = add(services)
     attempt = claim(services, added.job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         delete_file(connection, TENANT, added.file_id)
     with pytest.raises(Cancelled):
         commit(services, attempt, ["ghost"])
     assert chunk_texts(services) == []
-    with pytest.raises(FileNotFound), services.database.transaction() as connection:
+    with pytest.raises(FileNotFound), services.database.system_transaction() as connection:
         get_file(connection, TENANT, added.file_id)
 
 
 def test_a_deleted_collection_takes_its_running_jobs_along(services: Services) -> None:
     attempt = claim(services, add(services).job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         delete_collection(connection, TENANT, "docs")
     with pytest.raises(LeaseLost):
         commit(services, attempt, ["ghost"])
@@ -171,12 +171,12 @@ def test_a_deleted_collection_takes_its_running_jobs_along(services: Services) -
 
 def test_cancelling_stops_a_waiting_job_and_asks_a_running_one(services: Services) -> None:
     waiting = add(services, "waiting")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert cancel_job(connection, TENANT, waiting.job_id)["state"] == "cancelled"
     running = claim(services, add(services, "running").job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert cancel_job(connection, TENANT, running.job_id)["state"] == "processing"
-    with pytest.raises(Cancelled), services.database.transaction() as connection:
+    with pytest.raises(Cancelled), services.database.system_transaction() as connection:
         record_progress(connection, running, stage="embedding", done=1, total=2, timings={})
     assert fail(services, running, WorkerLost()) == "cancelled"
 
@@ -184,7 +184,7 @@ def test_cancelling_stops_a_waiting_job_and_asks_a_running_one(services: Service
 def test_a_failed_job_can_be_retried_from_the_start(services: Services) -> None:
     added = add(services)
     fail(services, claim(services, added.job_id), CorruptFile())
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         again = retry_job(connection, TENANT, added.job_id)
     assert (again["state"], again["attempt"], again["error"]) == ("pending", 0, None)
 
@@ -204,7 +204,7 @@ def test_a_tenant_with_too_much_waiting_is_told_to_come_again(services: Services
 
 def test_known_vectors_are_found_by_fingerprint_within_the_tenant(services: Services) -> None:
     commit(services, claim(services, add(services).job_id), ["a", "b"])
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         found = known_vectors(connection, TENANT, [bytes([1]), bytes([9])])
         assert list(found) == [bytes([1])]
         assert found[bytes([1])][0] == 2.0
@@ -216,7 +216,7 @@ def test_every_change_of_a_job_moves_its_sequence_number(services: Services) -> 
     seen = [job(services, added.job_id)["seq"]]
     attempt = claim(services, added.job_id)
     seen.append(job(services, added.job_id)["seq"])
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         record_progress(connection, attempt, stage="embedding", done=1, total=2, timings={"extracting": 0.1})
     seen.append(job(services, added.job_id)["seq"])
     commit(services, attempt, ["a"])
@@ -227,7 +227,7 @@ def test_every_change_of_a_job_moves_its_sequence_number(services: Services) -> 
 def test_an_interrupted_commit_leaves_nothing(services: Services) -> None:
     attempt = claim(services, add(services).job_id)
     broken = ChunkValues(0, "text\0nul", 0, 1, None, None, b"f", np.ones(384, dtype=np.float32))
-    with pytest.raises(psycopg.DataError), services.database.transaction() as connection:
+    with pytest.raises(psycopg.DataError), services.database.system_transaction() as connection:
         commit_file(
             connection,
             attempt,
@@ -237,6 +237,6 @@ def test_an_interrupted_commit_leaves_nothing(services: Services) -> None:
             chunks=[broken],
             timings={},
         )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert connection.execute(select(func.count()).select_from(ChunkRow)).scalar_one() == 0
     assert job(services, attempt.job_id)["state"] == "processing"

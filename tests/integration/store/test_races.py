@@ -47,7 +47,7 @@ from tests.integration.store.steps import (
 
 
 def count_rows(services: Services, table: type[Job | FileRow]) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
@@ -83,7 +83,7 @@ def test_of_two_versions_uploaded_at_once_the_second_is_the_newest(services: Ser
 
     def slow() -> uuid.UUID:
         # Its transaction, and so its job's creation time, is the older one; its version is the newer.
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(select(func.now()))
             began_first.set()
             assert may_go_on.wait(LIMIT_SECONDS)
@@ -95,7 +95,7 @@ def test_of_two_versions_uploaded_at_once_the_second_is_the_newest(services: Ser
         first = add(services, "one", external_id="x", collection=collection)
         may_go_on.set()
         newest = outcome.result(LIMIT_SECONDS)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         shown = get_file(connection, TENANT, first.file_id)
     assert (shown["newest_version"], shown["job_id"], shown["state"]) == (2, newest, "pending")
     assert job(services, first.job_id)["state"] == "cancelled"
@@ -135,7 +135,7 @@ def test_a_deletion_during_the_commit_of_its_file_takes_what_was_committed(servi
     added = add(services)
     overlap(services, committing(claim(services, added.job_id), "short-lived"), deleting(added.file_id))
     assert chunk_texts(services) == []
-    with pytest.raises(FileNotFound), services.database.transaction() as connection:
+    with pytest.raises(FileNotFound), services.database.system_transaction() as connection:
         get_file(connection, TENANT, added.file_id)
 
 
@@ -157,7 +157,7 @@ def test_a_collection_dropped_in_the_middle_of_a_commit_waits_for_its_end(servic
     attempt = claim(services, add(services).job_id)
 
     def drop() -> None:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(text("SET LOCAL application_name = 'second'"))
             dropping(connection)
 
@@ -170,7 +170,7 @@ def test_a_collection_dropped_in_the_middle_of_a_commit_waits_for_its_end(servic
             eventually(lambda: second_waits(services))
             yield from values_of(["a", "b"])
 
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             commit_file(
                 connection,
                 attempt,
@@ -204,13 +204,13 @@ def test_a_cancel_is_not_lost_when_the_attempt_ends_meanwhile(services: Services
     added = add(services)
     attempt = claim(services, added.job_id)
     assert overlap(services, failing(attempt, error), cancelling(added.job_id))["state"] == "cancelled"
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert admit_jobs(connection, limit=10) == []
 
 
 def test_a_cancel_is_not_lost_when_the_attempt_begins_meanwhile(services: Services) -> None:
     added = add(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         [(job_id, ticket)] = admit_jobs(connection, limit=1)
     taken: list[Attempt | None] = []
     answer = overlap(
@@ -288,7 +288,7 @@ def test_a_retry_does_not_revive_a_version_that_is_being_replaced(services: Serv
 
 def test_one_ticket_delivered_twice_at_once_opens_its_job_once(services: Services) -> None:
     add(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         [(job_id, ticket)] = admit_jobs(connection, limit=1)
 
     def claiming(worker: str) -> Step:
@@ -306,7 +306,7 @@ def test_a_worker_that_lost_its_copy_of_a_ticket_does_not_end_the_attempt_of_ano
     row = job(services, attempt.job_id)
 
     def losing(worker: str) -> str | None:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             return fail_attempt(
                 connection,
                 attempt.job_id,
@@ -344,5 +344,5 @@ def test_a_reaper_and_the_commit_of_a_late_worker_do_not_both_win(services: Serv
     again = claim(services, attempt.job_id)
     overlap(services, committing(again, "in time"), failing(again, WorkerLost()))
     assert chunk_texts(services) == ["in time"]
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert get_job(connection, TENANT, attempt.job_id)["state"] == "completed"

@@ -33,7 +33,7 @@ router = APIRouter(prefix="/collections", tags=["collections"])
 def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> CollectionOut:
     """Create a collection."""
     settings = get_worker_config().for_tenant(caller.tenant)
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         row = create_collection(
             connection,
             caller.tenant,
@@ -47,7 +47,7 @@ def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> Collect
 @router.get("")
 def list_all(caller: Reader, services: ServicesDep) -> Page[CollectionOut]:
     """List the collections, ordered by name."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         rows = list_collections(connection, caller.tenant)
     return Page(items=[collection_out(row) for row in rows])
 
@@ -55,7 +55,7 @@ def list_all(caller: Reader, services: ServicesDep) -> Page[CollectionOut]:
 @router.get("/{name}")
 def show(name: str, caller: Reader, services: ServicesDep) -> CollectionOut:
     """Show one collection."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         get_collection(connection, caller.tenant, name)
         rows = list_collections(connection, caller.tenant)
     return next(collection_out(row) for row in rows if row["name"] == name)
@@ -64,7 +64,7 @@ def show(name: str, caller: Reader, services: ServicesDep) -> CollectionOut:
 @router.delete("/{name}", status_code=204)
 def delete(name: str, caller: Writer, services: ServicesDep) -> None:
     """Delete a collection and all its files."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         delete_collection(connection, caller.tenant, name)
 
 

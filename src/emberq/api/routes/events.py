@@ -39,7 +39,7 @@ async def job_events(
     """Stream the changes of one job; the stream ends when the job ends."""
 
     def check() -> None:
-        with services.database.transaction() as connection:
+        with services.database.tenant_transaction(caller.tenant) as connection:
             get_job(connection, caller.tenant, job_id)
 
     await anyio.to_thread.run_sync(check)
@@ -73,7 +73,7 @@ async def _changes(
 
     def poll() -> list[tuple[int, str, str]]:
         low = max(after, highest - _OVERLAP)
-        with services.database.transaction() as connection:
+        with services.database.tenant_transaction(caller.tenant) as connection:
             rows = changed_jobs(connection, caller.tenant, after=low, job_id=job_id)
         return [(row["seq"], row["state"], job_out(row).model_dump_json()) for row in rows]
 

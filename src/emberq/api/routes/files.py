@@ -85,12 +85,12 @@ async def upload(
 
 
 def _find_collection(services: Services, tenant: str, name: str) -> RowMapping:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         return get_collection(connection, tenant, name)
 
 
 def _upload_out(services: Services, tenant: str, added: AddedFile) -> UploadOut:
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(tenant) as connection:
         file = get_file(connection, tenant, added.file_id)
         job = get_job(connection, tenant, added.job_id)
     return UploadOut(file=file_out(file), job=job_out(job), deduplicated=added.deduplicated)
@@ -128,7 +128,7 @@ def list_all(
     state: JobState | None = None,
 ) -> Page[FileOut]:
     """List the collection's files, oldest first."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         collection = get_collection(connection, caller.tenant, name)
         rows = list_files(connection, collection, state=state, after=decode_cursor(cursor), limit=limit)
     return Page(items=[file_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
@@ -137,14 +137,14 @@ def list_all(
 @router.get("/files/{file_id}")
 def show(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileOut:
     """Show one file."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         return file_out(get_file(connection, caller.tenant, file_id))
 
 
 @router.get("/files/{file_id}/content", response_class=FileResponse)
 def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileResponse:
     """Download the file as it was uploaded."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         row = get_file(connection, caller.tenant, file_id)
     # Always an attachment: the script of an uploaded HTML page must not run in this origin.
     return FileResponse(
@@ -158,12 +158,12 @@ def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileRe
 @router.get("/files/{file_id}/text", response_class=PlainTextResponse)
 def text(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> PlainTextResponse:
     """Download the extracted text; `start` and `end` of search results count its characters."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         return PlainTextResponse(get_text(connection, caller.tenant, file_id) or "")
 
 
 @router.delete("/files/{file_id}", status_code=204)
 def delete(file_id: uuid.UUID, caller: Writer, services: ServicesDep) -> None:
     """Delete a file; searches stop finding it at once."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         delete_file(connection, caller.tenant, file_id)

@@ -103,7 +103,7 @@ def list_all(
     stuck_seconds = None
     if stuck:
         stuck_seconds = stuck_after or get_worker_config().for_tenant(owner).stall_timeout
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(owner) as connection:
         rows = list_jobs(
             connection,
             owner,
@@ -120,7 +120,7 @@ def list_all(
 @router.get("/{job_id}")
 def show(job_id: uuid.UUID, caller: Reader, services: ServicesDep) -> JobOut:
     """Show one job."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         return job_out(get_job(connection, caller.tenant, job_id))
 
 
@@ -133,7 +133,7 @@ def cancel_one(job_id: uuid.UUID, caller: Writer, services: ServicesDep) -> JobO
 @router.post("/{job_id}/retry", status_code=202)
 def retry_one(job_id: uuid.UUID, caller: Writer, services: ServicesDep) -> JobOut:
     """Retry a failed or cancelled job."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         retried = retry_job(connection, caller.tenant, job_id)
     admit_soon(services)
     return job_out(retried)
@@ -142,7 +142,7 @@ def retry_one(job_id: uuid.UUID, caller: Writer, services: ServicesDep) -> JobOu
 @router.post("/retry", status_code=202)
 def retry_many(body: RetryIn, caller: Writer, services: ServicesDep) -> RetryOut:
     """Retry failed jobs: those with an error code, those of a collection, or those in quarantine."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         retried = retry_jobs(
             connection,
             caller.tenant,
@@ -163,7 +163,7 @@ def requeue_quarantined(caller: Writer, services: ServicesDep) -> RetryOut:
 @router.post("/cancel", status_code=202)
 def cancel_all(body: CancelIn, caller: Writer, services: ServicesDep) -> CancelOut:
     """Cancel all jobs of a collection that have not ended."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         collection_id = _collection_id(connection, caller.tenant, body.collection)
         counted = count_active_jobs(connection, caller.tenant, collection_id=collection_id)
     if not body.dry_run:
@@ -175,13 +175,13 @@ def cancel_all(body: CancelIn, caller: Writer, services: ServicesDep) -> CancelO
 def purge(body: PurgeIn, caller: Writer, services: ServicesDep) -> PurgeOut:
     """Delete the records of jobs that ended long ago; files and each file's newest job are kept."""
     if body.dry_run:
-        with services.database.transaction() as connection:
+        with services.database.tenant_transaction(caller.tenant) as connection:
             return PurgeOut(
                 purged=count_old_jobs(connection, caller.tenant, older_than_seconds=body.older_than_seconds)
             )
     purged = 0
     while True:
-        with services.database.transaction() as connection:
+        with services.database.tenant_transaction(caller.tenant) as connection:
             deleted = purge_jobs(connection, caller.tenant, older_than_seconds=body.older_than_seconds)
         purged += deleted
         if not deleted:

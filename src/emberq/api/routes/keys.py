@@ -63,21 +63,23 @@ class KeysOut(BaseModel):
 @router.post("", status_code=201)
 def create(body: KeyIn, caller: Admin, services: ServicesDep) -> KeyOut:
     """Create a key."""
-    with services.database.transaction() as connection:
-        tenant = body.tenant or caller.tenant
+    tenant = body.tenant or caller.tenant
+    with services.database.tenant_transaction(tenant) as connection:
         return KeyOut(key=create_key(connection, name=body.name, tenant=tenant, scopes=body.scopes))
 
 
 @router.get("")
 def list_all(caller: Admin, services: ServicesDep, tenant: Tenant = None) -> KeysOut:
     """List the keys."""
-    with services.database.transaction() as connection:
-        return KeysOut(items=[KeyInfo(**row) for row in list_keys(connection, tenant or caller.tenant)])
+    owner = tenant or caller.tenant
+    with services.database.tenant_transaction(owner) as connection:
+        return KeysOut(items=[KeyInfo(**row) for row in list_keys(connection, owner)])
 
 
 @router.delete("/{prefix_or_id}", status_code=204)
 def revoke(prefix_or_id: str, caller: Admin, services: ServicesDep, tenant: Tenant = None) -> None:
     """Revoke a key, given by its id or by the prefix that listings show."""
-    with services.database.transaction() as connection:
-        if not revoke_key(connection, tenant or caller.tenant, prefix_or_id):
+    owner = tenant or caller.tenant
+    with services.database.tenant_transaction(owner) as connection:
+        if not revoke_key(connection, owner, prefix_or_id):
             raise InvalidRequest(f"There is no valid key {prefix_or_id!r}.")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
+from sqlalchemy import Connection
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
 from emberq.dispatch.admit import admit_soon
 from emberq.entry_points import QUEUE_NAME
 from emberq.errors import Forbidden
 from emberq.store.admin.pauses import PauseScope, list_pauses, pause, resume
+from emberq.store.services import Services
 
 router = APIRouter(prefix="/pauses", tags=["pauses"])
 
@@ -54,17 +57,16 @@ class ResumedOut(BaseModel):
 @router.get("")
 def list_all(caller: Reader, services: ServicesDep) -> PausesOut:
     """List the pauses that concern jobs of the key's tenant."""
-    with services.database.transaction() as connection:
-        return PausesOut(items=[PauseOut(**row) for row in list_pauses(connection, caller.tenant)])
+    return _list(services, caller)
 
 
 @router.post("", status_code=201)
 def create(body: PauseIn, caller: Writer, services: ServicesDep) -> PausesOut:
     """Pause jobs: running jobs finish, and waiting jobs do not start until they are resumed."""
     name = _allowed_name(caller, body.scope, body.name)
-    with services.database.transaction() as connection:
+    with _open(services, caller, body.scope, name) as connection:
         pause(connection, body.scope, caller.tenant, name)
-        return PausesOut(items=[PauseOut(**row) for row in list_pauses(connection, caller.tenant)])
+    return _list(services, caller)
 
 
 @router.delete("")
@@ -76,10 +78,24 @@ def delete(
 ) -> ResumedOut:
     """Resume paused jobs."""
     checked = _allowed_name(caller, scope, name)
-    with services.database.transaction() as connection:
+    with _open(services, caller, scope, checked) as connection:
         resumed = resume(connection, scope, caller.tenant, checked)
     admit_soon(services)
     return ResumedOut(resumed=resumed)
+
+
+def _list(services: Services, caller: Caller) -> PausesOut:
+    with services.database.tenant_transaction(caller.tenant) as connection:
+        return PausesOut(items=[PauseOut(**row) for row in list_pauses(connection, caller.tenant)])
+
+
+def _open(
+    services: Services, caller: Caller, scope: PauseScope, name: str
+) -> AbstractContextManager[Connection]:
+    """Open a transaction for a pause of an allowed name: a queue has the jobs of all tenants."""
+    if scope is PauseScope.QUEUE:
+        return services.database.system_transaction()
+    return services.database.tenant_transaction(name if scope is PauseScope.TENANT else caller.tenant)
 
 
 def _allowed_name(caller: Caller, scope: PauseScope, name: str | None) -> str:

@@ -170,7 +170,7 @@ def _visible(value: Any) -> Any:
 
 def _changed(services: Services, change: Callable[[Connection], int]) -> Snapshot:
     """Make a change and return the new settings; this process applies them from the next request on."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         version = change(connection)
     get_config_cache().newest.announce(version)
     return services.load_snapshot(version)
@@ -211,7 +211,7 @@ def unset_all(caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS
 def status(_caller: Admin, services: ServicesDep) -> StatusOut:
     """Show how many workers apply the newest settings, and which hosts cannot use which values."""
     snapshot = services.load_snapshot()
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         hosts = applied_by_hosts(connection, snapshot.version)
     return StatusOut(
         version=snapshot.version,
@@ -237,7 +237,7 @@ def history(
     _caller: Admin, services: ServicesDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> HistoryOut:
     """List the latest changes, newest first."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         rows = list_changes(connection, limit=limit)
     return HistoryOut(
         items=[ChangeOut(**{**row, "old": _shown(row["old"]), "new": _shown(row["new"])}) for row in rows]

@@ -107,5 +107,5 @@ def workers(_caller: Reader, services: ServicesDep) -> WorkersOut:
 @router.get("/stats")
 def stats(caller: Reader, services: ServicesDep) -> StatsOut:
     """Count the caller's jobs, files and chunks."""
-    with services.database.transaction() as connection:
+    with services.database.tenant_transaction(caller.tenant) as connection:
         return StatsOut(**dataclasses.asdict(read_stats(connection, caller.tenant)))

@@ -200,8 +200,12 @@ def migrate(*, json_output: bool = False) -> int:
 
 def create_key(*, name: str, scopes: Sequence[str] | None, tenant: str | None) -> str:
     """Create an API key directly in the database and return it."""
-    with _connected(_environment()) as services, services.database.transaction() as connection:
-        return store_key(connection, name=name, scopes=scopes, tenant=tenant or DEFAULT_TENANT)
+    owner = tenant or DEFAULT_TENANT
+    with (
+        _connected(_environment()) as services,
+        services.database.tenant_transaction(owner) as connection,
+    ):
+        return store_key(connection, name=name, scopes=scopes, tenant=owner)
 
 
 @contextlib.contextmanager
@@ -278,7 +282,7 @@ def _configure(environment: Environment, engines: Engines) -> Services:
 def _prepare_database(services: Services) -> str | None:
     """Migrate the schema, and create and return the first API key of a new installation."""
     run_migrations(services.database)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         key = ensure_first_key(connection)
     get_services().database.close()
     return key

@@ -98,7 +98,7 @@ def refresh_settings() -> None:
         return
 
     def read() -> int:
-        with get_services().database.transaction() as connection:
+        with get_services().database.system_transaction() as connection:
             return settings_version(connection)
 
     newest.confirm(read)

@@ -91,7 +91,7 @@ def delete_unreferenced_blobs(
     """
     if not hashes:
         return 0
-    with database.transaction() as connection:
+    with database.system_transaction() as connection:
         kept = _referenced(connection, hashes, older_than_seconds=older_than_seconds)
     return sum(
         _delete_unreferenced(database, store, sha256, older_than_seconds=older_than_seconds)
@@ -105,7 +105,7 @@ def _delete_unreferenced(
 ) -> bool:
     place, aside = store.path_of(sha256), store.discarded / sha256
     try:
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             if not _lock(connection, sha256) or _referenced(
                 connection, [sha256], older_than_seconds=older_than_seconds
             ):
@@ -141,7 +141,7 @@ def restore_discarded_blobs(database: Database, store: BlobStore, *, older_than_
     with reached_storage():
         left = [path for path in store.discarded.iterdir() if _SHA256.fullmatch(path.name)]
     for aside in left:
-        with database.transaction() as connection:
+        with database.system_transaction() as connection:
             if not _lock(connection, aside.name):
                 continue
             if _referenced(connection, [aside.name], older_than_seconds=older_than_seconds):

@@ -22,12 +22,12 @@ from emberq.store.services import Services
 
 
 def put(services: Services, key: str, value: Any) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return change_settings(connection, services.sealer, {key: value}, changed_by="test")
 
 
 def say(services: Services, host_id: uuid.UUID, *versions: int, **config: Any) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         renew_lease(
             connection,
             host_id,
@@ -39,7 +39,7 @@ def say(services: Services, host_id: uuid.UUID, *versions: int, **config: Any) -
 
 
 def ask(services: Services, version: int) -> list[HostApplied]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return applied_by_hosts(connection, version)
 
 
@@ -49,7 +49,7 @@ def k_of_n(services: Services, version: int) -> tuple[int, int]:
 
 
 def claim(services: Services, host_id: uuid.UUID, worker: str) -> Any:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         collection: RowMapping = create_collection(connection, "default", worker, embedding_model="m")
         added = add_file(
             connection,
@@ -59,7 +59,7 @@ def claim(services: Services, host_id: uuid.UUID, worker: str) -> Any:
             max_attempts=3,
             max_pending=100,
         )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         admit_jobs(connection, limit=10)
         ticket = get_job(connection, "default", added.job_id)["ticket"]
         attempt = claim_job(connection, added.job_id, ticket=ticket, worker=worker, host_id=host_id)
@@ -80,7 +80,7 @@ def test_slots_count_by_the_version_each_applies(services: Services) -> None:
 
 def test_a_host_whose_lease_is_over_does_not_count(services: Services) -> None:
     say(services, uuid.uuid4(), 1, 1)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE hosts SET lease_until = now() - interval '1 second'"))
     assert k_of_n(services, 1) == (0, 0)
 
@@ -93,7 +93,7 @@ def test_a_worker_in_an_older_job_does_not_apply_the_new_version_until_it_is_ove
     version = put(services, "rag_chunk_size", 300)
     say(services, host, version, version)
     assert k_of_n(services, version) == (1, 2)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         commit_file(
             connection, attempt, text="", media_type="text/plain", page_count=1, chunks=[], timings={}
         )

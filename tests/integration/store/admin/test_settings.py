@@ -25,17 +25,17 @@ from tests.integration.store.overlap import waits_for_lock
 
 
 def put(services: Services, key: str, value: Any, *, tenant: str = ALL_TENANTS) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return change_settings(connection, services.sealer, {key: value}, tenant=tenant, changed_by="test")
 
 
 def remove(services: Services, key: str, *, tenant: str = ALL_TENANTS) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return change_settings(connection, services.sealer, {}, unset=[key], tenant=tenant, changed_by="test")
 
 
 def back_to(services: Services, version: int) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return roll_back(connection, services.sealer, version, changed_by="test")
 
 
@@ -61,7 +61,7 @@ class Settings(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             connection.execute(text("TRUNCATE settings, settings_history"))
         self.history: list[Model] = [{}]
 
@@ -103,14 +103,14 @@ class Settings(RuleBasedStateMachine):
         assert self._make(tenant, values, unset) == len(self.history) - 1
 
     def _make(self, tenant: str, values: dict[str, Any], unset: set[str]) -> int:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             return change_settings(
                 connection, self.services.sealer, values, unset=unset, tenant=tenant, changed_by="test"
             )
 
     @invariant()
     def every_version_holds_what_it_held(self) -> None:
-        with self.services.database.transaction() as connection:
+        with self.services.database.system_transaction() as connection:
             newest = load_snapshot(connection, self.services.sealer)
             assert newest.version == len(self.history) - 1
             assert newest == load_snapshot(connection, self.services.sealer, newest.version)
@@ -132,7 +132,7 @@ def test_any_sequence_of_changes_and_rollbacks_agrees_with_a_dict(services: Serv
 
 def test_two_changes_that_do_not_fit_together_cannot_both_be_made_at_once(services: Services) -> None:
     for _ in range(10):
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(text("TRUNCATE settings, settings_history"))
         outcomes: list[str] = []
         start = threading.Barrier(2)
@@ -154,7 +154,7 @@ def test_two_changes_that_do_not_fit_together_cannot_both_be_made_at_once(servic
         for thread in threads:
             thread.join()
         assert sorted(outcomes) == ["made", "refused"]
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             assert not load_snapshot(connection, services.sealer).unreadable
 
 
@@ -166,11 +166,11 @@ def test_versions_become_visible_in_the_order_of_their_numbers(services: Service
         second.start()
         eventually(lambda: waits_for_lock(services))
         assert second.is_alive()
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             assert settings_version(connection) == 0
     first.close()
     second.join(LIMIT_SECONDS)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         rows = connection.execute(
             select(SettingChange.version, SettingChange.new).order_by(SettingChange.version)
         ).all()
@@ -198,7 +198,7 @@ def test_a_refused_change_stores_nothing(services: Services) -> None:
         put(services, "rag_chunk_size", 100)
     with pytest.raises(SettingInvalid, match="no setting"):
         remove(services, "magic")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert len(list_changes(connection)) == 1
 
 
@@ -207,7 +207,7 @@ def test_returning_a_setting_to_its_default_is_checked_too(services: Services) -
     put(services, "rag_chunk_size", 50)
     with pytest.raises(SettingInvalid, match="at most half"):
         remove(services, "rag_chunk_overlap")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         version = change_settings(
             connection,
             services.sealer,
@@ -229,7 +229,7 @@ def test_a_rollback_is_one_version_for_all_tenants_and_says_what_it_was(services
     snapshot = services.load_snapshot()
     assert (snapshot.version, snapshot.settings.rag_top_k, snapshot.settings.rag_hybrid) == (6, 7, True)
     assert snapshot.for_tenant("acme").rag_top_k == 9
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         rows = [row for row in list_changes(connection) if row["version"] == 6]
     assert {(row["tenant"], row["key"]) for row in rows} == {
         ("", "rag_top_k"),
@@ -246,11 +246,11 @@ def test_a_rollback_is_one_version_for_all_tenants_and_says_what_it_was(services
 
 def test_a_secret_comes_back_sealed_as_it_was(services: Services) -> None:
     put(services, "rag_embedding_api_key", "sk-old")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         sealed = connection.execute(select(Setting.value)).scalar_one()
     put(services, "rag_embedding_api_key", "sk-new")
     back_to(services, 1)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert connection.execute(select(Setting.value)).scalar_one() == sealed
         stored = connection.execute(text("SELECT json_agg(h)::text FROM settings_history h")).scalar_one()
     assert "sk-old" not in stored
@@ -264,7 +264,7 @@ def test_a_rollback_to_a_secret_that_cannot_be_read_any_more_is_refused(services
     other = Sealer([Fernet.generate_key().decode()])
     with (
         pytest.raises(SettingInvalid, match=r"rag_embedding_api_key: .*sealed with another key"),
-        services.database.transaction() as connection,
+        services.database.system_transaction() as connection,
     ):
         roll_back(connection, other, 1, changed_by="test")
     assert services.load_snapshot().version == 2
@@ -276,7 +276,7 @@ def test_without_the_seal_key_other_settings_are_read_and_changed_and_the_secret
     put(services, "rag_embedding_api_key", "sk-old")
     put(services, "rag_top_k", 7)
     other = Sealer([Fernet.generate_key().decode()])
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         snapshot = load_snapshot(connection, other)
         assert snapshot.settings.rag_top_k == 7
         assert [(one.key, one.tenant) for one in snapshot.unreadable] == [("rag_embedding_api_key", "")]
@@ -290,7 +290,7 @@ def test_without_the_seal_key_other_settings_are_read_and_changed_and_the_secret
 def test_a_value_that_was_spoilt_in_the_database_is_named_and_its_default_used(services: Services) -> None:
     put(services, "rag_chunk_size", 300)
     put(services, "rag_top_k", 7)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(update(Setting).where(Setting.key == "rag_chunk_size").values(value={"value": 1}))
     snapshot = services.load_snapshot()
     assert [one.key for one in snapshot.unreadable] == ["rag_chunk_size"]
@@ -302,7 +302,7 @@ def test_a_value_that_was_spoilt_in_the_database_is_named_and_its_default_used(s
 @pytest.mark.parametrize("stored", ["{}", '"text"', "null", '{"sealed": 5}', '{"value": {"a": 1}}'])
 def test_whatever_lies_in_the_table_it_takes_nothing_down(services: Services, stored: str) -> None:
     put(services, "rag_top_k", 7)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE settings SET value = CAST(:stored AS jsonb)"), {"stored": stored})
     snapshot = services.load_snapshot()
     assert [one.key for one in snapshot.unreadable] == ["rag_top_k"]

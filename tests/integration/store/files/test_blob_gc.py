@@ -52,7 +52,7 @@ def upload(services: Services, content: bytes, *, external_id: str | None = None
     with services.blobs.writer() as writer:
         writer.write(content)
         blob = writer.seal()
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             lock_blob_shared(connection, blob.sha256)
             writer.publish()
             yield add_file(
@@ -132,7 +132,7 @@ def test_a_deleted_files_bytes_go_after_the_grace_period_unless_another_file_has
     delete(services, one.file_id)
     delete(services, alone.file_id)
     assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 0
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE files SET deleted_at = deleted_at - interval '2 days'"))
     assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 1
     assert (is_there(services, shared_bytes), is_there(services, alone_bytes)) == (True, False)
@@ -147,7 +147,7 @@ def test_a_purged_versions_bytes_go_and_the_newest_ones_stay(services: Services)
     for sha256 in (old, new):
         age(services, sha256)
     assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 0
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET ended_at = ended_at - interval '8 days'"))
     assert purge_ended_jobs(services, retention_seconds=7 * DAY) == 1
     assert BlobGarbageCollector(services, grace_seconds=DAY).run() == 1
@@ -199,7 +199,7 @@ def test_a_collector_that_lost_its_lock_while_it_stood_still_takes_nothing(
     age(services, sha256)
 
     def lose_the_lock_to_an_upload() -> None:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(
                 text(
                     "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"

@@ -16,13 +16,13 @@ def test_admitting_a_jobs_next_attempt_does_not_wait_for_the_commit_of_an_earlie
     added = add(services)
     attempt = claim(services, added.job_id)
     other = add(services, "two")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         # A job of the same file that was given back and is due.
         connection.execute(
             text("UPDATE jobs SET file_id = :file, not_before = now() WHERE id = :job"),
             {"file": added.file_id, "job": other.job_id},
         )
-    with services.database.transaction() as committing:
+    with services.database.system_transaction() as committing:
         commit_file(
             committing,
             attempt,
@@ -32,7 +32,7 @@ def test_admitting_a_jobs_next_attempt_does_not_wait_for_the_commit_of_an_earlie
             chunks=values_of(["t"]),
             timings={},
         )
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(text("SET LOCAL lock_timeout = '2s'"))
             # It makes the job ready and then admits it: at the second change of a row in one transaction
             # PostgreSQL checks the row's references.

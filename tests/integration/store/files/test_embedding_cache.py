@@ -22,7 +22,7 @@ def key(number: int, tenant: str = "default") -> CacheKey:
 
 def remember(services: Services, numbers: range, *, hours_ago: float = 0) -> None:
     vectors = {key(n): CachedVector(np.full(3, n, np.float32), n) for n in numbers}
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         cache_vectors(connection, vectors)
         connection.execute(
             text(
@@ -34,14 +34,14 @@ def remember(services: Services, numbers: range, *, hours_ago: float = 0) -> Non
 
 
 def known(services: Services, numbers: range) -> list[int]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         found = cached_vectors(connection, [key(n) for n in numbers])
     return sorted(int.from_bytes(mark, "big") for _, mark in found)
 
 
 def test_a_vector_comes_back_to_the_last_bit_for_its_tenant_alone(services: Services) -> None:
     vector = np.random.default_rng(7).standard_normal(384).astype(np.float32)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         cache_vectors(connection, {key(1): CachedVector(vector, 9)})
         cache_vectors(connection, {key(1): CachedVector(vector * 2, 9)})
         found = cached_vectors(connection, [key(1), key(2), key(1, "other")])
@@ -51,7 +51,7 @@ def test_a_vector_comes_back_to_the_last_bit_for_its_tenant_alone(services: Serv
 
 
 def test_nothing_is_found_and_kept_for_nothing(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         cache_vectors(connection, {})
         assert cached_vectors(connection, []) == {}
 
@@ -87,7 +87,7 @@ def test_processes_with_the_same_texts_do_not_wait_in_a_circle(services: Service
     def work(numbers: range) -> None:
         try:
             for _ in range(10):
-                with services.database.transaction() as connection:
+                with services.database.system_transaction() as connection:
                     cached_vectors(connection, [key(n) for n in numbers])
                     cache_vectors(
                         connection, {key(n): CachedVector(np.zeros(3, np.float32), 1) for n in numbers}

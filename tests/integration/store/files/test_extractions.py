@@ -39,7 +39,7 @@ def send(
 
 
 def claim(services: Services, job_id: uuid.UUID) -> Attempt:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         admit_jobs(connection, limit=100)
         ticket = connection.execute(select(Job.ticket).where(Job.id == job_id)).scalar_one()
         attempt = claim_job(connection, job_id, ticket=str(ticket), worker="w", host_id=None)
@@ -50,7 +50,7 @@ def claim(services: Services, job_id: uuid.UUID) -> Attempt:
 def read(services: Services, job_id: uuid.UUID) -> None:
     """Do what a worker does with the job."""
     attempt = claim(services, job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         commit_file(
             connection,
             attempt,
@@ -64,7 +64,7 @@ def read(services: Services, job_id: uuid.UUID) -> None:
 
 
 def age(services: Services, seconds: float) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         for table, column in (("jobs", "ended_at"), ("files", "used_at")):
             connection.execute(
                 text(f"UPDATE {table} SET {column} = {column} - make_interval(secs => :s)"), {"s": seconds}
@@ -72,7 +72,7 @@ def age(services: Services, seconds: float) -> None:
 
 
 def count(services: Services, table: type[Job | FileRow | FileVersion | Collection]) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
@@ -98,20 +98,20 @@ def test_twenty_at_once_make_one_collection_and_one_job(services: Services) -> N
     with ThreadPoolExecutor(20) as pool:
         assert len(set(pool.map(at_once, range(20)))) == 1
     assert (count(services, Collection), count(services, FileRow), count(services, Job)) == (1, 1, 1)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert list_collections(connection, "a") == []
 
 
 def test_a_failed_extraction_is_repeated_and_tells_a_waiting_request_why(services: Services) -> None:
     job_id = send(services)
     attempt = claim(services, job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         fail_attempt(connection, job_id, CorruptFile(), fence=attempt.fence, retry_delay_seconds=0)
     again = send(services)
     assert again != job_id
     end = read_conversion(services, "a", job_id)
     assert (end.extraction, (end.error or {})["code"]) == (None, "corrupt_file")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert ended_jobs(connection, [job_id, again, uuid.uuid4()]) >= {job_id}
         assert again not in ended_jobs(connection, [job_id, again])
 
@@ -154,7 +154,7 @@ def test_a_request_that_comes_while_it_is_swept_finds_it_or_has_it_read_anew(ser
     job_id = send(services)
     read(services, job_id)
     age(services, 2 * DAY)
-    with services.database.transaction() as connection, ThreadPoolExecutor(1) as pool:
+    with services.database.system_transaction() as connection, ThreadPoolExecutor(1) as pool:
         assert purge_extraction_batch(connection, older_than_seconds=DAY) == 1
         asked = pool.submit(send, services)
         eventually(lambda: waits_for_lock(services))
@@ -178,7 +178,7 @@ def test_a_commit_that_was_tried_twice_finds_the_bytes_it_published(services: Se
         writer.write(b"Once.")
         first = submit_conversion(services, writer, tenant="a", name="a.txt")
         assert submit_conversion(services, writer, tenant="a", name="a.txt") == first
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(text("DELETE FROM files"))
         again = submit_conversion(services, writer, tenant="a", name="a.txt")
     attempt = claim(services, again)
@@ -189,8 +189,8 @@ def test_an_extraction_says_nothing_of_the_embedding_provider(services: Services
     from emberq.errors import EmbeddingUnavailable
 
     job_id = send(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         record_provider_failure(connection, "a", EmbeddingUnavailable())
     read(services, job_id)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert connection.execute(select(func.count()).select_from(Breaker)).scalar_one() == 1

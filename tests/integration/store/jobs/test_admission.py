@@ -87,7 +87,7 @@ def test_an_admitter_sees_what_another_has_not_committed_yet(crowd: Crowd) -> No
     crowd.set("tenant_max_processing", 1)
     crowd.add("a", 5)
     second: list[object] = []
-    with crowd.services.database.transaction() as connection:
+    with crowd.services.database.system_transaction() as connection:
         assert len(admit_jobs(connection, limit=3)) == 1
         crowd.add("a", priority=1)
         other = threading.Thread(target=lambda: second.extend(crowd.admit(3)))
@@ -125,7 +125,7 @@ def test_admitters_at_the_same_time_keep_caps_and_take_no_job_twice(crowd: Crowd
 
 def test_a_locked_job_is_skipped_and_not_waited_for(crowd: Crowd) -> None:
     locked, free = crowd.add("a", 2)
-    with crowd.services.database.transaction() as connection:
+    with crowd.services.database.system_transaction() as connection:
         connection.execute(text("SELECT 1 FROM jobs WHERE id = :id FOR UPDATE"), {"id": locked})
         assert crowd.admit(2) == [free]
     assert crowd.admit(2) == [locked]
@@ -177,7 +177,7 @@ def test_waiting_jobs_are_counted_with_those_held_back(services: Services, crowd
     crowd.admit(1)
     crowd.sql("UPDATE jobs SET not_before = now() + interval '1 hour' WHERE id = :id", id=jobs[-1])
     crowd.add("b", 3)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert count_waiting(connection, "a", most=100) == 5
 
 
@@ -207,7 +207,7 @@ def test_admission_touches_a_handful_of_rows_among_a_hundred_thousand(crowd: Cro
     crowd.lease(8)
     crowd.sql("ANALYZE")
     parameters = admission_parameters(8)
-    with crowd.services.database.transaction() as connection:
+    with crowd.services.database.system_transaction() as connection:
         nodes = explain(connection, ADMIT_STATEMENT.text, parameters)
         scans = [
             node for node in nodes if node.get("Relation Name") == "jobs" and "Scan" in node["Node Type"]
@@ -219,7 +219,7 @@ def test_admission_touches_a_handful_of_rows_among_a_hundred_thousand(crowd: Cro
     seconds = []
     for _ in range(5):
         started = time.perf_counter()
-        with crowd.services.database.transaction() as connection:
+        with crowd.services.database.system_transaction() as connection:
             assert len(admit_jobs(connection, limit=8)) == 8
         seconds.append(time.perf_counter() - started)
     assert min(seconds) < scaled(1)

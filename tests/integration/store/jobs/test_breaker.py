@@ -25,7 +25,7 @@ def attempt(crowd: Crowd, error: EmberqError | None, *, expect: uuid.UUID | None
     """Let the next job run into an error, or succeed, and return its state."""
     [job] = crowd.admit(1)
     assert expect in {None, job}
-    with crowd.services.database.transaction() as connection:
+    with crowd.services.database.system_transaction() as connection:
         [[ticket]] = crowd.sql("SELECT ticket FROM jobs WHERE id = :id", id=job)
         claimed = claim_job(connection, job, ticket=ticket, worker="w", host_id=None)
         assert claimed is not None

@@ -44,7 +44,7 @@ def test_failed_jobs_run_again_by_error_code(crowd: Crowd, services: Services) -
     strange = crowd.add("b")
     fail(crowd, away + strange, "embedding_unavailable")
     fail(crowd, corrupt, "corrupt_file")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert retry_jobs(connection, "a", error_code="embedding_unavailable") == 3
     assert states(crowd, [*away, *corrupt, *strange]) == ["pending"] * 3 + ["failed"] * 3
     assert crowd.sql("SELECT DISTINCT attempt FROM jobs WHERE state = 'pending'") == [(0,)]
@@ -57,7 +57,7 @@ def test_quarantined_jobs_run_again_and_so_do_those_of_a_collection(crowd: Crowd
     fail(crowd, other + notes, "corrupt_file")
     cancelled = crowd.add("a", 1)
     crowd.put("UPDATE jobs SET state = 'cancelled', ended_at = now() WHERE id = :id", id=cancelled[0])
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert retry_jobs(connection, "a", quarantined=True) == 2
         [[docs]] = crowd.sql("SELECT id FROM collections WHERE name = 'docs'")
         assert retry_jobs(connection, "a", collection_id=docs) == 2
@@ -70,7 +70,7 @@ def test_retrying_a_providers_failures_sends_its_probe_at_once(crowd: Crowd, ser
     crowd.sql(
         "INSERT INTO breakers VALUES ('a', 5, 'embedding_rejected', now(), now() + interval '10 minutes')"
     )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         retry_jobs(connection, "a", error_code="embedding_rejected")
     assert len(crowd.admit(3)) == 1
 
@@ -81,7 +81,7 @@ def test_a_collections_jobs_are_cancelled_together(crowd: Crowd, services: Servi
     running = crowd.admit(1)
     crowd.move(running, "processing")
     [[docs]] = crowd.sql("SELECT id FROM collections WHERE name = 'docs' AND tenant = 'a'")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert count_active_jobs(connection, "a", collection_id=docs) == CancelledJobs(3, 1)
         done = cancel_jobs(connection, "a", collection_id=docs)
     assert (done.cancelled, done.stopping, len(done.tickets)) == (3, 1, 1)
@@ -148,7 +148,7 @@ def test_a_purge_deletes_old_records_but_no_files_newest_job(crowd: Crowd, servi
         "UPDATE files SET deleted_at = now()  WHERE id = (SELECT file_id FROM jobs WHERE id = :id)",
         id=recent[0],
     )
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert count_old_jobs(connection, "a", older_than_seconds=7 * DAY) == 2
         assert purge_jobs(connection, "b", older_than_seconds=7 * DAY) == 0
         assert purge_jobs(connection, "a", older_than_seconds=7 * DAY) == 2

@@ -18,12 +18,12 @@ from tests.integration.store.steps import add, cancel, claim, commit, fail, job
 
 
 def start(services: Services, attempt: Attempt, stage: str) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         record_progress(connection, attempt, stage=stage, done=0, total=1, timings={})
 
 
 def again(services: Services) -> None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET not_before = NULL"))
 
 
@@ -85,7 +85,7 @@ def test_a_job_that_runs_out_of_attempts_otherwise_is_not_quarantined(services: 
 def test_a_retry_by_hand_counts_from_zero_and_keeps_what_was(services: Services) -> None:
     added = add(services)
     run_and_fail(services, added.job_id, *[WorkerLost()] * 3)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         retry_job(connection, "default", added.job_id)
     ended = run_and_fail(services, added.job_id, JobTimeout(), JobTimeout(), WorkerLost())
     assert "in 1 of 3 attempts" in ended["error"]["message"]
@@ -95,7 +95,7 @@ def test_a_retry_by_hand_counts_from_zero_and_keeps_what_was(services: Services)
 def test_only_the_last_hundred_reasons_are_kept(services: Services) -> None:
     added = add(services)
     earlier = [{"code": "worker_lost", "message": f"reason {number}"} for number in range(100)]
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(update(Job).values(attempts=earlier))
     ended = run_and_fail(services, added.job_id, CorruptFile())
     assert len(ended["attempts"]) == 100
@@ -118,7 +118,7 @@ def test_a_pause_is_the_error_classes_and_a_lost_worker_needs_none(services: Ser
     for error, least, most in ((JobTimeout(), 48, 72), (WorkerLost(), 0, 0)):
         added = add(services, error.code)
         fail(services, claim(services, added.job_id), error)
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             pause = func.extract("epoch", func.coalesce(Job.not_before, func.now()) - func.now())
             seconds = connection.execute(select(pause).where(Job.id == added.job_id)).scalar_one()
         # The transaction in between may have taken its time.
@@ -129,7 +129,7 @@ def test_a_horse_that_died_before_its_claim_costs_no_attempt(services: Services)
     added = add(services)
     attempt = claim(services, added.job_id)
     fail(services, attempt, WorkerLost())
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         [(job_id, ticket)] = admit_jobs(connection, limit=1)
         state = fail_attempt(
             connection, job_id, WorkerLost(), ticket=ticket, worker="w", retry_delay_seconds=60
@@ -139,5 +139,8 @@ def test_a_horse_that_died_before_its_claim_costs_no_attempt(services: Services)
 
 
 def test_an_attempt_must_be_named(services: Services) -> None:
-    with pytest.raises(TypeError, match="fencing token"), services.database.transaction() as connection:
+    with (
+        pytest.raises(TypeError, match="fencing token"),
+        services.database.system_transaction() as connection,
+    ):
         fail_attempt(connection, add(services).job_id, WorkerLost(), retry_delay_seconds=60)

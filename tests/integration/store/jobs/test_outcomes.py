@@ -14,7 +14,7 @@ CORRUPT, DONE, CANCELLED = ("failed", "corrupt_file"), ("completed", ""), ("canc
 
 
 def outcomes(services: Services) -> dict[tuple[str, str], int]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return {(state, code): number for state, code, number in count_outcomes(connection)}
 
 
@@ -22,12 +22,12 @@ def test_a_job_that_is_retried_counts_for_each_of_its_ends(services: Services) -
     added = add(services)
     fail(services, claim(services, added.job_id), CorruptFile())
     assert outcomes(services) == {CORRUPT: 1}
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         retry_job(connection, TENANT, added.job_id)
     assert outcomes(services) == {CORRUPT: 1}
     fail(services, claim(services, added.job_id), CorruptFile())
     assert outcomes(services) == {CORRUPT: 2}
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         retry_job(connection, TENANT, added.job_id)
     commit(services, claim(services, added.job_id), ["text"])
     assert outcomes(services) == {CORRUPT: 2, DONE: 1}
@@ -42,9 +42,9 @@ def test_purged_and_deleted_jobs_still_count(services: Services) -> None:
     add(services, "fifth", external_id="c")
     before = outcomes(services)
     assert before[DONE] == 3
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert purge_jobs(connection, None, older_than_seconds=0) == 2
     assert outcomes(services) == before
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         delete_collection(connection, TENANT, "docs")
     assert outcomes(services) == before

@@ -19,7 +19,7 @@ from tests.integration.store.steps import add, cancel, claim, commit, job
 
 def admit(services: Services, job_id: uuid.UUID) -> str:
     """Let the job's pause be over, admit it and return its ticket."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET not_before = NULL"))
         [(admitted, ticket)] = admit_jobs(connection, limit=1)
     assert admitted == job_id
@@ -27,7 +27,7 @@ def admit(services: Services, job_id: uuid.UUID) -> str:
 
 
 def die_unclaimed(services: Services, job_id: uuid.UUID, *, ticket: str) -> dict[str, Any]:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         error = WorkerLost("The horse ended by signal 9.")
         fail_attempt(connection, job_id, error, ticket=ticket, worker="w", retry_delay_seconds=60)
     return job(services, job_id)
@@ -61,7 +61,7 @@ def test_a_claim_ends_the_row_of_returns(services: Services) -> None:
     added = add(services)
     for _ in range(3):
         die_unclaimed(services, added.job_id, ticket=admit(services, added.job_id))
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET not_before = NULL"))
     attempt = claim(services, added.job_id, worker="w")
     assert (attempt.attempt, job(services, added.job_id)["requeues"]) == (1, 0)
@@ -71,7 +71,7 @@ def test_a_claim_ends_the_row_of_returns(services: Services) -> None:
 
 
 def release(services: Services, job_id: uuid.UUID, *, ticket: str, worker: str = "w") -> str | None:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return release_attempt(connection, job_id, ticket=ticket, worker=worker)
 
 

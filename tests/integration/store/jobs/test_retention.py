@@ -22,7 +22,7 @@ WEEK = 7 * 86400.0
 
 def age(services: Services, days: int) -> None:
     """Let everything that is there have happened so many days ago."""
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         for table, column in (
             ("jobs", "ended_at"),
             ("files", "deleted_at"),
@@ -32,7 +32,7 @@ def age(services: Services, days: int) -> None:
 
 
 def count(services: Services, table: type[Job | FileRow | FileVersion | IdempotencyKey]) -> int:
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         return connection.execute(select(func.count()).select_from(table)).scalar_one()
 
 
@@ -52,7 +52,7 @@ def test_a_live_file_keeps_its_newest_job_and_its_visible_version(services: Serv
     age(services, 8)
     assert purge_ended_jobs(services, retention_seconds=WEEK) == 2
     assert chunk_texts(services) == ["one"]
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         shown = get_file(connection, TENANT, file_id)
         assert (shown["state"], shown["newest_version"], shown["visible_version"]) == ("failed", 3, 1)
         assert get_text(connection, TENANT, file_id) == "one"
@@ -91,7 +91,7 @@ def test_a_tombstone_goes_with_all_that_was_left_of_its_file_and_the_file_stays_
     age(services, 8)
     assert purge_ended_jobs(services, retention_seconds=WEEK) == 1
     assert count(services, FileRow) == count(services, FileVersion) == count(services, Job) == 0
-    with pytest.raises(FileNotFound), services.database.transaction() as connection:
+    with pytest.raises(FileNotFound), services.database.system_transaction() as connection:
         get_file(connection, TENANT, added.file_id)
 
 
@@ -103,7 +103,7 @@ def test_a_job_stays_as_long_as_an_idempotency_key_answers_with_it(services: Ser
     answer = add(services, "one", external_id="x", idempotency_key="k")
     cancel(services, answer.job_id)
     add(services, "two", external_id="x")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET ended_at = ended_at - interval '8 days'"))
     purge_ended_jobs(services, retention_seconds=WEEK)
     assert job(services, answer.job_id)["state"] == "cancelled"

@@ -16,7 +16,7 @@ def crowd(services: Services) -> Crowd:
 
 
 def read(crowd: Crowd, tenant: str | None = None) -> QueueStats:
-    with crowd.services.database.transaction() as connection:
+    with crowd.services.database.system_transaction() as connection:
         return read_queue(connection, tenant)
 
 
@@ -52,7 +52,7 @@ def test_a_tenant_sees_its_own_queue(crowd: Crowd, services: Services) -> None:
     crowd.add("b", 3)
     crowd.sql("UPDATE jobs SET not_before = now() + interval '1 hour' WHERE tenant = 'b'")
     assert read(crowd, "b").depth["pending"] == 3
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert read_stats(connection, "b").jobs["pending"] == 3
 
 
@@ -60,7 +60,7 @@ def test_the_queue_is_measured_without_reading_the_jobs_that_are_over(crowd: Cro
     crowd.move(crowd.add("a", 5000), "completed")
     crowd.add("a", 10)
     crowd.sql("ANALYZE")
-    with crowd.services.database.transaction() as connection:
+    with crowd.services.database.system_transaction() as connection:
         nodes = explain(connection, stats._QUEUE.text, {"tenant": "", "sample": 20})
     scans = [node for node in nodes if node.get("Relation Name") == "jobs"]
     assert {node["Node Type"] for node in scans} <= {"Index Scan", "Index Only Scan", "Bitmap Heap Scan"}

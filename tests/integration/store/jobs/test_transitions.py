@@ -26,7 +26,7 @@ PERMITTED = {
 def taken_out(services: Services) -> RowMapping:
     """Return the row of a job that is no longer in its table, to be put back in any state."""
     added = add(services)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         row = connection.execute(select(*Job.__table__.c).where(Job.id == added.job_id)).mappings().one()
         connection.execute(delete(Job))
     return row
@@ -37,7 +37,7 @@ def test_the_database_refuses_exactly_the_changes_that_no_transition_makes(servi
     refused = set()
     for source in JobState:
         for target in JobState:
-            with services.database.transaction() as connection:
+            with services.database.system_transaction() as connection:
                 connection.execute(insert(Job).values({**row, "state": source}))
                 try:
                     with connection.begin_nested():
@@ -55,7 +55,7 @@ def test_the_database_refuses_a_state_that_is_none_and_an_attempt_too_many(servi
         'INSERT INTO jobs SELECT (jsonb_populate_record(j, \'{"state":"resting"}\')).* FROM jobs j',
         "UPDATE jobs SET attempt = max_attempts + 1",
     ):
-        with pytest.raises(IntegrityError), services.database.transaction() as connection:
+        with pytest.raises(IntegrityError), services.database.system_transaction() as connection:
             connection.execute(text(statement))
 
 
@@ -70,7 +70,7 @@ def test_a_move_starts_from_its_transitions_states_only(
     row = taken_out(services)
     moved = set()
     for source in JobState:
-        with services.database.transaction() as connection:
+        with services.database.system_transaction() as connection:
             connection.execute(
                 insert(Job).values({**row, "state": source, "ticket": "t", "fence": 1, "max_attempts": 1})
             )
@@ -91,7 +91,7 @@ def test_only_the_newest_token_moves_a_claimed_job(services: Services) -> None:
     stale = type(attempt)(
         **{**{f: getattr(attempt, f) for f in attempt.__slots__}, "fence": attempt.fence - 1}
     )
-    with pytest.raises(LeaseLost), services.database.transaction() as connection:
+    with pytest.raises(LeaseLost), services.database.system_transaction() as connection:
         record_progress(connection, stale, stage="embedding", done=1, total=2, timings={})
     with pytest.raises(LeaseLost):
         commit(services, stale, ["stale"])

@@ -67,7 +67,7 @@ def test_a_pause_holds_back_what_waits_and_calls_back_tickets(
     [stranger] = crowd.add("b")
     crowd.move([running], "processing")
     assert crowd.admit(1) == [queued]
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert pause(connection, scope, "a", name) == 1
         assert pause(connection, scope, "a", name) == 0
         [shown] = list_pauses(connection, "a")
@@ -76,7 +76,7 @@ def test_a_pause_holds_back_what_waits_and_calls_back_tickets(
     assert [crowd.reason(job) for job in (running, queued, pending)] == [None, "paused", "paused"]
     free = {PauseScope.QUEUE: [], PauseScope.TENANT: [stranger], PauseScope.COLLECTION: [elsewhere, stranger]}
     assert set(crowd.admit(9)) == set(free[scope])
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         assert resume(connection, scope, "a", name)
         assert not resume(connection, scope, "a", name)
     assert {queued, pending} <= set(crowd.admit(9))
@@ -84,7 +84,7 @@ def test_a_pause_holds_back_what_waits_and_calls_back_tickets(
 
 def test_a_pause_of_a_collection_ends_with_the_collection(crowd: Crowd, services: Services) -> None:
     crowd.add("a")
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         pause(connection, PauseScope.COLLECTION, "a", "docs")
     crowd.sql("DELETE FROM collections")
     assert crowd.sql("SELECT * FROM pauses") == []
@@ -150,7 +150,7 @@ def test_a_page_of_reasons_stays_cheap_in_a_flood(crowd: Crowd, services: Servic
     crowd.add("a", 12_000)
     crowd.add("b", 50)
     started = time.perf_counter()
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         page = list_jobs(connection, "a", limit=500)
     assert time.perf_counter() - started < 5
     assert page[0]["waiting_reason"] == "behind_10000", "so many or more"

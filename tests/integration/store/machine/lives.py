@@ -95,7 +95,7 @@ class Lives:
             self.retry(number)
 
     def transaction(self) -> AbstractContextManager[Connection]:
-        return self.services.database.transaction()
+        return self.services.database.system_transaction()
 
     def pick(self, number: int, *, idle: bool) -> str | None:
         """Choose a worker that holds nothing, or one that holds an attempt."""

@@ -75,7 +75,7 @@ def embedder() -> Embedder:
 def test_a_warm_up_document_changes_nothing(services: Services, embedder: Embedder) -> None:
     tokens = embedder.tokens_embedded
     warm_up_document(services, embedder, RuntimeSettings(), runs=2)
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         for table in Base.metadata.sorted_tables:
             assert connection.execute(select(func.count()).select_from(table)).scalar() == 0, table.name
         assert connection.execute(text("SELECT is_called FROM fence_seq")).scalar() is False
