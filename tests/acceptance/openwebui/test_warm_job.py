@@ -141,6 +141,7 @@ def stage(
         ),
         "EMBERQ_DATABASE_URL": settings_url,
         "EMBERQ_SECRET_KEY": SEALING_KEY,
+        "EMBERQ_OUTBOUND_ALLOW_PRIVATE": "127.0.0.1",
         "EMBERQ_DATA_DIR": str(tmp_path / "emberq"),
     }
     peer = Peer(PYTHON, environment)

@@ -13,10 +13,16 @@ import httpx
 
 from emberq.errors import InvalidRequest
 from emberq.openwebui.sidecar.client import OpenWebUIClient
+from emberq.outbound.addresses import AllowedTargets
+from emberq.outbound.client import OutboundClient
 from emberq.telemetry.redact import redact_text
 
 #: Time limit for an answer, in seconds.
 _ANSWER_SECONDS = 30.0
+#: Largest answer: three vectors, scores, or one page.
+_MAX_ANSWER_BYTES = 1 << 20
+#: The settings with the addresses of servers, besides `openai_config`.
+_SERVERS = ("EXTERNAL_DOCUMENT_LOADER_URL", "RAG_EXTERNAL_RERANKER_URL")
 #: The text that is sent for extraction, embedding and ranking.
 _SAMPLE = "emberq openwebui doctor checks whether this server answers."
 
@@ -76,7 +82,14 @@ def gather(
         EmberqError: If Open WebUI does not answer, or the account is not an admin's.
     """
     live = client.retrieval_settings()
-    with httpx.Client(timeout=_ANSWER_SECONDS) as http:
+    # The account is an admin's, who may make Open WebUI itself send requests to any address.
+    named = [client.url, *(str(live.get(name) or "") for name in _SERVERS)]
+    named.append(str((live.get("openai_config") or {}).get("url") or ""))
+    with OutboundClient(
+        allowed=AllowedTargets().with_servers(named),
+        max_bytes=_MAX_ANSWER_BYTES,
+        total_seconds=_ANSWER_SECONDS,
+    ) as http:
         return Facts(
             url=client.url,
             version=client.version(),
@@ -111,7 +124,7 @@ def read_env_file(path: Path) -> dict[str, str]:
     return found
 
 
-def _ask_loader(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
+def _ask_loader(http: OutboundClient, live: Mapping[str, Any]) -> Probe | None:
     url = str(live.get("EXTERNAL_DOCUMENT_LOADER_URL") or "").removesuffix("/")
     if not url:
         return None
@@ -120,7 +133,7 @@ def _ask_loader(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
     return _ask(http, "PUT", f"{url}/process", content=_SAMPLE.encode(), headers=headers)
 
 
-def _ask_embeddings(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
+def _ask_embeddings(http: OutboundClient, live: Mapping[str, Any]) -> Probe | None:
     settings = live.get("openai_config") or {}
     if live.get("RAG_EMBEDDING_ENGINE") != "openai" or not settings.get("url"):
         return None
@@ -129,7 +142,7 @@ def _ask_embeddings(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None
     return _ask(http, "POST", url, json=body, headers=_bearer(settings.get("key")))
 
 
-def _ask_reranker(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
+def _ask_reranker(http: OutboundClient, live: Mapping[str, Any]) -> Probe | None:
     url = live.get("RAG_EXTERNAL_RERANKER_URL")
     if live.get("RAG_RERANKING_ENGINE") != "external" or not url:
         return None
@@ -142,7 +155,7 @@ def _ask_reranker(http: httpx.Client, live: Mapping[str, Any]) -> Probe | None:
     return _ask(http, "POST", str(url), json=body, headers=_bearer(live.get("RAG_EXTERNAL_RERANKER_API_KEY")))
 
 
-def _ask(http: httpx.Client, method: str, url: str, **options: Any) -> Probe:
+def _ask(http: OutboundClient, method: str, url: str, **options: Any) -> Probe:
     started_at = time.monotonic()
     try:
         response = http.request(method, url, **options)
@@ -161,7 +174,7 @@ def _ask(http: httpx.Client, method: str, url: str, **options: Any) -> Probe:
     return Probe("", seconds, server, dimensions)
 
 
-def _server_of(http: httpx.Client, url: str) -> str:
+def _server_of(http: OutboundClient, url: str) -> str:
     try:
         return str(http.get(url).headers.get("server", ""))
     except httpx.HTTPError:

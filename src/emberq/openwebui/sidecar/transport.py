@@ -11,12 +11,18 @@ import httpx
 
 from emberq.errors import Unauthorized
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused, OpenWebUIUnavailable
+from emberq.outbound.addresses import AllowedTargets
+from emberq.outbound.client import OutboundClient
 from emberq.retry.classify import ErrorKind
 from emberq.retry.operation import Retrying
 from emberq.telemetry.redact import redact_text
 
 #: Seconds for opening a connection, and for the answer to a short request.
 _CONNECT_SECONDS, _ANSWER_SECONDS = 10.0, 120.0
+#: Seconds after which every request ends: Open WebUI processes one file as long as it takes.
+_TOTAL_SECONDS = 86400.0
+#: Largest answer: a list of files contains their texts.
+_MAX_ANSWER_BYTES = 1 << 30
 #: Statuses that a proxy answers with if its server is down or slow.
 _UNAVAILABLE = (502, 503, 504)
 #: Smallest difference to the server's clock, in seconds, that is taken into account.
@@ -39,8 +45,12 @@ class OpenWebUITransport:
         """Prepare requests to `url` (without `/api`), with an API key (`sk-…`) or a session's token."""
         self.url = url.rstrip("/")
         self._clock_offset_seconds = 0.0
-        self._http = httpx.Client(
-            base_url=self.url, timeout=httpx.Timeout(_ANSWER_SECONDS, connect=_CONNECT_SECONDS)
+        self._http = OutboundClient(
+            allowed=AllowedTargets().with_servers([self.url]),
+            max_bytes=_MAX_ANSWER_BYTES,
+            total_seconds=_TOTAL_SECONDS,
+            piece_seconds=_ANSWER_SECONDS,
+            base_url=self.url,
         )
         if token:
             self.authorize(token)

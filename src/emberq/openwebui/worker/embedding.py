@@ -1,14 +1,19 @@
-"""One batch of texts for an embedding server, sent again while the server is busy or away."""
+"""A batch of texts for an embedding server: sending it, and again while the server is busy or away."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
-from emberq.errors import EmbeddingRejected, EmbeddingUnavailable, EmberqError
+import httpx
+
+from emberq.config.environment import get_environment
+from emberq.errors import EmbeddingRejected, EmbeddingUnavailable, EmberqError, SettingInvalid
 from emberq.openwebui.worker.failures import TRANSIENT_STATUSES
+from emberq.outbound.client import AnswerTooLarge, OutboundClient, TargetRefused
 from emberq.retry.backoff import Backoff
 from emberq.telemetry.logs import get_logger
 from emberq.worker.job.progress import report_waiting
@@ -19,8 +24,52 @@ log = get_logger(__name__)
 _TOTAL_SECONDS = 60.0
 #: Pauses between attempts.
 _BACKOFF = Backoff(first_seconds=0.5, longest_seconds=16.0, jitter=0.5)
+#: Seconds for one request to a tenant's server.
+_REQUEST_SECONDS = 120.0
+#: Largest answer for one text; a vector of 8192 numbers has 180 KB.
+_MAX_VECTOR_BYTES = 256 * 1024
 #: Longest pause in seconds that a server's Retry-After can ask for.
 _MAX_RETRY_AFTER_SECONDS = 30.0
+
+
+def embed_for_tenant(
+    model: str, texts: list[str], url: str, key: str, *, prefix: Mapping[str, str] = MappingProxyType({})
+) -> list[list[float]]:
+    """Send a batch to the server in a tenant's settings, as Open WebUI would, but through the outbound door.
+
+    Args:
+        model: The model's name at the server.
+        texts: The texts.
+        url: The server's base URL.
+        key: The tenant's key.
+        prefix: A further field of the request, for models that tell queries and passages apart.
+
+    Returns:
+        The vectors, in the order of the texts.
+
+    Raises:
+        SettingInvalid: If the server's address is not allowed.
+        httpx.HTTPError: If the server does not answer, or answers with an error.
+        ValueError: If the answer is not the vectors of these texts; `LookupError` and `TypeError`, too.
+    """
+    with OutboundClient(
+        allowed=get_environment().outbound_targets,
+        max_bytes=_MAX_VECTOR_BYTES * len(texts),
+        total_seconds=_REQUEST_SECONDS,
+        headers={"Authorization": f"Bearer {key}"},
+    ) as client:
+        try:
+            answer = client.post(f"{url}/embeddings", json={"input": texts, "model": model, **prefix})
+        except TargetRefused as exc:
+            raise SettingInvalid(
+                f"The tenant's embedding server was not asked. {exc}",
+                hint="The operator can allow it in EMBERQ_OUTBOUND_ALLOW_PRIVATE.",
+            ) from exc
+    vectors = [item["embedding"] for item in answer.raise_for_status().json()["data"]]
+    if len(vectors) != len(texts):
+        msg = f"{len(vectors)} vectors for {len(texts)} texts"
+        raise ValueError(msg)
+    return vectors
 
 
 async def embed_batch(
@@ -70,8 +119,10 @@ def _is_transient(error: Exception) -> bool:
     status = _status(error)
     if status is not None:
         return status in TRANSIENT_STATUSES
-    # A connection was refused, broke or timed out. The check is by name, as the client is Open WebUI's.
-    return isinstance(error, (OSError, TimeoutError)) or any(
+    if isinstance(error, AnswerTooLarge):
+        return False
+    # A connection was refused, broke or timed out. The check is by name where the client is Open WebUI's.
+    return isinstance(error, (OSError, TimeoutError, httpx.TransportError)) or any(
         base.__module__.partition(".")[0] in ("aiohttp", "requests", "urllib3")
         and base.__name__ in ("ClientConnectionError", "ClientPayloadError", "ConnectionError", "Timeout")
         for base in type(error).__mro__
@@ -106,7 +157,7 @@ def _status(error: Exception) -> int | None:
 
 
 def _retry_after_seconds(error: Exception) -> float:
-    headers = getattr(error, "headers", None) or {}
+    headers = getattr(error, "headers", None) or getattr(getattr(error, "response", None), "headers", {})
     try:
         return min(max(float(headers.get("Retry-After", 0)), 0.0), _MAX_RETRY_AFTER_SECONDS)
     except (TypeError, ValueError):

@@ -25,16 +25,20 @@ class FileAttempt:
         id: The attempt's id, written to the file's row.
         file_id: The file.
         rows: The rows of files.
+        tenant: The tenant whose embedding settings are used; None for Open WebUI's own.
         stage: The current stage: `extracting`, `embedding` or `storing`.
         chunks: Number of chunks stored so far.
         has_started: Whether the attempt has become the file's owner.
         failure: The first error of ours, before Open WebUI turned it into text.
     """
 
-    def __init__(self, attempt_id: str, file_id: str, rows: OpenWebUIFileRows) -> None:
+    def __init__(
+        self, attempt_id: str, file_id: str, rows: OpenWebUIFileRows, *, tenant: str | None = None
+    ) -> None:
         self.id = attempt_id
         self.file_id = file_id
         self.rows = rows
+        self.tenant = tenant
         self.stage = "extracting"
         self.chunks = 0
         self.has_started = False

@@ -1,9 +1,11 @@
 """Interception of Open WebUI's functions: what emberq adds to its processing while a job runs.
 
-Open WebUI's retrieval module finds three things by name: the table of files, the function that makes an
-embedding function, and the function that returns the vector client. Each is replaced once by a wrapper.
-During a job, a wrapper retries transient errors, reports progress, stops when the attempt has lost its file,
-and replaces old chunks after the new ones are stored. Without a job it calls the original only.
+Open WebUI's retrieval modules find four things by name: the table of files, the function that makes an
+embedding function, the function that sends texts to an OpenAI-compatible server, and the function that
+returns the vector client. Each is replaced once by a wrapper. During a job, a wrapper retries transient
+errors, reports progress, stops when the attempt has lost its file, sends a tenant's texts through the
+outbound door, and replaces old chunks after the new ones are stored. Without a job it calls the original
+only.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 from emberq.errors import DatabaseUnavailable
 from emberq.openwebui.worker.chunks import ReplacingVectorClient
-from emberq.openwebui.worker.embedding import embed_batch
+from emberq.openwebui.worker.embedding import embed_batch, embed_for_tenant
 from emberq.openwebui.worker.file_attempt import FileAttempt, current_attempt
 from emberq.openwebui.worker.installed_modules import InstalledOpenWebUI
 
@@ -23,7 +25,7 @@ _MAX_REQUESTS = 64
 
 
 def intercept(open_webui: InstalledOpenWebUI) -> None:
-    """Replace the three names in Open WebUI's retrieval module; called once, before the fork."""
+    """Replace the four names in Open WebUI's retrieval modules; called once, before the fork."""
     module = open_webui.retrieval
     original_embedding, original_client = module.get_embedding_function, module.get_vector_db_client
 
@@ -35,6 +37,24 @@ def intercept(open_webui: InstalledOpenWebUI) -> None:
         client, attempt = original_client(), current_attempt()
         return client if attempt is None else ReplacingVectorClient(client, attempt)
 
+    original_send = open_webui.embeddings.agenerate_openai_batch_embeddings
+
+    async def agenerate_openai_batch_embeddings(
+        model: str,
+        texts: list[str],
+        url: str = "",
+        key: str = "",
+        prefix: str | None = None,
+        user: Any = None,
+    ) -> Any:
+        attempt = current_attempt()
+        if attempt is None or attempt.tenant is None:
+            return await original_send(model, texts, url, key, prefix, user)
+        field = open_webui.embeddings.RAG_EMBEDDING_PREFIX_FIELD_NAME
+        more = {field: prefix} if field and prefix is not None else {}
+        return await asyncio.to_thread(embed_for_tenant, model, texts, url, key, prefix=more)
+
+    open_webui.embeddings.agenerate_openai_batch_embeddings = agenerate_openai_batch_embeddings
     module.get_embedding_function = get_embedding_function
     module.get_vector_db_client = get_vector_db_client
     module.Files = _Files(open_webui.Files)
