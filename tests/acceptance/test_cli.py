@@ -104,6 +104,25 @@ def test_keys_are_made_listed_and_revoked(stack: Stack) -> None:
     stack.cli("keys", "revoke", row["prefix"])
 
 
+def test_a_key_is_rotated_and_the_audit_log_says_by_which_key(stack: Stack) -> None:
+    old = stack.cli("keys", "create", "my app", "--scope", "read", "--expires", "30d").stdout.strip()
+    new = stack.cli("keys", "rotate", "my app", "--grace", "0s").stdout.strip()
+    assert stack.cli("collections", "list", key=new).returncode == 0
+    row = next(one for one in as_json(stack, "keys", "list") if one["prefix"] == new[:8])
+    assert row["last_used_at"] is not None
+    stack.cli("keys", "revoke", new[:8])
+    assert "key_not_found" in stack.cli("keys", "rotate", "my app", expect=1).stderr
+
+    entries = as_json(stack, "audit", "--limit", "3")
+    assert [(entry["action"], entry["target"]) for entry in entries] == [
+        ("key.revoke", f"my app ({new[:8]})"),
+        ("key.rotate", f"my app ({old[:8]})"),
+        ("key.create", f"my app ({old[:8]})"),
+    ]
+    assert all(entry["actor"] == f"first key ({stack.key[:8]})" for entry in entries)
+    assert "not a length of time" in stack.cli("keys", "rotate", "x", "--grace", "soon", expect=2).stderr
+
+
 def test_a_tenants_key_opens_only_its_own_documents_and_no_settings(stack: Stack) -> None:
     key = stack.cli("keys", "create", "theirs", "--tenant", "acme").stdout.strip()
     stack.cli("collections", "create", "shelf-of-acme", key=key)

@@ -29,6 +29,7 @@ CONTRACT = [
     "collection_not_found",
     "file_not_found",
     "job_not_found",
+    "key_not_found",
     "unauthorized",
     "forbidden",
     "rate_limited*",

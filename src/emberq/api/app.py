@@ -17,6 +17,7 @@ from emberq.api.openai import OPENAI_PATHS, openai_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from emberq.api.request_metrics import RequestMetrics
 from emberq.api.routes import (
+    audit,
     collections,
     docling,
     embeddings,
@@ -103,7 +104,7 @@ def make_app(
     for router in (embeddings.router, rerank.router):
         app.include_router(router)
     api = APIRouter(prefix="/api/v1")
-    for module in (collections, files, events, jobs, pauses, settings, keys, status):
+    for module in (collections, files, events, jobs, pauses, settings, keys, audit, status):
         api.include_router(module.router)
     app.include_router(api)
     for router in (health.router, docling.router, tika.router, *routers):

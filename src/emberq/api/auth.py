@@ -14,8 +14,8 @@ from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from emberq.errors import DatabaseUnavailable, Forbidden, Unauthorized
-from emberq.store.admin.api_keys import authenticate
+from emberq.errors import DatabaseUnavailable, EmberqError, Forbidden, Unauthorized
+from emberq.store.admin.api_keys import KeyOwner, authenticate, note_use
 from emberq.store.admin.secrets import hash_api_key
 from emberq.store.services import Services, get_services
 
@@ -36,10 +36,12 @@ class Caller:
     Attributes:
         tenant: The tenant whose data it may use.
         scopes: What it may do: `read`, `write`, `admin`.
+        actor: Its key, by name and prefix, as the audit log shows it.
     """
 
     tenant: str
     scopes: frozenset[str]
+    actor: str = ""
 
     def require(self, scope: str, request: Request) -> None:
         """Refuse a request if the key lacks a scope.
@@ -96,7 +98,7 @@ def identify(key: str | None) -> Caller:
         return known.caller
     try:
         with get_services().database.system_transaction() as connection:
-            caller, found_at = Caller(*authenticate(connection, key)), now
+            owner = authenticate(connection, key)
     except DatabaseUnavailable:
         if known is None or known.found_at + _TRUST_IN_OUTAGE_SECONDS < now:
             raise
@@ -104,10 +106,23 @@ def identify(key: str | None) -> Caller:
     except Unauthorized:
         _known.pop(digest, None)
         raise
+    else:
+        caller, found_at = Caller(owner.tenant, owner.scopes, f"{owner.name} ({owner.prefix})"), now
+        _note_use(owner)
     if len(_known) >= _REMEMBERED:
         _known.clear()
     _known[digest] = _Known(caller, found_at, time.monotonic() + _TRUST_SECONDS)
     return caller
+
+
+def _note_use(owner: KeyOwner) -> None:
+    """Write that the key is in use, once a minute at most; the request does not fail with it."""
+    if owner.is_use_due:
+        with (
+            contextlib.suppress(EmberqError),
+            get_services().database.tenant_transaction(owner.tenant) as connection,
+        ):
+            note_use(connection, owner.key_id)
 
 
 async def _reader(

@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from emberq.cli.commands import collections, config, files, ingest, jobs, keys, models, search, status
+from emberq.cli.commands import audit, collections, config, files, ingest, jobs, keys, models, search, status
 from emberq.cli.openwebui import commands
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command()(ingest.ingest)
 app.command()(search.search)
 app.command()(status.status)
 app.command()(status.doctor)
+app.command()(audit.audit)
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(files.app, name="files")
 app.add_typer(collections.app, name="collections")

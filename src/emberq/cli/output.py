@@ -125,6 +125,14 @@ def seconds(count: float | None) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
+def until(stamp: str | None) -> str:
+    """Return what is left until an ISO 8601 time as text, `over` once it has passed; empty for None."""
+    if not stamp:
+        return ""
+    left = (datetime.fromisoformat(stamp) - datetime.now(UTC)).total_seconds()
+    return f"in {seconds(round(left))}" if left > 0 else "over"
+
+
 def ago(stamp: str | None) -> str:
     """Return the age of an ISO 8601 time as text, e.g. `3 min 2 s ago`; an empty text for None."""
     if not stamp:

@@ -109,6 +109,14 @@ class RuntimeSettings(BaseModel):
         ge=0,
         le=100 * 365 * 86400,
     )
+    audit_retention: float = _setting(
+        365 * 86400.0,
+        "Seconds for which the entries of the audit log are kept; 0 keeps them for ever.",
+        applies=Applies.NOW,
+        host_wide=True,
+        ge=0,
+        le=100 * 365 * 86400,
+    )
     extraction_ttl: float = _setting(
         86400.0,
         "Seconds for which the result of a conversion (`/process`, docling and Tika clients) is kept after"

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit
 from emberq.dispatch.blob_gc import BlobGarbageCollector
-from emberq.dispatch.purge import purge_ended_jobs, purge_extractions, purge_vectors
+from emberq.dispatch.purge import purge_audit_log, purge_ended_jobs, purge_extractions, purge_vectors
 from emberq.dispatch.recover import reap_dead_neighbours, reap_expired_hosts, sweep
 from emberq.errors import DatabaseUnavailable, EmberqError
 from emberq.store.admin.hosts import LEASE_RENEWAL_SECONDS, LEASE_SECONDS
@@ -138,6 +138,7 @@ class Maintenance:
     def _purge(self) -> None:
         settings = get_worker_config().settings
         purge_ended_jobs(self._services, retention_seconds=settings.job_retention)
+        purge_audit_log(self._services, retention_seconds=settings.audit_retention)
         purge_extractions(self._services, ttl_seconds=settings.extraction_ttl)
         purge_vectors(
             self._services, ttl_seconds=settings.embedding_cache_ttl, max_rows=settings.embedding_cache_rows

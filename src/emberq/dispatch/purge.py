@@ -1,4 +1,4 @@
-"""Purge: delete ended jobs, extractions and cached vectors that are older than the settings allow.
+"""Purge: delete ended jobs, audit entries, extractions and cached vectors that the settings call old.
 
 Each run takes a bounded time: the same thread also renews the host's lease, every two seconds.
 """
@@ -11,6 +11,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from emberq.store.admin.audit import purge_audit_batch
 from emberq.store.files.embedding_cache import purge_vector_batch
 from emberq.store.files.extractions import purge_extraction_batch
 from emberq.store.jobs.retention import BATCH_ROWS, purge_batch
@@ -48,6 +49,24 @@ def purge_ended_jobs(services: Services, *, retention_seconds: float, batch_rows
     if jobs or files or keys:
         log.info("records_purged", jobs=jobs, files=files, idempotency_keys=keys)
     return jobs + files + keys
+
+
+def purge_audit_log(services: Services, *, retention_seconds: float) -> int:
+    """Delete entries of the audit log that are older than `retention_seconds`, and return how many.
+
+    Args:
+        services: The database.
+        retention_seconds: The setting audit_retention; 0 keeps everything.
+
+    Raises:
+        DatabaseUnavailable: If PostgreSQL does not answer; earlier batches are deleted.
+    """
+    if retention_seconds == 0:
+        return 0
+    entries = _repeat(services, partial(purge_audit_batch, older_than_seconds=retention_seconds))
+    if entries:
+        log.info("audit_log_purged", entries=entries)
+    return entries
 
 
 def purge_extractions(services: Services, *, ttl_seconds: float) -> int:

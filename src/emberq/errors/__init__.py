@@ -31,6 +31,7 @@
     │   ├── CollectionNotFound           collection_not_found
     │   ├── FileNotFound                 file_not_found
     │   ├── JobNotFound                  job_not_found
+    │   ├── KeyNotFound                  key_not_found
     │   ├── Unauthorized                 unauthorized
     │   ├── Forbidden                    forbidden
     │   ├── RateLimited *                rate_limited

@@ -11,6 +11,7 @@ __all__ = [
     "IdempotencyConflict",
     "InvalidRequest",
     "JobNotFound",
+    "KeyNotFound",
     "ModelNotFound",
     "RateLimited",
     "RequestError",
@@ -50,8 +51,16 @@ class JobNotFound(RequestError):
     default_hint = "`emberq jobs list` shows the jobs."
 
 
+class KeyNotFound(RequestError):
+    """There is no valid API key of that name, prefix or id."""
+
+    code = "key_not_found"
+    status = 404
+    default_hint = "`emberq keys list` shows the keys of a tenant."
+
+
 class Unauthorized(RequestError):
-    """The API key is missing, unknown or revoked."""
+    """The API key is missing, unknown, expired or revoked."""
 
     code = "unauthorized"
     status = 401

@@ -15,6 +15,8 @@ _CALLERS = {
     "api/auth.py": {"identify"},
     # The sums of the whole service, for its operator.
     "api/metrics.py": {"_collect_service"},
+    # The log of all tenants; the key needs the scope `admin`.
+    "api/routes/audit.py": {"list_all"},
     # A queue has the jobs of all tenants; the key needs the scope `admin`.
     "api/routes/pauses.py": {"_open"},
     # Settings are checked together; the key needs the scope `admin`.

@@ -1,4 +1,4 @@
-"""`/keys`: create, list and revoke API keys, for any tenant."""
+"""`/keys`: create, list, rotate and revoke API keys, for any tenant."""
 
 from __future__ import annotations
 
@@ -7,11 +7,17 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from emberq.api.auth import Admin, ServicesDep
-from emberq.errors import InvalidRequest
-from emberq.store.admin.api_keys import create_key, list_keys, revoke_key
+from emberq.errors import KeyNotFound
+from emberq.store.admin.api_keys import (
+    LONGEST_VALIDITY_SECONDS,
+    create_key,
+    list_keys,
+    revoke_key,
+    rotate_key,
+)
 
 router = APIRouter(prefix="/keys", tags=["keys"])
 
@@ -19,14 +25,26 @@ Tenant = Annotated[
     str | None,
     Query(min_length=1, max_length=200, description="The keys' tenant; the caller's if left out."),
 ]
+ValidSeconds = Annotated[
+    float | None,
+    Field(
+        gt=0,
+        le=LONGEST_VALIDITY_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds after which the key expires.",
+    ),
+]
 
 
 class KeyIn(BaseModel):
     """A key to create."""
 
+    model_config = ConfigDict(extra="forbid")
+
     name: str = Field(min_length=1, max_length=100)
     scopes: list[str] | None = Field(
         None,
+        max_length=10,
         description="read, write, admin. If left out: all for the first tenant, read and write for others.",
     )
     tenant: str | None = Field(
@@ -35,6 +53,22 @@ class KeyIn(BaseModel):
         max_length=200,
         description="The tenant whose documents it gives access to; the caller's if left out.",
     )
+    valid_seconds: ValidSeconds = None
+
+
+class RotationIn(BaseModel):
+    """How a key is rotated."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    grace_seconds: float = Field(
+        86400.0,
+        ge=0,
+        le=LONGEST_VALIDITY_SECONDS,
+        allow_inf_nan=False,
+        description="Seconds for which the old key is still valid.",
+    )
+    valid_seconds: ValidSeconds = None
 
 
 class KeyOut(BaseModel):
@@ -51,6 +85,8 @@ class KeyInfo(BaseModel):
     prefix: str
     scopes: list[str]
     created_at: datetime
+    expires_at: datetime | None
+    last_used_at: datetime | None = Field(description="Exact to a minute.")
     revoked_at: datetime | None
 
 
@@ -65,7 +101,16 @@ def create(body: KeyIn, caller: Admin, services: ServicesDep) -> KeyOut:
     """Create a key."""
     tenant = body.tenant or caller.tenant
     with services.database.tenant_transaction(tenant) as connection:
-        return KeyOut(key=create_key(connection, name=body.name, tenant=tenant, scopes=body.scopes))
+        return KeyOut(
+            key=create_key(
+                connection,
+                name=body.name,
+                tenant=tenant,
+                scopes=body.scopes,
+                valid_seconds=body.valid_seconds,
+                actor=caller.actor,
+            )
+        )
 
 
 @router.get("")
@@ -76,10 +121,29 @@ def list_all(caller: Admin, services: ServicesDep, tenant: Tenant = None) -> Key
         return KeysOut(items=[KeyInfo(**row) for row in list_keys(connection, owner)])
 
 
+@router.post("/{named}/rotate", status_code=201)
+def rotate(
+    named: str, body: RotationIn, caller: Admin, services: ServicesDep, tenant: Tenant = None
+) -> KeyOut:
+    """Create a key in the place of another one, given by name, prefix or id, which expires after a grace."""
+    owner = tenant or caller.tenant
+    with services.database.tenant_transaction(owner) as connection:
+        return KeyOut(
+            key=rotate_key(
+                connection,
+                owner,
+                named,
+                grace_seconds=body.grace_seconds,
+                valid_seconds=body.valid_seconds,
+                actor=caller.actor,
+            )
+        )
+
+
 @router.delete("/{prefix_or_id}", status_code=204)
 def revoke(prefix_or_id: str, caller: Admin, services: ServicesDep, tenant: Tenant = None) -> None:
     """Revoke a key, given by its id or by the prefix that listings show."""
     owner = tenant or caller.tenant
     with services.database.tenant_transaction(owner) as connection:
-        if not revoke_key(connection, owner, prefix_or_id):
-            raise InvalidRequest(f"There is no valid key {prefix_or_id!r}.")
+        if not revoke_key(connection, owner, prefix_or_id, actor=caller.actor):
+            raise KeyNotFound(f"There is no valid key {prefix_or_id!r}.")

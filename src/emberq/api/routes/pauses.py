@@ -14,6 +14,7 @@ from emberq.api.auth import Caller, Reader, ServicesDep, Writer
 from emberq.dispatch.admit import admit_soon
 from emberq.entry_points import QUEUE_NAME
 from emberq.errors import Forbidden
+from emberq.store.admin.audit import Action, record
 from emberq.store.admin.pauses import PauseScope, list_pauses, pause, resume
 from emberq.store.services import Services
 
@@ -66,6 +67,7 @@ def create(body: PauseIn, caller: Writer, services: ServicesDep) -> PausesOut:
     name = _allowed_name(caller, body.scope, body.name)
     with _open(services, caller, body.scope, name) as connection:
         pause(connection, body.scope, caller.tenant, name)
+        _record(connection, caller, Action.PAUSE, body.scope, name)
     return _list(services, caller)
 
 
@@ -80,6 +82,8 @@ def delete(
     checked = _allowed_name(caller, scope, name)
     with _open(services, caller, scope, checked) as connection:
         resumed = resume(connection, scope, caller.tenant, checked)
+        if resumed:
+            _record(connection, caller, Action.RESUME, scope, checked)
     admit_soon(services)
     return ResumedOut(resumed=resumed)
 
@@ -96,6 +100,13 @@ def _open(
     if scope is PauseScope.QUEUE:
         return services.database.system_transaction()
     return services.database.tenant_transaction(name if scope is PauseScope.TENANT else caller.tenant)
+
+
+def _record(connection: Connection, caller: Caller, action: Action, scope: PauseScope, name: str) -> None:
+    tenants = {PauseScope.QUEUE: "", PauseScope.TENANT: name, PauseScope.COLLECTION: caller.tenant}
+    record(
+        connection, actor=caller.actor, action=action, target=f"{scope.value} {name}", tenant=tenants[scope]
+    )
 
 
 def _allowed_name(caller: Caller, scope: PauseScope, name: str | None) -> str:

@@ -195,7 +195,7 @@ def change_several(
             body.values,
             unset=body.unset,
             tenant=tenant,
-            changed_by=caller.tenant,
+            changed_by=caller.actor,
         )
 
     return _show_all(_changed(services, change), tenant)
@@ -255,7 +255,7 @@ def rollback(body: RollbackIn, caller: Admin, services: ServicesDep) -> Settings
     """Restore all settings of all tenants to an earlier version, as a new version."""
 
     def change(connection: Connection) -> int:
-        return roll_back(connection, services.sealer, body.version, changed_by=caller.tenant)
+        return roll_back(connection, services.sealer, body.version, changed_by=caller.actor)
 
     return _show_all(_changed(services, change), ALL_TENANTS)
 

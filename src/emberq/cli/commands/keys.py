@@ -1,21 +1,28 @@
-"""`emberq keys`: create, list and revoke API keys."""
+"""`emberq keys`: create, list, rotate and revoke API keys."""
 
 from __future__ import annotations
 
 from typing import Annotated
+from urllib.parse import quote
 
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, print_listing, print_result
+from emberq.cli.durations import parse_duration
+from emberq.cli.output import AsJson, Columns, print_listing, print_result, until
 
-app = typer.Typer(no_args_is_help=True, help="Create, list and revoke API keys.")
+app = typer.Typer(no_args_is_help=True, help="Create, list, rotate and revoke API keys.")
 
 Tenant = Annotated[
     str | None,
     typer.Option(
         help="The tenant that the key belongs to; the tenant of your own key if left out.", metavar="NAME"
     ),
+]
+
+Expires = Annotated[
+    str | None,
+    typer.Option(help="How long the new key is valid, e.g. 12h or 30d.", metavar="TIME"),
 ]
 
 
@@ -30,6 +37,7 @@ def create(
         ),
     ] = None,
     tenant: Tenant = None,
+    expires: Expires = None,
     json_output: AsJson = False,
 ) -> None:
     """Create a key and print it; it cannot be shown again.
@@ -38,12 +46,13 @@ def create(
     """
     from emberq.config.environment import get_environment
 
+    valid_seconds = parse_duration(expires) if expires else None
     if get_environment().api_key is None:
         from emberq.cli.commands import processes
 
-        key = processes.create_key(name=name, scopes=scopes, tenant=tenant)
+        key = processes.create_key(name=name, scopes=scopes, tenant=tenant, valid_seconds=valid_seconds)
     else:
-        body = {"name": name, "scopes": scopes, "tenant": tenant}
+        body = {"name": name, "scopes": scopes, "tenant": tenant, "valid_seconds": valid_seconds}
         with connect() as client:
             key = str(client.request("POST", "/keys", json=body).json()["key"])
     print_result({"key": key}, key, as_json=json_output)
@@ -57,14 +66,40 @@ def list_keys(tenant: Tenant = None, json_output: AsJson = False) -> None:
     """
     with connect() as client:
         items = client.get("/keys", tenant=tenant)["items"]
-    columns = {
+    columns: Columns = {
         "Prefix": "prefix",
         "Name": "name",
         "Scopes": "scopes",
         "Created": "created_at",
+        "Last used": "last_used_at",
+        "Expires": lambda key: until(key["expires_at"]),
         "Revoked": "revoked_at",
     }
     print_listing(items, columns, empty="No keys.", as_json=json_output)
+
+
+@app.command()
+def rotate(
+    name: Annotated[str, typer.Argument(help="The key's name, its prefix or its id.")],
+    grace: Annotated[
+        str, typer.Option(help="How long the old key is still valid; 0s ends it at once.", metavar="TIME")
+    ] = "1d",
+    tenant: Tenant = None,
+    expires: Expires = None,
+    json_output: AsJson = False,
+) -> None:
+    """Create a key in the place of another one and print it; it cannot be shown again.
+
+    It has the same name, tenant and scopes. The old key expires after the grace period.
+    """
+    body = {
+        "grace_seconds": parse_duration(grace),
+        "valid_seconds": parse_duration(expires) if expires else None,
+    }
+    with connect() as client:
+        answer = client.request("POST", f"/keys/{quote(name, safe='')}/rotate", json=body, params=_of(tenant))
+    key = str(answer.json()["key"])
+    print_result({"key": key}, key, as_json=json_output)
 
 
 @app.command()
@@ -75,5 +110,9 @@ def revoke(
 ) -> None:
     """Revoke a key."""
     with connect() as client:
-        client.request("DELETE", f"/keys/{prefix}", params={"tenant": tenant} if tenant else None)
+        client.request("DELETE", f"/keys/{quote(prefix, safe='')}", params=_of(tenant))
     print_result({"revoked": prefix}, "Revoked.", as_json=json_output)
+
+
+def _of(tenant: str | None) -> dict[str, str]:
+    return {"tenant": tenant} if tenant else {}

@@ -198,14 +198,16 @@ def migrate(*, json_output: bool = False) -> int:
     return 0
 
 
-def create_key(*, name: str, scopes: Sequence[str] | None, tenant: str | None) -> str:
+def create_key(
+    *, name: str, scopes: Sequence[str] | None, tenant: str | None, valid_seconds: float | None = None
+) -> str:
     """Create an API key directly in the database and return it."""
     owner = tenant or DEFAULT_TENANT
     with (
         _connected(_environment()) as services,
         services.database.tenant_transaction(owner) as connection,
     ):
-        return store_key(connection, name=name, scopes=scopes, tenant=owner)
+        return store_key(connection, name=name, scopes=scopes, tenant=owner, valid_seconds=valid_seconds)
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import insert as pg_insert
 
 from emberq.config.runtime import ALL_TENANTS, require_setting
 from emberq.config.snapshot import assemble, refuse_invalid
+from emberq.store.admin.audit import Action, record
 from emberq.store.admin.secrets import Sealer
 from emberq.store.admin.settings import (
     SETTINGS_CHANNEL,
@@ -154,6 +155,16 @@ def _write(
             for tenant, key in differing
         ],
     )
+    for tenant, key in differing:
+        is_set = (tenant, key) in after
+        record(
+            connection,
+            actor=changed_by,
+            action=Action.SETTING_SET if is_set else Action.SETTING_UNSET,
+            target=key,
+            tenant=tenant,
+            version=version + 1,
+        )
     connection.execute(
         text("SELECT pg_notify(:channel, :version)"),
         {"channel": SETTINGS_CHANNEL, "version": str(version + 1)},

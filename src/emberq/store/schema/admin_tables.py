@@ -1,4 +1,4 @@
-"""The tables of API keys, hosts and settings."""
+"""The tables of API keys, the audit log, hosts and settings."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import uuid
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, text
+from sqlalchemy import BigInteger, Identity, Index, text
 from sqlalchemy.orm import Mapped, mapped_column
 
-from emberq.store.schema.base import NOW, Base
+from emberq.store.schema.base import NO_JSON, NOW, Base
 
 
 class ApiKey(Base):
@@ -24,7 +24,29 @@ class ApiKey(Base):
     digest: Mapped[bytes] = mapped_column(unique=True)
     scopes: Mapped[list[str]]
     created_at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: When it stops to be valid; never if null.
+    expires_at: Mapped[datetime | None]
+    #: Written once a minute at most; null before the first use.
+    last_used_at: Mapped[datetime | None]
     revoked_at: Mapped[datetime | None]
+
+
+class AuditEntry(Base):
+    """Who changed what: keys, settings, pauses and roles."""
+
+    __tablename__ = "audit_log"
+    __table_args__ = (Index("audit_log_at", "at"),)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True)
+    at: Mapped[datetime] = mapped_column(server_default=NOW)
+    #: The name and prefix of the key that asked for it, or the program that did it.
+    actor: Mapped[str]
+    #: The tenant whose things were changed; '' stands for all tenants.
+    tenant: Mapped[str]
+    action: Mapped[str]
+    target: Mapped[str]
+    #: What else is worth knowing; never a secret.
+    detail: Mapped[dict[str, Any]] = mapped_column(server_default=NO_JSON)
 
 
 class Host(Base):
