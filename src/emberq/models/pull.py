@@ -54,6 +54,10 @@ def pull_model(
     if is_local(name):
         build_graph(find_model(name))
         return find_model(name)
+    # Without the lock first: it cannot be taken where the folder is read-only, as in an image.
+    found = _find_undamaged(name, home.parent, say)
+    if found is not None and found.graph.is_file():
+        return found
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         with locked_file(home.with_name(f".{home.name}.lock"), mode=0o666):
