@@ -6,14 +6,22 @@ import contextlib
 import resource
 import socket
 import threading
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from importlib.metadata import version
+from typing import cast
 
 import uvicorn
 from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 
+from emberq.api.auth import KeyCache
+from emberq.api.door.connection import DoorProtocol
+from emberq.api.door.front_door import FrontDoor
 from emberq.api.openai import OPENAI_PATHS, openai_error
+from emberq.api.plain_errors import PlainErrorRoute, plain_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
 from emberq.api.request_metrics import RequestMetrics
 from emberq.api.routes import (
@@ -47,6 +55,8 @@ _SHUTDOWN_SECONDS = 5
 #: Connections that may wait to be accepted: clients open one for each text of a file, all at once. The
 #: kernel's own limit, net.core.somaxconn, may be lower.
 _BACKLOG = 4096
+#: Ticks of the server, of a tenth of a second, between two checks of its connections.
+_TICKS_PER_CHECK = 10
 #: The wanted limit of open files; each connection is one.
 _OPEN_FILES = 65536
 
@@ -98,7 +108,10 @@ def make_app(
     )
     app.state.batcher = batcher
     app.state.job_ends = JobEnds(get_services)
-    install_problem_handlers(app, shapes=dict.fromkeys(OPENAI_PATHS, openai_error))
+    plain = [*tika.router.routes, *(route for router in routers for route in router.routes)]
+    shapes = {route.path: plain_error for route in plain if isinstance(route, PlainErrorRoute)}
+    install_problem_handlers(app, shapes={**dict.fromkeys(OPENAI_PATHS, openai_error), **shapes})
+    app.add_middleware(FrontDoor, keys=KeyCache(), ends=app.state.job_ends)
     app.add_middleware(RequestMetrics)
     # First, because routes are tried in this order, and these get thousands of requests.
     for router in (embeddings.router, rerank.router):
@@ -150,8 +163,13 @@ def serve(
 
 def make_server(app: FastAPI) -> uvicorn.Server:
     """Return a server for the application; it can run once."""
+    protocol = partial(
+        DoorProtocol, addresses=Counter(), most=get_services().environment.max_connections_per_address
+    )
     config = uvicorn.Config(
         app,
+        http=cast("type[DoorProtocol]", protocol),
+        ws="none",
         log_config=None,
         access_log=False,
         backlog=_BACKLOG,
@@ -161,11 +179,22 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 class _ApiServer(uvicorn.Server):
-    """A server that first ends the requests that wait for models and jobs; their wait has no time limit."""
+    """A server that ends connections that are too slow.
+
+    When it stops, it first ends the requests that wait for models and jobs; their wait has no time limit.
+    """
 
     def __init__(self, config: uvicorn.Config, *, on_shutdown: Sequence[Callable[[], None]]) -> None:
         super().__init__(config)
         self._on_shutdown = on_shutdown
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % _TICKS_PER_CHECK == 0:
+            now = time.monotonic()
+            for connection in list(self.server_state.connections):
+                if isinstance(connection, DoorProtocol):
+                    connection.check(now)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         for end_waiting in self._on_shutdown:

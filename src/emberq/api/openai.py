@@ -5,17 +5,21 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import re
 from collections.abc import Sequence
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Literal, TypeVar
+from itertools import islice
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import Request
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emberq.api.door.rules import TEXTS_BYTES
 from emberq.api.openapi import error_responses, request_body
 from emberq.api.streams import answer_or_client_gone, body_chunks
+from emberq.api.types import Text, check_text
 from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.errors import EmberqError, InvalidRequest, ModelNotFound, RequestTooLarge, Unauthorized
@@ -25,10 +29,17 @@ from emberq.models.queues import Input, ModelKey, Result
 
 #: Paths whose errors have OpenAI's shape.
 OPENAI_PATHS = ("/v1/embeddings", "/v1/models", "/v1/rerank")
+#: Characters of a text that a model is given, many times what any model sees of it. A longer text is not
+#: refused: clients rely on it that models ignore the rest.
+_MODEL_CHARACTERS = 1 << 17
 #: Most texts of one request; OpenAI's own limit.
 MOST_INPUTS = 2048
-#: Most bytes of a request's body.
-_MOST_BODY_BYTES = 32 << 20
+#: Bytes of a body that is parsed without a thread.
+_FEW_BYTES = 64 * 1024
+#: What begins or follows each value in JSON; a text counts as one, whatever it contains.
+_VALUES = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[\[{,]', re.DOTALL)
+#: Most such signs: `MOST_INPUTS` objects with a text each have four times as many.
+_MOST_VALUES = 16 * 1024
 #: Most texts that are submitted and written out without a thread.
 _FEW = 64
 #: Values of the field `input_type` for a text that a person waits for.
@@ -67,14 +78,24 @@ OPENAI_RESPONSES = error_responses("The error, in OpenAI's shape.", "application
 Body = TypeVar("Body", bound=BaseModel)
 
 
+def _cut(text: str) -> str:
+    return check_text(text[:_MODEL_CHARACTERS])
+
+
+#: A text for a model, of which no more is kept than a model may see.
+ModelText = Annotated[str, AfterValidator(_cut)]
+
+
 class EmbeddingsIn(BaseModel):
     """Texts to embed; fields that are not named here are ignored."""
 
-    input: list[str] = Field(min_length=1, max_length=MOST_INPUTS, description="A text, or a list of texts.")
-    model: str = Field("", description="The setting rag_embedding_model if left out.")
+    input: list[ModelText] = Field(
+        min_length=1, max_length=MOST_INPUTS, description="A text, or a list of texts."
+    )
+    model: Text = Field("", description="The setting rag_embedding_model if left out.")
     encoding_format: Literal["float", "base64"] = "float"
     dimensions: int | None = Field(None, ge=1, description="Only the model's own number is possible.")
-    input_type: str | None = Field(
+    input_type: Text | None = Field(
         None, description="`query` for a text that a person waits for: it goes ahead of all others."
     )
 
@@ -110,9 +131,20 @@ async def read_json(request: Request, shape: type[Body]) -> Body:
         InvalidRequest: If the body does not have that shape; the message names the field.
         RequestTooLarge: If the body is too long.
     """
-    too_large = RequestTooLarge(f"The request has more than {_MOST_BODY_BYTES >> 20} MiB.")
-    chunks = body_chunks(request, max_bytes=_MOST_BODY_BYTES, too_large=too_large)
+    too_large = RequestTooLarge(f"The request has more than {TEXTS_BYTES >> 20} MiB.")
+    chunks = body_chunks(request, max_bytes=TEXTS_BYTES, too_large=too_large)
     body = b"".join([chunk async for chunk in chunks])
+    if len(body) <= _FEW_BYTES:
+        return _parse(body, shape)
+    return await asyncio.to_thread(_parse, body, shape)
+
+
+def _parse(body: bytes, shape: type[Body]) -> Body:
+    # The parser holds the interpreter's lock: two million empty lists would keep it for seconds.
+    if next(islice(_VALUES.finditer(body), _MOST_VALUES, None), None) is not None:
+        raise InvalidRequest(
+            f"The body has more than {_MOST_VALUES} values.", hint=RequestTooLarge.default_hint
+        )
     try:
         return shape.model_validate_json(body)
     except ValidationError as exc:
@@ -185,7 +217,7 @@ async def infer(
     return await answer_or_client_gone(request, asyncio.wrap_future(future))
 
 
-def openai_error(error: EmberqError, status: int) -> JSONResponse:
+def openai_error(_request: Request, error: EmberqError, status: int) -> JSONResponse:
     """Return an error in OpenAI's shape, with the hint in its message."""
     if status == InvalidRequest.status:
         status = HTTPStatus.BAD_REQUEST

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
 
@@ -16,8 +16,8 @@ from emberq.api.streams import ClientGone
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
 
-#: Makes the response to an error, with this status.
-ErrorShape: TypeAlias = Callable[[EmberqError, int], JSONResponse]
+#: Makes the response to an error of a request, with this status.
+ErrorShape: TypeAlias = Callable[[Request, EmberqError, int], Response]
 
 log = get_logger(__name__)
 
@@ -27,6 +27,10 @@ _RETRY_AFTER_SECONDS = 2
 _TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 #: The status that web servers record for a client that hung up; it is seen only in the metrics.
 _CLIENT_GONE = 499
+#: Methods that some route has. Any other is refused before the routing, and is one label in the metrics.
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+#: Most characters of the reasons for which a request is refused; a body may have thousands of wrong fields.
+_MOST_REASONS = 2000
 
 _PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -82,33 +86,56 @@ def install_problem_handlers(app: FastAPI, *, shapes: Mapping[str, ErrorShape]) 
     app.add_exception_handler(Exception, _on_crash)
 
 
-async def _on_emberq_error(request: Request, error: Exception) -> JSONResponse:
+def answer(request: Request, error: EmberqError, *, status: int | None = None) -> Response:
+    """Return the response to an error in the shape that the path's clients expect."""
+    problem = problem_response(error, instance=request.url.path, status=status)
+    shape: ErrorShape | None = request.app.state.error_shapes.get(request.url.path)
+    if shape is None:
+        return problem
+    shaped = shape(request, error, problem.status_code)
+    for name in ("Retry-After", "WWW-Authenticate"):
+        if name in problem.headers:
+            shaped.headers[name] = problem.headers[name]
+    return shaped
+
+
+def method_not_allowed(request: Request, allowed: Iterable[str]) -> Response:
+    """Return the response to a method that the path does not have."""
+    method = request.method if request.method in METHODS else "This method"
+    problem = InvalidRequest(f"{method} is not allowed at {request.url.path}.")
+    response = answer(request, problem, status=HTTPStatus.METHOD_NOT_ALLOWED)
+    response.headers["Allow"] = ", ".join(allowed)
+    return response
+
+
+async def _on_emberq_error(request: Request, error: Exception) -> Response:
     known = error if isinstance(error, EmberqError) else InternalError()
     if known.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
         log.warning("request_failed", path=request.url.path, error_code=known.code, error=known.message)
-    return _answer(request, known)
+    return answer(request, known)
 
 
-async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
+async def _on_invalid_request(request: Request, error: Exception) -> Response:
     reasons = []
     if isinstance(error, RequestValidationError):
         for item in error.errors():
             place = ".".join(str(part) for part in item["loc"] if part != "body")
-            reasons.append(f"{place}: {item['msg']}" if place else str(item["msg"]))
-    return _answer(request, InvalidRequest("; ".join(reasons) or None))
+            reason = str(item["msg"]).removeprefix("Value error, ")
+            reasons.append(f"{place}: {reason}" if place else reason)
+    return answer(request, InvalidRequest("; ".join(reasons)[:_MOST_REASONS] or None))
 
 
-async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
         problem = InvalidRequest(
             f"There is nothing at {request.url.path}.", hint="See /openapi.json for the paths."
         )
     elif status == HTTPStatus.METHOD_NOT_ALLOWED:
-        problem = InvalidRequest(f"{request.method} is not allowed at {request.url.path}.")
+        return method_not_allowed(request, [(getattr(error, "headers", None) or {}).get("Allow", "")])
     else:
         problem = InvalidRequest(str(getattr(error, "detail", "")) or None)
-    response = _answer(request, problem, status=status)
+    response = answer(request, problem, status=status)
     response.headers.update(getattr(error, "headers", None) or {})
     return response
 
@@ -117,19 +144,6 @@ async def _on_client_gone(_request: Request, _error: Exception) -> Response:
     return Response(status_code=_CLIENT_GONE)
 
 
-async def _on_crash(request: Request, error: Exception) -> JSONResponse:
+async def _on_crash(request: Request, error: Exception) -> Response:
     log.error("request_crashed", path=request.url.path, error=type(error).__name__, exc_info=error)
-    return _answer(request, InternalError())
-
-
-def _answer(request: Request, error: EmberqError, *, status: int | None = None) -> JSONResponse:
-    """Return the response in the shape that the path's clients expect."""
-    problem = problem_response(error, instance=request.url.path, status=status)
-    shape: ErrorShape | None = request.app.state.error_shapes.get(request.url.path)
-    if shape is None:
-        return problem
-    shaped = shape(error, problem.status_code)
-    for name in ("Retry-After", "WWW-Authenticate"):
-        if name in problem.headers:
-            shaped.headers[name] = problem.headers[name]
-    return shaped
+    return answer(request, InternalError())

@@ -6,7 +6,12 @@ import time
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from emberq.api.problems import METHODS
 from emberq.telemetry import metrics
+
+#: The label of all methods that no route has, and of all requests that reach no route: clients invent them,
+#: and each label is a series for ever.
+_OTHER = "other"
 
 
 class RequestMetrics:
@@ -28,8 +33,8 @@ class RequestMetrics:
         async def measured(message: Message) -> None:
             if message["type"] == "http.response.start":
                 metrics.observe_request(
-                    route=getattr(scope.get("route"), "path", "unknown"),
-                    method=scope["method"],
+                    route=getattr(scope.get("route"), "path", _OTHER),
+                    method=scope["method"] if scope["method"] in METHODS else _OTHER,
                     status=message["status"],
                     seconds=time.perf_counter() - started,
                 )

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import json
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar
 
+from fastapi import Query
 from pydantic import BaseModel, ConfigDict, Field
 
+from emberq.api.types import JsonObject, LongText, Text, parse_json
 from emberq.errors import InvalidRequest
 
 T = TypeVar("T")
+
+#: The position in a listing from which a page goes on.
+Cursor = Annotated[Text | None, Query(description="The next_cursor of the page before.")]
 
 #: Collection names are used in URLs and in the paths of exported files.
 _NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
@@ -26,10 +30,8 @@ class CollectionIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str = Field(pattern=_NAME, description="Letters, digits, dots, dashes, underscores.")
-    embedding_model: str | None = Field(
-        None, max_length=300, description="The setting rag_embedding_model if left out."
-    )
-    metadata: dict[str, Any] = Field(default_factory=dict)
+    embedding_model: Text | None = Field(None, description="The setting rag_embedding_model if left out.")
+    metadata: JsonObject = Field(default_factory=dict)
 
 
 class CollectionOut(BaseModel):
@@ -143,13 +145,13 @@ class SearchIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    query: str = Field(min_length=1, max_length=10_000)
+    query: LongText = Field(min_length=1, max_length=10_000)
     k: int | None = Field(None, ge=1, le=1000, description="Most results; the setting rag_top_k if left out.")
     mode: Literal["vector", "keyword", "hybrid"] | None = Field(
         None, description="If left out, hybrid; vector if the setting rag_hybrid is off."
     )
     rerank: bool = False
-    filter: dict[str, Any] | None = Field(None, description="Only files whose metadata contains this object.")
+    filter: JsonObject | None = Field(None, description="Only files whose metadata contains this object.")
 
 
 class FileRef(BaseModel):
@@ -218,7 +220,8 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, uuid.UUID] | None:
     if cursor is None:
         return None
     try:
-        created_at, row_id = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
+        created_at, row_id = parse_json(text, field="cursor")
         return datetime.fromisoformat(created_at), uuid.UUID(row_id)
-    except (ValueError, TypeError, binascii.Error) as exc:
+    except (ValueError, TypeError, AttributeError, InvalidRequest) as exc:
         raise InvalidRequest("The cursor is not valid.", hint="Send a next_cursor of this listing.") from exc

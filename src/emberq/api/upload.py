@@ -10,13 +10,16 @@ from fastapi import Request
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from emberq.api.streams import body_chunks
-from emberq.errors import EmberqError, FileTooLarge, InvalidRequest
+from emberq.api.types import check_text
+from emberq.errors import EmberqError, FileTooLarge, InvalidRequest, RequestTooLarge
 from emberq.store.files.blobs import BlobWriter
 
 #: Most bytes of a form field that is not the file.
 _MAX_FIELD_BYTES: Final = 64 * 1024
 #: Most bytes of a request besides the file.
 _FORM_BYTES: Final = 10 * _MAX_FIELD_BYTES
+#: Bytes that a part counts for beyond its headers and its text.
+_PART_BYTES: Final = 256
 
 
 class Upload:
@@ -37,6 +40,7 @@ class Upload:
         self._writer = writer
         self._max_bytes = max_bytes
         self._part = part
+        self._form_bytes = 0
         self._headers: dict[bytes, bytes] = {}
         self._header = (bytearray(), bytearray())
         self._field: str | None = None
@@ -49,8 +53,8 @@ class Upload:
         return {
             "on_part_begin": self._begin,
             "on_header_begin": self._begin_header,
-            "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-            "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._extend(self._header[0], data, start, end),
+            "on_header_value": lambda data, start, end: self._extend(self._header[1], data, start, end),
             "on_header_end": self._end_header,
             "on_headers_finished": self._end_headers,
             "on_part_data": self._data,
@@ -58,7 +62,16 @@ class Upload:
             "on_end": self._finish,
         }
 
+    def _extend(self, kept: bytearray, data: bytes, start: int, end: int) -> None:
+        """Keep bytes that are not the file's in memory, as many as a form may have."""
+        self._form_bytes += end - start
+        if self._form_bytes > _FORM_BYTES:
+            raise RequestTooLarge(f"The form has more than {_FORM_BYTES} bytes besides the file.")
+        kept += data[start:end]
+
     def _begin(self) -> None:
+        # Each part costs, even an empty one.
+        self._extend(bytearray(), b"", 0, _PART_BYTES)
         self._headers = {}
         self._value = bytearray()
 
@@ -70,17 +83,17 @@ class Upload:
 
     def _end_headers(self) -> None:
         _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._field = options.get(b"name", b"").decode("utf-8", "replace")
+        self._field = _text(options.get(b"name", b""), "a part's name")
         self._is_file = self._field == self._part and b"filename" in options
         if self._is_file:
             if self.file_name is not None:
                 raise InvalidRequest("The form has more than one file.", hint="Send one request per file.")
-            name = options[b"filename"].decode("utf-8", "replace")
-            self.file_name = name.replace("\\", "/").rsplit("/", 1)[-1].replace("\0", "") or "unnamed"
+            name = _text(options[b"filename"], "filename")
+            self.file_name = name.replace("\\", "/").rsplit("/", 1)[-1] or "unnamed"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if not self._is_file:
-            self._value += data[start:end]
+            self._extend(self._value, data, start, end)
             if len(self._value) > _MAX_FIELD_BYTES:
                 raise InvalidRequest(
                     f"The form field {self._field!r} is longer than {_MAX_FIELD_BYTES} bytes."
@@ -92,12 +105,21 @@ class Upload:
 
     def _end(self) -> None:
         if not self._is_file and self._field:
-            value = self._value.decode("utf-8", "replace")
+            value = _text(self._value, self._field)
             self.fields[self._field] = value
             self.lists.setdefault(self._field, []).append(value)
 
     def _finish(self) -> None:
         self.is_complete = True
+
+
+def _text(data: bytes | bytearray, field: str) -> str:
+    try:
+        return check_text(data.decode())
+    except UnicodeDecodeError as exc:
+        raise InvalidRequest(f"{field}: must be UTF-8.") from exc
+    except ValueError as exc:
+        raise InvalidRequest(f"{field}: {exc}.") from exc
 
 
 async def receive_upload(

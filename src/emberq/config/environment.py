@@ -98,6 +98,12 @@ class Environment(BaseSettings):
         description="Secret with which Open WebUI signs its users' data (its"
         " `FORWARD_USER_INFO_HEADER_JWT_SECRET`). If set, a request with a wrong signature is refused.",
     )
+    max_connections_per_address: int = Field(
+        10_000,
+        ge=1,
+        description="Connections of one address to the API at once. Behind a proxy, all clients have the"
+        " proxy's address.",
+    )
     embedding_threads: int = Field(
         0,
         ge=0,

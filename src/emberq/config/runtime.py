@@ -196,6 +196,21 @@ class RuntimeSettings(BaseModel):
         applies=Applies.NOW,
         ge=1,
     )
+    key_max_request_rate: float = _setting(
+        2000.0,
+        "Requests per second of one API key, to each process of the API; the requests of two seconds may come"
+        " at once, and further ones are refused with 429. 0 means no limit.",
+        applies=Applies.NOW,
+        ge=0,
+        le=1_000_000,
+    )
+    tenant_max_request_rate: float = _setting(
+        4000.0,
+        "Requests per second of all API keys of a tenant together, as `key_max_request_rate`.",
+        applies=Applies.NOW,
+        ge=0,
+        le=1_000_000,
+    )
     horse_max_jobs: int = _setting(
         1000,
         "Jobs a horse runs before it is replaced.",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from importlib.metadata import version
 from pathlib import PurePath
 from typing import Any, TypeVar
@@ -166,9 +166,21 @@ class JobEnds:
             ServiceStopping: If this process stops first.
             EmberqError: Any other error of `unit`.
         """
+        return await self.until_database(lambda: anyio.to_thread.run_sync(unit))
+
+    async def until_database(self, ask: Callable[[], Awaitable[T]]) -> T:
+        """Ask again and again during an outage of PostgreSQL.
+
+        Args:
+            ask: What to do; doing it twice has the same result as once.
+
+        Raises:
+            ServiceStopping: If this process stops first.
+            EmberqError: Any other error of `ask`.
+        """
         while True:
             try:
-                return await anyio.to_thread.run_sync(unit)
+                return await ask()
             except DatabaseUnavailable as exc:
                 if classify_db_error(exc) is ErrorKind.PERMANENT:
                     raise

@@ -16,6 +16,7 @@ __all__ = [
     "RateLimited",
     "RequestError",
     "RequestTooLarge",
+    "RequestTooSlow",
     "SettingInvalid",
     "Unauthorized",
 ]
@@ -104,6 +105,13 @@ class RequestTooLarge(InvalidRequest):
 
     status = 413
     default_hint = "Send it in several parts."
+
+
+class RequestTooSlow(InvalidRequest):
+    """The request did not arrive in time."""
+
+    status = 408
+    default_hint = "Send it again over a faster connection."
 
 
 class IdempotencyConflict(RequestError):

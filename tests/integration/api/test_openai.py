@@ -245,7 +245,7 @@ def test_what_a_client_that_hung_up_asked_for_is_not_embedded(api: Api) -> None:
         ({"input": "a", "encoding_format": "x"}, 400, "invalid_request", "encoding_format", "base64"),
         (b'{"input": "\\ud800"}', 400, "invalid_request", None, "JSON"),
         (b"no json", 400, "invalid_request", None, "JSON"),
-        (b" " * ((32 << 20) + 1), 413, "invalid_request", None, "32 MiB"),
+        (b" " * ((8 << 20) + 1), 413, "invalid_request", None, "8 MiB"),
     ],
 )
 def test_errors_have_openais_shape(

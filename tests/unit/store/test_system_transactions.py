@@ -12,7 +12,7 @@ _SOURCE = Path(emberq.__file__).parent
 #: The functions that open a transaction for all tenants, by module, and why one tenant is not enough.
 _CALLERS = {
     # The key tells the tenant.
-    "api/auth.py": {"identify"},
+    "api/auth.py": {"_look_up"},
     # The sums of the whole service, for its operator.
     "api/metrics.py": {"_collect_service"},
     # The log of all tenants; the key needs the scope `admin`.

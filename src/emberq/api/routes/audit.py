@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, Field
 
 from emberq.api.auth import Admin, ServicesDep
+from emberq.api.types import Text
 from emberq.store.admin.audit import list_entries
 
 router = APIRouter(prefix="/audit", tags=["audit"])
@@ -38,7 +39,7 @@ def list_all(
     _caller: Admin,
     services: ServicesDep,
     tenant: Annotated[
-        str | None, Query(max_length=200, description="Only changes of this tenant's things.")
+        Text | None, Query(max_length=200, description="Only changes of this tenant's things.")
     ] = None,
     cursor: Annotated[str | None, Query(pattern=r"^[0-9]{1,18}$")] = None,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,

@@ -17,6 +17,7 @@ from emberq.api.schemas import (
     SearchOut,
     collection_out,
 )
+from emberq.api.types import Text
 from emberq.config.current import get_worker_config
 from emberq.search import search
 from emberq.store.files.collections import (
@@ -53,7 +54,7 @@ def list_all(caller: Reader, services: ServicesDep) -> Page[CollectionOut]:
 
 
 @router.get("/{name}")
-def show(name: str, caller: Reader, services: ServicesDep) -> CollectionOut:
+def show(name: Text, caller: Reader, services: ServicesDep) -> CollectionOut:
     """Show one collection."""
     with services.database.tenant_transaction(caller.tenant) as connection:
         get_collection(connection, caller.tenant, name)
@@ -62,14 +63,14 @@ def show(name: str, caller: Reader, services: ServicesDep) -> CollectionOut:
 
 
 @router.delete("/{name}", status_code=204)
-def delete(name: str, caller: Writer, services: ServicesDep) -> None:
+def delete(name: Text, caller: Writer, services: ServicesDep) -> None:
     """Delete a collection and all its files."""
     with services.database.tenant_transaction(caller.tenant) as connection:
         delete_collection(connection, caller.tenant, name)
 
 
 @router.post("/{name}/search")
-def search_in(name: str, body: SearchIn, caller: Reader, services: ServicesDep) -> SearchOut:
+def search_in(name: Text, body: SearchIn, caller: Reader, services: ServicesDep) -> SearchOut:
     """Search the collection by meaning, by keywords, or by both."""
     started = time.perf_counter()
     settings = get_worker_config().for_tenant(caller.tenant)

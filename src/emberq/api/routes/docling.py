@@ -24,6 +24,8 @@ router = APIRouter(tags=["docling"])
 #: The supported output formats; the response lists the others as errors.
 _FORMATS: Final = frozenset({"md", "json", "text"})
 _MODULE: Final = "emberq"
+#: Most characters between two pages; each page of the answer repeats them.
+_BREAK_CHARACTERS: Final = 200
 #: The box of a text whose place on the page is not known.
 _NO_BOX: Final = {"l": 0.0, "t": 0.0, "r": 0.0, "b": 0.0, "coord_origin": "BOTTOMLEFT"}
 _FORM: Final = form_body(
@@ -89,6 +91,11 @@ async def convert_file(
             raise InvalidRequest(
                 "None of the formats in to_formats is supported.", hint="Ask for md, json or text."
             )
+        page_break = form.fields.get("md_page_break_placeholder", "")
+        if len(page_break) > _BREAK_CHARACTERS:
+            raise InvalidRequest(
+                f"md_page_break_placeholder: must have at most {_BREAK_CHARACTERS} characters."
+            )
         answer = ConversionOut(
             document=DocumentOut(filename=name),
             status="success",
@@ -106,7 +113,7 @@ async def convert_file(
     def write() -> bytes:
         if extraction is not None:
             answer.status = "partial_success" if answer.errors else "success"
-            _fill(answer.document, extraction, formats, form.fields.get("md_page_break_placeholder", ""))
+            _fill(answer.document, extraction, formats, page_break)
         answer.processing_time = round(time.perf_counter() - started, 3)
         return answer.model_dump_json().encode()
 

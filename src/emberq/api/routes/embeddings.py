@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from emberq.api.auth import AsyncReader, Reader
+from emberq.api.auth import Reader
 from emberq.api.openai import (
     OPENAI_RESPONSES,
     EmbeddingsIn,
@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_RESPONSES)
 
 
 @router.post("/embeddings", openapi_extra=json_body(EmbeddingsIn))
-async def embeddings(request: Request, caller: AsyncReader) -> Response:
+async def embeddings(request: Request, caller: Reader) -> Response:
     """Embed texts; requests share the model's batches, and texts embedded before are not computed again."""
     body = await read_json(request, EmbeddingsIn)
     settings = await tenant_settings(caller.tenant)

@@ -26,6 +26,8 @@ _POLL_SECONDS = 0.3
 #: Sequence numbers that each poll reads again: a transaction may commit a lower number after a higher
 #: one was read. Far more than the number of transactions that can be open at once.
 _OVERLAP = 200
+#: Most digits of an event's id.
+_ID_DIGITS = 18
 
 
 @router.get("/jobs/{job_id}/events")
@@ -60,8 +62,8 @@ async def all_events(
 def _sequence(last_event_id: str | None) -> int:
     if last_event_id is None:
         return 0
-    if not last_event_id.isdigit():
-        raise InvalidRequest("The header Last-Event-ID must be the id of an event of this stream.")
+    if not (last_event_id.isascii() and last_event_id.isdigit() and len(last_event_id) <= _ID_DIGITS):
+        raise InvalidRequest("Last-Event-ID: must be the id of an event of this stream.")
     return int(last_event_id)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import uuid
 from functools import partial
 from typing import Annotated, Any
@@ -14,7 +13,17 @@ from sqlalchemy import RowMapping
 
 from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.openapi import form_body
-from emberq.api.schemas import FileOut, Page, UploadOut, decode_cursor, encode_cursor, file_out, job_out
+from emberq.api.schemas import (
+    Cursor,
+    FileOut,
+    Page,
+    UploadOut,
+    decode_cursor,
+    encode_cursor,
+    file_out,
+    job_out,
+)
+from emberq.api.types import MOST_CHARACTERS, LongText, Text, check_small_json, parse_json
 from emberq.api.upload import receive_upload
 from emberq.config.current import get_worker_config
 from emberq.dispatch.uploads import accept_upload
@@ -51,13 +60,13 @@ _UPLOAD_FORM = form_body(
 
 @router.post("/collections/{name}/files", status_code=202, openapi_extra=_UPLOAD_FORM)
 async def upload(
-    name: str,
+    name: Text,
     request: Request,
     response: Response,
     caller: Writer,
     services: ServicesDep,
-    idempotency_key: Annotated[str | None, Header(max_length=255)] = None,
-    traceparent: Annotated[str | None, Header(max_length=100)] = None,
+    idempotency_key: Annotated[LongText | None, Header(max_length=255)] = None,
+    traceparent: Annotated[LongText | None, Header(max_length=100)] = None,
 ) -> UploadOut:
     """Upload a file; 202 means that its bytes and its job are durable."""
     settings = get_worker_config().for_tenant(caller.tenant)
@@ -69,8 +78,8 @@ async def upload(
             services,
             writer,
             collection=collection,
-            name=form.file_name or "unnamed",
-            external_id=form.fields.get("external_id") or None,
+            name=_file_name(form.file_name or "unnamed"),
+            external_id=_external_id(form.fields.get("external_id")),
             metadata=_metadata(form.fields.get("metadata")),
             priority=_priority(form.fields.get("priority")),
             idempotency_key=idempotency_key,
@@ -97,13 +106,26 @@ def _upload_out(services: Services, tenant: str, added: AddedFile) -> UploadOut:
 
 
 def _metadata(text: str | None) -> dict[str, Any]:
-    try:
-        value = json.loads(text) if text else {}
-    except ValueError as exc:
-        raise InvalidRequest("The form field metadata is not valid JSON.") from exc
+    value = parse_json(text, field="metadata") if text else {}
     if not isinstance(value, dict):
-        raise InvalidRequest("The form field metadata is not a JSON object.")
+        raise InvalidRequest("metadata: must be a JSON object.")
+    try:
+        check_small_json(value)
+    except ValueError as exc:
+        raise InvalidRequest(f"metadata: {exc}.") from exc
     return value
+
+
+def _file_name(name: str) -> str:
+    if len(name) > MOST_CHARACTERS:
+        raise InvalidRequest(f"filename: must have at most {MOST_CHARACTERS} characters.")
+    return name
+
+
+def _external_id(text: str | None) -> str | None:
+    if text is not None and len(text) > MOST_CHARACTERS:
+        raise InvalidRequest(f"external_id: must have at most {MOST_CHARACTERS} characters.")
+    return text or None
 
 
 def _priority(text: str | None) -> int:
@@ -113,17 +135,15 @@ def _priority(text: str | None) -> int:
         return _NAMED_PRIORITIES[text]
     if text.isascii() and text.isdigit() and int(text) <= MAX_PRIORITY:
         return int(text)
-    raise InvalidRequest(
-        f"The form field priority must be interactive, bulk, or a number from 0 to {MAX_PRIORITY}."
-    )
+    raise InvalidRequest(f"priority: must be interactive, bulk, or a number from 0 to {MAX_PRIORITY}.")
 
 
 @router.get("/collections/{name}/files")
 def list_all(
-    name: str,
+    name: Text,
     caller: Reader,
     services: ServicesDep,
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     state: JobState | None = None,
 ) -> Page[FileOut]:

@@ -35,8 +35,9 @@ class ReadyOut(BaseModel):
 
 
 @router.get("/healthz")
-def healthz() -> HealthOut:
+async def healthz() -> HealthOut:
     """Answer `ok`; shows that the process is alive."""
+    # Not in a thread: all threads may be at work.
     return HealthOut(status="ok")
 
 

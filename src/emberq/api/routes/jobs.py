@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
-from emberq.api.schemas import JobOut, Page, decode_cursor, encode_cursor, job_out
+from emberq.api.schemas import Cursor, JobOut, Page, decode_cursor, encode_cursor, job_out
+from emberq.api.types import Text
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.dispatch.cancel import cancel, cancel_many
@@ -32,9 +33,9 @@ class RetryIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    error_code: str | None = Field(None, min_length=1, max_length=100)
+    error_code: Text | None = Field(None, min_length=1)
     quarantined: bool = Field(False, description="Jobs in quarantine, on which several workers died.")
-    collection: str | None = None
+    collection: Text | None = None
 
     @model_validator(mode="after")
     def _names_something(self) -> RetryIn:
@@ -55,7 +56,7 @@ class CancelIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    collection: str
+    collection: Text
     dry_run: bool = Field(False, description="Only count.")
 
 
@@ -87,15 +88,15 @@ def list_all(
     services: ServicesDep,
     *,
     state: JobState | None = None,
-    error_code: str | None = None,
-    reason: Annotated[str | None, Query(description="An error code or a waiting reason.")] = None,
-    tenant: Annotated[str | None, Query(description="A tenant; other tenants need the scope admin.")] = None,
+    error_code: Text | None = None,
+    reason: Annotated[Text | None, Query(description="An error code or a waiting reason.")] = None,
+    tenant: Annotated[Text | None, Query(description="A tenant; other tenants need the scope admin.")] = None,
     stuck: Annotated[bool, Query(description="Only jobs without progress for too long.")] = False,
     stuck_after: Annotated[
         float | None,
         Query(gt=0, le=86400 * 365, description="Seconds; the setting stall_timeout if left out."),
     ] = None,
-    cursor: str | None = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
 ) -> Page[JobOut]:
     """List jobs, newest first."""

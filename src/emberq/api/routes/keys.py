@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
 from emberq.api.auth import Admin, ServicesDep
+from emberq.api.types import Text
 from emberq.errors import KeyNotFound
 from emberq.store.admin.api_keys import (
     LONGEST_VALIDITY_SECONDS,
@@ -22,7 +23,7 @@ from emberq.store.admin.api_keys import (
 router = APIRouter(prefix="/keys", tags=["keys"])
 
 Tenant = Annotated[
-    str | None,
+    Text | None,
     Query(min_length=1, max_length=200, description="The keys' tenant; the caller's if left out."),
 ]
 ValidSeconds = Annotated[
@@ -41,13 +42,13 @@ class KeyIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str = Field(min_length=1, max_length=100)
-    scopes: list[str] | None = Field(
+    name: Text = Field(min_length=1, max_length=100)
+    scopes: list[Text] | None = Field(
         None,
         max_length=10,
         description="read, write, admin. If left out: all for the first tenant, read and write for others.",
     )
-    tenant: str | None = Field(
+    tenant: Text | None = Field(
         None,
         min_length=1,
         max_length=200,
@@ -123,7 +124,7 @@ def list_all(caller: Admin, services: ServicesDep, tenant: Tenant = None) -> Key
 
 @router.post("/{named}/rotate", status_code=201)
 def rotate(
-    named: str, body: RotationIn, caller: Admin, services: ServicesDep, tenant: Tenant = None
+    named: Text, body: RotationIn, caller: Admin, services: ServicesDep, tenant: Tenant = None
 ) -> KeyOut:
     """Create a key in the place of another one, given by name, prefix or id, which expires after a grace."""
     owner = tenant or caller.tenant
@@ -141,7 +142,7 @@ def rotate(
 
 
 @router.delete("/{prefix_or_id}", status_code=204)
-def revoke(prefix_or_id: str, caller: Admin, services: ServicesDep, tenant: Tenant = None) -> None:
+def revoke(prefix_or_id: Text, caller: Admin, services: ServicesDep, tenant: Tenant = None) -> None:
     """Revoke a key, given by its id or by the prefix that listings show."""
     owner = tenant or caller.tenant
     with services.database.tenant_transaction(owner) as connection:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from datetime import datetime
-from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlalchemy import Connection
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
+from emberq.api.types import Text
 from emberq.dispatch.admit import admit_soon
 from emberq.entry_points import QUEUE_NAME
 from emberq.errors import Forbidden
@@ -27,9 +27,8 @@ class PauseIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     scope: PauseScope
-    name: str | None = Field(
+    name: Text | None = Field(
         None,
-        max_length=300,
         description="The collection. If left out: the only queue, or the key's own tenant.",
     )
 
@@ -76,7 +75,7 @@ def delete(
     caller: Writer,
     services: ServicesDep,
     scope: PauseScope,
-    name: Annotated[str | None, Query(max_length=300)] = None,
+    name: Text | None = None,
 ) -> ResumedOut:
     """Resume paused jobs."""
     checked = _allowed_name(caller, scope, name)

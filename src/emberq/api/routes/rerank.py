@@ -9,16 +9,18 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from emberq.api.auth import AsyncReader
+from emberq.api.auth import Reader
 from emberq.api.openai import (
     MOST_INPUTS,
     OPENAI_RESPONSES,
+    ModelText,
     infer,
     json_body,
     known_model,
     read_json,
     tenant_settings,
 )
+from emberq.api.types import Text
 from emberq.models.batcher import RERANK
 from emberq.models.queues import Input, ModelKey, Result
 from emberq.models.reranker import cosine_relevances
@@ -30,7 +32,7 @@ _ANY = "emberq"
 
 
 class _Document(BaseModel):
-    text: str
+    text: ModelText
 
 
 class RerankIn(BaseModel):
@@ -38,15 +40,15 @@ class RerankIn(BaseModel):
 
     model_config = ConfigDict(extra="ignore")
 
-    query: str
-    documents: list[str | _Document] = Field(min_length=1, max_length=MOST_INPUTS)
-    model: str = Field("", description="The setting rag_reranking_model if left out, or `emberq`.")
+    query: ModelText
+    documents: list[ModelText | _Document] = Field(min_length=1, max_length=MOST_INPUTS)
+    model: Text = Field("", description="The setting rag_reranking_model if left out, or `emberq`.")
     top_n: int | None = Field(None, ge=1, description="Most results in the response; all texts are scored.")
     return_documents: bool = False
 
 
 @router.post("/rerank", openapi_extra=json_body(RerankIn))
-async def rerank(request: Request, caller: AsyncReader) -> JSONResponse:
+async def rerank(request: Request, caller: Reader) -> JSONResponse:
     """Score each text for a query, from 0 to 1, and list the best first.
 
     The scores come from the cross-encoder of the setting `rag_reranking_model`. If none is set, they are

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, SecretStr
 from sqlalchemy import Connection
 
 from emberq.api.auth import Admin, ServicesDep
+from emberq.api.types import JsonValue, Text
 from emberq.config.current import get_config_cache
 from emberq.config.runtime import (
     ALL_TENANTS,
@@ -32,7 +33,7 @@ router = APIRouter(prefix="/settings", tags=["settings"])
 
 #: The tenant whose own values are meant; the values for all tenants if left out.
 Tenant = Annotated[
-    str,
+    Text,
     Query(max_length=200, description="A tenant, for its own values; all tenants if left out."),
 ]
 
@@ -72,14 +73,16 @@ class SettingsOut(BaseModel):
 class ValueIn(BaseModel):
     """A new value."""
 
-    value: Any
+    value: JsonValue
 
 
 class ChangesIn(BaseModel):
     """Several changes, which are validated and made together."""
 
-    values: dict[str, Any] = Field(default_factory=dict, description="New values by setting.")
-    unset: list[str] = Field(default_factory=list, description="Settings that return to their default.")
+    values: dict[Text, JsonValue] = Field(default_factory=dict, description="New values by setting.")
+    unset: list[Text] = Field(
+        max_length=1000, default_factory=list, description="Settings that return to their default."
+    )
 
 
 class RollbackIn(BaseModel):
@@ -261,14 +264,14 @@ def rollback(body: RollbackIn, caller: Admin, services: ServicesDep) -> Settings
 
 
 @router.get("/{key}")
-def show(key: str, _caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingOut:
+def show(key: Text, _caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingOut:
     """Show one setting."""
     return _show(key, services.load_snapshot(), tenant)
 
 
 @router.put("/{key}")
 def change(
-    key: str, body: ValueIn, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS
+    key: Text, body: ValueIn, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS
 ) -> SettingOut:
     """Change one setting; an invalid value is refused with the reason."""
     change_several(ChangesIn(values={key: body.value}), caller, services, tenant)
@@ -276,7 +279,7 @@ def change(
 
 
 @router.delete("/{key}")
-def unset(key: str, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingOut:
+def unset(key: Text, caller: Admin, services: ServicesDep, tenant: Tenant = ALL_TENANTS) -> SettingOut:
     """Reset a setting to its default, or a tenant's to the value for all tenants."""
     change_several(ChangesIn(unset=[key]), caller, services, tenant)
     return show(key, caller, services, tenant)

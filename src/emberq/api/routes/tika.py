@@ -12,10 +12,10 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from python_multipart.multipart import parse_options_header
 
 from emberq.api.conversions import BINARY_BODY, clean_name, convert_body
-from emberq.api.plain_errors import PLAIN_RESPONSES, PlainErrorRoute
+from emberq.api.plain_errors import PlainErrorRoute
 from emberq.store.files.extractions import Extraction
 
-router = APIRouter(tags=["tika"], route_class=PlainErrorRoute, responses=PLAIN_RESPONSES)
+router = APIRouter(tags=["tika"], route_class=PlainErrorRoute)
 
 _Key = Annotated[
     HTTPAuthorizationCredentials | None,

@@ -14,12 +14,12 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import BaseModel
 
 from emberq.api.conversions import BINARY_BODY, clean_name, convert_body
-from emberq.api.plain_errors import PLAIN_RESPONSES, PlainErrorRoute
+from emberq.api.plain_errors import PlainErrorRoute
 from emberq.openwebui.api.users import user_of
 from emberq.store.files.extractions import Extraction
 from emberq.store.services import get_services
 
-router = APIRouter(tags=["open webui"], route_class=PlainErrorRoute, responses=PLAIN_RESPONSES)
+router = APIRouter(tags=["open webui"], route_class=PlainErrorRoute)
 
 _Key = Annotated[
     HTTPAuthorizationCredentials | None,
