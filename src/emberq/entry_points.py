@@ -22,6 +22,7 @@ __all__ = [
     "SPAWNED_HORSE_SETUP",
     "TICKET_ENDED",
     "TICKET_STOPPED",
+    "WARMUP_JOB",
 ]
 
 #: The RQ queue of document jobs. A worker listens on one queue: RQ's recoverable pop works with a single one.
@@ -31,6 +32,8 @@ PROCESS_FILE: Final = "emberq.pipeline.process.process_file"
 #: The callbacks of a document's ticket.
 TICKET_ENDED: Final = "emberq.dispatch.admit.on_ended"
 TICKET_STOPPED: Final = "emberq.dispatch.recover.on_stopped"
+#: The job that a supervisor runs before it forks; it does nothing.
+WARMUP_JOB: Final = "emberq.worker.supervisor.warmup._warmed_up"
 #: The module that a spawned horse's interpreter runs, and the function that sets a document host's up.
 SPAWNED_HORSE: Final = "emberq.worker.horse.spawned"
 SPAWNED_HORSE_SETUP: Final = "emberq.dispatch.host:configure_spawned"

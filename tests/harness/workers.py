@@ -112,11 +112,11 @@ class WorkerBench:
         self._started.append(program)
         return program
 
-    def burst(self, *options: str, code: int = 0) -> str:
+    def burst(self, *options: str, code: int = 0, worker: str = "emberq.WarmWorker") -> str:
         """Run a worker until the queue is empty, and return what it wrote."""
-        worker = self.rq_worker("--burst", *options)
-        assert worker.wait() == code, worker.printed
-        return worker.printed
+        program = self.rq_worker("--burst", *options, worker_class=worker)
+        assert program.wait() == code, program.printed
+        return program.printed
 
     def enqueue(self, name: str, *args: Any, **options: Any) -> Job:
         """Enqueue a job of the bench's module."""

@@ -43,6 +43,7 @@ PINNED = {
     "SPAWNED_HORSE_SETUP": "emberq.dispatch.host:configure_spawned",
     "TICKET_ENDED": "emberq.dispatch.admit.on_ended",
     "TICKET_STOPPED": "emberq.dispatch.recover.on_stopped",
+    "WARMUP_JOB": "emberq.worker.supervisor.warmup._warmed_up",
 }
 NAMES = [name for name in PINNED.values() if isinstance(name, str) and name.startswith("emberq.")]
 

@@ -88,6 +88,12 @@ class Environment(BaseSettings):
         None, description="Account of Open WebUI that `emberq openwebui` signs in with if there is no key."
     )
     openwebui_password: SecretStr | None = Field(None, description="Password of that account.")
+    allow: str | None = Field(
+        None,
+        description="Functions that RQ jobs and their callbacks may name: dotted names, with commas between"
+        " them; `my_package.tasks.*` stands for all that this module defines. If unset, workers of documents"
+        " run those of emberq only, and workers of other queues all, as RQ's do.",
+    )
     preload: str | None = Field(
         None,
         description="Modules whose resources workers load before they fork: dotted names, with commas"

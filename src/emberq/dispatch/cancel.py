@@ -6,9 +6,9 @@ import uuid
 from typing import Any
 
 from redis.exceptions import RedisError
-from rq.command import send_stop_job_command
-from rq.exceptions import InvalidJobOperation, NoSuchJobError
-from rq.serializers import JSONSerializer
+from rq.command import send_command
+from rq.job import Job
+from rq.utils import as_text
 
 from emberq.store.jobs.bulk_actions import CancelledJobs, cancel_jobs
 from emberq.store.jobs.queries import cancel_job
@@ -46,6 +46,9 @@ def cancel_many(services: Services, tenant: str, *, collection_id: uuid.UUID | N
 
 def _stop(services: Services, ticket: str) -> None:
     try:
-        send_stop_job_command(services.redis(), ticket, serializer=JSONSerializer)
-    except (RedisError, NoSuchJobError, InvalidJobOperation) as exc:
+        # RQ's own function reads the whole job, and so fails with whatever is wrong in it.
+        worker = services.redis().hget(Job.key_for(ticket), "worker_name")
+        if worker:
+            send_command(services.redis(), as_text(worker), "stop-job", job_id=ticket)
+    except (RedisError, UnicodeDecodeError) as exc:
         log.info("stop_not_sent", ticket=ticket, reason=type(exc).__name__)

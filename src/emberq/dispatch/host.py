@@ -22,7 +22,14 @@ from emberq.config.snapshot import Snapshot
 from emberq.dispatch.maintenance import Duty, Maintenance
 from emberq.dispatch.recover import DeadWorkers, on_horse_death
 from emberq.dispatch.settings_listener import SettingsListener
-from emberq.entry_points import DOCUMENT_RESOURCES, QUEUE_NAME, SPAWNED_HORSE_SETUP
+from emberq.entry_points import (
+    DOCUMENT_RESOURCES,
+    PROCESS_FILE,
+    QUEUE_NAME,
+    SPAWNED_HORSE_SETUP,
+    TICKET_ENDED,
+    TICKET_STOPPED,
+)
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import (
     LEASE_RENEWAL_SECONDS,
@@ -41,6 +48,7 @@ from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import PreloaderClient
+from emberq.worker.rq.allow_list import AllowList
 from emberq.worker.supervisor.reload import SourceWatcher
 from emberq.worker.supervisor.run import make_supervisor
 from emberq.worker.supervisor.supervisor import Supervisor
@@ -52,6 +60,9 @@ log = get_logger(__name__)
 _WORKER_TTL_SECONDS = 60
 #: Seconds between RQ's own clean-ups of its registries.
 _RQ_MAINTENANCE_SECONDS = 60
+#: The commands of RQ's channel that document workers obey: a stop, which PostgreSQL must confirm. The others
+#: would let any writer to Redis end workers, or count attempts of files.
+_COMMANDS = frozenset({"stop-job"})
 #: Seconds between two looks for dead workers of this host.
 _REAP_WORKERS_SECONDS = 0.2
 
@@ -223,12 +234,21 @@ def _make_worker(
         job_monitoring_interval=10,
         log_job_description=False,
         preloader=preloader,
+        allow=_allow_list(services.environment),
         horse_spec={"name": name},
         prepare_for_work=preloader is not None,
     )
     worker.on_horse_death = partial(on_horse_death, name)
+    worker.commands = _COMMANDS
     worker.policy = _horse_policy(get_worker_config().settings)
     return worker
+
+
+def _allow_list(environment: Environment) -> AllowList:
+    """Return the functions of documents, and those that the operator names for other queues of the host."""
+    named = AllowList.parse(environment.allow or "")
+    patterns = (PROCESS_FILE, TICKET_ENDED, TICKET_STOPPED, *(named.patterns if named is not None else ()))
+    return AllowList.of(patterns, tickets=[PROCESS_FILE])
 
 
 def _horse_policy(settings: RuntimeSettings) -> HorsePolicy:

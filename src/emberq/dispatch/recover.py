@@ -17,7 +17,7 @@ from sqlalchemy import Connection, RowMapping
 
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
-from emberq.dispatch.tickets import enqueue, missing_tickets
+from emberq.dispatch.tickets import enqueue, missing_tickets, repair_queue
 from emberq.errors import Cancelled, DatabaseUnavailable, EmberqError, JobStalled, Quarantined, WorkerLost
 from emberq.retry.operation import retry_db_operation
 from emberq.store.admin.hosts import (
@@ -66,6 +66,7 @@ def sweep(
     """
     with services.database.system_transaction() as connection:
         unclaimed = unclaimed_jobs(connection, older_than_seconds=after_seconds, limit=_SWEEP_LIMIT)
+    repair_queue(services.redis())
     missing = missing_tickets(services.redis(), unclaimed)
     if missing:
         log.warning("tickets_missing", jobs=len(missing))
@@ -212,14 +213,25 @@ def on_horse_death(worker: str, ticket: Ticket, death: HorseDeath) -> None:
         ticket: The horse's ticket.
         death: How the horse ended.
     """
+    if _job_id(ticket) is None:
+        return
     if death.reason == REQUEUED.reason and _release(ticket, worker=worker):
         return
     error = JobStalled(death.message) if death.reason == "stalled" else WorkerLost(death.message)
     _end_attempt(ticket, error, worker=worker, detail=death.stacks or None)
 
 
-def _release(ticket: Ticket, *, worker: str) -> bool:
-    """Release an attempt that was cut off because its worker stops; tell whether it is released."""
+def _job_id(ticket: Ticket) -> uuid.UUID | None:
+    """Return the job that a ticket names; nothing if it names none, which only a forged one does."""
+    try:
+        return uuid.UUID(ticket.args[0])
+    except (IndexError, TypeError, ValueError, AttributeError):
+        log.warning("ticket_malformed", ticket=ticket.id)
+        return None
+
+
+def _release(ticket: Ticket, *, worker: str | None) -> bool:
+    """Release an attempt that was cut off, but not by a cancellation; tell whether it is released."""
     services = get_services()
     try:
         state = _write_release(services, ticket, worker=worker)
@@ -234,13 +246,19 @@ def _release(ticket: Ticket, *, worker: str) -> bool:
 
 
 @retry_db_operation(idempotent=True)  # the second time the job is not in this attempt any more
-def _write_release(services: Services, ticket: Ticket, *, worker: str) -> str | None:
+def _write_release(services: Services, ticket: Ticket, *, worker: str | None) -> str | None:
     with services.database.system_transaction() as connection:
         return release_attempt(connection, uuid.UUID(ticket.args[0]), ticket=ticket.id, worker=worker)
 
 
 def on_stopped(ticket: Ticket, _connection: Any) -> None:
-    """Mark the job of a stopped horse as cancelled; RQ calls this in the worker (`on_stopped`)."""
+    """End the attempt of a stopped horse; RQ calls this in the worker (`on_stopped`).
+
+    The job is cancelled if PostgreSQL says so. Otherwise it runs again, and the attempt is not counted:
+    any writer to Redis can send the command.
+    """
+    if _job_id(ticket) is None or _release(ticket, worker=None):
+        return
     _end_attempt(ticket, Cancelled("The job was cancelled."))
 
 

@@ -14,6 +14,7 @@ from rq.serializers import JSONSerializer
 from emberq.entry_points import PROCESS_FILE, QUEUE_NAME, TICKET_ENDED, TICKET_STOPPED
 from emberq.errors import RedisUnavailable
 from emberq.retry.operation import retry_redis_operation
+from emberq.worker.rq.repair import delete_mistyped, keys_of_queue
 
 #: Seconds RQ keeps a ticket that failed; the truth is in PostgreSQL.
 _FAILURE_TTL_SECONDS = 300
@@ -58,6 +59,18 @@ def enqueue(
         queue.enqueue_many(prepared)
     except (RedisError, OSError) as exc:
         raise RedisUnavailable(f"Redis did not take the tickets: {type(exc).__name__}.") from exc
+
+
+def repair_queue(connection: Redis) -> None:
+    """Delete keys of the queue that are of another type than RQ writes; the sweep brings the tickets back.
+
+    Raises:
+        RedisUnavailable: If Redis does not answer.
+    """
+    try:
+        delete_mistyped(connection, keys_of_queue(QUEUE_NAME))
+    except (RedisError, OSError) as exc:
+        raise RedisUnavailable(f"Redis did not answer: {type(exc).__name__}.") from exc
 
 
 def missing_tickets(

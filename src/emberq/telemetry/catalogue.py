@@ -124,6 +124,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         {"cause": "`horse_killed`, `worker_lost`, `host_lost`, `ticket_lost`"},
     ),
     MetricSpec(
+        "emberq_refused_jobs_total",
+        "counter",
+        "RQ jobs that a worker's allow-list or the form of their fields kept from running.",
+        {"reason": "`function`, `callback`, `payload`, `fields`, `keys`"},
+    ),
+    MetricSpec(
         "emberq_recovery_seconds",
         "histogram",
         "Time from the death of a horse until the next horse is ready.",

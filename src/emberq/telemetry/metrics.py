@@ -183,6 +183,11 @@ def count_recovery(cause: str, *, seconds: float | None = None) -> None:
         _observe("emberq_recovery_seconds", seconds)
 
 
+def count_refused_job(reason: str) -> None:
+    """Count an RQ job that was not run: its function, callback, payload, fields or keys are the reason."""
+    _count("emberq_refused_jobs_total", 1, reason)
+
+
 def count_retry(*, operation: str, outcome: str) -> None:
     """Count the outcome of a database or Redis operation that met a transient error."""
     _count("emberq_retries_total", 1, operation, outcome)

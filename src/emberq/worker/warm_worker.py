@@ -15,6 +15,8 @@ RQ's method                     overridden by       why
                                                     then asks about a suspension in one round trip
 `dequeue_job_and_maintain_ttl`  WarmWorker          takes a job that is there without blocking; calls
                                                     `idle` before it blocks; requeues during a stop
+`run_maintenance_tasks`         CheckedWorker       goes on despite what it cannot clean up
+`handle_payload`                CheckedWorker       goes on despite a malformed command
 `reorder_queues`                GracefulStopWorker  notes a delivered job: RQ calls this first
 `execute_job`                   WarmWorker          checks the job's policy; requeues without a preloader
 `fork_work_horse`               WarmWorker          does not fork: assigns the job to the warm horse
@@ -48,6 +50,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rq.exceptions import StopRequested
@@ -73,6 +76,7 @@ from emberq.worker.preloader.preloader import (
     PreloadFailed,
     start_preloader,
 )
+from emberq.worker.rq.checked_worker import CheckedWorker
 from emberq.worker.rq.fewer_round_trips import PipelinedWorker
 from emberq.worker.rq.graceful_stop import GracefulStopWorker
 from emberq.worker.rq.heartbeat import HEARTBEAT_REFRESH_SECONDS
@@ -95,7 +99,7 @@ _EXIT_SECONDS = 0.5
 _SILENT_EXIT = os.EX_SOFTWARE << 8
 
 
-class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
+class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker, CheckedWorker):
     """An RQ worker whose horse stays: resources are loaded once, before the fork.
 
     A drop-in for `rq.Worker` (`rq worker -w emberq.WarmWorker`): a preloader process loads what the modules
@@ -212,7 +216,8 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
         """
         self.begin_wait()
         try:
-            taken = self._dequeue(timeout, max_idle_time)
+            take = partial(self._dequeue, timeout, max_idle_time)
+            taken = self.take_despite_errors(take, self.raise_if_stopping)
         finally:
             self.end_wait()
         if taken is not None:
@@ -248,7 +253,7 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
             StopRequested: If the worker was told to stop and the last round of its wait brought no job.
         """
         self.raise_if_stopping()
-        self.write_worker_key(timeout, pipeline)
+        self.repairing(partial(self.write_worker_key, timeout, pipeline))
         if not (self._is_horse or self.is_warming_up):
             self._write_heartbeat_key()
         self.follow_connection()
@@ -280,7 +285,8 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker):
         if not self.begin_watch(job, queue):
             return
         try:
-            super().execute_job(job, queue)
+            with self.refusing(job, queue):
+                super().execute_job(job, queue)
         except PreloaderLost:
             log.warning("preloader_lost", worker=self.name, rq_job=job.id)
             requeue(self, job, queue)

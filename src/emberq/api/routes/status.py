@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
 import uuid
@@ -10,7 +11,7 @@ from typing import Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 from rq.utils import as_text
 from rq.worker import Worker
 
@@ -74,26 +75,30 @@ def list_workers(services: Services) -> list[WorkerOut]:
         RedisUnavailable: If Redis does not answer.
     """
     connection = services.redis()
+    found = []
     try:
-        workers: list[Any] = Worker.all(connection=connection)
-        found = []
-        for worker in workers:
-            heartbeat: Any = connection.get(heartbeat_key(worker.name))
-            age = time.time() - int(as_text(heartbeat)) if heartbeat else None
-            found.append(
-                WorkerOut(
-                    name=worker.name,
-                    host=worker.hostname,
-                    pid=worker.pid,
-                    state=worker.get_state(),
-                    ticket=worker.get_current_job_id(),
-                    heartbeat_age_seconds=age,
-                    alive=age is not None,
-                )
-            )
-    except (RedisError, OSError) as exc:
+        for key in Worker.all_keys(connection=connection):
+            # A key that cannot be read hides no other one: any writer to Redis can make such a key.
+            with contextlib.suppress(ValueError, TypeError, ResponseError):
+                worker = Worker.find_by_key(key, connection=connection)
+                if worker is not None:
+                    found.append(_describe(worker, connection.get(heartbeat_key(worker.name))))
+    except (RedisError, OSError, UnicodeDecodeError) as exc:
         raise RedisUnavailable from exc
     return sorted(found, key=lambda worker: worker.name)
+
+
+def _describe(worker: Any, heartbeat: Any) -> WorkerOut:
+    age = time.time() - int(as_text(heartbeat)) if heartbeat else None
+    return WorkerOut(
+        name=worker.name,
+        host=worker.hostname,
+        pid=worker.pid,
+        state=worker.get_state(),
+        ticket=worker.get_current_job_id(),
+        heartbeat_age_seconds=age,
+        alive=age is not None,
+    )
 
 
 @router.get("/workers")

@@ -147,8 +147,10 @@ def fail_attempt(
     return str(end.target)
 
 
-def release_attempt(connection: Connection, job_id: uuid.UUID, *, ticket: str, worker: str) -> str | None:
-    """Release an attempt that was cut off because its worker was told to stop; it is not counted.
+def release_attempt(
+    connection: Connection, job_id: uuid.UUID, *, ticket: str, worker: str | None
+) -> str | None:
+    """Release an attempt that was cut off, but not by its file or a cancellation; it is not counted.
 
     Returns:
         The job's new state, or nothing if the job is not in this attempt, is not claimed yet, or is to be

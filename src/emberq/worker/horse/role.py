@@ -90,15 +90,16 @@ def serialize_worker(worker: HorseWorker) -> str:
             "queues": [queue.name for queue in worker.queues],
             "name": worker.name,
             "connection": worker.connection,
-            "job_class": worker.job_class,
+            "job_class": worker.plain_job_class,
             "queue_class": worker.queue_class,
             "serializer": worker._serializer_arg,  # noqa: SLF001 - the same
+            "allow": worker.allow,
         },
         "attributes": {name: getattr(worker, name) for name in _ATTRIBUTES if hasattr(worker, name)},
     }
     text = io.BytesIO()
     try:
-        classes = (type(worker), worker.job_class, worker.queue_class, worker.death_penalty_class)
+        classes = (type(worker), worker.plain_job_class, worker.queue_class, worker.death_penalty_class)
         for named in (*classes, *handlers):
             if getattr(named, "__module__", None) == "__main__":
                 msg = f"{named!r} is defined in __main__, where another process cannot import it"

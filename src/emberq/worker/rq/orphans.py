@@ -55,7 +55,7 @@ class OrphanRequeuer:
         try:
             for name in self._queues:
                 self._check(name, now)
-        except RedisError as exc:
+        except (RedisError, UnicodeDecodeError) as exc:
             log.warning("orphan_check_failed", error=type(exc).__name__)
 
     def _check(self, name: str, now: float) -> None:

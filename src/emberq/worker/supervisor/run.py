@@ -22,6 +22,7 @@ from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
 from emberq.worker.preloader.preloader import PreloaderClient
+from emberq.worker.rq.allow_list import AllowList
 from emberq.worker.rq.heartbeat import write_heartbeat
 from emberq.worker.rq.orphans import OrphanRequeuer
 from emberq.worker.supervisor.reload import SourceWatcher
@@ -149,6 +150,7 @@ def run_workers(
         PreloadFailed: If the resources could not be loaded.
         CrashLoop: If a worker dies time and again before it serves.
     """
+    environment = get_environment()
 
     def make_worker(name: str, preloader: PreloaderClient | None) -> WarmWorker:
         worker = WarmWorker(
@@ -159,11 +161,11 @@ def run_workers(
             preloader=preloader,
             horse_spec={"name": name},
             prepare_for_work=preloader is not None,
+            allow=AllowList.parse(environment.allow or ""),
         )
         worker.with_scheduler = with_scheduler
         return worker
 
-    environment = get_environment()
     endpoint = MetricsEndpoint(
         host=environment.host, port=environment.metrics_port, directory=environment.metrics_dir
     )
