@@ -80,7 +80,7 @@ $(OPENWEBUI)-slim/.installed:
 	@$(call compile,$(OPENWEBUI)-slim)
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants lint format docs bench bench-openwebui size pin clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants lint format docs bench bench-openwebui size pin pin-images clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -141,6 +141,9 @@ pin:  ## write requirements/constraints*.txt anew (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make pin" pyproject.toml requirements/build.in --group dev \
 		-c requirements/constraints.txt -o requirements/constraints-dev.txt
+
+pin-images:  ## write the newest digests of base images into deploy/ (needs docker)
+	@deploy/pin_images.sh
 
 clean:  ## remove the virtual environment and caches
 	@rm -rf $(VENV) $(PEERS) $(OPENWEBUI) $(OPENWEBUI)-slim .pytest_cache .mypy_cache .ruff_cache .hypothesis

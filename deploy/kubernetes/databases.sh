@@ -1,12 +1,32 @@
 #!/bin/sh
-# A database for each of the two, with pgvector in both; run once, by the first start of PostgreSQL.
+# The databases of emberq and Open WebUI with their roles; run once, by the first start of PostgreSQL.
+# The owner of emberq's tables only migrates them. The API and the workers read and write rows.
 set -eu
-make() {
-    psql --username postgres --set ON_ERROR_STOP=1 --set name="$1" --set password="$2" <<'SQL'
-CREATE ROLE :"name" LOGIN PASSWORD :'password';
-CREATE DATABASE :"name" OWNER :"name";
+secrets=${SECRETS:-/run/secrets}
+run() { psql --username postgres --no-psqlrc --quiet --set ON_ERROR_STOP=1 "$@"; }
+make_role() {
+    NAME=$1 PASSWORD=$(cat "$secrets/$2-password") run <<'SQL'
+\getenv name NAME
+\getenv password PASSWORD
+CREATE ROLE :"name" LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE NOBYPASSRLS PASSWORD :'password';
 SQL
-    psql --username postgres --dbname "$1" --set ON_ERROR_STOP=1 --command 'CREATE EXTENSION vector'
 }
-make emberq "$EMBERQ_DB_PASSWORD"
-make openwebui "$OPENWEBUI_DB_PASSWORD"
+make_database() {
+    run --set name="$1" --set owner="$2" <<'SQL'
+CREATE DATABASE :"name" OWNER :"owner";
+REVOKE ALL ON DATABASE :"name" FROM PUBLIC;
+SQL
+    run --dbname "$1" --command 'CREATE EXTENSION IF NOT EXISTS vector'
+}
+for role in owner api worker; do make_role "emberq_$role" "$role"; done
+make_role openwebui openwebui
+make_database emberq emberq_owner
+make_database openwebui openwebui
+run --dbname emberq <<'SQL'
+GRANT CONNECT ON DATABASE emberq TO emberq_api, emberq_worker;
+GRANT USAGE ON SCHEMA public TO emberq_api, emberq_worker;
+ALTER DEFAULT PRIVILEGES FOR ROLE emberq_owner IN SCHEMA public
+    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO emberq_api, emberq_worker;
+ALTER DEFAULT PRIVILEGES FOR ROLE emberq_owner IN SCHEMA public
+    GRANT USAGE, SELECT ON SEQUENCES TO emberq_api, emberq_worker;
+SQL

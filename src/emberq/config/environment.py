@@ -18,8 +18,14 @@ OTHER_VARIABLES: Final = {
     "EMBERQ_MODELS_DIR": "Folder of the downloaded models; `$XDG_CACHE_HOME/emberq/models` if unset,"
     " by default `~/.cache/emberq/models`.",
     "EMBERQ_OFFLINE": "`1` forbids the download of models; `HF_HUB_OFFLINE` does the same.",
+    "EMBERQ_SECRETS_DIR": "Folder of files that are named as these variables and hold their values, such as"
+    " `/run/secrets/EMBERQ_SECRET_KEY`; `/run/secrets` if unset. A variable that is set takes precedence.",
     "EMBERQ_HOST_ID": "Do not set it: the document service sets it for its workers, to the id of the host.",
 }
+
+
+#: Where containers find their secrets as files.
+_SECRETS_DIR = "/run/secrets"
 
 
 def default_data_dir() -> Path:
@@ -166,4 +172,6 @@ def get_environment() -> Environment:
     Raises:
         pydantic.ValidationError: If a variable holds a value that is not allowed.
     """
-    return Environment()
+    secrets = Path(os.environ.get("EMBERQ_SECRETS_DIR", _SECRETS_DIR))
+    # A folder that does not exist would be warned of.
+    return Environment(_secrets_dir=secrets if secrets.is_dir() else None)

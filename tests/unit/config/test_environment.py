@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from emberq.config.environment import OTHER_VARIABLES, Environment, default_data_dir
+from emberq.config.environment import OTHER_VARIABLES, Environment, default_data_dir, get_environment
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +34,24 @@ def test_the_file_env_is_read_and_a_variable_comes_first(
     (directory / ".env").write_text("EMBERQ_WORKERS=3\nEMBERQ_PORT=9000\n")
     monkeypatch.setenv("EMBERQ_PORT", "9001")
     assert (Environment().workers, Environment().port) == (3, 9001)
+
+
+def test_secrets_are_read_from_files_and_a_variable_comes_first(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (directory / "EMBERQ_DATABASE_URL").write_text("postgresql://u:p@h/d\n")
+    (directory / "EMBERQ_API_KEY").write_text("of the file")
+    monkeypatch.setenv("EMBERQ_SECRETS_DIR", str(directory))
+    monkeypatch.setenv("EMBERQ_API_KEY", "of the variable")
+    get_environment.cache_clear()
+    try:
+        database_url, api_key = get_environment().database_url, get_environment().api_key
+    finally:
+        get_environment.cache_clear()
+    assert database_url is not None
+    assert database_url.get_secret_value() == "postgresql+psycopg://u:p@h/d"
+    assert api_key is not None
+    assert api_key.get_secret_value() == "of the variable"
 
 
 def test_the_data_directory_is_absolute_and_by_default_where_xdg_says(

@@ -173,7 +173,9 @@ def worker(
 
     _ensure_model()
     with _connected(environment) as services:
-        _prepare_database(services)
+        # Not the first key, which only the start of the API shows.
+        run_migrations(services.database)
+        services.database.close()
         return run_host(
             services,
             slots=environment.workers,

@@ -11,7 +11,7 @@ import typer.main
 import yaml
 
 from emberq.cli.main import app
-from emberq.config.environment import Environment
+from emberq.config.environment import OTHER_VARIABLES, Environment
 from emberq.openwebui.doctor.recommended import recommended_settings
 from tests.harness.paths import DEPLOY
 
@@ -23,8 +23,8 @@ KUBERNETES = [
 ]
 VALUES = yaml.safe_load((DEPLOY / "kubernetes" / "open-webui-values.yaml").read_text(encoding="utf-8"))
 TUTORIAL = (DEPLOY.parent / "docs" / "tutorial" / "open-webui.md").read_text(encoding="utf-8")
-#: Passwords that the recipes themselves hand on, and what others than the `Environment` read.
-OTHERS = {"EMBERQ_DB_PASSWORD", "EMBERQ_SHUTDOWN_GRACE", "EMBERQ_OPENWEBUI_URL", "EMBERQ_OPENWEBUI_API_KEY"}
+#: Settings that comments name, and that no variable sets.
+OTHERS = {"EMBERQ_SHUTDOWN_GRACE"}
 
 
 def commands() -> Iterator[list[str]]:
@@ -50,7 +50,7 @@ def test_a_recipe_runs_commands_that_there_are(arguments: list[str]) -> None:
 
 
 def test_the_recipes_set_only_what_emberq_reads() -> None:
-    known = {f"EMBERQ_{name.upper()}" for name in Environment.model_fields} | OTHERS
+    known = {f"EMBERQ_{name.upper()}" for name in Environment.model_fields} | OTHERS | set(OTHER_VARIABLES)
     named = {
         name
         for path in DEPLOY.rglob("*")
