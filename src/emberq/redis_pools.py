@@ -102,7 +102,7 @@ def connected_sockets(pool: ConnectionPool) -> int:
 
 
 def watch_redis_pool(kind: Profile, pool: ConnectionPool) -> None:
-    """Include a pool that other code made, e.g. RQ's command line, in this process's metrics."""
+    """Treat a pool that other code made, e.g. by RQ's command line, as ours in metrics and after forks."""
     _watched[pool] = kind
 
 
@@ -218,13 +218,17 @@ def _address(text: str) -> tuple[str, int]:
 
 def _count(pool: ConnectionPool) -> tuple[int, int]:
     """Return how many of a pool's open connections are idle and how many in use."""
-    # redis-py has no public count of open sockets.
-    free = pool._get_free_connections()  # type: ignore[no-untyped-call]  # noqa: SLF001
-    busy = pool._get_in_use_connections()  # type: ignore[no-untyped-call]  # noqa: SLF001
+    free, busy = _connections(pool, "free"), _connections(pool, "in_use")
     return (
         sum(1 for connection in free if connection.is_connected),
         sum(1 for connection in busy if connection.is_connected),
     )
+
+
+def _connections(pool: ConnectionPool, *states: str) -> set[Any]:
+    # redis-py has no public list of them.
+    lists = [getattr(pool, f"_get_{state}_connections")() for state in states or ("free", "in_use")]
+    return {connection for found in lists for connection in found}
 
 
 @metrics.sampler
@@ -240,6 +244,10 @@ def _forget_pools_of_parent() -> None:
     """Close this child's copies of its parent's sockets; the parent's connections go on."""
     global _lock  # noqa: PLW0603 - another thread of the parent may have locked it at the fork
     _lock = threading.Lock()
+    for pool in {*_pools.values(), *_watched}:
+        for connection in _connections(pool):
+            # In a child this closes the copy of the socket and tells the server nothing.
+            connection.disconnect()
     _watched.clear()
     while _pools:
         _pools.popitem()[1].reset()

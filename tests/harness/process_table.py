@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
-__all__ = ["alive", "family_of", "parent_of", "running_in"]
+__all__ = ["alive", "family_of", "parent_of", "running_in", "title_of"]
 
 
 def family_of(pid: int) -> list[int]:
@@ -27,6 +27,14 @@ def parent_of(pid: int) -> int:
     """Return a process's parent, 0 if there is no such process."""
     fields = _fields(pid)
     return int(fields[1]) if fields else 0
+
+
+def title_of(pid: int) -> str:
+    """Return a process's title or command line, empty if it has ended."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return ""
 
 
 def running_in(directory: Path) -> list[int]:

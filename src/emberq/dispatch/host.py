@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydantic import SecretStr
@@ -40,6 +41,7 @@ from emberq.store.admin.hosts import (
 )
 from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
+from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import process_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
@@ -74,7 +76,7 @@ def run_host(
     queues: Sequence[str] = (QUEUE_NAME,),
     preload: Sequence[str] = (),
     roles: Mapping[str, Role] | None = None,
-    beside: Sequence[str] = (),
+    beside: Mapping[str, ParkedSocket] = MappingProxyType({}),
     tick: Callable[[], None] | None = None,
     watcher: SourceWatcher | None = None,
     ready: Callable[[], None] | None = None,
@@ -87,7 +89,7 @@ def run_host(
         queues: RQ queues to listen on; a lost job is found soonest if each worker has only one.
         preload: Modules with resources, besides the document service's own.
         roles: Further processes that can be forked from the preloader.
-        beside: Names of roles that run beside the slots.
+        beside: Names of roles that run beside the slots, and the sockets that they serve on.
         tick: Called about ten times a second.
         watcher: Causes a reload whenever it sees a change.
         ready: Called once when everything runs.

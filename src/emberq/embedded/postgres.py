@@ -48,6 +48,8 @@ _SETTINGS = {
     "full_page_writes": "on",
     "max_wal_size": "1GB",
     "min_wal_size": "80MB",
+    # A query of a client that has died ends, also once the server itself has been killed with its owner.
+    "client_connection_check_interval": "500ms",
     # Compiling costs more than it saves on queries of milliseconds.
     "jit": "off",
     "timezone": "UTC",

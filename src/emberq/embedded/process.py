@@ -73,7 +73,7 @@ class EngineProcess:
         Args:
             name: Its name in file names and logs.
             data: The data directory, locked by this process.
-            steps: How to stop it, SIGKILL last. If the owner dies, the kernel sends the first signal.
+            steps: How to stop it, SIGKILL last. If the owner dies, the kernel sends that one at once.
         """
         self.name = name
         self._data = data
@@ -138,7 +138,7 @@ class EngineProcess:
             subprocess.TimeoutExpired: If it takes longer than `seconds`.
         """
         return subprocess.run(
-            _launcher(self._plan(account, needs, pid_file="", death_signal=signal.SIGKILL), command),
+            _launcher(self._plan(account, needs, pid_file=""), command),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
@@ -253,17 +253,11 @@ class EngineProcess:
     def _pid_file(self) -> Path:
         return self._data.path / f"{self.name}.pid"
 
-    def _plan(
-        self,
-        account: Account | None,
-        needs: Sequence[Path],
-        *,
-        pid_file: str,
-        death_signal: signal.Signals | None = None,
-    ) -> launch.LaunchPlan:
+    def _plan(self, account: Account | None, needs: Sequence[Path], *, pid_file: str) -> launch.LaunchPlan:
         return {
             "parent": os.getpid(),
-            "death_signal": death_signal or self._steps[0].number,
+            # Any other one would wait in an engine that is stopped, and keep a busy one busy.
+            "death_signal": signal.SIGKILL,
             "pid_file": pid_file,
             "account": None if account is None else (account.uid, account.gid),
             "needs": [str(path) for path in needs],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from emberq.errors import DatabaseUnavailable
+from emberq.system.forks import close_in_children
 
 #: Seconds to wait for a free connection of the pool.
 _POOL_TIMEOUT_SECONDS = 10.0
@@ -46,7 +49,8 @@ _LIMIT_EXCEEDED_CLASS = "54"
 class Database:
     """The connections of one process: opened on first use, checked (`SELECT 1`) at each checkout.
 
-    Invariant: never used across a fork; `after_fork` drops inherited connections without closing them.
+    Invariant: never used across a fork; a child closes its copies of the sockets, and `after_fork` drops the
+    connections.
     """
 
     def __init__(self, url: str, *, pool_size: int = 4, application_name: str = "emberq") -> None:
@@ -70,6 +74,7 @@ class Database:
         event.listen(self.engine, "do_connect", self._name_connection)
         event.listen(self.engine, "connect", _set_session)
         event.listen(self.engine, "begin", _begin)
+        event.listen(self.engine, "connect", _close_socket_in_children)
         event.listen(self.engine, "handle_error", _leave_read_only_server)
 
     @contextmanager
@@ -140,6 +145,22 @@ class Database:
         """Return how many connections of this process are idle and how many in use."""
         pool: Any = self.engine.pool
         return int(pool.checkedin()), int(pool.checkedout())
+
+
+class _SocketOfParent:
+    """The socket of a connection, for a child: the connection itself would tell the server that it ends."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._libpq = connection.pgconn
+
+    def close(self) -> None:
+        with contextlib.suppress(psycopg.Error):
+            os.close(self._libpq.socket)
+
+
+def _close_socket_in_children(connection: Any, record: Any) -> None:
+    # The record lives as long as the connection.
+    record.info["socket_of_parent"] = close_in_children(_SocketOfParent(connection))
 
 
 def _is_outage(exc: Exception) -> bool:

@@ -1,10 +1,41 @@
-"""Functions that a forked process calls first, e.g. to forget the connections it inherited."""
+"""What a forked process does first: forget the connections it inherited, close what only its parent needs."""
 
 from __future__ import annotations
 
+import contextlib
+import os
 from collections.abc import Callable
+from typing import Protocol, TypeVar
+from weakref import WeakSet
+
+
+class Closable(Protocol):
+    """A socket or file: closing a forked copy of it leaves the original open."""
+
+    def close(self) -> None:
+        """Close it."""
+
+
+T = TypeVar("T", bound=Closable)
 
 _functions: list[Callable[[], None]] = []
+_closed_in_children: WeakSet[Closable] = WeakSet()
+
+
+def close_in_children(thing: T) -> T:
+    """Close a socket or file in every process that this one forks from now on; returns it."""
+    _closed_in_children.add(thing)
+    return thing
+
+
+def _close_inherited() -> None:
+    for thing in list(_closed_in_children):
+        with contextlib.suppress(OSError):
+            thing.close()
+    _closed_in_children.clear()
+
+
+os.register_at_fork(after_in_child=_close_inherited)
 
 
 def after_fork(function: Callable[[], None]) -> Callable[[], None]:

@@ -9,6 +9,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from pathlib import Path
 
 from emberq.system.libc import LIBC
@@ -16,6 +17,10 @@ from emberq.system.machine import boot_id
 
 #: prctl(2): the signal to get when the parent thread ends.
 _PR_SET_PDEATHSIG = 1
+
+#: This process, if its children end with it, and whether the main thread forks just now.
+_ends_with: int | None = None
+_is_main_thread = False
 
 
 def die_with_parent(parent_pid: int, *, with_signal: int = signal.SIGKILL) -> None:
@@ -33,6 +38,31 @@ def die_with_parent(parent_pid: int, *, with_signal: int = signal.SIGKILL) -> No
         LIBC.prctl(_PR_SET_PDEATHSIG, with_signal, 0, 0, 0)
     if os.getppid() != parent_pid:
         os._exit(1)
+
+
+def end_children_with_this_process() -> None:
+    """Have what this process forks from its main thread end with it (Linux only); what a child forks is free.
+
+    For forks by other code, such as RQ's scheduler and the jobs of a horse. A fork from another thread is
+    left alone: its child would end with that thread.
+    """
+    global _ends_with  # noqa: PLW0603 - one per process
+    _ends_with = os.getpid()
+
+
+def _note_thread() -> None:
+    global _is_main_thread  # noqa: PLW0603 - in the child the forking thread is the main one
+    _is_main_thread = threading.get_ident() == threading.main_thread().ident
+
+
+def _end_with_parent() -> None:
+    global _ends_with
+    parent, _ends_with = _ends_with, None
+    if parent is not None and _is_main_thread:
+        die_with_parent(parent)
+
+
+os.register_at_fork(before=_note_thread, after_in_child=_end_with_parent)
 
 
 def process_identity(pid: int) -> str | None:

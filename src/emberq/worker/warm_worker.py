@@ -58,7 +58,7 @@ from rq.suspension import WORKERS_SUSPENDED
 
 from emberq.redis_pools import watch_redis_pool
 from emberq.system.messages import Message
-from emberq.system.processes import set_process_title
+from emberq.system.processes import end_children_with_this_process, set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.horse.handle import Horse
@@ -166,10 +166,11 @@ class WarmWorker(MonitoredWorker, GracefulStopWorker, PipelinedWorker, CheckedWo
     def bootstrap(self, *args: Any, **kwargs: Any) -> None:
         """Fork the preloader before RQ's pub/sub thread: a fork with threads may copy a locked lock."""
         self._metrics.enable()
+        end_children_with_this_process()
+        watch_redis_pool("worker", self.connection.connection_pool)
         self._lifecycle.start()
         self.forget_writes()
         super().bootstrap(*args, **kwargs)
-        watch_redis_pool("worker", self.connection.connection_pool)
 
     def subscribe(self) -> None:
         """Start RQ's thread for commands with those signals blocked whose handlers raise.

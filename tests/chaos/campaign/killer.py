@@ -13,7 +13,7 @@ from tests.chaos.campaign.recovery import Need, Recovery, latest
 from tests.chaos.campaign.system import System
 from tests.chaos.campaign.witness import InHand, Witness
 from tests.harness.eventually import eventually, scaled
-from tests.harness.process_table import alive, family_of
+from tests.harness.process_table import alive, family_of, title_of
 
 __all__ = ["Anatomy", "Killer", "Outcome", "anatomy_of"]
 
@@ -61,7 +61,7 @@ def anatomy_of(host: Program) -> Anatomy | None:
     """Return a host's processes once it is complete: a preloader, and a horse for each slot."""
     if not host.pid:
         return None
-    below = {pid: _title(pid) for pid in _children(host.pid)}
+    below = {pid: title_of(pid) for pid in _children(host.pid)}
     preloaders = [pid for pid, title in below.items() if title.startswith("emberq: preloader")]
     slots = sorted(pid for pid, title in below.items() if title.startswith("emberq: worker"))
     horses = sorted(_children(preloaders[-1])) if preloaders else []
@@ -189,10 +189,3 @@ def _children(pid: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     except OSError:
         return []
-
-
-def _title(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return ""

@@ -20,7 +20,9 @@ from emberq.store.admin.api_keys import DEFAULT_TENANT, ensure_first_key
 from emberq.store.admin.api_keys import create_key as store_key
 from emberq.store.migrate import migrate as run_migrations
 from emberq.store.services import Services, configure_services, get_services
+from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import set_process_title
+from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs
 
 if TYPE_CHECKING:
@@ -43,7 +45,9 @@ def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: in
     environment = _environment(data_dir=data_dir, host=host, port=port, workers=workers)
     _ensure_model()
     with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(open_listener(environment.host, environment.port))
+        listener = stack.enter_context(
+            contextlib.closing(ParkedSocket(open_listener(environment.host, environment.port)))
+        )
         engines = stack.enter_context(_stop_as_exit(_engines(environment)))
         services = _configure(environment, engines)
         first_key = _prepare_database(services)
@@ -54,21 +58,27 @@ def _run_everything(
     environment: Environment,
     engines: Engines,
     services: Services,
-    listener: socket.socket,
+    listener: ParkedSocket,
     first_key: str | None,
 ) -> int:
     from emberq.dispatch.host import run_host
-    from emberq.system.messages import send
+    from emberq.system.messages import receive, send
 
     def run_api(_spec: object, channel: socket.socket) -> None:
         from emberq.api.app import serve as serve_api
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _, given = receive(channel)
+        if not given:
+            return
+        metrics.open_own_files()
         services.database.after_fork()
-        serve_api(listener, ready=lambda: send(channel, {"ready": ""}), routers=_routers())
+        serve_api(
+            socket.socket(fileno=given[0]), ready=lambda: send(channel, {"ready": ""}), routers=_routers()
+        )
 
     def announce() -> None:
-        address, port = listener.getsockname()[:2]
+        address, port = listener.address
         _print_ready(
             f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)", first_key=first_key
         )
@@ -78,7 +88,7 @@ def _run_everything(
         slots=environment.workers,
         preload=_modules(environment.preload),
         roles={"api": run_api},
-        beside=["api"],
+        beside={"api": listener},
         tick=lambda: _ensure_engines(engines),
         ready=announce,
     )

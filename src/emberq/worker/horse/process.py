@@ -19,6 +19,7 @@ from emberq.system.forks import run_after_fork
 from emberq.system.kept_open import keep_open
 from emberq.system.memory import private_memory_bytes
 from emberq.system.messages import Message, receive, send
+from emberq.system.processes import end_children_with_this_process
 from emberq.telemetry import metrics
 from emberq.worker.horse.job_transfer import unpack_execution, unpack_job, unpack_queue
 from emberq.worker.horse.watchdog import write_stacks_to
@@ -50,6 +51,7 @@ def run_horse(worker: HorseWorker, channel: socket.socket) -> None:
         channel: The socket to the worker process.
     """
     random.seed()
+    end_children_with_this_process()
     worker.become_horse()
     worker.procline("idle")  # type: ignore[no-untyped-call]
     worker.connection.connection_pool.reset()

@@ -18,7 +18,7 @@ from pathlib import Path
 from emberq.errors import ResourceFailed
 from emberq.system.memory import freeze_objects
 from emberq.system.messages import Message, receive, send
-from emberq.system.processes import set_process_title
+from emberq.system.processes import die_with_parent, set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import ensure_logs, get_logger
 from emberq.worker.job.tempdirs import use_root
@@ -26,8 +26,10 @@ from emberq.worker.job.tempdirs import use_root
 log = get_logger(__name__)
 
 
-def main(descriptor: int) -> int:
-    """Serve jobs from the channel with this descriptor; returns the exit code."""
+def main(descriptor: int, parent: int) -> int:
+    """Serve jobs from the channel with this descriptor, as a child of this parent; returns the exit code."""
+    # Once more: an interpreter with capabilities of its own starts without the signal.
+    die_with_parent(parent)
     channel = socket.socket(fileno=descriptor)
     channel.set_inheritable(False)
     spec, _ = receive(channel)
@@ -72,4 +74,4 @@ def _prepare(spec: Message) -> Callable[[socket.socket], None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1])))
+    sys.exit(main(int(sys.argv[1]), int(sys.argv[2])))

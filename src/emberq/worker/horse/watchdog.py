@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Self
 
+from emberq.system.forks import close_in_children
 from emberq.system.messages import Message
 from emberq.system.processes import descendants, process_state
 from emberq.worker.job.policy import HorsePolicy
@@ -62,7 +63,7 @@ class StackFile:
     """A file without a name into which the horse writes its stacks and from which the worker reads them."""
 
     def __init__(self) -> None:
-        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - open for the life of the horse
+        self._file = close_in_children(tempfile.TemporaryFile(buffering=0))  # noqa: SIM115 - kept
 
     def fileno(self) -> int:
         """Return its descriptor, which the worker sends to the horse."""

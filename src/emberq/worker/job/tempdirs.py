@@ -57,6 +57,17 @@ def temporary_root() -> Path | None:
     return _root
 
 
+def _close_lock_of_parent() -> None:
+    """Close a child's copy of the lock, which would outlive the preloader with the child."""
+    global _lock  # noqa: PLW0603 - one per process
+    if _lock is not None:
+        os.close(_lock)
+        _lock = None
+
+
+os.register_at_fork(after_in_child=_close_lock_of_parent)
+
+
 def use_root(root: Path | None) -> None:
     """Use a root that another process made, or none; deletes this process's directory in no root."""
     global _root, _own

@@ -25,6 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
+from emberq.system.forks import close_in_children
 from emberq.system.memory import freeze_objects, return_big_blocks
 from emberq.system.messages import Message, receive, send
 from emberq.system.processes import count_threads, die_with_parent, set_process_title, thread_names
@@ -111,8 +112,8 @@ class ForkServer:
         self._roles = roles
         self._modules = modules
         self._children: dict[int, socket.socket] = {}
-        self._selector = selectors.DefaultSelector()
-        self._selector.register(control, selectors.EVENT_READ)
+        self._selector = close_in_children(selectors.DefaultSelector())
+        self._selector.register(close_in_children(control), selectors.EVENT_READ)
         self._wake_read, self._wake_write = os.pipe()
         for descriptor in (self._wake_read, self._wake_write):
             os.set_blocking(descriptor, False)
@@ -137,12 +138,14 @@ class ForkServer:
         if message is None:
             self._disconnect(client)
         elif "serve" in message:
-            self._selector.register(socket.socket(fileno=descriptors[0]), selectors.EVENT_READ)
+            another = close_in_children(socket.socket(fileno=descriptors[0]))
+            self._selector.register(another, selectors.EVENT_READ)
         elif "fork" in message:
             self._fork(client, message["fork"], message["spec"])
 
     def _fork(self, client: socket.socket, role_name: str, spec: Message) -> None:
         ours, theirs = socket.socketpair()
+        close_in_children(ours)
         role: object = self._roles.get(role_name)
         spawn_spec: Message | None = None
         if needs_spawn() and isinstance(role, Spawnable):
@@ -150,7 +153,6 @@ class ForkServer:
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            ours.close()
             self._run_child(parent, theirs, role_name, spec, spawned=spawn_spec is not None)
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
@@ -174,10 +176,6 @@ class ForkServer:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             os.setpgid(0, 0)
             die_with_parent(parent)
-            for key in list(self._selector.get_map().values()):
-                if isinstance(key.fileobj, socket.socket):
-                    key.fileobj.close()
-            self._selector.close()
             os.close(self._wake_read)
             os.close(self._wake_write)
             if spawned:

@@ -162,11 +162,6 @@ class Generations:
         while self._all:
             self._all.pop().end()
 
-    def close_channels(self) -> None:
-        """Close this process's ends, in a forked child: an end kept open hides the owner's death."""
-        for one in self._all:
-            one.preloader.channel.close()
-
     def _add(self, reason: str) -> Generation:
         self._latest_number += 1
         label = self._label()

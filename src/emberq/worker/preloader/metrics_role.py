@@ -12,7 +12,8 @@ import tempfile
 from pathlib import Path
 
 from emberq.errors import InvalidRequest
-from emberq.system.messages import Message, send
+from emberq.system.messages import Message, receive, send
+from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import is_process_alive
 from emberq.telemetry import metrics
 from emberq.telemetry.endpoint import open_endpoint, serve_endpoint
@@ -26,9 +27,9 @@ log = get_logger(__name__)
 class MetricsEndpoint:
     """Switches metrics on for a host and keeps `/metrics` served by a child of the preloader.
 
-    A supervisor binds the port and runs the role `metrics` beside its slots. A worker without a supervisor
-    calls `maintain` every few seconds: of several workers with one port one serves for all, and another takes
-    over when it ends.
+    A supervisor binds the port, runs the role `metrics` beside its slots, and gives it the socket. A worker
+    without a supervisor calls `maintain` every few seconds: of several workers with one port one serves for
+    all, and another takes over when it ends.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class MetricsEndpoint:
         self._directory = directory
         self._parent = parent
         self._own_directory: Path | None = None
-        self._listener: socket.socket | None = None
+        self._listener: ParkedSocket | None = None
         self._child: Child | None = None
 
     @classmethod
@@ -78,31 +79,36 @@ class MetricsEndpoint:
             os.environ["EMBERQ_METRICS_DIR"] = str(self._directory)
         metrics.enable_from_environment()
 
-    def bind(self) -> list[str]:
-        """Bind the port, if there is one, and return the roles that a supervisor must keep alive.
+    def bind(self) -> dict[str, ParkedSocket]:
+        """Bind the port, if there is one; return the role that a supervisor keeps alive, with its socket.
 
         Raises:
             InvalidRequest: If the address cannot be bound; says why.
         """
         if self._port is None:
-            return []
+            return {}
         try:
-            self._listener = open_endpoint(self._host, self._port)
+            self._listener = ParkedSocket(open_endpoint(self._host, self._port))
         except OSError as exc:
             self.close()
             raise InvalidRequest(
                 f"Cannot serve metrics on {self._host}:{self._port}: {exc.strerror or exc}.",
                 hint="Stop what uses the port, or choose another one with EMBERQ_METRICS_PORT.",
             ) from exc
-        log.info("metrics_served", port=self._listener.getsockname()[1])
-        return ["metrics"]
+        log.info("metrics_served", port=self._listener.address[1])
+        return {"metrics": self._listener}
 
     def role(self, _spec: Message, channel: socket.socket) -> None:
         """Serve until told to end; the body of the preloader's role `metrics`."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         signal.signal(signal.SIGTERM, lambda _number, _frame: sys.exit(0))
-        listener = self._listener
-        if listener is None:
+        metrics.open_own_files()
+        if self._listener is not None:
+            _, given = receive(channel)
+            if not given:
+                return
+            listener = socket.socket(fileno=given[0])
+        else:
             try:
                 listener = open_endpoint(self._host, self._port or 0)
             except OSError as exc:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from emberq.errors import InvalidRequest
+from emberq.system.forks import close_in_children
 from emberq.system.messages import Message, is_readable, receive, send
 from emberq.worker.preloader.fork_server import Role, run_preloader
 
@@ -52,7 +53,7 @@ class PreloaderClient:
 
     def __init__(self, channel: socket.socket) -> None:
         """Use a channel that the preloader serves."""
-        self.channel = channel
+        self.channel = close_in_children(channel)
         self._exits: dict[int, int] = {}
 
     def fork(self, role: str, spec: Message | None = None) -> Child:
@@ -68,7 +69,8 @@ class PreloaderClient:
         while True:
             message, descriptors = self._next()
             if "forked" in message:
-                return Child(message["forked"], socket.socket(fileno=descriptors[0]), message["spawned"])
+                channel = close_in_children(socket.socket(fileno=descriptors[0]))
+                return Child(message["forked"], channel, message["spawned"])
 
     def connect(self) -> socket.socket:
         """Return a new channel to the same preloader, for another process to use."""
@@ -158,10 +160,10 @@ def start_preloader(
         prepare: Called first in the new process, e.g. to forget connections it inherited.
     """
     ours, theirs = socket.socketpair()
+    close_in_children(ours)
     owner = os.getpid()
     pid = os.fork()
     if pid == 0:
-        ours.close()
         run_preloader(theirs, owner, roles, modules=modules, prepare=prepare)
     theirs.close()
     return Preloader(pid, ours)

@@ -54,5 +54,6 @@ def exec_interpreter(channel: socket.socket) -> NoReturn:
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # noqa: SLF001 - as multiprocessing does
     channel.set_inheritable(True)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    command = [sys.executable, *flags, "-P", "-m", SPAWNED_HORSE, str(channel.fileno())]
+    place = [str(channel.fileno()), str(os.getppid())]
+    command = [sys.executable, *flags, "-P", "-m", SPAWNED_HORSE, *place]
     os.execv(sys.executable, command)  # noqa: S606 - no shell is wanted

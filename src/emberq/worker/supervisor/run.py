@@ -7,6 +7,7 @@ import math
 import os
 import socket
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 from redis import Redis
 from redis.exceptions import RedisError
@@ -16,6 +17,7 @@ from emberq.redis_pools import get_redis_pool
 from emberq.retry.backoff import Backoff
 from emberq.retry.classify import classify_redis_error
 from emberq.retry.operation import Retrying
+from emberq.system.parked_socket import ParkedSocket
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.role import HorseRole, SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
@@ -51,7 +53,7 @@ def make_supervisor(
     slots: int,
     modules: Sequence[str] = (),
     roles: Mapping[str, Role] | None = None,
-    services: Sequence[str] = (),
+    services: Mapping[str, ParkedSocket] = MappingProxyType({}),
     shutdown_grace_seconds: Callable[[], float],
     prepare: Callable[[], None] | None = None,
     spawn_setup: SpawnSetup | None = None,
@@ -71,7 +73,7 @@ def make_supervisor(
         InvalidRequest: If the port of the metrics cannot be bound.
     """
     endpoint.enable()
-    beside = [*services, *endpoint.bind()]
+    beside = {**services, **endpoint.bind()}
     host_name = socket.gethostname()
 
     def run_slot(number: int, preloader: PreloaderClient, ready: Callable[[str], None]) -> None:

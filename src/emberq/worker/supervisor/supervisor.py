@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -9,12 +10,15 @@ import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import NoReturn
 
 from redis.exceptions import RedisError
 
+from emberq.system.forks import close_in_children
 from emberq.system.memory import freeze_objects
 from emberq.system.messages import send
+from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import die_with_parent, set_process_title
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.fork_server import Role
@@ -57,7 +61,7 @@ class Supervisor:
         run_slot: SlotRunner,
         roles: Mapping[str, Role],
         modules: Sequence[str] = (),
-        services: Sequence[str] = (),
+        services: Mapping[str, ParkedSocket] = MappingProxyType({}),
         shutdown_grace_seconds: Callable[[], float] = lambda: 30.0,
         max_crashes: int = _MAX_CRASHES,
         prepare: Callable[[], None] | None = None,
@@ -70,10 +74,12 @@ class Supervisor:
         Args:
             slots: Number of worker slots.
             run_slot: The body of a slot's process.
-            roles: The roles that the preloader can fork; `horse` for the slots. Those in `services` say that
-                they serve by sending `{"ready": ""}` over their socket.
+            roles: The roles that the preloader can fork; `horse` for the slots. Those in `services` get what
+                they listen on as the first message of their socket, and say that they serve by sending
+                `{"ready": ""}` over it.
             modules: Modules whose resources are preloaded.
-            services: Roles of which one process each is kept alive beside the slots.
+            services: Roles of which one process each is kept alive beside the slots, and the listening
+                sockets that they serve on.
             shutdown_grace_seconds: Returns the time that running jobs get on SIGTERM.
             max_crashes: Deaths of one process in a row after which `run` gives up.
             prepare: Called first in every forked process, to forget connections it must not share.
@@ -85,10 +91,10 @@ class Supervisor:
         self._grace_seconds = shutdown_grace_seconds
         self._prepare = prepare or (lambda: None)
         self._clock = clock
-        starts = {name: partial(self._start_service, name) for name in services}
+        starts = {name: partial(self._start_service, name, parked) for name, parked in services.items()}
         starts |= {f"slot {number}": partial(self._start_worker, number) for number in range(1, slots + 1)}
         generations = Generations(
-            lambda: start_preloader(roles, modules=modules, prepare=self._prepare_child),
+            lambda: start_preloader(roles, modules=modules, prepare=self._prepare),
             max_failed_loads=max_crashes,
             label=label,
         )
@@ -203,15 +209,11 @@ class Supervisor:
             time.sleep(_TICK_SECONDS)
         self._upkeep.generations.end_all()
 
-    def _prepare_child(self) -> None:
-        """Close, in a forked child, this process's ends of all channels: an end kept open hides a death."""
-        self._upkeep.generations.close_channels()
-        for one in self._upkeep.processes():
-            one.channel.close()
-        self._prepare()
-
-    def _start_service(self, role: str, generation: Generation) -> SlotProcess:
+    def _start_service(self, role: str, listener: ParkedSocket, generation: Generation) -> SlotProcess:
         child = generation.preloader.fork(role)
+        with contextlib.suppress(OSError):
+            # If it has ended already, that is noticed as every other end is.
+            listener.give_to(child.channel)
         return SlotProcess(
             child.pid, generation, child.channel, is_preloader_child=True, started_at=self._clock()
         )
@@ -219,10 +221,10 @@ class Supervisor:
     def _start_worker(self, number: int, generation: Generation) -> SlotProcess:
         to_preloader = generation.preloader.connect()
         ours, theirs = socket.socketpair()
+        close_in_children(ours)
         parent = os.getpid()
         pid = os.fork()
         if pid == 0:
-            ours.close()
             self._run_worker(number, to_preloader, theirs, parent)
         to_preloader.close()
         theirs.close()
@@ -237,9 +239,10 @@ class Supervisor:
             for caught in (signal.SIGTERM, signal.SIGHUP):
                 signal.signal(caught, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)
-            die_with_parent(parent, with_signal=signal.SIGTERM)
+            die_with_parent(parent)
             set_process_title(f"worker in slot {number}")
-            self._prepare_child()
+            close_in_children(channel)
+            self._prepare()
             self._run_slot(
                 number, PreloaderClient(to_preloader), lambda worker: send(channel, {"ready": worker})
             )
