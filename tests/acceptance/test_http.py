@@ -353,3 +353,21 @@ def test_a_gigabyte_is_streamed_and_a_file_over_the_limit_refused(stack: Stack, 
         client.delete("/api/v1/settings/max_file_size")
         client.delete(f"/api/v1/files/{answer.json()['file']['id']}")
     assert list((stack.data_dir / "blobs" / "drafts").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/docs"),
+        ("GET", "/api/v1/jobs"),
+        ("GET", "/nothing"),
+        ("BREW", "/"),
+        ("GET", "/%zz"),
+        ("GET", "/"),
+    ],
+)
+def test_browsers_are_told_to_guess_nothing_and_to_run_nothing(stack: Stack, method: str, path: str) -> None:
+    with stack.http(key="wrong") as client:
+        headers = client.request(method, path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["content-security-policy"].startswith("default-src 'none'; ")

@@ -18,8 +18,10 @@ from fastapi import APIRouter, FastAPI
 from fastapi.responses import RedirectResponse
 
 from emberq.api.auth import KeyCache
+from emberq.api.docs import page as docs
 from emberq.api.door.connection import DoorProtocol
 from emberq.api.door.front_door import FrontDoor
+from emberq.api.door.headers import SecurityHeaders
 from emberq.api.openai import OPENAI_PATHS, openai_error
 from emberq.api.plain_errors import PlainErrorRoute, plain_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
@@ -100,6 +102,8 @@ def make_app(
         summary="Documents in, searchable vectors out, nothing lost on the way.",
         lifespan=lifespan,
         responses=PROBLEM_RESPONSES,
+        docs_url=None,
+        redoc_url=None,
     )
     batcher = Batcher(
         queue_specs(bulk_threads=get_services().environment.embedding_threads),
@@ -113,6 +117,7 @@ def make_app(
     install_problem_handlers(app, shapes={**dict.fromkeys(OPENAI_PATHS, openai_error), **shapes})
     app.add_middleware(FrontDoor, keys=KeyCache(), ends=app.state.job_ends)
     app.add_middleware(RequestMetrics)
+    app.add_middleware(SecurityHeaders)
     # First, because routes are tried in this order, and these get thousands of requests.
     for router in (embeddings.router, rerank.router):
         app.include_router(router)
@@ -120,7 +125,7 @@ def make_app(
     for module in (collections, files, events, jobs, pauses, settings, keys, audit, status):
         api.include_router(module.router)
     app.include_router(api)
-    for router in (health.router, docling.router, tika.router, *routers):
+    for router in (docs.router, health.router, docling.router, tika.router, *routers):
         app.include_router(router)
 
     @app.get("/", include_in_schema=False)

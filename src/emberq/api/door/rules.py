@@ -56,8 +56,8 @@ _CONVERSION: Final = Rule(body=Body.FILE, waits=True)
 _RULES: Final = [
     (re.compile(pattern), rule)
     for pattern, rule in {
-        r"GET /(?:|healthz|readyz|metrics|openapi\.json|docs(?:/.*)?|redoc|favicon\.ico)": _PUBLIC,
-        r"HEAD /(?:|healthz|readyz|metrics|openapi\.json|docs(?:/.*)?|redoc|favicon\.ico)": _PUBLIC,
+        r"GET /(?:|healthz|readyz|metrics|openapi\.json|docs(?:/.*)?|favicon\.ico)": _PUBLIC,
+        r"HEAD /(?:|healthz|readyz|metrics|openapi\.json|docs(?:/.*)?|favicon\.ico)": _PUBLIC,
         r"GET /tika": _PUBLIC,
         r"POST /v1/(?:embeddings|rerank)": _TEXTS,
         r"POST /api/v1/collections/[^/]+/files": _UPLOAD,
