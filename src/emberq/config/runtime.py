@@ -93,7 +93,8 @@ class RuntimeSettings(BaseModel):
     job_timeout: float = _setting(3600.0, "Seconds a job may run.", gt=0, le=7 * 86400)
     job_max_attempts: int = _setting(
         3,
-        "Attempts at a file. After the last one the job fails, or is quarantined if it ended its process.",
+        "Attempts at a file. After the last one the job fails, or is quarantined if it ended its process. The"
+        " second attempt that takes too much time or memory is the last one.",
         ge=1,
         le=100,
     )
@@ -175,6 +176,13 @@ class RuntimeSettings(BaseModel):
     )
     max_file_size: int = _setting(
         200 * 1024 * 1024, "Largest size of an upload, in bytes.", applies=Applies.NOW, ge=1, le=1 << 40
+    )
+    file_budget: float = _setting(
+        1.0,
+        "Factor of each file's budget: processor time, memory, unpacked bytes, characters and chunks. What a"
+        " file gets depends on its type and size.",
+        ge=0.1,
+        le=100,
     )
     tenant_weight: float = _setting(
         1.0,

@@ -30,7 +30,7 @@ class ExtractionTimeout(ProcessingError):
 
     code = "extraction_timeout"
     retryable = True
-    default_hint = "Split the file, or raise the setting job_timeout."
+    default_hint = "Split the file, or raise the setting file_budget."
 
 
 class ExtractionCrashed(ProcessingError):
@@ -48,7 +48,7 @@ class MemoryLimitExceeded(ProcessingError):
     retryable = True
     # Other work on the machine needs time to end before there is more memory.
     retry_pause = 2.0
-    default_hint = "Split the file."
+    default_hint = "Split the file, or raise the setting file_budget."
 
 
 class EmbeddingUnavailable(ProcessingError):

@@ -7,8 +7,9 @@ import os
 import time
 import traceback
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,16 @@ from rq.timeouts import JobTimeoutException
 from emberq.config.current import get_worker_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.errors import (
+    BlobMissing,
     DatabaseUnavailable,
     EmberqError,
     InternalError,
     JobTimeout,
     MemoryLimitExceeded,
+    StorageUnavailable,
 )
 from emberq.models.embedder import Embedder
+from emberq.pipeline.budget import Budget
 from emberq.pipeline.document import Chunk, Document
 from emberq.pipeline.markdown_pages import to_markdown
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
@@ -45,9 +49,6 @@ from emberq.worker.job.progress import progress, progress_to
 from emberq.worker.job.scope import job_scope
 
 log = get_logger(__name__)
-
-#: Most bytes of memory for reading one file, besides the memory that the child shares with the horse.
-_EXTRACTION_MEMORY_BYTES = 1 << 30
 
 
 def process_file(job_id: str) -> str:
@@ -155,11 +156,14 @@ def _run(services: Services, attempt: Attempt) -> str:
 def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, stages: Stages) -> None:
     progress(0, 1, stage="extracting")
     path = services.blobs.existing(attempt.blob)
+    budget = _budget(path, attempt, settings)
     document = extract_sandboxed(
         path,
         name=attempt.file_name,
-        timeout_seconds=settings.job_timeout,
-        memory_bytes=_EXTRACTION_MEMORY_BYTES,
+        timeout_seconds=min(budget.timeout_seconds, settings.job_timeout),
+        cpu_seconds=budget.cpu_seconds,
+        memory_bytes=budget.memory_bytes,
+        factor=budget.factor,
         progress=progress,
     )
     if attempt.kind == CollectionKind.EXTRACTION:
@@ -169,20 +173,47 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
         return
     progress(0, 1, stage="splitting")
     embedder = get_embedder(attempt.embedding_model)
+    chunk_size = min(settings.rag_chunk_size, embedder.max_tokens - 2)
     chunks = split(
         document,
         embedder.tokenizer,
-        chunk_size=min(settings.rag_chunk_size, embedder.max_tokens - 2),
+        chunk_size=chunk_size,
         chunk_overlap=settings.rag_chunk_overlap,
+        max_chunks=budget.max_chunks(len(document.text), chunk_size=chunk_size),
+        check=budget.for_splitting(len(document.text)).check,
     )
     progress(0, len(chunks), stage="embedding")
-    chunk_values = _embed(services, attempt, embedder, chunks, batch_size=settings.rag_embedding_batch_size)
+    chunk_values = _embed(
+        services,
+        attempt,
+        embedder,
+        chunks,
+        batch_size=settings.rag_embedding_batch_size,
+        check=budget.for_embedding(len(chunks)).check,
+    )
     progress(0, len(chunks), stage="storing")
     _commit(services, attempt, document, chunk_values, stages)
 
 
+def _budget(path: Path, attempt: Attempt, settings: RuntimeSettings) -> Budget:
+    try:
+        return Budget.of(path, factor=settings.file_budget)
+    except FileNotFoundError as exc:
+        raise BlobMissing(f"The stored bytes of {attempt.file_name} are gone.") from exc
+    except OSError as exc:
+        raise StorageUnavailable(
+            f"The stored bytes of {attempt.file_name} cannot be read: {exc.strerror}."
+        ) from exc
+
+
 def _embed(
-    services: Services, attempt: Attempt, embedder: Embedder, chunks: list[Chunk], *, batch_size: int
+    services: Services,
+    attempt: Attempt,
+    embedder: Embedder,
+    chunks: list[Chunk],
+    *,
+    batch_size: int,
+    check: Callable[[], None],
 ) -> list[ChunkValues]:
     """Return the chunks with their vectors; texts that the tenant had embedded before are not computed."""
     texts = [embedding_text(chunk, embedder.tokenizer, max_tokens=embedder.max_tokens) for chunk in chunks]
@@ -191,10 +222,15 @@ def _embed(
     missing = {mark: text for mark, text in zip(fingerprints, texts, strict=True) if mark not in vectors}
     done = len(chunks) - len(missing)
     metrics.count_vector_lookups(hits=done, misses=len(missing))
+
+    def report(embedded: int, _total: int) -> None:
+        check()
+        progress(done + embedded, len(chunks), stage="embedding")
+
     made = embedder.embed(
         list(missing.values()),
         max_batch=batch_size,
-        progress=lambda n, _total: progress(done + n, len(chunks), stage="embedding"),
+        progress=report,
     )
     vectors.update(zip(missing, made, strict=True))
     return [

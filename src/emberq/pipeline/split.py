@@ -15,10 +15,10 @@ across the end of a page: the overlap would be cited with the wrong page.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from emberq.errors import InvalidRequest
+from emberq.errors import FileTooLarge, InvalidRequest
 from emberq.pipeline.document import Chunk, Document, Segment, SegmentKind
 from emberq.pipeline.token_stream import TokenStream
 
@@ -51,7 +51,15 @@ class _Piece(NamedTuple):
     page: int | None
 
 
-def split(document: Document, tokenizer: Tokenizer, *, chunk_size: int, chunk_overlap: int) -> list[Chunk]:
+def split(
+    document: Document,
+    tokenizer: Tokenizer,
+    *,
+    chunk_size: int,
+    chunk_overlap: int,
+    max_chunks: int | None = None,
+    check: Callable[[], None] | None = None,
+) -> list[Chunk]:
     """Return the chunks of a document.
 
     Needs time in proportion to the text, and memory for a few chunks besides the result.
@@ -63,11 +71,14 @@ def split(document: Document, tokenizer: Tokenizer, *, chunk_size: int, chunk_ov
             has more tokens exceeds it.
         chunk_overlap: Most tokens that a chunk shares with the one before it; at most half of `chunk_size`
             is used.
+        max_chunks: Most chunks; no limit if left out.
+        check: Called before each chunk; ends the work by an exception.
 
     Returns:
         Chunks in order of their start. Every visible character of every segment is in at least one.
 
     Raises:
+        FileTooLarge: If there are more than `max_chunks`.
         InvalidRequest: If `chunk_size` is less than 1 or `chunk_overlap` less than 0.
     """
     if chunk_size < 1 or chunk_overlap < 0:
@@ -79,6 +90,13 @@ def split(document: Document, tokenizer: Tokenizer, *, chunk_size: int, chunk_ov
         stream = TokenStream(document.text, segments, tokenizer)
         cutter = _Cutter(document.text, stream, chunk_size, min(chunk_overlap, chunk_size // 2))
         for start, end, tokens, page in cutter.pieces(segments[0].start):
+            if check is not None:
+                check()
+            if len(chunks) == max_chunks:
+                raise FileTooLarge(
+                    f"The text makes more than {max_chunks:,} chunks, the most for its length.",
+                    hint="Split the file, or raise the setting rag_chunk_size or file_budget.",
+                )
             chunks.append(Chunk(len(chunks), document.text[start:end], start, end, tokens, page, heading))
     return chunks
 

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from emberq.errors import InvalidRequest
+from emberq.errors import FileTooLarge, InvalidRequest
 from emberq.pipeline.document import Chunk, Document, Segment, SegmentKind
 from emberq.pipeline.split import HEADING_SEPARATOR, embedding_text, split
 
@@ -332,3 +332,22 @@ def test_a_heading_inside_the_text_is_not_repeated() -> None:
 
 def test_headings_give_way_to_the_text() -> None:
     assert embedding_text(chunk_under("One", "alpha beta"), BERT, max_tokens=2) == "alpha beta"
+
+
+def test_a_text_with_too_many_chunks_is_refused() -> None:
+    document = document_of(*((HEADING, f"a {number}", None, 1) for number in range(50)), gap="\nb\n")
+    with pytest.raises(FileTooLarge, match="more than 49 chunks") as caught:
+        split(document, make_bert(), chunk_size=200, chunk_overlap=0, max_chunks=49)
+    assert "file_budget" in caught.value.hint
+    assert len(split(document, make_bert(), chunk_size=200, chunk_overlap=0, max_chunks=50)) == 50
+
+
+def test_splitting_asks_before_each_chunk_whether_there_is_time_left() -> None:
+    class NoTimeLeftError(Exception):
+        pass
+
+    def check() -> None:
+        raise NoTimeLeftError
+
+    with pytest.raises(NoTimeLeftError):
+        split(paragraphs("alpha"), make_bert(), chunk_size=200, chunk_overlap=0, check=check)

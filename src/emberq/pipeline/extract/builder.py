@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from functools import cache
 from typing import Final
 
 from emberq.pipeline.document import Document, Segment, SegmentKind
+from emberq.pipeline.extract.limits import Meter
 
 #: Rows of a table segment: a few hundred tokens, so that splitting rarely has to cut one.
 TABLE_ROWS: Final = 50
+
+#: Separates the cells of a row.
+_CELL_GAP: Final = " | "
 
 #: Lowest level of a heading.
 _MAX_LEVEL: Final = 6
@@ -19,15 +23,40 @@ _MAX_LEVEL: Final = 6
 _LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 #: Control characters without meaning in a text (tab and line feed have one), and lone surrogates.
 _REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+#: Most combining marks in a row: the limit of Unicode's stream-safe text format, far above any language.
+_MAX_MARKS: Final = 30
+#: A run that may be longer: combining marks are neither letters, digits nor white space.
+_MANY_MARKS: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MAX_MARKS + 1},}}")
 
 
 def clean(text: str) -> str:
-    r"""Return the text as a `Document` requires it: NFC, `\n` line ends, no controls, no lone surrogates."""
+    r"""Return the text as a `Document` requires it: NFC, `\n` line ends, no controls, no lone surrogates.
+
+    Of more than 30 combining marks in a row the first 30 are kept: NFC sorts each run in quadratic time.
+    """
     if _LINE_ENDS.search(text):
         text = _LINE_ENDS.sub("\n", text)
     if _REFUSED.search(text):
         text = _REFUSED.sub("", text)
-    return unicodedata.normalize("NFC", text)
+    if text.isascii():
+        return text
+    return unicodedata.normalize("NFC", _MANY_MARKS.sub(_cut_marks, text))
+
+
+def _cut_marks(run: re.Match[str]) -> str:
+    kept: list[str] = []
+    marks = 0
+    for char in run[0]:
+        marks = marks + 1 if _is_mark(char) else 0
+        if marks <= _MAX_MARKS:
+            kept.append(char)
+    return "".join(kept)
+
+
+@cache
+def _is_mark(char: str) -> bool:
+    """Return whether NFC may have to sort a character: it is a combining mark, or decomposes into them."""
+    return unicodedata.combining(unicodedata.normalize("NFD", char)[0]) > 0
 
 
 def squeeze(text: str) -> str:
@@ -43,7 +72,9 @@ class DocumentBuilder:
     white space.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, meter: Meter | None = None) -> None:
+        #: Counts the text and its segments, and the unpacked bytes of what is read.
+        self.meter = meter or Meter()
         self._parts: list[str] = []
         self._length = 0
         self._segments: list[Segment] = []
@@ -76,13 +107,22 @@ class DocumentBuilder:
 
     def table(self, rows: Iterable[Sequence[str]]) -> None:
         """Append rows as lines of `a | b | c`, in segments of `TABLE_ROWS` rows; empty rows are left out."""
-        lines = filter(None, map(_row, rows))
         gap = "\n\n"
-        while block := list(islice(lines, TABLE_ROWS)):
-            self._append(SegmentKind.TABLE, "\n".join(block), gap=gap)
-            gap = "\n"
+        block: list[str] = []
+        size = 0
+        for row in rows:
+            line = self._row(row, size)
+            if not line:
+                continue
+            block.append(line)
+            size += len(line)
+            if len(block) == TABLE_ROWS:
+                self._append(SegmentKind.TABLE, "\n".join(block), gap=gap)
+                gap, size = "\n", 0
+                block.clear()
+        self._append(SegmentKind.TABLE, "\n".join(block), gap=gap)
 
-    def extend(self, text: str, segments: Iterable[Segment], *, page: int | None = None) -> None:
+    def extend(self, text: str, segments: Iterable[Segment]) -> None:
         """Append a text unchanged, with its own segments.
 
         Words outside all segments become paragraphs; segments are trimmed to their visible part.
@@ -90,8 +130,15 @@ class DocumentBuilder:
         Args:
             text: A text that `clean` returned.
             segments: Ranges of `text`, in order and without overlap.
-            page: If given, replaces the segments' pages.
         """
+        self.meter.add_text(len(text))
+        self._extend(text, segments, None)
+
+    def insert(self, document: Document) -> None:
+        """Append a document, whose text the same meter has counted, as on the present page."""
+        self._extend(document.text, document.segments, self.page)
+
+    def _extend(self, text: str, segments: Iterable[Segment], page: int | None) -> None:
         if not text:
             return
         origin = self._begin("\n\n")
@@ -124,10 +171,25 @@ class DocumentBuilder:
         if not _is_visible(text):
             return
         self._visible = True
+        self.meter.add_text(len(text))
+        self.meter.add_segment()
         start = self._begin(gap)
         self._parts.append(text)
         self._length += len(text)
         self._segments.append(_segment(kind, start, self._length, self.page, level))
+
+    def _row(self, cells: Sequence[str], before: int) -> str:
+        """Return a row as a line; `before` is the length of the block's other lines."""
+        texts: list[str] = []
+        size = before
+        for cell in cells:
+            texts.append(squeeze(cell))
+            size += len(texts[-1]) + len(_CELL_GAP)
+            # A small file can name one long text in many cells.
+            self.meter.expect_text(size)
+        while texts and not texts[-1]:
+            texts.pop()
+        return _CELL_GAP.join(texts)
 
     def _mark(self, text: str, segment: Segment, origin: int, page: int | None) -> None:
         """Add a segment for a range of an appended text, trimmed, unless the range is blank."""
@@ -137,6 +199,7 @@ class DocumentBuilder:
         if start >= end:
             return
         self._visible = self._visible or _is_visible(piece)
+        self.meter.add_segment()
         number = page or segment.page or self.page
         self._segments.append(_segment(segment.kind, origin + start, origin + end, number, segment.level))
 
@@ -149,10 +212,3 @@ def _segment(kind: SegmentKind, start: int, end: int, page: int | None, level: i
 def _is_visible(text: str) -> bool:
     """Return whether any character is visible: not white space, of zero width, or a mark of direction."""
     return any(char.isprintable() and not char.isspace() for char in text)
-
-
-def _row(cells: Sequence[str]) -> str:
-    texts = [squeeze(cell) for cell in cells]
-    while texts and not texts[-1]:
-        texts.pop()
-    return " | ".join(texts)

@@ -12,6 +12,7 @@ from emberq.errors import CorruptFile, EmptyFile, EncryptedFile, UnsupportedMedi
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_utf16
+from emberq.pipeline.extract.limits import Meter
 from emberq.pipeline.extract.ole import OLE_MAGIC, root_entries
 from emberq.pipeline.extract.textkind import text_kind
 
@@ -65,12 +66,18 @@ def detect(path: Path, *, name: str | None = None) -> str:
         return detect_stream(stream, name=name)
 
 
-def detect_stream(stream: BinaryIO, *, name: str | None = None) -> str:
-    """Return the media type of an open file, as `detect`, and rewind the file."""
+def detect_stream(stream: BinaryIO, *, name: str | None = None, meter: Meter | None = None) -> str:
+    """Return the media type of an open file, as `detect`, and rewind the file.
+
+    Args:
+        stream: The file.
+        name: As for `detect`.
+        meter: Counts what is unpacked; with limits of its own if left out.
+    """
     head = stream.read(_HEAD)
     if not head:
         raise EmptyFile
-    kind = _binary_kind(head, stream)
+    kind = _binary_kind(head, stream, meter or Meter())
     if kind is None:
         _check_text(head)
         kind = text_kind(head, stream, name=name)
@@ -78,10 +85,10 @@ def detect_stream(stream: BinaryIO, *, name: str | None = None) -> str:
     return kind
 
 
-def _binary_kind(head: bytes, stream: BinaryIO) -> str | None:
+def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
     """Return the type of a format with a signature; None if the file may be text."""
     if head.startswith(_ZIP):
-        return _zip_kind(stream)
+        return _zip_kind(stream, meter)
     if head.startswith(OLE_MAGIC):
         return _ole_kind(stream)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
@@ -101,10 +108,10 @@ def _has_late_pdf_mark(head: bytes) -> bool:
     return found is not None and re.search(rb"\d+ \d+ obj\b", head[found.end() :]) is not None
 
 
-def _zip_kind(stream: BinaryIO) -> str:
-    with open_archive(stream) as archive:
+def _zip_kind(stream: BinaryIO, meter: Meter) -> str:
+    with open_archive(stream, meter) as archive:
         names = frozenset(archive.namelist())
-        mimetype = read_member(archive, "mimetype").strip() if "mimetype" in names else b""
+        mimetype = read_member(archive, "mimetype", meter).strip() if "mimetype" in names else b""
         if mimetype == media.EPUB.encode() or (not mimetype and "META-INF/container.xml" in names):
             return media.EPUB
         if mimetype.startswith(media.ODS.encode()):
@@ -117,7 +124,7 @@ def _zip_kind(stream: BinaryIO) -> str:
             raise UnsupportedMediaType(
                 "The file is a ZIP archive.", hint="Unpack it and upload the files in it one by one."
             )
-        types = read_member(archive, "[Content_Types].xml")
+        types = read_member(archive, "[Content_Types].xml", meter)
     for pattern, kind in _OFFICE:
         if pattern.search(types):
             return kind

@@ -32,7 +32,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
         CorruptFile: If the file is damaged.
         EncryptedFile: If a part is protected by a password.
     """
-    package = Package(stream)
+    package = Package(stream, build.meter)
     main = package.main_part()
     levels: dict[str, int] = {}
     for part in package.linked(main, "styles"):
@@ -73,7 +73,7 @@ def _heading_levels(styles: Element) -> dict[str, int]:
                     own.setdefault(identity, int(value) + 1)
                 case _:
                     pass
-    return {style: level for style in own | parents if (level := _inherited(style, own, parents))}
+    return {style: level for style in list(own | parents) if (level := _inherited(style, own, parents))}
 
 
 def _inherited(style: str, own: dict[str, int], parents: dict[str, str]) -> int:
@@ -81,7 +81,10 @@ def _inherited(style: str, own: dict[str, int], parents: dict[str, str]) -> int:
     while style not in own and style in parents and style not in visited:
         visited.add(style)
         style = parents[style]
-    return own.get(style, 0)
+    level = own.get(style, 0)
+    # Kept, so that a long chain of styles is walked once and not once for each of them.
+    own.update(dict.fromkeys(visited, level))
+    return level
 
 
 def _write_once(part: Element, build: DocumentBuilder, seen: set[str]) -> None:

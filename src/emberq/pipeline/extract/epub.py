@@ -11,6 +11,7 @@ from zipfile import ZipFile
 from emberq.errors import CorruptFile, EncryptedFile
 from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.builder import DocumentBuilder
+from emberq.pipeline.extract.limits import Meter
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.ooxml import attribute, parse_xml
 
@@ -34,32 +35,32 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         CorruptFile: If the file is damaged.
         EncryptedFile: If its chapters are encrypted.
     """
-    with open_archive(stream) as archive:
-        _check_rights(archive)
-        chapters = _spine(archive)
+    with open_archive(stream, build.meter) as archive:
+        _check_rights(archive, build.meter)
+        chapters = _spine(archive, build.meter)
         for number, chapter in enumerate(chapters, 1):
             build.page = number
-            write_html(read_member(archive, chapter), build)
+            write_html(read_member(archive, chapter, build.meter), build)
             progress(number, len(chapters))
     return len(chapters)
 
 
-def _check_rights(archive: ZipFile) -> None:
+def _check_rights(archive: ZipFile, meter: Meter) -> None:
     if _ENCRYPTION not in archive.namelist():
         return
-    root = parse_xml(read_member(archive, _ENCRYPTION), name=_ENCRYPTION)
+    root = parse_xml(read_member(archive, _ENCRYPTION, meter), name=_ENCRYPTION)
     methods = root.iterfind(".//{*}EncryptedData/{*}EncryptionMethod")
     if any(attribute(method, "Algorithm") not in _FONT_ALGORITHMS for method in methods):
         raise EncryptedFile("The book is encrypted (digital rights management).")
 
 
-def _spine(archive: ZipFile) -> list[str]:
+def _spine(archive: ZipFile, meter: Meter) -> list[str]:
     """Return the names of the chapters in reading order."""
-    container = parse_xml(read_member(archive, _CONTAINER), name=_CONTAINER)
+    container = parse_xml(read_member(archive, _CONTAINER, meter), name=_CONTAINER)
     package = next((attribute(root, "full-path") for root in container.iter("{*}rootfile")), "")
     if not package:
         raise CorruptFile("The book is damaged: it does not name its package file.")
-    root = parse_xml(read_member(archive, package), name=package)
+    root = parse_xml(read_member(archive, package, meter), name=package)
     items = {
         attribute(item, "id"): posixpath.normpath(
             posixpath.join(posixpath.dirname(package), unquote(attribute(item, "href")))

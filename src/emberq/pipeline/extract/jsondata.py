@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Final
 
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.builder import DocumentBuilder
@@ -55,27 +55,55 @@ def parse_json(text: str) -> Any:
 def _write(value: Any, build: DocumentBuilder) -> None:
     """Append a value: one paragraph, and one for each object of a list in it."""
     lines: list[str] = []
+    size = 0
     for starts_object, line in _lines(value):
         if starts_object and lines:
             build.paragraph("\n".join(lines))
             lines.clear()
+            size = 0
         if line:
             lines.append(line)
+            size += len(line) + 1
+            # A long key is part of every line below it.
+            build.meter.expect_text(size)
     build.paragraph("\n".join(lines))
 
 
 def _lines(value: Any) -> Iterator[tuple[bool, str]]:
     """Yield, depth first, whether an object of a list begins, and a line `path: value` or an empty text."""
-    stack: list[tuple[str, Any, bool]] = [("", value, False)]
+    # The steps of the path are joined only for a line: to join them for each container would take their
+    # product of time.
+    path: list[str] = []
+    stack = [_children(value)] if isinstance(value, dict | list) else []
+    if not stack:
+        yield False, _shown(value)
+    elif isinstance(value, dict):
+        yield False, ""
     while stack:
-        path, item, in_list = stack.pop()
-        if isinstance(item, dict):
-            yield in_list, ""
-            pairs = [(f"{path}.{key}" if path else key, child, False) for key, child in item.items()]
-            stack.extend(reversed(pairs))
-        elif isinstance(item, list):
-            children = [(f"{path}[{index}]", child, True) for index, child in enumerate(item)]
-            stack.extend(reversed(children))
+        step, child, in_list = next(stack[-1], _END)
+        if step is None:
+            stack.pop()
+            del path[-1:]
+            continue
+        if isinstance(child, dict | list):
+            if isinstance(child, dict):
+                yield in_list, ""
+            path.append(step)
+            stack.append(_children(child))
         else:
-            text = item if isinstance(item, str) else json.dumps(item)
-            yield False, f"{path}: {text}" if path else text
+            yield False, f"{''.join((*path, step)).removeprefix('.')}: {_shown(child)}"
+
+
+#: What comes after the last child of a container.
+_END: Final = (None, None, False)
+
+
+def _children(value: dict[str, Any] | list[Any]) -> Iterator[tuple[str | None, Any, bool]]:
+    """Yield the children of an object or a list: the step of the path, the value, whether it is in a list."""
+    if isinstance(value, dict):
+        return ((f".{key}", child, False) for key, child in value.items())
+    return ((f"[{index}]", child, True) for index, child in enumerate(value))
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import email
 import email.errors
 import email.header
 from collections.abc import Callable, Iterator, Sequence
+from email.feedparser import BytesFeedParser
 from email.message import Message
 from email.policy import Compat32
 from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
-from emberq.errors import CorruptFile
+from emberq.errors import CorruptFile, FileTooLarge
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.charsets import decode_declared
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.text import write_text
@@ -24,6 +25,15 @@ _SHOWN: Final = ("From", "To", "Cc", "Date")
 
 #: Most levels of messages inside messages; deeper messages are left out.
 _MAX_DEPTH: Final = 3
+
+#: Most levels of parts inside parts. The standard library compares each line with the borders of all levels.
+_MAX_PARTS_DEPTH: Final = 40
+
+#: Most parts. A part needs several kilobytes of memory; digests of mailing lists have a few hundred.
+_MAX_PARTS: Final = 10_000
+
+#: Bytes that are parsed at once.
+_CHUNK: Final = 64 * 1024
 
 #: Most characters of a header field of a part. Real fields have a few hundred, and the standard library
 #: parses them in quadratic time.
@@ -39,6 +49,22 @@ class _Policy(Compat32):
     def header_source_parse(self, sourcelines: Sequence[str]) -> tuple[str, str]:
         name, value = super().header_source_parse(list(sourcelines))
         return name, value[:_MAX_PART_FIELD] if name.lower().startswith("content-") else value
+
+
+class _Parser(BytesFeedParser):
+    """The standard library's parser, with limits on its parts."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        super().__init__(policy=_Policy())
+
+    def _new_message(self) -> None:
+        self._count += 1
+        if len(self._msgstack) > _MAX_PARTS_DEPTH:  # type: ignore[attr-defined]
+            raise CorruptFile("The message has parts nested too deeply.")
+        if self._count > _MAX_PARTS:
+            raise FileTooLarge(f"The message has more than {_MAX_PARTS:,} parts.", hint="Split the message.")
+        super()._new_message()  # type: ignore[misc]
 
 
 class _Piece(NamedTuple):
@@ -62,11 +88,12 @@ def read(
 
     Raises:
         CorruptFile: If its parts are nested too deeply.
+        FileTooLarge: If it has too many parts.
     """
-    try:
-        pieces = [*_message(email.message_from_binary_file(stream, policy=_Policy()), 1)]
-    except RecursionError as exc:
-        raise CorruptFile("The message has parts nested too deeply.") from exc
+    parser = _Parser()
+    while chunk := stream.read(_CHUNK):
+        parser.feed(chunk)
+    pieces = [*_message(parser.close(), 1)]
     total = sum(not piece.is_head for piece in pieces)
     number = 1
     for message, is_head in pieces:
@@ -88,7 +115,8 @@ def _message(message: Message, depth: int) -> Iterator[_Piece]:
 def _parts(part: Message, depth: int) -> Iterator[_Piece]:
     """Yield the parts that a mail program shows; of alternatives, the last one with text."""
     kind = part.get_content_type()
-    payload = part.get_payload()
+    # Of a part without parts, `get_payload` would decode the text with whatever codec the part names.
+    payload = part.get_payload() if part.is_multipart() else []
     children = [child for child in payload if isinstance(child, Message)] if isinstance(payload, list) else []
     if not children:
         yield _Piece(part, is_head=False)
@@ -115,52 +143,72 @@ def _header(message: Message, name: str) -> str:
 
 def _words(value: object) -> str:
     """Return a header's value with its encoded words decoded."""
-    written = str(value)
+    written = squeeze(str(value))
     if len(written) > _MAX_ENCODED:
-        return squeeze(written)
+        return written
+    # From each beginning of an encoded word the standard library looks for its end; the last end comes first.
+    end = written.rfind("?=") + len("?=")
     try:
-        pieces = email.header.decode_header(written)
-        return squeeze("".join(_piece(text, charset) for text, charset in pieces))
+        pieces = email.header.decode_header(written[:end])
+        decoded = "".join(_piece(text, charset) for text, charset in pieces)
+        return squeeze(decoded + written[end:])
     except (email.errors.HeaderParseError, ValueError):
-        return squeeze(written)
+        return written
 
 
 def _piece(text: bytes | str, charset: str | None) -> str:
     if isinstance(text, str):
         return text
+    return _decoded(text, charset or "ascii")
+
+
+def _decoded(data: bytes, charset: str) -> str:
+    text = decode_declared(data, charset)
+    return decode(data) if text is None else text
+
+
+def _parameter(part: Message, name: str, header: str = "Content-Type") -> str:
+    """Return a parameter of a header field; an empty text if there is none.
+
+    The standard library's own functions would decode it with whatever codec it names.
+    """
     try:
-        return text.decode(charset or "ascii")
-    except (LookupError, ValueError):
-        return decode(text)
+        value = part.get_param(name, "", header)
+    except (TypeError, ValueError):  # the numbers of its pieces make no sense
+        return ""
+    if isinstance(value, tuple):
+        charset, _language, text = value
+        return _decoded(text.encode("raw-unicode-escape"), charset or "ascii")
+    return str(value)
 
 
 def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) -> None:
     kind = part.get_content_type()
-    name = _words(part.get_filename() or "")
+    name = _words(
+        _parameter(part, "filename", "Content-Disposition") or _parameter(part, "name"),
+    )
+    charset = _parameter(part, "charset").lower()
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     if name or part.get_content_disposition() == "attachment" or part.get_content_maintype() != "text":
         _attach(data, name, build, attachment)
     elif kind == "text/html":
-        write_html(data, build, charset=part.get_content_charset())
+        write_html(data, build, charset=charset)
     else:
-        write_text(_text(data, part.get_content_charset()), build)
+        write_text(_text(data, charset), build)
 
 
-def _text(data: bytes, charset: str | None) -> str:
+def _text(data: bytes, charset: str) -> str:
     # Many senders declare ASCII or latin-1 for any text, so `decode` finds the encoding.
-    if charset and charset.lower() not in {"us-ascii", "ascii", "iso-8859-1", "utf-8"}:
-        try:
-            return data.decode(charset)
-        except (LookupError, ValueError):
-            pass
-    return decode(data)
+    if charset in {"", "us-ascii", "ascii", "iso-8859-1", "utf-8"}:
+        return decode(data)
+    return _decoded(data, charset)
 
 
 def _attach(data: bytes, name: str, build: DocumentBuilder, attachment: _Attachment) -> None:
     document = attachment(data, name) if data else None
     if document:
         build.heading(name, 2)
-        build.extend(document.text, document.segments, page=build.page)
+        build.insert(document)
     elif name:
         build.paragraph(f"Attachment: {name}")

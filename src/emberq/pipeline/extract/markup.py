@@ -11,6 +11,7 @@ from lxml import etree
 
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.charsets import decode_declared
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.ooxml import Element, local_name, parse_xml
 
@@ -35,6 +36,9 @@ _FRAME: Final = ("table", "form", *_HEADINGS)
 
 #: Most characters of a cell in a table of data; a table with a longer cell is layout.
 _LONGEST_CELL: Final = 1000
+
+#: Most characters of a title that are read. Headings may be nested, and each would contain all the text.
+_LONGEST_TITLE: Final = 10_000
 
 #: Bytes at the beginning in which the standard allows the encoding to be declared.
 _DECLARATION: Final = 1024
@@ -111,18 +115,30 @@ def _decode(data: bytes, charset: str | None) -> str:
             pass
         # As browsers do: windows-1252 contains latin-1.
         known = "cp1252" if name.lower() in {"iso-8859-1", "latin1", "us-ascii"} else name
-        try:
-            return data.decode(known).replace("\0", "")
-        except (LookupError, ValueError):
-            continue
+        if (text := decode_declared(data, known)) is not None:
+            return text.replace("\0", "")
     return decode(data).replace("\0", "")
 
 
 def _write_title(root: Element, build: DocumentBuilder) -> None:
-    titles = [squeeze("".join(element.itertext())) for element in root.iter("{*}title", "title")]
-    headings = {squeeze("".join(element.itertext())) for element in root.iter("{*}h1", "h1")}
-    if titles and titles[0] not in headings:
-        build.heading(titles[0], 1)
+    title = next(root.iter("{*}title", "title"), None)
+    if title is None:
+        return
+    text = _short_text(title)
+    if not any(_short_text(heading) == text for heading in root.iter("{*}h1", "h1")):
+        build.heading(text, 1)
+
+
+def _short_text(element: Element) -> str:
+    """Return the text of an element on one line; of a very long text, the beginning."""
+    pieces: list[str] = []
+    length = 0
+    for piece in element.itertext():
+        pieces.append(piece[:_LONGEST_TITLE])
+        length += len(piece)
+        if length > _LONGEST_TITLE:
+            break
+    return squeeze("".join(pieces))
 
 
 class _Writer:
@@ -198,14 +214,18 @@ class _Writer:
 
 def _data_rows(table: Element) -> list[list[str]]:
     """Return the cells of a table of data; an empty list if the table is layout."""
-    names = {local_name(element).lower() for element in table.iterdescendants(etree.Element)}
-    if names.intersection(_FRAME):
-        return []
+    has_caption = False
+    for element in table.iterdescendants(etree.Element):
+        name = local_name(element).lower()
+        # At the first one: tables may be nested, and each would be searched to its end.
+        if name in _FRAME:
+            return []
+        has_caption |= name == "caption"
     rows = [
         [_cell_text(cell) for cell in row if local_name(cell).lower() in {"td", "th"}]
         for row in table.iter("{*}tr", "tr")
     ]
-    if "caption" in names:
+    if has_caption:
         rows[:0] = [[_cell_text(caption)] for caption in table.iter("{*}caption", "caption")]
     cells = [cell for row in rows for cell in row]
     if max(map(len, rows), default=0) < 2 or max(map(len, cells)) > _LONGEST_CELL:  # noqa: PLR2004 - a pair
@@ -214,7 +234,9 @@ def _data_rows(table: Element) -> list[list[str]]:
 
 
 def _cell_text(cell: Element) -> str:
+    """Return the text of a cell on one line; of a text that is too long for a cell, the beginning."""
     pieces: list[str] = []
+    length = 0
     walk = etree.iterwalk(cell, events=("start", "end"))
     for event, element in walk:
         name = local_name(element).lower()
@@ -222,7 +244,13 @@ def _cell_text(cell: Element) -> str:
             if name in _SILENT:
                 walk.skip_subtree()
                 continue
-            pieces += [" " if name in _BLOCKS or name == "br" else "", element.text or ""]
+            gap, text = " " if name in _BLOCKS or name == "br" else "", element.text or ""
         elif element is not cell:
-            pieces += [" " if name in _BLOCKS else "", element.tail or ""]
+            gap, text = " " if name in _BLOCKS else "", element.tail or ""
+        else:
+            continue
+        pieces += (gap, text)
+        length += len(squeeze(text))
+        if length > _LONGEST_CELL:
+            break
     return squeeze("".join(pieces))

@@ -11,6 +11,7 @@ from lxml import etree
 
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.archive import open_archive, read_member
+from emberq.pipeline.extract.limits import Meter
 
 #: An lxml element; lxml publishes no types.
 Element: TypeAlias = Any
@@ -31,14 +32,15 @@ class Relationship(NamedTuple):
 class Package:
     """An open container; parts are parsed on demand and not cached."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, meter: Meter) -> None:
         """Open a container.
 
         Raises:
             ArchiveBomb: If the container would unpack to far more than a document has.
             CorruptFile: If the container cannot be read.
         """
-        self._archive = open_archive(stream)
+        self._meter = meter
+        self._archive = open_archive(stream, meter)
         self._names = frozenset(self._archive.namelist())
 
     def main_part(self) -> str:
@@ -56,10 +58,11 @@ class Package:
         """Return the root element of a part.
 
         Raises:
+            ArchiveBomb: If the file unpacks to far more than a document has.
             CorruptFile: If the part is missing or not well-formed.
             EncryptedFile: If the part is protected by a password.
         """
-        return parse_xml(read_member(self._archive, part), name=part)
+        return parse_xml(read_member(self._archive, part, self._meter), name=part)
 
     def relationships(self, part: str) -> dict[str, Relationship]:
         """Return a part's links to existing parts, by id; for an empty name, the links of the container."""

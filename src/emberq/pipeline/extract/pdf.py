@@ -72,8 +72,12 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         if not count:
             raise CorruptFile("The PDF is damaged: it has no pages.")
         pages = []
+        characters = 0
         for index in range(count):
             pages.append(_page_lines(document, index, count))
+            characters += sum(len(line.text) for line in pages[-1])
+            # A small file can name one page many times.
+            build.meter.expect_text(characters)
             progress(index + 1, count)
     _write(pages, build)
     return count

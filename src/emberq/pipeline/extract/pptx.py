@@ -25,7 +25,7 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         CorruptFile: If the file is damaged.
         EncryptedFile: If a part is protected by a password.
     """
-    package = Package(stream)
+    package = Package(stream, build.meter)
     main = package.main_part()
     links = package.relationships(main)
     ids = [
@@ -34,14 +34,16 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
     ]
     # Each slide once: a small hostile file could name its largest slide a million times.
     slides = list(dict.fromkeys(links[identity].part for identity in ids if identity in links))
+    seen: set[str] = set()
     for number, part in enumerate(slides, 1):
         build.page = number
-        _write_slide(package, part, build)
+        _write_slide(package, part, build, seen)
         progress(number, len(slides))
     return len(slides)
 
 
-def _write_slide(package: Package, part: str, build: DocumentBuilder) -> None:
+def _write_slide(package: Package, part: str, build: DocumentBuilder, seen: set[str]) -> None:
+    """Write a slide with its diagrams and notes, unless an earlier slide (in `seen`) shares these parts."""
     shapes = list(_shapes(package.xml(part)))
     # A stable sort: the title comes first, the rest stays in drawing order.
     for shape in sorted(shapes, key=lambda shape: _placeholder(shape) not in _TITLES):
@@ -51,11 +53,18 @@ def _write_slide(package: Package, part: str, build: DocumentBuilder) -> None:
             build.heading(_text(shape), 1)
         else:
             build.paragraph(_text(shape))
-    for diagram in package.linked(part, "diagramData"):
+    for diagram in _new(package.linked(part, "diagramData"), seen):
         build.paragraph(_text(package.xml(diagram)))
-    for notes in package.linked(part, "notesSlide"):
+    for notes in _new(package.linked(part, "notesSlide"), seen):
         for shape in _shapes(package.xml(notes)):
             build.paragraph(_text(shape))
+
+
+def _new(parts: Iterator[str], seen: set[str]) -> Iterator[str]:
+    for part in parts:
+        if part not in seen:
+            seen.add(part)
+            yield part
 
 
 def _shapes(root: Element) -> Iterator[Element]:
@@ -63,7 +72,9 @@ def _shapes(root: Element) -> Iterator[Element]:
     for element in root.iter("{*}sp", "{*}tbl"):
         if local_name(element.getparent()) == "Fallback" or _placeholder(element) in _AUTOMATIC:
             continue
-        yield element
+        # The text of a shape contains the text of shapes inside it.
+        if next(element.iterancestors("{*}sp", "{*}tbl"), None) is None:
+            yield element
 
 
 def _placeholder(shape: Element) -> str:

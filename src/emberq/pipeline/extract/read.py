@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Final, TypeAlias
 
-from emberq.errors import FileError, NoTextFound, UnsupportedMediaType
+from emberq.errors import ArchiveBomb, FileError, FileTooLarge, NoTextFound, UnsupportedMediaType
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import (
     docx,
@@ -24,6 +25,8 @@ from emberq.pipeline.extract import (
     text,
 )
 from emberq.pipeline.extract.builder import DocumentBuilder
+from emberq.pipeline.extract.detect import detect_stream
+from emberq.pipeline.extract.limits import Limits, Meter
 
 #: Takes the number of pages (slides, sheets, parts) read so far, and of all pages.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -52,26 +55,30 @@ _READERS: Final[dict[str, _Reader]] = {
 }
 
 
-def extract(path: Path, *, media_type: str, progress: Progress | None = None) -> Document:
+def extract(
+    path: Path, *, media_type: str, progress: Progress | None = None, factor: float = 1.0
+) -> Document:
     """Read a file into a document.
 
     Args:
         path: The file.
         media_type: The type of its content, as `detect` returns it.
         progress: Called after each page, slide, sheet or part with (done, total).
+        factor: The setting file_budget.
 
     Raises:
         FileError: If the file cannot be read; the subclass says why.
         NoTextFound: If the file can be read but has no text.
     """
     with path.open("rb") as stream:
-        return _extract(stream, media_type, progress or _ignore, depth=1)
+        meter = Meter(Limits.of(media_type, os.fstat(stream.fileno()).st_size, factor=factor))
+        return _extract(stream, media_type, progress or _ignore, meter, depth=1)
 
 
-def _extract(stream: BinaryIO, media_type: str, progress: Progress, *, depth: int) -> Document:
-    build = DocumentBuilder()
+def _extract(stream: BinaryIO, media_type: str, progress: Progress, meter: Meter, *, depth: int) -> Document:
+    build = DocumentBuilder(meter)
     if media_type == media.EML:
-        attachment = partial(_attachment, depth=depth + 1) if depth < _MAX_DEPTH else _leave_out
+        attachment = partial(_attachment, meter=meter, depth=depth + 1) if depth < _MAX_DEPTH else _leave_out
         pages: int | None = mail.read(stream, build, progress, attachment=attachment)
     elif reader := _READERS.get(media_type):
         pages = reader(stream, build, progress)
@@ -82,14 +89,14 @@ def _extract(stream: BinaryIO, media_type: str, progress: Progress, *, depth: in
     return build.build(media_type, page_count=pages)
 
 
-def _attachment(data: bytes, name: str, *, depth: int) -> Document | None:
+def _attachment(data: bytes, name: str, *, meter: Meter, depth: int) -> Document | None:
     """Read an attachment; return None if it has no readable text: a picture, or a locked or damaged file."""
-    # Imported here because detection uses modules of this package.
-    from emberq.pipeline.extract.detect import detect_stream
-
     stream = io.BytesIO(data)
     try:
-        return _extract(stream, detect_stream(stream, name=name), _ignore, depth=depth)
+        return _extract(stream, detect_stream(stream, name=name, meter=meter), _ignore, meter, depth=depth)
+    except (ArchiveBomb, FileTooLarge):
+        # The mail as a whole has passed a limit.
+        raise
     except FileError:
         return None
 

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, Final
 import python_calamine
 
 from emberq.errors import CorruptFile, EncryptedFile
-from emberq.pipeline.extract.archive import open_archive
+from emberq.pipeline.extract.archive import count_unpacked, open_archive
 from emberq.pipeline.extract.builder import DocumentBuilder
 
 #: The first bytes of a ZIP container; only the old binary workbooks are not one.
@@ -28,7 +28,9 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
         EncryptedFile: If the file is protected by a password.
     """
     if stream.read(len(_ZIP)) == _ZIP:
-        open_archive(stream).close()
+        # calamine unpacks by itself and counts nothing.
+        with open_archive(stream, build.meter) as archive:
+            count_unpacked(stream, archive, build.meter)
     stream.seek(0)
     try:
         with python_calamine.CalamineWorkbook.from_filelike(stream) as workbook:
@@ -64,7 +66,7 @@ def _chain(first: list[str], rest: Iterator[list[str]]) -> Iterator[list[str]]:
 
 def _rows(sheet: python_calamine.CalamineSheet) -> Iterator[list[str]]:
     """Yield the rows that are not empty."""
-    for row in sheet.to_python(skip_empty_area=True):
+    for row in sheet.iter_rows():
         cells = [_cell(value) for value in row]
         if any(cells):
             yield cells

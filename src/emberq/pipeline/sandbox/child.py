@@ -27,7 +27,15 @@ _PROGRESS_SECONDS: Final = 0.1
 
 
 def read_and_exit(
-    pipe: int, report: int, *, path: Path, name: str, parent: int, timeout_seconds: float, memory_bytes: int
+    pipe: int,
+    report: int,
+    *,
+    path: Path,
+    name: str,
+    parent: int,
+    cpu_seconds: float,
+    memory_bytes: int,
+    factor: float,
 ) -> NoReturn:
     """Read a file, send the document or an error, and exit, whatever happens.
 
@@ -37,17 +45,18 @@ def read_and_exit(
         path: The file.
         name: The file's name, as its sender gave it.
         parent: Id of the process that forked this one.
-        timeout_seconds: Most processor time.
+        cpu_seconds: Most processor time.
         memory_bytes: Most address space besides the inherited one (Linux only).
+        factor: The setting file_budget.
     """
     status = 1
     try:
         os.dup2(report, 2)
         set_process_title("reader")
-        confine(pipe, parent=parent, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes)
+        confine(pipe, parent=parent, cpu_seconds=cpu_seconds, memory_bytes=memory_bytes)
         try:
             media_type = detect(path, name=name)
-            document = extract(path, media_type=media_type, progress=_ProgressSender(pipe))
+            document = extract(path, media_type=media_type, progress=_ProgressSender(pipe), factor=factor)
             messages.send(pipe, messages.RESULT, *messages.to_bytes(document))
         except EmberqError as exc:
             _send_error(pipe, exc)

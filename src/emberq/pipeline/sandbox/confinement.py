@@ -17,7 +17,7 @@ from emberq.system.processes import die_with_parent
 _MAX_FILE: Final = 1 << 20
 
 
-def confine(pipe: int, *, parent: int, timeout_seconds: float, memory_bytes: int) -> None:
+def confine(pipe: int, *, parent: int, cpu_seconds: float, memory_bytes: int) -> None:
     """Take from this process everything that reading a file does not need.
 
     Signals have their default actions, descriptors other than 0, 1, 2 and `pipe` are closed, and limits on
@@ -26,7 +26,7 @@ def confine(pipe: int, *, parent: int, timeout_seconds: float, memory_bytes: int
     Args:
         pipe: The descriptor that stays open.
         parent: Id of the parent; when it dies, the kernel kills this process (Linux only).
-        timeout_seconds: Most processor time.
+        cpu_seconds: Most processor time.
         memory_bytes: Most address space besides the inherited one (Linux only).
     """
     for number in signal.valid_signals():
@@ -38,7 +38,7 @@ def confine(pipe: int, *, parent: int, timeout_seconds: float, memory_bytes: int
     os.closerange(3, pipe)
     os.closerange(pipe + 1, os.sysconf("SC_OPEN_MAX"))
     faulthandler.enable(file=2)
-    seconds = math.ceil(timeout_seconds)
+    seconds = math.ceil(cpu_seconds)
     _lower_limit(resource.RLIMIT_CORE, 0)
     _lower_limit(resource.RLIMIT_FSIZE, _MAX_FILE)
     _lower_limit(resource.RLIMIT_CPU, seconds, seconds + 1)

@@ -56,6 +56,8 @@ def extract_sandboxed(
     name: str,
     timeout_seconds: float,
     memory_bytes: int,
+    cpu_seconds: float | None = None,
+    factor: float = 1.0,
     progress: _Progress | None = None,
 ) -> Document:
     """Detect and extract a file in a child process.
@@ -66,8 +68,10 @@ def extract_sandboxed(
     Args:
         path: The file.
         name: The file's name, as its sender gave it.
-        timeout_seconds: Most wall-clock time and most processor time of the child.
+        timeout_seconds: Most wall-clock time.
         memory_bytes: Most address space of the child besides the inherited one (Linux only).
+        cpu_seconds: Most processor time of the child; as much as wall-clock time if left out.
+        factor: The setting file_budget, for the limits on the text and on what is unpacked.
         progress: Called in this process with (done, total), at most about ten times a second.
 
     Raises:
@@ -95,8 +99,9 @@ def extract_sandboxed(
                 path=path,
                 name=name,
                 parent=os.getpid(),
-                timeout_seconds=timeout_seconds,
+                cpu_seconds=timeout_seconds if cpu_seconds is None else cpu_seconds,
                 memory_bytes=memory_bytes,
+                factor=factor,
             )
         )
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
