@@ -87,8 +87,8 @@ _POLITE_ERRORS = (
     frozenset({Guard.NOT_RETRYABLE, Guard.WORKER_ALIVE, Guard.OUTAGE}),
 )
 _WORKER_GONE = frozenset({Guard.RETRYABLE, Guard.WORKER_LOST})
-#: A slot sees its horse die, or ends it because the job took too long.
-_ERRORS_OF = {Actor.WORKER: _POLITE_ERRORS, Actor.SLOT: (_WORKER_GONE, _POLITE_ERRORS[1])}
+#: A slot sees its horse die, or ends it because the job took too long, for the first or the second time.
+_ERRORS_OF = {Actor.WORKER: _POLITE_ERRORS, Actor.SLOT: (_WORKER_GONE, *_POLITE_ERRORS[:2])}
 _PLAIN_ERROR_GUARDS = (
     Guard.RETRYABLE,
     Guard.NOT_RETRYABLE,

@@ -12,13 +12,23 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, and_, func, or_, select
 
-from emberq.errors import Cancelled, EmberqError, Quarantined, WorkerLost
+from emberq.errors import (
+    Cancelled,
+    EmberqError,
+    ExtractionTimeout,
+    JobStalled,
+    JobTimeout,
+    MemoryLimitExceeded,
+    Quarantined,
+    WorkerLost,
+)
 from emberq.retry.backoff import Backoff
 from emberq.store.jobs.breaker import is_outage_of_provider, record_provider_failure, snooze_until_probe
 from emberq.store.jobs.fence import in_state
 from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import (
     BACK_OFF,
+    FAIL,
     QUARANTINE,
     RELEASE,
     REQUEUE,
@@ -39,6 +49,11 @@ _JITTER = 0.2
 #: file's fault, so the job is not quarantined; but without a delay it would be delivered some thirty times a
 #: second. Once the host works again, its jobs run within a minute.
 _REQUEUE_BACKOFF = Backoff(first_seconds=0.5, longest_seconds=60.0)
+#: The errors of a file that takes more time or memory than it may. The first may be the fault of a busy
+#: machine; the second is the file's, and a third would hold a worker for nothing.
+_OVER_BUDGET = frozenset(
+    error.code for error in (ExtractionTimeout, MemoryLimitExceeded, JobTimeout, JobStalled)
+)
 #: Ended attempts kept with a job; retries by users could add to them without limit.
 _MAX_KEPT_ATTEMPTS = 100
 
@@ -217,7 +232,9 @@ def _facts(job: Any, error: EmberqError, *, is_outage: bool) -> frozenset[Guard]
         {
             Guard.CANCEL_REQUESTED if is_cancelled else Guard.CANCEL_NOT_REQUESTED,
             Guard.OUTAGE if is_outage else Guard.NO_OUTAGE,
-            Guard.RETRYABLE if error.retryable else Guard.NOT_RETRYABLE,
+            Guard.RETRYABLE
+            if error.retryable and not _is_over_budget_again(job, error)
+            else Guard.NOT_RETRYABLE,
             Guard.ATTEMPTS_LEFT if job.attempt < job.max_attempts else Guard.ATTEMPTS_EXHAUSTED,
             Guard.WORKER_LOST if isinstance(error, WorkerLost) else Guard.WORKER_ALIVE,
         }
@@ -234,7 +251,20 @@ def _describe(end: Transition, error: EmberqError, job: Any) -> EmberqError:
             f"The file ended its worker in {lost} of {job.attempt} attempts and was quarantined;"
             f" last: {error.message}"
         )
+    if end is FAIL and error.retryable:
+        return type(error)(
+            f"{error.message} It is the second time that the file took too much time or memory, so it is not"
+            " tried again.",
+            hint=error.hint,
+            **error.context,
+        )
     return error
+
+
+def _is_over_budget_again(job: Any, error: EmberqError) -> bool:
+    """Return whether this attempt and an earlier one ended because the file took too much time or memory."""
+    earlier = {attempt["code"] for attempt in _since_first_attempt(job)}
+    return error.code in _OVER_BUDGET and not earlier.isdisjoint(_OVER_BUDGET)
 
 
 def _since_first_attempt(job: Any) -> list[dict[str, Any]]:

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text, update
 
-from emberq.errors import CorruptFile, EmberqError, ExtractionCrashed, JobTimeout, WorkerLost
+from emberq.errors import (
+    CorruptFile,
+    EmberqError,
+    ExtractionCrashed,
+    ExtractionTimeout,
+    JobStalled,
+    JobTimeout,
+    MemoryLimitExceeded,
+    WorkerLost,
+)
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.claim import Attempt, record_progress
 from emberq.store.jobs.finish import fail_attempt
@@ -76,6 +85,39 @@ def test_a_quarantine_says_how_often_the_worker_was_lost_and_shows_every_reason(
     assert [reason["code"] for reason in ended["attempts"]] == ["worker_lost", "job_timeout", "worker_lost"]
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        (ExtractionTimeout("It took too long."), ExtractionTimeout("It took too long.")),
+        (MemoryLimitExceeded("It took too much."), JobTimeout("It took too long.")),
+        (JobStalled("It did nothing."), MemoryLimitExceeded("It took too much.")),
+    ],
+    ids=lambda error: error.code,
+)
+def test_the_second_end_by_time_or_memory_is_final_and_says_so(
+    services: Services, first: EmberqError, second: EmberqError
+) -> None:
+    added = add(services)
+    ended = run_and_fail(services, added.job_id, first, WorkerLost("signal 9"))
+    assert (ended["state"], ended["attempt"]) == ("pending", 2)
+    ended = run_and_fail(services, add(services, "two").job_id, first, second)
+    assert (ended["state"], ended["attempt"], ended["quarantined"]) == ("failed", 2, False)
+    assert ended["error_code"] == second.code
+    assert ended["error"]["message"].startswith(second.message)
+    assert "not tried again" in ended["error"]["message"]
+    assert ended["error"]["hint"] == second.hint
+    assert [reason["code"] for reason in ended["attempts"]] == [first.code, second.code]
+
+
+def test_a_retry_by_a_user_forgets_earlier_ends_by_time_or_memory(services: Services) -> None:
+    added = add(services)
+    run_and_fail(services, added.job_id, JobTimeout(), JobTimeout())
+    with services.database.transaction() as connection:
+        retry_job(connection, "default", added.job_id)
+    assert run_and_fail(services, added.job_id, JobTimeout())["state"] == "pending"
+    assert run_and_fail(services, added.job_id, JobTimeout())["state"] == "failed"
+
+
 def test_a_job_that_runs_out_of_attempts_otherwise_is_not_quarantined(services: Services) -> None:
     added = add(services)
     ended = run_and_fail(services, added.job_id, WorkerLost(), WorkerLost(), JobTimeout())
@@ -87,7 +129,7 @@ def test_a_retry_by_hand_counts_from_zero_and_keeps_what_was(services: Services)
     run_and_fail(services, added.job_id, *[WorkerLost()] * 3)
     with services.database.system_transaction() as connection:
         retry_job(connection, "default", added.job_id)
-    ended = run_and_fail(services, added.job_id, JobTimeout(), JobTimeout(), WorkerLost())
+    ended = run_and_fail(services, added.job_id, ExtractionCrashed(), JobTimeout(), WorkerLost())
     assert "in 1 of 3 attempts" in ended["error"]["message"]
     assert [reason["attempt"] for reason in ended["attempts"]] == [1, 2, 3, 1, 2, 3]
 
