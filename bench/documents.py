@@ -34,7 +34,7 @@ def service(stage: Stage, slots: int) -> Iterator[tuple[subprocess.Popen[str], h
         [EMBERQ, "serve", "--port", "0"], environment=environment, stdout=subprocess.PIPE
     ) as api:
         url = read_until(api, r"http://[\d.:]+")
-        key = read_until(api, r"eq_\S+")
+        key = first_key(stage)
         headers = {"Authorization": f"Bearer {key}"}
         command = [EMBERQ, "worker", "--workers", str(slots)]
         with (
@@ -43,6 +43,11 @@ def service(stage: Stage, slots: int) -> Iterator[tuple[subprocess.Popen[str], h
         ):
             read_until(supervisor, "ready")
             yield supervisor, client
+
+
+def first_key(stage: Stage) -> str:
+    """Return the API key that the first start wrote."""
+    return (stage.path("data") / "first-api-key").read_text().strip()
 
 
 def read_until(process: subprocess.Popen[str], pattern: str) -> str:

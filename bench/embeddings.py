@@ -10,7 +10,7 @@ import sys
 import time
 from statistics import median
 
-from documents import EMBERQ, read_until
+from documents import EMBERQ, first_key, read_until
 from outcome import Figure, Outcome, percentile
 from stage import Stage, StageError
 
@@ -49,7 +49,7 @@ def measure(stage: Stage, *, quick: bool) -> Outcome:
         [EMBERQ, "serve", "--port", "0"], environment=environment, stdout=subprocess.PIPE
     ) as api:
         url = read_until(api, r"http://[\d.:]+")
-        client = _Client(url, read_until(api, r"eq_\S+"))
+        client = _Client(url, first_key(stage))
         asyncio.run(client.embed("Is it warm?", kind="query"))
         stage.tell("queries alone")
         alone = asyncio.run(client.queries(40 if quick else 200))

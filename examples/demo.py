@@ -39,15 +39,15 @@ class Stack:
         self.log = Path(data_dir) / "emberq.log"
 
     def wait(self) -> None:
-        """Read the address and the first key from what `up` prints."""
+        """Read the address, and where the first key is, from what `up` prints."""
         timer = threading.Timer(START_SECONDS, self.process.kill)
         timer.start()
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if found := re.search(r"http://\S+", line):
                 self.url = found[0]
-            if found := re.search(r"eq_\S+", line):
-                self.key = found[0]
+            if found := re.search(r"API key is in (.+);", line):
+                self.key = Path(found[1]).read_text().strip()
             if self.url and self.key:
                 break
         timer.cancel()

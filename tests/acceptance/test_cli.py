@@ -123,6 +123,21 @@ def test_a_key_is_rotated_and_the_audit_log_says_by_which_key(stack: Stack) -> N
     assert "not a length of time" in stack.cli("keys", "rotate", "x", "--grace", "soon", expect=2).stderr
 
 
+def test_commands_on_this_machine_find_the_first_key(stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = stack.data_dir / "first-api-key"
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert stack.key not in stack.printed + stack.log.read_text()
+    assert str(file) in stack.printed
+
+    monkeypatch.setenv("EMBERQ_DATA_DIR", str(stack.data_dir))
+    stack.cli("collections", "list", key="")
+    stack.key = stack.cli("keys", "rotate", stack.key[:8], key="").stdout.strip()
+    stack.cli("collections", "list", key="")
+    assert file.read_text().strip() == stack.key
+    monkeypatch.setenv("EMBERQ_DATA_DIR", str(stack.data_dir / "elsewhere"))
+    assert "unauthorized" in stack.cli("collections", "list", key="", expect=1).stderr
+
+
 def test_a_tenants_key_opens_only_its_own_documents_and_no_settings(stack: Stack) -> None:
     key = stack.cli("keys", "create", "theirs", "--tenant", "acme").stdout.strip()
     stack.cli("collections", "create", "shelf-of-acme", key=key)

@@ -40,7 +40,7 @@ class Stack:
     """One `emberq up` on a data directory; it can be stopped, killed and started again.
 
     Attributes:
-        key: The first API key, which the first start prints.
+        key: The first API key, which the first start writes into the data directory.
         url: Where the API listens.
         printed: What the last start printed.
         environment: Of the next start.
@@ -82,7 +82,7 @@ class Stack:
         ready = self._program.wait_for_print(r"ready at (http://[\d.:]+)\s", seconds=_START_SECONDS)
         self.url = ready[1]
         if not self.key:
-            self.key = self._program.wait_for_print(r"(eq_\S+)\s")[1]
+            self.key = (self.data_dir / "first-api-key").read_text().strip()
         return self
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
     import httpx
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
 
 #: Longest wait for a response; a large upload is hashed and written before it is acknowledged.
 _TIMEOUT_SECONDS = 300.0
+#: Hosts that may get the first key: it is not sent to another machine unasked.
+_LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
 class Problem(Exception):
@@ -105,9 +108,15 @@ class Client:
 
 
 def connect() -> Client:
-    """Return a client for the API of the environment (`EMBERQ_URL`, `EMBERQ_API_KEY`)."""
+    """Return a client for the API of the environment (`EMBERQ_URL`, `EMBERQ_API_KEY`).
+
+    Without EMBERQ_API_KEY, an API on this machine gets the first key from the data directory.
+    """
+    from emberq.cli.first_key import read_first_key
     from emberq.config.environment import get_environment
 
     environment = get_environment()
-    key = environment.api_key
-    return Client(environment.url, key.get_secret_value() if key else "")
+    if environment.api_key is not None:
+        return Client(environment.url, environment.api_key.get_secret_value())
+    is_local = urlsplit(environment.url).hostname in _LOCAL
+    return Client(environment.url, read_first_key(environment.data_dir) if is_local else "")

@@ -63,8 +63,8 @@ def _common(
 ) -> None:
     """Warm Redis/RQ workers for document processing: upload files, search them.
 
-    Start with `emberq up`, then `export EMBERQ_API_KEY=…` with the key it prints,
-    `emberq ingest PATH -c NAME` and `emberq search "a question" -c NAME`.
+    Start with `emberq up`, then `emberq ingest PATH -c NAME` and `emberq search "a question" -c NAME`.
+    On another machine, set EMBERQ_URL and EMBERQ_API_KEY first.
 
     Exit codes: 0 success, 1 failure, 2 wrong usage, 3 emberq is not reachable.
     """

@@ -83,7 +83,11 @@ class Environment(BaseSettings):
         " makes its own.",
     )
     url: str = Field("http://127.0.0.1:8040", description="URL of the API that the command line calls.")
-    api_key: SecretStr | None = Field(None, description="API key that the command line sends.")
+    api_key: SecretStr | None = Field(
+        None,
+        description="API key that the command line sends. If unset, an API on this machine is sent the first"
+        " key of `EMBERQ_DATA_DIR`.",
+    )
     openwebui_url: str = Field(
         "http://127.0.0.1:8080", description="URL of the Open WebUI that `emberq openwebui` calls."
     )

@@ -15,16 +15,18 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def replace_durably(path: Path, text: str) -> None:
+def replace_durably(path: Path, text: str, *, mode: int = 0o666) -> None:
     """Write a file whole: after a crash it has the old text or the new one, after the return the new one.
 
-    A draft lies beside it meanwhile, with the suffix `.draft`.
+    A draft lies beside it meanwhile, with the suffix `.draft`. The file gets the mode, less the umask.
 
     Raises:
         OSError: If it cannot be written; the old text then stays.
     """
     draft = path.with_suffix(".draft")
-    with draft.open("w", encoding="utf-8") as file:
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

@@ -102,9 +102,9 @@ class System:
         self.engines.start()
         self.api.start()
         printed = self.api.log.with_suffix(".out")
-        _wait(lambda: bool(re.search(r"eq_\S+", _read(printed))), "the API's first key", self.api)
-        found = re.search(r"eq_\S+", _read(printed))
-        self.key = found[0] if found else ""
+        _wait(lambda: "API key is in" in _read(printed), "the API's first key", self.api)
+        found = re.search(r"API key is in (.+);", _read(printed))
+        self.key = Path(found[1]).read_text().strip() if found else ""
         with self.client() as client:
             _wait(lambda: _answers(client), "an answer of the API", self.api)
             client.post("/collections", json={"name": COLLECTION}).raise_for_status()

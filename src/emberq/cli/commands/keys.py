@@ -99,7 +99,20 @@ def rotate(
     with connect() as client:
         answer = client.request("POST", f"/keys/{quote(name, safe='')}/rotate", json=body, params=_of(tenant))
     key = str(answer.json()["key"])
+    _keep_first_key(name, key)
     print_result({"key": key}, key, as_json=json_output)
+
+
+def _keep_first_key(rotated: str, key: str) -> None:
+    """Write the new key into the first key's file, if that is the key that was rotated."""
+    from emberq.cli.first_key import read_first_key, write_first_key
+    from emberq.config.environment import get_environment
+    from emberq.store.admin.api_keys import FIRST_KEY
+
+    data_dir = get_environment().data_dir
+    kept = read_first_key(data_dir)
+    if kept and (rotated == FIRST_KEY or kept.startswith(rotated)):
+        write_first_key(data_dir, key)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from emberq.cli.first_key import first_key_path, write_first_key
 from emberq.config.environment import Environment, get_environment
 from emberq.embedded import DataDirectoryInUse, Engines
 from emberq.errors import EmberqError
@@ -80,7 +81,9 @@ def _run_everything(
     def announce() -> None:
         address, port = listener.address
         _print_ready(
-            f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)", first_key=first_key
+            f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)",
+            first_key=first_key,
+            key_file=first_key_path(environment.data_dir),
         )
 
     return run_host(
@@ -94,12 +97,22 @@ def _run_everything(
     )
 
 
-def _print_ready(text: str, *, first_key: str | None = None) -> None:
-    """Print that a process is ready, and the first API key if it was just created."""
+def _print_ready(text: str, *, first_key: str | None = None, key_file: Path | None = None) -> None:
+    """Print that a process is ready, and where the first API key is.
+
+    Args:
+        text: What is ready.
+        first_key: The key, if it was just created: it is printed to a terminal only.
+        key_file: The file with the key.
+    """
     console = Console(highlight=False)
     console.print(text)
-    if first_key is not None:
-        console.print(f"API key, shown only this once: {first_key}", soft_wrap=True)
+    if first_key is not None and sys.stdout.isatty():
+        console.print(f"API key: {first_key}", soft_wrap=True)
+    if key_file is not None and key_file.exists():
+        console.print(
+            f"The API key is in {key_file}; `emberq` commands of this user find it there.", soft_wrap=True
+        )
     sys.stdout.flush()
 
 
@@ -128,7 +141,11 @@ def serve(*, host: str | None, port: int | None) -> int:
     with open_listener(environment.host, environment.port) as listener, _connected(environment) as services:
         first_key = _prepare_database(services)
         address, bound = listener.getsockname()[:2]
-        _print_ready(f"The emberq API is at http://{address}:{bound}", first_key=first_key)
+        _print_ready(
+            f"The emberq API is at http://{address}:{bound}",
+            first_key=first_key,
+            key_file=first_key_path(environment.data_dir),
+        )
         set_process_title("api")
         serve_api(listener, routers=_routers())
     return 0
@@ -183,7 +200,7 @@ def worker(
 
     _ensure_model()
     with _connected(environment) as services:
-        # Not the first key, which only the start of the API shows.
+        # Not the first key, which only the start of the API writes.
         run_migrations(services.database)
         services.database.close()
         return run_host(
@@ -294,10 +311,20 @@ def _configure(environment: Environment, engines: Engines) -> Services:
 
 
 def _prepare_database(services: Services) -> str | None:
-    """Migrate the schema, and create and return the first API key of a new installation."""
+    """Migrate the schema, and create and return the first API key of a new installation.
+
+    Its file is written before the commit, so that a key that exists can be found.
+    """
     run_migrations(services.database)
-    with services.database.system_transaction() as connection:
-        key = ensure_first_key(connection)
+    try:
+        with services.database.system_transaction() as connection:
+            key = ensure_first_key(connection)
+            if key is not None:
+                write_first_key(services.data_dir, key)
+    except OSError as exc:
+        key = None
+        hint = f"`emberq keys create NAME` makes one; {services.data_dir} cannot be written: {exc.strerror}."
+        Console(stderr=True).print(f"There is no API key yet. → {hint}", soft_wrap=True)
     get_services().database.close()
     return key
 
