@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import signal
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -12,11 +14,13 @@ from pathlib import Path
 import pytest
 
 from emberq.errors import DatabaseUnavailable
+from emberq.system.machine import machine_identity
+from emberq.system.processes import process_identity
 from emberq.testing.ports import free_port
 from tests.acceptance.test_kills import long_text
 from tests.harness.eventually import LIMIT_SECONDS, eventually, scaled
 from tests.harness.process_table import alive, family_of, title_of
-from tests.harness.processes import send
+from tests.harness.processes import RunningProgram, send
 from tests.harness.stack import Stack
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has a signal for it")
@@ -119,3 +123,31 @@ def test_a_horse_ends_with_its_worker_and_everything_forked_with_the_preloader(t
         send(before["preloader"][0], signal.SIGKILL)
         assert_gone([*before["horse"], *before["api"]])
         eventually(lambda: len(kinds(stack.pid).get("horse", [])) == 2, seconds=LIMIT_SECONDS)
+
+
+_LISTENER = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", 0))
+print("at", listener.getsockname()[1], flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_start_ends_what_remains_of_a_killed_one_and_nothing_else_at_its_port(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", _LISTENER]
+    with RunningProgram(command, log=tmp_path / "log", has_input=True) as holder:
+        stack = Stack(tmp_path / "data", port=int(holder.wait_for_print(r"at (\d+)")[1]))
+        with pytest.raises(AssertionError, match="Cannot listen on"):
+            stack.start()
+        assert alive([holder.pid])
+        # As the supervisor that was killed would have recorded it.
+        directory = tmp_path / "data" / "processes"
+        directory.mkdir(parents=True)
+        processes = [(999_999_999, "boot/1"), (holder.pid, process_identity(holder.pid))]
+        text = json.dumps({"machine": machine_identity(), "processes": processes})
+        (directory / f"{socket.gethostname()}-1.json").write_text(text)
+        with stack.start(), stack.http() as client:
+            assert not alive([holder.pid])
+            assert client.get("/readyz").status_code == 200
+        holder.was_killed = True
+        assert not list(directory.iterdir())

@@ -42,6 +42,7 @@ from emberq.store.admin.hosts import (
 from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
 from emberq.system.parked_socket import ParkedSocket
+from emberq.system.process_record import ProcessRecord, end_remains
 from emberq.system.processes import process_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
@@ -97,6 +98,8 @@ def run_host(
     Returns:
         The exit code: 0 after a requested stop.
     """
+    end_remains(services.data_dir)
+    record = ProcessRecord(services.data_dir)
     lease = _Lease(services, slots=slots)
     dead_workers = DeadWorkers(services, lease.host_id)
     # Read before the fork: the preloader, and so every horse, starts with this snapshot.
@@ -118,6 +121,7 @@ def run_host(
         prepare=services.database.after_fork,
         spawn_setup=_spawn_setup(services),
         on_death=dead_workers.add,
+        on_start=record.add,
         label=lambda: restart_version(get_worker_config()),
         endpoint=endpoint,
     )
@@ -138,6 +142,7 @@ def run_host(
     code = supervisor.run(tick=on_tick)
     host.close()
     endpoint.close()
+    record.remove()
     return code
 
 

@@ -27,6 +27,8 @@ _SOCKET_PATH_LIMIT = 100
 
 #: Name of the lock file; it also says which process has the lock.
 _LOCK = "emberq.lock"
+#: What it says besides the process id.
+_OWNER = ("process", "since", "runs")
 #: Seconds to wait for the lock of a dead process: its child that was about to exec still has a copy.
 _GRACE_SECONDS = 2.0
 #: Seconds between two tries meanwhile.
@@ -105,7 +107,13 @@ class DataDirectory:
             owner = _owner(lock)
             os.close(lock)
             raise DataDirectoryInUse(f"{self.path} is in use by {_describe(owner)}.")
-        record = {"pid": os.getpid(), "since": datetime.now(UTC).isoformat(), "runs": self._purpose}
+        identity = process_identity(os.getpid())
+        record = {
+            "pid": os.getpid(),
+            "process": identity,
+            "since": datetime.now(UTC).isoformat(),
+            "runs": self._purpose,
+        }
         os.ftruncate(lock, 0)
         os.pwrite(lock, json.dumps(record).encode(), 0)
         self._lock, self._owner = lock, os.getpid()
@@ -186,7 +194,7 @@ def _take(lock: int) -> bool:
     deadline = time.monotonic() + _GRACE_SECONDS
     while not lock_file(lock):
         owner = _owner(lock)
-        if (owner and process_identity(int(owner["pid"]))) or time.monotonic() > deadline:
+        if (owner and process_identity(int(owner["pid"])) == owner["process"]) or time.monotonic() > deadline:
             return False
         time.sleep(_POLL_SECONDS)
     return True
@@ -195,7 +203,7 @@ def _take(lock: int) -> bool:
 def _owner(lock: int) -> dict[str, str]:
     try:
         record = json.loads(os.pread(lock, 4096, 0))
-        return {"pid": str(int(record["pid"])), "since": str(record["since"]), "runs": str(record["runs"])}
+        return {"pid": str(int(record["pid"])), **{name: str(record[name]) for name in _OWNER}}
     except (ValueError, KeyError, TypeError):
         return {}
 

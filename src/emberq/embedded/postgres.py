@@ -18,6 +18,7 @@ from emberq.embedded.cluster import binary, installation, make_cluster
 from emberq.embedded.datadir import DataDirectory, make_private
 from emberq.embedded.process import READY_SECONDS, EngineExited, EngineProcess, StopStep
 from emberq.errors import DatabaseUnavailable
+from emberq.system.processes import processes_of
 
 if TYPE_CHECKING:
     import psycopg
@@ -171,12 +172,20 @@ class EmbeddedPostgres:
                 if not passing or time.monotonic() - since > READY_SECONDS:
                     raise self._process.failure(DatabaseUnavailable, str(exc)) from exc
                 time.sleep(_RETRY_SECONDS)
+                self._end_predecessors()
             except TimeoutError as exc:
                 failure = self._process.failure(DatabaseUnavailable, str(exc))
                 self._process.stop()
                 raise failure from exc
             else:
                 return
+
+    def _end_predecessors(self) -> None:
+        """Kill what remains of a killed server: processes of its program in its directory, locked by us."""
+        for pid in processes_of(binary("postgres"), directory=self._cluster):
+            _log.warning("postgres_remains_ended", pid=pid)
+            with contextlib.suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
 
     def _answers(self, since: float) -> bool:
         # Imported while the server starts: both take a quarter of a second.

@@ -110,6 +110,16 @@ def is_process_alive(pid: int) -> bool:
     return True
 
 
+def processes_of(program: Path, *, directory: Path) -> list[int]:
+    """Return the processes that run a program in a directory, as far as the system tells (Linux only)."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "cwd").samefile(directory) and (entry / "exe").samefile(program):
+                found.append(int(entry.name))
+    return found
+
+
 def descendants(pid: int, *, most: int) -> list[int]:
     """Return the processes below a process, at most one more than `most`; none where it is not told."""
     found: list[int] = []

@@ -65,7 +65,9 @@ def test_a_killed_holder_gives_the_directory_free_although_its_fork_lives_on(tmp
 
 def test_a_dead_holders_lock_is_waited_for_while_its_child_is_about_to_let_go(tmp_path: Path) -> None:
     lock_file = tmp_path / "emberq.lock"
-    lock_file.write_text('{"pid": 999999999, "since": "2026-01-01", "runs": "emberq up"}')
+    lock_file.write_text(
+        '{"pid": 999999999, "process": "boot/1", "since": "2026-01-01", "runs": "emberq up"}'
+    )
     with lock_file.open("r+b") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         with subprocess.Popen(["sleep", "0.5"], pass_fds=[lock.fileno()]):

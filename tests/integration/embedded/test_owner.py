@@ -22,6 +22,7 @@ from emberq.embedded import Engines, cluster, launch
 from emberq.system.capabilities import may_search_everywhere
 from emberq.system.processes import process_identity
 from tests.harness.eventually import eventually
+from tests.harness.process_table import alive, family_of
 from tests.harness.processes import RunningProgram
 
 _ENVIRONMENT = {**os.environ, "PYTHONPATH": str(Path(emberq.__file__).parents[1])}
@@ -121,6 +122,21 @@ def test_an_engine_left_behind_is_stopped_before_a_new_one_starts(tmp_path: Path
         assert all(process_identity(pid) for pid in told["pids"])
         with Engines(tmp_path, database_url=None, redis_url=None) as running:
             assert not any(process_identity(pid) for pid in told["pids"])
+            _assert_kept(running)
+
+
+def test_processes_of_a_killed_server_that_stand_still_are_ended_by_the_next_start(tmp_path: Path) -> None:
+    with _owner(tmp_path) as owner:
+        told = _told(owner)
+        _insert(told)
+        server = family_of(told["pids"][0])
+        for pid in server:
+            os.kill(pid, signal.SIGSTOP)
+        owner.kill()
+        eventually(lambda: not any(process_identity(pid) for pid in told["pids"]))
+        assert alive(server)
+        with Engines(tmp_path, database_url=None, redis_url=None) as running:
+            assert not alive(server)
             _assert_kept(running)
 
 

@@ -22,6 +22,7 @@ from emberq.store.admin.api_keys import create_key as store_key
 from emberq.store.migrate import migrate as run_migrations
 from emberq.store.services import Services, configure_services, get_services
 from emberq.system.parked_socket import ParkedSocket
+from emberq.system.process_record import end_remains
 from emberq.system.processes import set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs
@@ -45,6 +46,7 @@ def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: in
 
     environment = _environment(data_dir=data_dir, host=host, port=port, workers=workers)
     _ensure_model()
+    end_remains(environment.data_dir)
     with contextlib.ExitStack() as stack:
         listener = stack.enter_context(
             contextlib.closing(ParkedSocket(open_listener(environment.host, environment.port)))

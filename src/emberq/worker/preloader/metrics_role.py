@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from emberq.errors import InvalidRequest
@@ -22,6 +23,9 @@ from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.preloader import Child, PreloaderClient
 
 log = get_logger(__name__)
+
+#: Seconds for which a port in use is tried again.
+_BIND_SECONDS = 1.0
 
 
 class MetricsEndpoint:
@@ -88,7 +92,7 @@ class MetricsEndpoint:
         if self._port is None:
             return {}
         try:
-            self._listener = ParkedSocket(open_endpoint(self._host, self._port))
+            self._listener = ParkedSocket(self._open())
         except OSError as exc:
             self.close()
             raise InvalidRequest(
@@ -145,6 +149,17 @@ class MetricsEndpoint:
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory, ignore_errors=True)
             os.environ.pop("EMBERQ_METRICS_DIR", None)
+
+    def _open(self) -> socket.socket:
+        """Bind the port; the endpoint of a supervisor that was killed may need a moment to be gone."""
+        deadline = time.monotonic() + _BIND_SECONDS
+        while True:
+            try:
+                return open_endpoint(self._host, self._port or 0)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(_BIND_SECONDS / 50)
 
     def _make_directory(self) -> Path:
         if self._parent is None:

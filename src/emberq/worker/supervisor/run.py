@@ -58,6 +58,7 @@ def make_supervisor(
     prepare: Callable[[], None] | None = None,
     spawn_setup: SpawnSetup | None = None,
     on_death: OnDeath | None = None,
+    on_start: Callable[[int], None] | None = None,
     endpoint: MetricsEndpoint,
     label: Callable[[], str] = str,
 ) -> Supervisor:
@@ -94,6 +95,7 @@ def make_supervisor(
         shutdown_grace_seconds=shutdown_grace_seconds,
         prepare=prepare,
         on_death=on_death,
+        on_start=on_start,
         label=label,
     )
 

@@ -23,7 +23,7 @@ from emberq.system.processes import die_with_parent, set_process_title
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.generations import Generation, Generations, NoGeneration
-from emberq.worker.preloader.preloader import PreloaderClient, start_preloader
+from emberq.worker.preloader.preloader import Preloader, PreloaderClient, start_preloader
 from emberq.worker.supervisor.slots import CrashLoop, Slot, SlotProcess
 from emberq.worker.supervisor.upkeep import OnDeath, SlotUpkeep
 
@@ -66,6 +66,7 @@ class Supervisor:
         max_crashes: int = _MAX_CRASHES,
         prepare: Callable[[], None] | None = None,
         on_death: OnDeath | None = None,
+        on_start: Callable[[int], None] | None = None,
         label: Callable[[], str] = str,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -84,17 +85,25 @@ class Supervisor:
             max_crashes: Deaths of one process in a row after which `run` gives up.
             prepare: Called first in every forked process, to forget connections it must not share.
             on_death: Called when a worker's process died without being asked to.
+            on_start: Called with the id of each process that was started, before it gets what it listens on.
             label: Returns the label of a generation that is started now.
             clock: Tells the time in seconds.
         """
         self._run_slot = run_slot
         self._grace_seconds = shutdown_grace_seconds
         self._prepare = prepare or (lambda: None)
+        self._on_start = on_start or (lambda _pid: None)
         self._clock = clock
         starts = {name: partial(self._start_service, name, parked) for name, parked in services.items()}
         starts |= {f"slot {number}": partial(self._start_worker, number) for number in range(1, slots + 1)}
+
+        def start_generation() -> Preloader:
+            preloader = start_preloader(roles, modules=modules, prepare=self._prepare)
+            self._on_start(preloader.pid)
+            return preloader
+
         generations = Generations(
-            lambda: start_preloader(roles, modules=modules, prepare=self._prepare),
+            start_generation,
             max_failed_loads=max_crashes,
             label=label,
         )
@@ -211,6 +220,7 @@ class Supervisor:
 
     def _start_service(self, role: str, listener: ParkedSocket, generation: Generation) -> SlotProcess:
         child = generation.preloader.fork(role)
+        self._on_start(child.pid)
         with contextlib.suppress(OSError):
             # If it has ended already, that is noticed as every other end is.
             listener.give_to(child.channel)
@@ -228,6 +238,7 @@ class Supervisor:
             self._run_worker(number, to_preloader, theirs, parent)
         to_preloader.close()
         theirs.close()
+        self._on_start(pid)
         return SlotProcess(pid, generation, ours, is_preloader_child=False, started_at=self._clock())
 
     def _run_worker(
