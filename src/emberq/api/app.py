@@ -22,10 +22,11 @@ from emberq.api.docs import page as docs
 from emberq.api.door.connection import DoorProtocol
 from emberq.api.door.front_door import FrontDoor
 from emberq.api.door.headers import SecurityHeaders
+from emberq.api.door.request_metrics import RequestMetrics
+from emberq.api.job_feed import JobFeed
 from emberq.api.openai import OPENAI_PATHS, openai_error
 from emberq.api.plain_errors import PlainErrorRoute, plain_error
 from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
-from emberq.api.request_metrics import RequestMetrics
 from emberq.api.routes import (
     audit,
     collections,
@@ -115,7 +116,9 @@ def make_app(
     plain = [*tika.router.routes, *(route for router in routers for route in router.routes)]
     shapes = {route.path: plain_error for route in plain if isinstance(route, PlainErrorRoute)}
     install_problem_handlers(app, shapes={**dict.fromkeys(OPENAI_PATHS, openai_error), **shapes})
-    app.add_middleware(FrontDoor, keys=KeyCache(), ends=app.state.job_ends)
+    keys_known = KeyCache()
+    app.state.job_feed = JobFeed(get_services, keys_known)
+    app.add_middleware(FrontDoor, keys=keys_known, ends=app.state.job_ends)
     app.add_middleware(RequestMetrics)
     app.add_middleware(SecurityHeaders)
     # First, because routes are tried in this order, and these get thousands of requests.
@@ -180,7 +183,9 @@ def make_server(app: FastAPI) -> uvicorn.Server:
         backlog=_BACKLOG,
         timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
     )
-    return _ApiServer(config, on_shutdown=(app.state.batcher.stop, app.state.job_ends.stop))
+    return _ApiServer(
+        config, on_shutdown=(app.state.batcher.stop, app.state.job_ends.stop, app.state.job_feed.stop)
+    )
 
 
 class _ApiServer(uvicorn.Server):

@@ -16,6 +16,7 @@ from fastapi import Request
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from emberq.api.door.bodies import too_large
 from emberq.api.door.rules import TEXTS_BYTES
 from emberq.api.openapi import error_responses, request_body
 from emberq.api.streams import answer_or_client_gone, body_chunks
@@ -131,8 +132,7 @@ async def read_json(request: Request, shape: type[Body]) -> Body:
         InvalidRequest: If the body does not have that shape; the message names the field.
         RequestTooLarge: If the body is too long.
     """
-    too_large = RequestTooLarge(f"The request has more than {TEXTS_BYTES >> 20} MiB.")
-    chunks = body_chunks(request, max_bytes=TEXTS_BYTES, too_large=too_large)
+    chunks = body_chunks(request, max_bytes=TEXTS_BYTES, too_large=too_large(TEXTS_BYTES))
     body = b"".join([chunk async for chunk in chunks])
     if len(body) <= _FEW_BYTES:
         return _parse(body, shape)

@@ -219,6 +219,13 @@ class RuntimeSettings(BaseModel):
         ge=0,
         le=1_000_000,
     )
+    key_max_streams: int = _setting(
+        100,
+        "Event streams that one API key may have open at once in each process of the API.",
+        applies=Applies.NOW,
+        ge=0,
+        le=100_000,
+    )
     horse_max_jobs: int = _setting(
         1000,
         "Jobs a horse runs before it is replaced.",

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
-from emberq.models.embedder import load_session, plan_batches
+from emberq.models.embedder import TOKEN_CHARACTERS, load_session, plan_batches
 from emberq.models.files import models_dir, sha256_of
 from emberq.telemetry import metrics
 
@@ -128,8 +128,9 @@ class CrossEncoder:
             EmbeddingRejected: If a text is not valid Unicode.
             EmbeddingUnavailable: If the model fails while it runs.
         """
+        most = self.max_tokens * TOKEN_CHARACTERS
         try:
-            encodings = [self._tokenizer.encode(query, text) for query, text in pairs]
+            encodings = [self._tokenizer.encode(query[:most], text[:most]) for query, text in pairs]
         except TypeError as exc:
             raise EmbeddingRejected(
                 "A text is not valid Unicode: it has half of a surrogate pair.", hint="Send valid UTF-8."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
@@ -10,6 +11,7 @@ from fastapi import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from emberq.api.auth import Caller, KeyCache, sent_key
+from emberq.api.door.bodies import HeldBody, too_large
 from emberq.api.door.rate import TokenBuckets
 from emberq.api.door.rules import Body, Rule, rule_for
 from emberq.api.problems import METHODS, answer, method_not_allowed
@@ -17,7 +19,7 @@ from emberq.api.types import MOST_CHARACTERS, check_text, parse_json
 from emberq.config.current import get_config_cache
 from emberq.config.runtime import RuntimeSettings
 from emberq.dispatch.conversion import JobEnds
-from emberq.errors import EmberqError, InvalidRequest, RateLimited, RequestTooLarge
+from emberq.errors import EmberqError, InvalidRequest, RateLimited
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 #: Settings that are in force before the first ones are loaded.
@@ -48,6 +50,7 @@ class FrontDoor:
         self._keys = keys
         self._ends = ends
         self._buckets = TokenBuckets()
+        self._held: Counter[str] = Counter()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or answer why it does not pass."""
@@ -58,17 +61,22 @@ class FrontDoor:
         if request.method not in METHODS:
             await method_not_allowed(request, METHODS)(scope, receive, send)
             return
+        held = None
         try:
             _check_address(scope)
             rule = rule_for(request.method, scope["path"])
             if rule.needs_key:
                 caller = request.state.caller = await self._identify(request, rule)
                 self._check_rate(caller)
-            checked = await _checked_body(request, rule)
+                held = HeldBody(receive, self._held, caller.tenant, rule.body)
+                receive = await _checked_body(request, rule, held)
         except EmberqError as exc:
             await answer(request, exc)(scope, receive, send)
-            return
-        await self._app(scope, checked, send)
+        else:
+            await self._app(scope, receive, send)
+        finally:
+            if held is not None:
+                held.release()
 
     async def _identify(self, request: Request, rule: Rule) -> Caller:
         key = sent_key(request.headers, also_basic=rule.waits)
@@ -113,45 +121,30 @@ def _decode(raw: bytes, field: str) -> str:
         raise InvalidRequest(f"{field}: {exc}.") from exc
 
 
-async def _checked_body(request: Request, rule: Rule) -> Receive:
+async def _checked_body(request: Request, rule: Rule, body: HeldBody) -> Receive:
     """Return where to receive the body from, once as much of it as the rule says has been checked.
 
     Raises:
         InvalidRequest: If it is not valid JSON.
+        RateLimited: If the tenant's bodies need too much memory.
         RequestTooLarge: If it is too long.
     """
-    most = rule.body.most_bytes
-    if most is None:
+    if rule.body is Body.FILE:
         return request.receive
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared[:20]) > most:
-        raise _too_large(most)
+    if not declared.isdecimal() or int(declared[:20]) > rule.body.most_bytes:
+        raise too_large(rule.body.most_bytes)
     if rule.body is Body.TEXTS:
-        return _Counted(request.receive, most)
+        return body.receive
     has_body = declared != "0" or "transfer-encoding" in request.headers
-    return await _read_json(request.receive, most) if has_body else request.receive
+    return await _read_json(body.receive) if has_body else request.receive
 
 
-class _Counted:
-    """Receives a body, and raises as soon as it is too long."""
-
-    def __init__(self, receive: Receive, most: int) -> None:
-        self._receive = receive
-        self._left = self._most = most
-
-    async def __call__(self) -> Message:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise _too_large(self._most)
-        return message
-
-
-async def _read_json(receive: Receive, most: int) -> Receive:
+async def _read_json(receive: Receive) -> Receive:
     """Read a short JSON body and return a function that receives it again."""
-    counted, pieces = _Counted(receive, most), []
+    pieces = []
     while True:
-        message = await counted()
+        message = await receive()
         if message["type"] == "http.disconnect":
             return _replay(message, receive)
         pieces.append(message.get("body", b""))
@@ -170,8 +163,3 @@ def _replay(first: Message, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return replay
-
-
-def _too_large(most: int) -> RequestTooLarge:
-    size = f"{most >> 20} MiB" if most >> 20 else f"{most >> 10} KiB"
-    return RequestTooLarge(f"The request has more than {size}.")

@@ -25,9 +25,9 @@ class Body(Enum):
     FILE = 0
 
     @property
-    def most_bytes(self) -> int | None:
-        """Longest body, in bytes; None where the route knows the limit."""
-        return self.value or None
+    def most_bytes(self) -> int:
+        """Longest body, in bytes; of no meaning for a file."""
+        return self.value
 
 
 @dataclass(frozen=True, slots=True)

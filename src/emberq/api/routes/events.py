@@ -3,60 +3,73 @@
 from __future__ import annotations
 
 import uuid
-from collections import deque
 from collections.abc import AsyncIterator
 from typing import Annotated
 
-import anyio
 import anyio.to_thread
-from fastapi import APIRouter, Header, Request
+from fastapi import APIRouter, Header, Request, Response
 from sse_starlette import EventSourceResponse, ServerSentEvent
+from starlette.types import Receive, Scope, Send
 
-from emberq.api.auth import Caller, Reader, ServicesDep
-from emberq.api.schemas import job_out
+from emberq.api.auth import Reader, ServicesDep
+from emberq.api.job_feed import JobFeed, JobStream
 from emberq.errors import InvalidRequest
-from emberq.store.jobs.queries import changed_jobs, get_job
+from emberq.store.jobs.queries import get_job
 from emberq.store.schema.job_states import ENDED_STATES
-from emberq.store.services import Services
 
 router = APIRouter(tags=["events"])
 
-#: Seconds between two polls for changes.
-_POLL_SECONDS = 0.3
-#: Sequence numbers that each poll reads again: a transaction may commit a lower number after a higher
-#: one was read. Far more than the number of transactions that can be open at once.
-_OVERLAP = 200
 #: Most digits of an event's id.
 _ID_DIGITS = 18
 
+LastEventId = Annotated[str | None, Header(description="The id of the last event that was received.")]
 
-@router.get("/jobs/{job_id}/events")
+
+class _EventResponse(EventSourceResponse):
+    """A response that streams the changes of jobs, and closes its stream however it ends."""
+
+    def __init__(self, feed: JobFeed, stream: JobStream) -> None:
+        super().__init__(_events(stream))
+        self._feed = feed
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._feed.close(self._stream)
+
+
+@router.get("/jobs/{job_id}/events", response_class=EventSourceResponse, responses={204: {}})
 async def job_events(
     job_id: uuid.UUID,
     request: Request,
     caller: Reader,
     services: ServicesDep,
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> EventSourceResponse:
-    """Stream the changes of one job; the stream ends when the job ends."""
+    last_event_id: LastEventId = None,
+) -> Response:
+    """Stream the changes of one job; the stream ends when the job ends.
 
-    def check() -> None:
+    204 means that it had ended with the event of `Last-Event-ID`: there is nothing more to come.
+    """
+    after = _sequence(last_event_id)
+
+    def has_ended() -> bool:
         with services.database.tenant_transaction(caller.tenant) as connection:
-            get_job(connection, caller.tenant, job_id)
+            job = get_job(connection, caller.tenant, job_id)
+        return job["state"] in ENDED_STATES and job["seq"] <= after
 
-    await anyio.to_thread.run_sync(check)
-    return EventSourceResponse(_changes(request, caller, services, _sequence(last_event_id), job_id))
+    if await anyio.to_thread.run_sync(has_ended):
+        return Response(status_code=204)
+    feed: JobFeed = request.app.state.job_feed
+    return _EventResponse(feed, feed.open(caller, after=after, job_id=job_id))
 
 
-@router.get("/events")
-async def all_events(
-    request: Request,
-    caller: Reader,
-    services: ServicesDep,
-    last_event_id: Annotated[str | None, Header()] = None,
-) -> EventSourceResponse:
+@router.get("/events", response_class=EventSourceResponse)
+async def all_events(request: Request, caller: Reader, last_event_id: LastEventId = None) -> Response:
     """Stream the changes of all jobs, from the first change or from the one after `Last-Event-ID`."""
-    return EventSourceResponse(_changes(request, caller, services, _sequence(last_event_id), None))
+    feed: JobFeed = request.app.state.job_feed
+    return _EventResponse(feed, feed.open(caller, after=_sequence(last_event_id)))
 
 
 def _sequence(last_event_id: str | None) -> int:
@@ -67,25 +80,6 @@ def _sequence(last_event_id: str | None) -> int:
     return int(last_event_id)
 
 
-async def _changes(
-    request: Request, caller: Caller, services: Services, after: int, job_id: uuid.UUID | None
-) -> AsyncIterator[ServerSentEvent]:
-    sent: deque[int] = deque(maxlen=_OVERLAP * 4)
-    highest = after
-
-    def poll() -> list[tuple[int, str, str]]:
-        low = max(after, highest - _OVERLAP)
-        with services.database.tenant_transaction(caller.tenant) as connection:
-            rows = changed_jobs(connection, caller.tenant, after=low, job_id=job_id)
-        return [(row["seq"], row["state"], job_out(row).model_dump_json()) for row in rows]
-
-    while not await request.is_disconnected():
-        for seq, state, data in await anyio.to_thread.run_sync(poll):
-            if seq in sent:
-                continue
-            sent.append(seq)
-            highest = max(highest, seq)
-            yield ServerSentEvent(data=data, event="job", id=str(seq))
-            if job_id is not None and state in ENDED_STATES:
-                return
-        await anyio.sleep(_POLL_SECONDS)
+async def _events(stream: JobStream) -> AsyncIterator[ServerSentEvent]:
+    async for event in stream:
+        yield ServerSentEvent(data=event.data, event="job", id=str(event.seq))

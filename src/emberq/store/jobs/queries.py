@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Set as AbstractSet
 from datetime import timedelta
 from typing import Any
 
@@ -97,15 +98,33 @@ def list_jobs(
     return estimate_positions(connection, connection.execute(page).mappings().all())
 
 
-def changed_jobs(
-    connection: Connection, tenant: str, *, after: int, job_id: uuid.UUID | None = None, limit: int = 500
-) -> list[dict[str, Any]]:
-    """Return the jobs that changed after sequence number `after`, in the order of their last change."""
-    statement = _select_jobs().where(Job.tenant == tenant, Job.seq > after)
-    if job_id is not None:
-        statement = statement.where(Job.id == job_id)
-    changed = connection.execute(statement.order_by(Job.seq).limit(limit))
-    return estimate_positions(connection, changed.mappings().all())
+def job_changes(
+    connection: Connection,
+    tenant: str,
+    *,
+    after: int = -1,
+    job_ids: AbstractSet[uuid.UUID] | None = None,
+    limit: int | None = None,
+) -> dict[int, uuid.UUID]:
+    """Return the sequence number of the last change of each job, with the job, lowest first.
+
+    Args:
+        connection: The transaction.
+        tenant: The tenant of the jobs.
+        after: Only higher numbers.
+        job_ids: Only these jobs.
+        limit: Most jobs to return.
+    """
+    statement = select(Job.seq, Job.id).where(Job.tenant == tenant, Job.seq > after)
+    if job_ids is not None:
+        statement = statement.where(Job.id.in_(job_ids))
+    return {row.seq: row.id for row in connection.execute(statement.order_by(Job.seq).limit(limit))}
+
+
+def jobs_at(connection: Connection, tenant: str, seqs: AbstractSet[int]) -> list[dict[str, Any]]:
+    """Return the jobs whose last change has one of these sequence numbers."""
+    found = connection.execute(_select_jobs().where(Job.tenant == tenant, Job.seq.in_(seqs)))
+    return estimate_positions(connection, found.mappings().all())
 
 
 def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, int]:
