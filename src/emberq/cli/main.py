@@ -161,9 +161,11 @@ def _processes() -> ModuleType:
 
 
 def _run(program: Callable[[], int]) -> NoReturn:
+    from emberq.config.environment import SECRET_VARIABLES
+    from emberq.system.environment_variable import forget_variables
     from emberq.system.pid1 import under_init
 
-    raise typer.Exit(under_init(program))
+    raise typer.Exit(under_init(program, as_init=lambda: forget_variables(SECRET_VARIABLES)))
 
 
 def main() -> None:

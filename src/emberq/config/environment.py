@@ -28,6 +28,21 @@ OTHER_VARIABLES: Final = {
 _SECRETS_DIR = "/run/secrets"
 
 
+#: The variables that contain secrets, and those of URLs, which may.
+SECRET_VARIABLES: Final = frozenset(
+    {
+        "EMBERQ_API_KEY",
+        "EMBERQ_DATABASE_URL",
+        "EMBERQ_OPENWEBUI_API_KEY",
+        "EMBERQ_OPENWEBUI_EMAIL",
+        "EMBERQ_OPENWEBUI_JWT_SECRET",
+        "EMBERQ_OPENWEBUI_PASSWORD",
+        "EMBERQ_REDIS_URL",
+        "EMBERQ_SECRET_KEY",
+    }
+)
+
+
 def default_data_dir() -> Path:
     """Return `$XDG_DATA_HOME/emberq`; `~/.local/share/emberq` if that variable is unset."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"

@@ -43,7 +43,7 @@ from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
 from emberq.system.parked_socket import ParkedSocket
 from emberq.system.process_record import ProcessRecord, end_remains
-from emberq.system.processes import process_identity
+from emberq.system.processes import forbid_dumps, process_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.horse.role import SpawnSetup
@@ -272,6 +272,7 @@ def configure_spawned(*, environment: Mapping[str, Any], database_url: str, redi
         database_url: PostgreSQL.
         redis_url: Redis or Valkey.
     """
+    forbid_dumps()
     settings = Environment.model_validate(environment)
     configure_logs(log_format=settings.log_format, level=settings.log_level)
     configure_services(settings, database_url=database_url, redis_url=redis_url)

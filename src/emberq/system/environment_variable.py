@@ -1,11 +1,18 @@
-"""An environment variable that is set again and again without the process growing."""
+"""Environment variables: setting one again and again without growth, and removing secrets."""
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
 
 from emberq.system.libc import LIBC
+
+#: Where `/proc/self/stat` has the bounds of the first environment, counted behind the program's name.
+_ENV_START, _ENV_END = 47, 48
 
 
 class RewrittenVariable:
@@ -38,3 +45,31 @@ class RewrittenVariable:
         self._entry.value = entry
         LIBC.putenv(self._entry)
         vars(os.environ)["_data"][self._key] = raw
+
+
+def forget_variables(names: Collection[str]) -> None:
+    """Remove variables from `os.environ` and, on Linux, from what `/proc/PID/environ` shows.
+
+    Children do not inherit them any more.
+
+    Args:
+        names: The variables, in upper case; they are removed in any case.
+    """
+    for name in [name for name in os.environ if name.upper() in names]:
+        del os.environ[name]
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        _overwrite_first_environment(names)
+
+
+def _overwrite_first_environment(names: Collection[str]) -> None:
+    """Overwrite the strings that the kernel gave to this program; a changed variable has another place."""
+    if sys.platform != "linux":
+        return
+    fields = Path("/proc/self/stat").read_bytes().rpartition(b")")[2].split()
+    start, end = int(fields[_ENV_START]), int(fields[_ENV_END])
+    at = start
+    for entry in ctypes.string_at(start, end - start).split(b"\0"):
+        name = entry.partition(b"=")[0].decode(errors="replace").upper()
+        if name in names:
+            ctypes.memset(at, 0, len(entry))
+        at += len(entry) + 1

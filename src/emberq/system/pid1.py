@@ -13,11 +13,15 @@ from emberq.system.processes import die_with_parent
 _FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
 
-def under_init(main: Callable[[], int]) -> int:
+def under_init(main: Callable[[], int], *, as_init: Callable[[], None] = lambda: None) -> int:
     """Run a program; as PID 1, run it in a child, pass signals on to it and reap orphans.
 
     The kernel makes PID 1 the parent of every orphan and gives it no default signal handling. A program that
     starts processes must only wait for its own. So the two are separate processes.
+
+    Args:
+        main: The program.
+        as_init: Called in PID 1 once the program runs.
 
     Returns:
         The program's exit code, or 128 plus the number of the signal that ended it.
@@ -30,6 +34,7 @@ def under_init(main: Callable[[], int]) -> int:
         die_with_parent(1)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return main()
+    as_init()
     for number in _FORWARDED:
         signal.signal(number, lambda received, _frame: _pass_on(program, received))
     signal.pthread_sigmask(signal.SIG_SETMASK, before)

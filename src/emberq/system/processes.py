@@ -7,16 +7,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import sys
 import threading
 from pathlib import Path
 
-from emberq.system.libc import LIBC
+from emberq.system.libc import LIBC, check
 from emberq.system.machine import boot_id
 
 #: prctl(2): the signal to get when the parent thread ends.
 _PR_SET_PDEATHSIG = 1
+#: prctl(2): whether a core dump may be written of this process, and debuggers of its user may read it.
+_PR_SET_DUMPABLE = 4
 
 #: This process, if its children end with it, and whether the main thread forks just now.
 _ends_with: int | None = None
@@ -147,9 +150,15 @@ def count_user_threads() -> int:
     mine, found = os.getuid(), 0
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
-            if entry.name.isdigit() and entry.stat().st_uid == mine:
+            # Not the owner of the directory: of a process that may not be dumped, that is root.
+            if entry.name.isdigit() and _user(entry) == mine:
                 found += len(list((entry / "task").iterdir()))
     return found
+
+
+def _user(process: Path) -> int:
+    status = (process / "status").read_bytes()
+    return int(status.partition(b"\nUid:")[2].split(maxsplit=1)[0])
 
 
 def thread_names() -> list[str]:
@@ -160,6 +169,16 @@ def thread_names() -> list[str]:
             if task.name != str(os.getpid()):
                 found.append((task / "comm").read_text().strip())
     return found
+
+
+def forbid_dumps() -> None:
+    """Let no core dump be written of this process and its children, and no process of its user read them.
+
+    On Linux the kernel then also keeps debuggers out that do not run as root. Other systems write no core.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        check(LIBC.prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0))
 
 
 def set_process_title(title: str) -> None:

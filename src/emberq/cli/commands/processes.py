@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from emberq.cli.first_key import first_key_path, write_first_key
-from emberq.config.environment import Environment, get_environment
+from emberq.config.environment import SECRET_VARIABLES, Environment, get_environment
 from emberq.embedded import DataDirectoryInUse, Engines
 from emberq.errors import EmberqError
 from emberq.store.admin.api_keys import DEFAULT_TENANT, ensure_first_key
 from emberq.store.admin.api_keys import create_key as store_key
 from emberq.store.migrate import migrate as run_migrations
 from emberq.store.services import Services, configure_services, get_services
+from emberq.system.environment_variable import forget_variables
 from emberq.system.parked_socket import ParkedSocket
 from emberq.system.process_record import end_remains
-from emberq.system.processes import set_process_title
+from emberq.system.processes import forbid_dumps, set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs
 
@@ -45,6 +46,7 @@ def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: in
     from emberq.api.app import open_listener
 
     environment = _environment(data_dir=data_dir, host=host, port=port, workers=workers)
+    _keep_secrets_inside()
     _ensure_model()
     end_remains(environment.data_dir)
     with contextlib.ExitStack() as stack:
@@ -139,6 +141,7 @@ def serve(*, host: str | None, port: int | None) -> int:
     from emberq.api.app import serve as serve_api
 
     environment = _environment(host=host, port=port)
+    _keep_secrets_inside()
     _ensure_model()
     with open_listener(environment.host, environment.port) as listener, _connected(environment) as services:
         first_key = _prepare_database(services)
@@ -200,6 +203,7 @@ def worker(
             )
     from emberq.dispatch.host import run_host
 
+    _keep_secrets_inside()
     _ensure_model()
     with _connected(environment) as services:
         # Not the first key, which only the start of the API writes.
@@ -261,6 +265,15 @@ def _environment(**given: object) -> Environment:
         environment = Environment.model_validate({**environment.model_dump(), **changes})
     configure_logs(log_format=environment.log_format, level=environment.log_level)
     return environment
+
+
+def _keep_secrets_inside() -> None:
+    """Leave no secret where another process finds it: in the environment, in a dump, in this one's memory.
+
+    Called once the environment is read. What is forked from this process keeps the settings that were read.
+    """
+    forbid_dumps()
+    forget_variables(SECRET_VARIABLES)
 
 
 def _engines(environment: Environment) -> Engines:
