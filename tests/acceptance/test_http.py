@@ -371,3 +371,14 @@ def test_browsers_are_told_to_guess_nothing_and_to_run_nothing(stack: Stack, met
         headers = client.request(method, path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["content-security-policy"].startswith("default-src 'none'; ")
+
+
+def test_a_download_is_named_by_what_can_be_seen(stack: Stack) -> None:
+    with stack.http() as client:
+        files = {"file": ("a\u202efdp.exe", b"The pump has a valve.", "text/plain")}
+        uploaded = (
+            client.post("/api/v1/collections/docs/files", files=files).raise_for_status().json()["file"]
+        )
+        assert client.get(f"/api/v1/files/{uploaded['id']}").json()["name"] == "a\u202efdp.exe"
+        content = client.get(f"/api/v1/files/{uploaded['id']}/content")
+    assert content.headers["content-disposition"] == "attachment; filename*=utf-8''a%5Cu202efdp.exe"

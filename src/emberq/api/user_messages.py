@@ -6,6 +6,7 @@ import re
 from typing import Final
 
 from emberq.errors import EmberqError, InternalError, ServiceStopping, Unauthorized
+from emberq.visible import visible
 
 #: What happened to the file and what its owner can do, by error code. Other codes use the error's message.
 _SENTENCES: Final = {
@@ -54,7 +55,7 @@ _NAME_CHARS: Final = 100
 
 def user_message(error: EmberqError, name: str | None = None) -> str:
     """Return one line of text: what happened to a file, and what to do next."""
-    shown = _ID.sub("", " ".join((name or "The file").split()))
+    shown = _ID.sub("", visible(" ".join((name or "The file").split())))
     if len(shown) > _NAME_CHARS:
         shown = shown[:_NAME_CHARS] + "…"
     if isinstance(error, ServiceStopping):
@@ -67,7 +68,7 @@ def user_message(error: EmberqError, name: str | None = None) -> str:
         sentence = None
     if sentence is not None:
         return sentence.format(name=shown, message=_within(error.message.rstrip(".")))
-    message, hint = (" ".join(text.split()) for text in (error.message, error.hint))
+    message, hint = (visible(" ".join(text.split())) for text in (error.message, error.hint))
     return f"{shown} was not read: {_within(message).rstrip('.')}" + (f"; {_within(hint)}" if hint else ".")
 
 

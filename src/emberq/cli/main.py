@@ -176,7 +176,8 @@ def main() -> None:
     try:
         app()
     except EmberqError as exc:
-        _print_error(exc.message, exc.code, exc.hint)
+        # Messages of this process may have several lines, such as the end of a server's log.
+        _print_error(exc.message, exc.code, exc.hint, keep="\n")
         sys.exit(3 if exc.code == "openwebui_unavailable" else 1)
     except Problem as exc:
         _print_error(exc.message, exc.code, exc.hint)
@@ -197,7 +198,10 @@ def main() -> None:
         sys.exit(2)
 
 
-def _print_error(message: str, code: str, hint: str) -> None:
-    sys.stderr.write(f"{message} ({code})\n" if code else f"{message}\n")
+def _print_error(message: str, code: str, hint: str, *, keep: str = "") -> None:
+    from emberq.visible import visible
+
+    shown = visible(message, keep=keep)
+    sys.stderr.write(f"{shown} ({code})\n" if code else f"{shown}\n")
     if hint:
-        sys.stderr.write(f"→ {hint}\n")
+        sys.stderr.write(f"→ {visible(hint)}\n")

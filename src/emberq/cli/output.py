@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeAlias
 import typer
 
 from emberq.findings import Finding
+from emberq.visible import visible
 
 #: The columns of a listing: by title, the key of an item's value, or a function that returns the text.
 Columns: TypeAlias = Mapping[str, str | Callable[[Mapping[str, Any]], object]]
@@ -29,15 +30,20 @@ def describe_error(error: dict[str, Any]) -> str:
     return f"{error['code']}{stage}: {error['message']}{hint}"
 
 
+def say(text: object, *, err: bool = False) -> None:
+    """Print one line for people; characters that they would not see are escaped."""
+    (sys.stderr if err else sys.stdout).write(f"{visible(str(text))}\n")
+
+
 def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
     """Print the findings of a check, each with its fix."""
     if as_json:
         print_json([finding.as_dict() for finding in findings])
         return
     for finding in findings:
-        typer.echo(f"{finding.result:<8}{finding.name}: {finding.detail}")
+        say(f"{finding.result:<8}{finding.name}: {finding.detail}")
         if finding.fix:
-            typer.echo(f"        → {finding.fix}")
+            say(f"        → {finding.fix}")
 
 
 def print_json(value: Any) -> None:
@@ -50,7 +56,7 @@ def print_result(value: Any, text: str, *, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
-        typer.echo(text)
+        say(text)
 
 
 def print_listing(
@@ -98,7 +104,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(Text("" if cell is None else str(cell)) for cell in row))
+        table.add_row(*(Text("" if cell is None else visible(str(cell))) for cell in row))
     if not table.row_count:
         sys.stdout.write(f"{empty}\n")
         return

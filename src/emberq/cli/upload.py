@@ -15,9 +15,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from emberq.cli.client import Client, NotReachable, Problem
-from emberq.cli.output import describe_error, seconds
+from emberq.cli.output import describe_error, say, seconds
 from emberq.retry.backoff import Backoff
 from emberq.store.schema.job_states import ENDED_STATES
+from emberq.visible import visible
 
 #: Seconds between two polls of the jobs.
 _POLL_SECONDS = 0.2
@@ -72,7 +73,7 @@ class Uploader:
         console = Console(stderr=True)
         self._lines = not quiet and not console.is_terminal
         self._progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -127,7 +128,7 @@ class Uploader:
         sys.stdout.write(f"{len(results)} files: {counted}{known} in {took}\n")
         for result in results:
             if result.error:
-                sys.stdout.write(f"  {result.path}: {describe_error(result.error)}\n")
+                say(f"  {result.path}: {describe_error(result.error)}")
 
     def _ensure_collection(self) -> None:
         try:
@@ -193,7 +194,7 @@ class Uploader:
             return
         bar = self._bars.get(result.path)
         if bar is None and len(self._bars) < _MOST_BARS:
-            bar = self._bars[result.path] = self._progress.add_task(Path(result.path).name, stage="")
+            bar = self._bars[result.path] = self._progress.add_task(visible(Path(result.path).name), stage="")
         if bar is not None:
             progress = job["progress"]
             self._progress.update(
@@ -207,7 +208,7 @@ class Uploader:
             self._progress.remove_task(bar)
         if self._lines:
             reason = f": {result.error['code']}" if result.error else ""
-            sys.stderr.write(f"{state}  {result.path}{reason}\n")
+            say(f"{state}  {result.path}{reason}", err=True)
 
 
 def _unfinished(results: list[UploadResult]) -> int:

@@ -11,10 +11,19 @@ from typing import Any
 import structlog
 
 from emberq.telemetry.redact import redact
+from emberq.visible import visible
 
 
 def _hide_secrets(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     return redact(event)
+
+
+def _show_all(_logger: Any, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Escape what a reader would not see; JSON does so itself. Nested values are shown as their `repr`."""
+    for name, value in event.items():
+        if isinstance(value, str):
+            event[name] = visible(value, keep="\n\t" if name in ("exception", "stack") else "")
+    return event
 
 
 def _console() -> structlog.dev.ConsoleRenderer:
@@ -53,6 +62,7 @@ def ensure_logs() -> None:
             structlog.stdlib.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             *_LAST,
+            _show_all,
             _console(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger("info"),
@@ -73,14 +83,14 @@ def configure_logs(*, log_format: str = "console", level: str = "info") -> None:
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer() if log_format == "json" else _console()
+    renderers: list[structlog.types.Processor] = (
+        [structlog.processors.JSONRenderer()] if log_format == "json" else [_show_all, _console()]
     )
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_LAST, renderer],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_LAST, *renderers],
         )
     )
     root = logging.getLogger()

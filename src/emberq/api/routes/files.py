@@ -34,6 +34,7 @@ from emberq.store.jobs.fair_share import BULK_PRIORITY, INTERACTIVE_PRIORITY, MA
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
+from emberq.visible import visible
 
 router = APIRouter(tags=["files"])
 
@@ -170,7 +171,7 @@ def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileRe
     return FileResponse(
         services.blobs.existing(row["blob"]),
         media_type=row["media_type"] or "application/octet-stream",
-        filename=row["name"],
+        filename=visible(row["name"]),
         headers={"X-Content-Type-Options": "nosniff"},
     )
 

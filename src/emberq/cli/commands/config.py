@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from emberq.cli.client import Client, connect
-from emberq.cli.output import AsJson, print_json, print_listing, print_result, print_table
+from emberq.cli.output import AsJson, print_json, print_listing, print_result, print_table, say
 
 #: Longest wait until all workers apply a change; a worker in a long job applies it after the job.
 _WAIT_SECONDS = 30.0
@@ -151,7 +151,7 @@ def rollback(
     if json_output:
         print_json({**answer, **(applied or {})})
         return
-    typer.echo(f"Restored version {version}, as version {answer['version']}.")
+    say(f"Restored version {version}, as version {answer['version']}.")
     _print_applied(applied)
 
 
@@ -166,7 +166,7 @@ def status(json_output: AsJson = False) -> None:
     if json_output:
         print_json(answer)
         return
-    typer.echo(f"Version {answer['version']}.")
+    say(f"Version {answer['version']}.")
     _print_applied(answer)
     rows = (
         (
@@ -207,7 +207,7 @@ def _print_change(
         print_json(shown[0] if len(shown) == 1 else shown)
         return
     for one in settings:
-        typer.echo(f"{one['key']} = {one['value']} (applies: {one['applies']})")
+        say(f"{one['key']} = {one['value']} (applies: {one['applies']})")
     _print_applied(applied)
 
 
@@ -216,17 +216,15 @@ def _print_applied(applied: dict[str, Any] | None) -> None:
         return
     done, workers = applied["applied"], applied["workers"]
     if not workers:
-        typer.echo("No workers are running; they will apply it when they start.")
+        say("No workers are running; they will apply it when they start.")
         return
-    typer.echo(f"Applied by {done} of {workers} workers.")
+    say(f"Applied by {done} of {workers} workers.")
     if done < workers:
-        typer.echo(
-            "The others apply it after their current job or restart; see `emberq config status`.", err=True
-        )
+        say("The others apply it after their current job or restart; see `emberq config status`.", err=True)
 
 
 def _warn(unreadable: list[dict[str, Any]], *, where: str = "The API's host") -> None:
     for one in unreadable:
         what = one["key"] or "a combination of settings"
         whose = f" of the tenant {one['tenant']!r}" if one["tenant"] else ""
-        typer.echo(f"{where} cannot use {what}{whose}: {one['reason']} ({one['code']})", err=True)
+        say(f"{where} cannot use {what}{whose}: {one['reason']} ({one['code']})", err=True)

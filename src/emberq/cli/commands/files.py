@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ from emberq.cli.output import (
     print_table,
     size,
 )
+from emberq.visible import visible
 
 app = typer.Typer(no_args_is_help=True, help="List, show and delete files.")
 
@@ -52,7 +54,9 @@ def show(
     """Show one file, or the text that was extracted from it."""
     with connect() as client:
         if text:
-            typer.echo(client.request("GET", f"/files/{file_id}/text").text)
+            extracted = client.request("GET", f"/files/{file_id}/text").text
+            # A program gets the text as it is.
+            typer.echo(visible(extracted, keep="\n\t") if sys.stdout.isatty() else extracted)
             return
         file = client.get(f"/files/{file_id}")
     if json_output:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, print_json
+from emberq.cli.output import AsJson, print_json, say
 
 
 def search(
@@ -36,6 +36,7 @@ def search(
     for number, result in enumerate(answer["results"], start=1):
         page = f", page {result['page']}" if result["page"] is not None else ""
         heading = f" · {result['heading']}" if result["heading"] else ""
-        typer.echo(f"{number}. {result['file']['name']}{page}{heading}  ({result['score']:.4f})")
-        typer.echo("   " + " ".join(result["text"].split()) + "\n")
-    typer.echo(f"{len(answer['results'])} results in {answer['took_ms']:.0f} ms")
+        say(f"{number}. {result['file']['name']}{page}{heading}  ({result['score']:.4f})")
+        say("   " + " ".join(result["text"].split()))
+        say("")
+    say(f"{len(answer['results'])} results in {answer['took_ms']:.0f} ms")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, print_findings, print_json, print_table, seconds
+from emberq.cli.output import AsJson, print_findings, print_json, print_table, say, seconds
 
 
 def status(json_output: AsJson = False) -> None:
@@ -22,10 +22,11 @@ def status(json_output: AsJson = False) -> None:
         print_json({"ready": ready, "stats": stats, "workers": workers})
         return
     for name, answer in ready["checks"].items():
-        typer.echo(f"{name}: {answer}")
+        say(f"{name}: {answer}")
     jobs = ", ".join(f"{count} {state}" for state, count in stats["jobs"].items() if count) or "none"
-    typer.echo(f"jobs: {jobs}; oldest waiting {seconds(stats['queue_oldest_seconds'])}")
-    typer.echo(f"{stats['collections']} collections, {stats['files']} files, {stats['chunks']} chunks\n")
+    say(f"jobs: {jobs}; oldest waiting {seconds(stats['queue_oldest_seconds'])}")
+    say(f"{stats['collections']} collections, {stats['files']} files, {stats['chunks']} chunks")
+    say("")
     rows = (
         (
             one["name"],

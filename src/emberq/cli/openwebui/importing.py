@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from emberq.cli.output import say
+
 if TYPE_CHECKING:
     from emberq.openwebui.sidecar.client import OpenWebUIClient
     from emberq.openwebui.sidecar.file_import import ImportResult
@@ -89,7 +91,7 @@ def summarize(results: Sequence[ImportResult]) -> None:
     sys.stdout.write(f"{len(results)} files: {counts}\n")
     for result in results:
         if result.reason:
-            sys.stdout.write(f"  {result.state.replace('_', ' ')}  {result.path}: {result.reason}\n")
+            say(f"  {result.state.replace('_', ' ')}  {result.path}: {result.reason}")
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
