@@ -131,7 +131,7 @@ def no_temporary_files_left() -> Iterator[None]:
     before = set(directory.glob("emberq-*"))
     yield
     # A process that ran jobs keeps its one directory for them until it ends.
-    left = {path for path in directory.glob("emberq-*") if not path.name.startswith("emberq-job-")} - before
+    left = {path for path in directory.glob("emberq-*") if not path.name.startswith("emberq-jobs-")} - before
     assert not left, "the test left temporary files"
 
 

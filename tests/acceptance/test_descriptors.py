@@ -21,10 +21,10 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it"
 
 #: What each kind of process may have open besides standard input, output and error.
 ALLOWED = {
-    "supervisor": {"lock of emberq", "metrics", "socket"},
+    "supervisor": {"lock of emberq", "lock of emberq-metrics", "metrics", "socket"},
     "preloader": {"lock of emberq-jobs", "metrics", "socket", "pipe", "eventpoll"},
     # The pipe leads to RQ's scheduler; into the file without a name the horse writes its stacks.
-    "worker": {"metrics", "socket", "pidfd", "file without a name", "pipe"},
+    "worker": {"lock of emberq-metrics", "metrics", "socket", "pidfd", "file without a name", "pipe"},
     "horse": {"metrics", "socket", "file without a name"},
     # RQ's; it counts nothing, so it keeps what its worker had.
     "scheduler": {"metrics of another process", "socket", "pipe", "pidfd"},

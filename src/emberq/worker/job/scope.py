@@ -169,7 +169,7 @@ def _restore_process_at_end(scope: JobScope, end: contextlib.ExitStack) -> None:
         return _open_scopes == scope.depth + 1
 
     if scope.outer is None:
-        before, temporary = list_open_handles(), job_directory()
+        temporary, before = job_directory(), list_open_handles()
         end.callback(lambda: _count_leaks(scope, before, temporary) if is_alone() else None)
         if temporary is not None:
             # Before the environment is captured, so that a usual job leaves nothing to restore.

@@ -1,7 +1,8 @@
 """Temporary directories: one per horse, emptied after every job.
 
 The directories of all horses of a preloader lie in one root. The preloader deletes the directory of a killed
-horse when it reaps the horse; the next preloader deletes the root of a killed one.
+horse when it reaps the horse; the next preloader deletes the root of a killed one. Any other process that
+runs a job makes a root of its own.
 """
 
 from __future__ import annotations
@@ -9,47 +10,39 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import tempfile
 from multiprocessing.process import current_process
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
-from emberq.system.file_lock import lock_file, open_lock_file
+from emberq.system.owned_directory import OwnedDirectory
 from emberq.telemetry.logs import get_logger
 
 log = get_logger(__name__)
 
-#: Names of roots begin with this; roots of dead preloaders are found by it.
+#: Names of roots begin with this; roots of dead processes are found by it.
 _ROOT_PREFIX = "emberq-jobs-"
 #: multiprocessing deletes its own directory at -100; lower priorities run later.
 _LAST_AT_EXIT = -200
-#: The file in a root that its preloader keeps locked until it ends.
-_LOCK = ".lock"
 
 _root: Path | None = None
-_lock: int | None = None
+#: The root, if it is this process's.
+_own_root: OwnedDirectory | None = None
 #: This process's id and directory; a forked child finds its parent's id here and makes its own.
 _own: tuple[int, str] | None = None
 
 
 def make_root() -> Path:
-    """Make the root for this process and the children it will fork; delete roots of dead preloaders.
+    """Make the root for this process and the children it will fork; delete roots of dead processes.
 
     Raises:
         OSError: If nothing can be written to the directory for temporary files.
     """
-    global _lock  # noqa: PLW0603 - one per process
-    base = Path(tempfile.gettempdir())
-    for other in base.glob(f"{_ROOT_PREFIX}*"):
-        _delete_if_abandoned(other)
-    # Renamed only when it is locked, so that other preloaders never see it unlocked.
-    new = Path(tempfile.mkdtemp(prefix=f".{_ROOT_PREFIX}", dir=base))
-    _lock = open_lock_file(new / _LOCK)
-    lock_file(_lock)
-    root = new.rename(base / new.name.removeprefix("."))
-    use_root(root)
-    return root
+    global _own_root  # noqa: PLW0603 - one per process
+    made = OwnedDirectory(_ROOT_PREFIX)
+    use_root(made.path)
+    _own_root = made
+    return made.path
 
 
 def temporary_root() -> Path | None:
@@ -57,36 +50,27 @@ def temporary_root() -> Path | None:
     return _root
 
 
-def _close_lock_of_parent() -> None:
-    """Close a child's copy of the lock, which would outlive the preloader with the child."""
-    global _lock  # noqa: PLW0603 - one per process
-    if _lock is not None:
-        os.close(_lock)
-        _lock = None
-
-
-os.register_at_fork(after_in_child=_close_lock_of_parent)
-
-
 def use_root(root: Path | None) -> None:
-    """Use a root that another process made, or none; deletes this process's directory in no root."""
-    global _root, _own
-    if _own is not None and _own[0] == os.getpid() and _root is None:
-        with contextlib.suppress(OSError):
-            # Not if it has entries: multiprocessing keeps its own directory there.
-            os.rmdir(_own[1])  # noqa: PTH106 - as everywhere here
+    """Use a root that another process made, or none; deletes this process's own root."""
+    global _root, _own, _own_root  # noqa: PLW0603 - one per process
+    if _own_root is not None:
+        if _own is not None:
+            with contextlib.suppress(OSError):
+                # Not if it has entries: multiprocessing keeps its own directory there.
+                os.rmdir(_own[1])  # noqa: PTH106 - as everywhere here
+        if _own is None or not Path(_own[1]).exists():
+            _own_root.remove()
+        _own_root = None
     _root, _own = root, None
 
 
 def remove_root() -> None:
-    """Delete the root with all directories in it; call it when all children have ended."""
-    global _lock  # noqa: PLW0603 - one per process
-    if _root is not None:
-        shutil.rmtree(_root, ignore_errors=True)
+    """Delete this process's own root with all directories in it; call it when all children have ended."""
+    global _own_root  # noqa: PLW0603 - one per process
+    if _own_root is not None:
+        _own_root.remove()
+        _own_root = None
         use_root(None)
-    if _lock is not None:
-        os.close(_lock)
-        _lock = None
 
 
 def discard_directory(pid: int) -> None:
@@ -140,26 +124,13 @@ def empty_directory(path: str) -> tuple[list[str], int]:
 
 def _make(pid: int) -> str:
     if _root is None:
-        path = tempfile.mkdtemp(prefix="emberq-job-")
-        # Runs after multiprocessing has deleted its own directory in it, and in no forked child.
-        Finalize(None, shutil.rmtree, args=(path, True), exitpriority=_LAST_AT_EXIT)
-        return path
-    own = _root / str(pid)
+        make_root()
+        if _own_root is not None:
+            # Runs after multiprocessing has deleted its own directory in it, and in no forked child.
+            Finalize(None, _own_root.remove, exitpriority=_LAST_AT_EXIT)
+    own = (_root or Path()) / str(pid)
     own.mkdir(mode=0o700, exist_ok=True)
     return str(own)
-
-
-def _delete_if_abandoned(root: Path) -> None:
-    """Delete a root whose preloader has ended: its lock is free."""
-    with contextlib.suppress(OSError):
-        if root.is_symlink() or root.stat().st_uid != os.getuid():
-            return
-        lock = os.open(root / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        try:
-            if lock_file(lock):
-                shutil.rmtree(root, ignore_errors=True)
-        finally:
-            os.close(lock)
 
 
 def _is_of_multiprocessing(path: str) -> bool:

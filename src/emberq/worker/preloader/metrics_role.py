@@ -8,12 +8,12 @@ import shutil
 import signal
 import socket
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 from emberq.errors import InvalidRequest
 from emberq.system.messages import Message, receive, send
+from emberq.system.owned_directory import OwnedDirectory
 from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import is_process_alive
 from emberq.telemetry import metrics
@@ -58,6 +58,7 @@ class MetricsEndpoint:
         self._directory = directory
         self._parent = parent
         self._own_directory: Path | None = None
+        self._temporary: OwnedDirectory | None = None
         self._listener: ParkedSocket | None = None
         self._child: Child | None = None
 
@@ -149,6 +150,8 @@ class MetricsEndpoint:
         if self._own_directory is not None:
             shutil.rmtree(self._own_directory, ignore_errors=True)
             os.environ.pop("EMBERQ_METRICS_DIR", None)
+        if self._temporary is not None:
+            self._temporary.remove()
 
     def _open(self) -> socket.socket:
         """Bind the port; the endpoint of a supervisor that was killed may need a moment to be gone."""
@@ -163,7 +166,8 @@ class MetricsEndpoint:
 
     def _make_directory(self) -> Path:
         if self._parent is None:
-            return Path(tempfile.mkdtemp(prefix="emberq-metrics-"))
+            self._temporary = OwnedDirectory("emberq-metrics-")
+            return self._temporary.path
         host = socket.gethostname()
         # Directories of killed supervisors; those of other hosts on a shared disk are not ours.
         for left in self._parent.glob(f"{host}-*"):

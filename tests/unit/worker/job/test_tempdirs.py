@@ -26,7 +26,7 @@ from tests.harness.eventually import eventually
 @pytest.fixture(autouse=True)
 def own_directory(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    for name in ("_root", "_lock", "_own"):
+    for name in ("_root", "_own_root", "_own"):
         monkeypatch.setattr(tempdirs, name, None)
     yield
     remove_root()
@@ -115,3 +115,37 @@ for number in (1, 2):
 def test_where_nothing_can_be_made_jobs_use_the_common_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", "/proc/nowhere")
     assert job_directory() is None
+
+
+def test_a_process_that_is_no_preloader_has_a_root_of_its_own_which_ends_with_it(tmp_path: Path) -> None:
+    script = """
+import sys
+from emberq.worker.job.scope import job_scope
+
+with job_scope():
+    print("in a job", flush=True)
+    sys.stdin.read()
+"""
+    variables = {**os.environ, "TMPDIR": str(tmp_path)}
+    command = [sys.executable, "-c", script]
+
+    def roots() -> list[str]:
+        return sorted(path.name for path in tmp_path.iterdir())
+
+    def start() -> subprocess.Popen[bytes]:
+        started = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=variables)
+        assert started.stdout is not None
+        started.stdout.readline()
+        return started
+
+    with start() as killed:
+        left = roots()
+        killed.kill()
+    with start() as ended:
+        assert len(roots()) == 1
+        assert roots() != left
+        with start() as neighbour:
+            assert len(roots()) == 2
+            neighbour.communicate()
+        ended.communicate()
+    assert roots() == []
