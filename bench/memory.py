@@ -143,7 +143,12 @@ def _sizes_of(supervisor: int, slots: int) -> _Sizes:
     below = children_of(supervisor)
     preloaders = [pid for pid in below if "preloader" in _title(pid)]
     workers = [pid for pid in below if _title(pid).startswith("emberq: worker ")]
-    horses = [horse for pid in preloaders for horse in children_of(pid)]
+    horses = [
+        child
+        for pid in preloaders
+        for child in children_of(pid)
+        if _title(child).startswith("emberq: horse ")
+    ]
     if (len(preloaders), len(workers), len(horses)) != (1, slots, slots):
         titles = {pid: _title(pid) for pid in [*below, *horses]}
         raise StageError(f"There is not one worker and one horse for each of {slots} slots: {titles}")

@@ -16,6 +16,7 @@ from sqlalchemy.exc import ProgrammingError
 
 from emberq.config.environment import Environment
 from emberq.embedded import Engines
+from emberq.pipeline.sandbox.reader_handle import close_reader
 from emberq.store.migrate import migrate
 from emberq.store.services import Services, configure_services
 from emberq.telemetry.logs import ensure_logs
@@ -41,6 +42,7 @@ ensure_logs()
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Fail a run that leaves processes or directories behind."""
+    close_reader()
     # The directory of jobs that ran in this process; xdist's workers do not get to deleting it at their exit.
     use_root(None)
     if TEST_RUN is not None:

@@ -18,6 +18,7 @@ __all__ = [
     "PROCESS_FILE",
     "PUBLIC_NAMES",
     "QUEUE_NAME",
+    "READER",
     "SPAWNED_HORSE",
     "SPAWNED_HORSE_SETUP",
     "TICKET_ENDED",
@@ -37,6 +38,8 @@ WARMUP_JOB: Final = "emberq.worker.supervisor.warmup._warmed_up"
 #: The module that a spawned horse's interpreter runs, and the function that sets a document host's up.
 SPAWNED_HORSE: Final = "emberq.worker.horse.spawned"
 SPAWNED_HORSE_SETUP: Final = "emberq.dispatch.host:configure_spawned"
+#: The module that the reader's interpreter runs.
+READER: Final = "emberq.pipeline.sandbox.reader"
 #: The module whose resources a document host preloads.
 DOCUMENT_RESOURCES: Final = "emberq.pipeline.resources"
 #: The module that `--preload` names for Open WebUI's own pipeline.

@@ -44,6 +44,7 @@ def test_titles_say_what_each_process_is(stack: Stack) -> None:
         "emberq: api",
         "emberq: worker",
         "emberq: horse",
+        "emberq: reader",
     }
     others = {one for one in titles if not one.startswith("emberq:")}
     assert all("postgres" in one or "valkey" in one for one in others), others

@@ -27,7 +27,7 @@ from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
 from emberq.pipeline.document import Document
-from emberq.pipeline.extract import extract
+from emberq.pipeline.extract.read import extract
 
 __all__ = [
     "CSV",

@@ -39,6 +39,7 @@ PINNED = {
         "retry_redis_operation": "emberq.retry.operation",
     },
     "QUEUE_NAME": "emberq",
+    "READER": "emberq.pipeline.sandbox.reader",
     "SPAWNED_HORSE": "emberq.worker.horse.spawned",
     "SPAWNED_HORSE_SETUP": "emberq.dispatch.host:configure_spawned",
     "TICKET_ENDED": "emberq.dispatch.admit.on_ended",

@@ -97,6 +97,12 @@ class Environment(BaseSettings):
         description="Folder in which all processes of a host count their metrics; if unset, each supervisor"
         " makes its own.",
     )
+    sandbox: Literal["auto", "require"] = Field(
+        "auto",
+        description="`require` refuses to start document workers where the system cannot fully confine the"
+        " processes that read files: with Landlock, a seccomp filter and, as root, a user id of their own."
+        " `auto` uses what there is and logs what is missing.",
+    )
     url: str = Field("http://127.0.0.1:8040", description="URL of the API that the command line calls.")
     api_key: SecretStr | None = Field(
         None,

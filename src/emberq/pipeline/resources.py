@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -15,8 +15,7 @@ from emberq.models.embedder import Embedder
 from emberq.models.files import find_model
 from emberq.models.queues import Model, ModelKey
 from emberq.models.reranker import CrossEncoder, find_reranker
-from emberq.pipeline import extract
-from emberq.pipeline.sandbox import run
+from emberq.pipeline.sandbox.reader_handle import close_reader, get_reader, require_full_protection
 from emberq.pipeline.warmup import warm_up_document
 from emberq.store.services import get_services
 from emberq.worker.resources.resources import resource
@@ -60,9 +59,12 @@ def embedding_functions() -> EmbeddingFunctions:
 
 
 @resource
-def extractors() -> tuple[object, ...]:
-    """Import the extraction libraries before the fork, so that no horse has to."""
-    return (extract, run)
+def reader() -> Iterator[None]:
+    """Start the process in which files are read; all horses of the host share it."""
+    require_full_protection(required=get_services().environment.sandbox == "require")
+    get_reader()
+    yield
+    close_reader()
 
 
 @resource

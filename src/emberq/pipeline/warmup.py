@@ -12,8 +12,7 @@ from pathlib import Path
 
 from emberq.config.runtime import RuntimeSettings
 from emberq.models.embedder import Embedder
-from emberq.pipeline.extract import extract
-from emberq.pipeline.extract.detect import detect
+from emberq.pipeline.sandbox.run import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
 from emberq.store.files.commit import commit_file, known_vectors
 from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, record_progress
@@ -22,6 +21,9 @@ from emberq.worker.supervisor.warmup import WARMUP_RUNS
 
 #: A few short paragraphs, to be split.
 _TEXT = "\n\n".join(f"# Part {number}\n\nA worker that is warm answers at once." for number in range(4))
+#: What reading them may take; far more than is needed.
+_READ_SECONDS = 60.0
+_READ_MEMORY_BYTES = 1 << 28
 #: An id that no row has.
 _NO_ID = uuid.UUID(int=0)
 #: An attempt of no job: statements for it change nothing.
@@ -56,6 +58,7 @@ def warm_up_document(
 
     Raises:
         DatabaseUnavailable: If PostgreSQL does not answer.
+        InternalError: If no reader can be started.
     """
     with tempfile.TemporaryDirectory() as name:
         path = Path(name) / "warm-up.md"
@@ -67,7 +70,9 @@ def warm_up_document(
 def _run_once(services: Services, embedder: Embedder, settings: RuntimeSettings, path: Path) -> None:
     with services.database.system_transaction() as connection:
         claim_job(connection, _NO_ID, ticket="", worker="", host_id=None)
-    document = extract(path, media_type=detect(path, name=path.name))
+    document = extract_sandboxed(
+        path, name=path.name, timeout_seconds=_READ_SECONDS, memory_bytes=_READ_MEMORY_BYTES
+    )
     chunks = split(
         document,
         embedder.tokenizer,

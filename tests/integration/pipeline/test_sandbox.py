@@ -1,9 +1,11 @@
-"""Files are read in a process of their own, whose every end has its name."""
+"""Files are read in processes of their own, whose every end has its name."""
 
 from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 import zlib
 from collections.abc import Iterator
@@ -27,6 +29,8 @@ from emberq.errors import (
     UnsupportedMediaType,
 )
 from emberq.pipeline.document import Document
+from emberq.pipeline.sandbox import run
+from emberq.pipeline.sandbox.reader_handle import get_reader
 from emberq.pipeline.sandbox.run import extract_sandboxed
 from tests.harness import sample_files as files
 from tests.harness.eventually import LIMIT_SECONDS, eventually, scaled
@@ -50,11 +54,13 @@ BAD = {
 
 @pytest.fixture(autouse=True)
 def nothing_is_left() -> Iterator[None]:
-    """No child and no descriptor more than before."""
+    """No child, no child of the reader and no descriptor more than before."""
     me = psutil.Process()
-    before = set(me.children()), me.num_fds()
+    get_reader()
+    before = len(me.children()), me.num_fds()
     yield
-    assert (set(me.children()), me.num_fds()) == before
+    eventually(lambda: not psutil.Process(get_reader().pid).children())
+    assert (len(me.children()), me.num_fds()) == before
 
 
 def put(path: Path, data: bytes) -> Path:
@@ -67,9 +73,9 @@ def read(blob: Path, *, name: str = "file", seconds: float = 60, memory: int = 5
     return extract_sandboxed(blob, name=name, timeout_seconds=seconds, memory_bytes=memory)
 
 
-def reader_of(parent: int) -> psutil.Process:
-    """Return the newest child of this process, which reads the file; engines of other tests are older."""
-    return max(psutil.Process(parent).children(), key=psutil.Process.create_time)
+def child_of_reader() -> psutil.Process:
+    """Return the process that reads a file."""
+    return psutil.Process(get_reader().pid).children()[0]
 
 
 def pdf_bomb(size: int) -> bytes:
@@ -135,7 +141,6 @@ def test_a_slow_file_ends_at_its_time(tmp_path: Path) -> None:
 
 
 def test_a_file_that_needs_more_memory_is_named(tmp_path: Path) -> None:
-    # Far above the limit: memory that earlier tests left free in this process counts as inherited.
     with pytest.raises(MemoryLimitExceeded):
         read(put(tmp_path, b"many words here\n" * (16 * MIB)), memory=100 * MIB)
 
@@ -152,11 +157,10 @@ def test_a_crash_is_named_and_the_next_file_is_read_by_another_process(
     readers: list[int] = []
 
     def strike(_done: int, _total: int) -> None:
-        reader = reader_of(os.getpid())
+        reader = child_of_reader()
         readers.append(reader.pid)
         if len(readers) == 1:
             reader.send_signal(number)
-            psutil.wait_procs([reader], timeout=0)
 
     # Enough pages that it is struck before its answer is on the way.
     blob = put(tmp_path, files.make_pdf(*[["Some words. " * 200]] * 150))
@@ -201,23 +205,90 @@ def test_a_signal_while_waiting_ends_the_child(tmp_path: Path) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="only Linux ends a child with its parent")
-def test_the_child_does_not_outlive_its_killed_parent(tmp_path: Path) -> None:
+def test_the_child_does_not_outlive_its_killed_horse(tmp_path: Path) -> None:
     blob = put(tmp_path, SLOW)
-    parent = os.fork()
-    if not parent:
+    horse = os.fork()
+    if not horse:
         try:
             read(blob)
         finally:
             os._exit(0)
     try:
-        found = eventually(lambda: psutil.Process(parent).children())
+        child = eventually(lambda: psutil.Process(get_reader().pid).children())[0]
     finally:
-        os.kill(parent, signal.SIGKILL)
-        os.waitpid(parent, 0)
+        os.kill(horse, signal.SIGKILL)
+        os.waitpid(horse, 0)
 
-    _, alive = psutil.wait_procs(found, timeout=LIMIT_SECONDS)
-    assert not [child for child in alive if child.status() != psutil.STATUS_ZOMBIE]
+    psutil.wait_procs([child], timeout=LIMIT_SECONDS)
+    assert not child.is_running()
+
+
+def test_a_file_is_read_again_when_the_reader_dies(tmp_path: Path) -> None:
+    """Also the file that is being read then."""
+    readers: list[int] = []
+
+    def strike(_done: int, _total: int) -> None:
+        readers.append(get_reader().pid)
+        if len(readers) == 1:
+            os.kill(readers[0], signal.SIGKILL)
+
+    blob = put(tmp_path, files.make_pdf(*[["Some words. " * 200]] * 150))
+    document = extract_sandboxed(
+        blob, name="a.pdf", timeout_seconds=60, memory_bytes=512 * MIB, progress=strike
+    )
+
+    assert document.page_count == 150
+    assert len(set(readers)) == 2
+    assert "words" in read(blob).text
+
+
+def test_a_process_that_is_forked_after_the_death_of_the_reader_shares_the_next_one() -> None:
+    dead = psutil.Process(get_reader().pid)
+    dead.kill()
+    dead.wait(LIMIT_SECONDS)
+
+    horse = os.fork()
+    if not horse:
+        os._exit(get_reader().started_by != os.getppid())
+
+    assert os.waitstatus_to_exitcode(os.waitpid(horse, 0)[1]) == 0
+    assert get_reader().pid != dead.pid
+
+
+def test_a_file_that_ends_every_reader_is_named(tmp_path: Path) -> None:
+    def strike(_done: int, _total: int) -> None:
+        os.kill(get_reader().pid, signal.SIGKILL)
+
+    blob = put(tmp_path, files.make_pdf(*[["Some words. " * 200]] * 150))
+    with pytest.raises(ExtractionCrashed, match="lost 2 times"):
+        extract_sandboxed(blob, name="a.pdf", timeout_seconds=60, memory_bytes=512 * MIB, progress=strike)
+
+    assert "words" in read(blob).text
+
+
+def test_a_reader_that_does_not_answer_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(run, "_START_SECONDS", 0.5)
+    stopped = psutil.Process(get_reader().pid)
+    stopped.suspend()
+
+    assert "naïve" in read(put(tmp_path, files.TEXT)).text
+    assert get_reader().pid != stopped.pid
+
+
+def test_the_reader_ends_with_its_owner(tmp_path: Path) -> None:
+    program = (
+        "import time\n"
+        "from emberq.pipeline.sandbox.reader_handle import get_reader\n"
+        "print(get_reader().pid, flush=True)\n"
+        "time.sleep(600)\n"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, cwd=tmp_path)
+    with owner:
+        assert owner.stdout is not None
+        reader = psutil.Process(int(next(line for line in owner.stdout if line.strip().isdigit())))
+        owner.kill()
+    psutil.wait_procs([reader], timeout=LIMIT_SECONDS)
+    assert not reader.is_running()
 
 
 def test_twenty_files_leave_nothing_behind(tmp_path: Path) -> None:

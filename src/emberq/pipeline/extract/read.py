@@ -71,8 +71,17 @@ def extract(
         NoTextFound: If the file can be read but has no text.
     """
     with path.open("rb") as stream:
-        meter = Meter(Limits.of(media_type, os.fstat(stream.fileno()).st_size, factor=factor))
-        return _extract(stream, media_type, progress or _ignore, meter, depth=1)
+        return extract_stream(stream, media_type=media_type, progress=progress, factor=factor)
+
+
+def extract_stream(
+    stream: BinaryIO, *, media_type: str, progress: Progress | None = None, factor: float = 1.0
+) -> Document:
+    """Read an open file into a document, as `extract`."""
+    size = stream.seek(0, os.SEEK_END)
+    stream.seek(0)
+    meter = Meter(Limits.of(media_type, size, factor=factor))
+    return _extract(stream, media_type, progress or _ignore, meter, depth=1)
 
 
 def _extract(stream: BinaryIO, media_type: str, progress: Progress, meter: Meter, *, depth: int) -> Document:

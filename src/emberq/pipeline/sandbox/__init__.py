@@ -1,1 +1,1 @@
-"""The sandbox: a file is read in a confined child process, which may hang, crash or use too much memory."""
+"""The sandbox: files are read in confined processes, which may hang, crash or use too much memory."""

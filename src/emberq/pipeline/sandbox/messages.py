@@ -1,7 +1,7 @@
-"""The messages that the sandbox's child sends to its parent, in bytes that the parent can validate.
+"""What horse, reader and child tell each other.
 
-A message is a letter, a length and a body. The letters are `P` (progress), `R` (the document) and `E` (an
-error).
+A child sends its horse messages in bytes that the horse can validate: a letter, a length and a body. The
+letters are `P` (progress), `R` (the document) and `E` (an error).
 """
 
 from __future__ import annotations
@@ -22,6 +22,19 @@ ERROR: Final = b"E"
 HEADER: Final = struct.Struct("<cQ")
 #: The body of a progress message: done and total.
 PROGRESS_BODY: Final = struct.Struct("<II")
+
+#: The exit status for "out of memory"; unlike a message it needs no memory.
+EXIT_OUT_OF_MEMORY: Final = 77
+#: Characters of a traceback or native crash report that are kept, from the end.
+MAX_DETAIL: Final = 8 * 1024
+
+#: Bytes of a request to the reader. All have this size, so that the requests of several horses stay apart on
+#: sockets that keep no limits between messages.
+REQUEST_BYTES: Final = 4096
+#: The reader has started a child: its process id.
+STARTED: Final = struct.Struct("<I")
+#: The child has ended: how, as `Popen.returncode`, and its most resident memory beyond the reader's in bytes.
+ENDED: Final = struct.Struct("<iQ")
 
 #: The lengths of the description and of the segments that follow.
 _SIZES: Final = struct.Struct("<II")

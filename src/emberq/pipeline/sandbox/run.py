@@ -1,11 +1,12 @@
-"""Runs the extraction of a file in a confined child process, and receives the document from it.
+"""Reads a file in a child of the reader, and receives the document from it.
 
 The child sends messages through a pipe (`emberq.pipeline.sandbox.messages`). It parses hostile input, so
-the parent trusts no message: bodies are numbers and JSON, never pickles, and their lengths are bounded.
+the horse trusts no message: bodies are numbers and JSON, never pickles, and their lengths are bounded.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -13,7 +14,7 @@ import select
 import signal
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -29,8 +30,8 @@ from emberq.errors import (
 )
 from emberq.pipeline.document import Document
 from emberq.pipeline.sandbox import messages
-from emberq.pipeline.sandbox.child import EXIT_OUT_OF_MEMORY, read_and_exit
-from emberq.pipeline.sandbox.child_handle import ChildProcess
+from emberq.pipeline.sandbox.reader_handle import ReaderHandle, close_reader, get_reader
+from emberq.pipeline.sandbox.request import Ended, ReaderLost, Request
 
 _Progress: TypeAlias = Callable[[int, int], None]
 
@@ -38,10 +39,14 @@ _Progress: TypeAlias = Callable[[int, int], None]
 _ALLOWED_ERRORS: Final = frozenset({*FileError.__subclasses__(), ExtractionCrashed, BlobMissing})
 #: Most bytes of an error's JSON; it has a few sentences and a traceback.
 _MAX_ERROR: Final = 256 * 1024
-#: Bytes read from the pipe at once.
+#: Bytes read from a pipe at once.
 _CHUNK: Final = 1 << 20
-#: Longest single wait for the pipe, in milliseconds; `poll` takes no more than 31 bits.
+#: Longest single wait for the pipes, in milliseconds; `poll` takes no more than 31 bits.
 _MAX_WAIT: Final = 60_000
+#: Readers that may be lost over one file: the second may be the file's doing.
+_MAX_LOST: Final = 2
+#: Seconds that a reader may take to start a child; it needs milliseconds.
+_START_SECONDS: Final = 30.0
 #: Messages that native libraries, in C++ and Rust, print before they abort because memory ran out.
 _NO_MEMORY: Final = (b"bad_alloc", b"memory allocation of")
 #: The signals by which native code ends when an allocation fails without a message, as pdfium does.
@@ -60,10 +65,10 @@ def extract_sandboxed(
     factor: float = 1.0,
     progress: _Progress | None = None,
 ) -> Document:
-    """Detect and extract a file in a child process.
+    """Detect and extract a file in a child of the reader.
 
-    However this call ends, also by an exception from `progress` or from a signal handler, the child is
-    dead and reaped afterwards.
+    However this call ends, also by an exception from `progress` or from a signal handler, the reader kills
+    the child if it still runs. If the reader is lost, another one reads the file.
 
     Args:
         path: The file.
@@ -81,46 +86,66 @@ def extract_sandboxed(
         ExtractionTimeout: If it takes too long.
         ExtractionCrashed: If the child dies, or fails in a way that no other error describes.
         MemoryLimitExceeded: If the child needs more memory.
+        InternalError: If no reader can be started.
     """
-    try:
-        is_there = path.is_file()
-    except OSError as exc:
-        raise StorageUnavailable(f"The stored bytes of {name} cannot be read: {exc.strerror}.") from exc
-    if not is_there:
-        raise BlobMissing(f"The stored bytes of {name} are gone.")
     deadline = time.monotonic() + timeout_seconds
+    if cpu_seconds is None:
+        cpu_seconds = timeout_seconds
+    limits = _Limits(deadline, cpu_seconds, memory_bytes, factor)
+    for _ in range(_MAX_LOST):
+        try:
+            return _extract(get_reader(), path, name, limits, progress)
+        except ReaderLost:
+            close_reader()
+    raise ExtractionCrashed(f"The program that reads {name} was lost {_MAX_LOST} times.")
+
+
+@dataclass(frozen=True, slots=True)
+class _Limits:
+    """What one file may take: see `extract_sandboxed`; the deadline is a time of the monotonic clock."""
+
+    deadline: float
+    cpu_seconds: float
+    memory_bytes: int
+    factor: float
+
+
+def _extract(
+    reader: ReaderHandle, path: Path, name: str, limits: _Limits, progress: _Progress | None
+) -> Document:
     unblocked = signal.pthread_sigmask(signal.SIG_BLOCK, ())
-    child = ChildProcess()
+    request = Request()
     try:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-        child.start(
-            partial(
-                read_and_exit,
-                path=path,
+        try:
+            request.send(
+                reader,
+                path,
                 name=name,
-                parent=os.getpid(),
-                cpu_seconds=timeout_seconds if cpu_seconds is None else cpu_seconds,
-                memory_bytes=memory_bytes,
-                factor=factor,
+                cpu_seconds=limits.cpu_seconds,
+                memory_bytes=limits.memory_bytes,
+                factor=limits.factor,
             )
-        )
+        except (FileNotFoundError, IsADirectoryError) as exc:
+            raise BlobMissing(f"The stored bytes of {name} are gone.") from exc
+        except OSError as exc:
+            raise StorageUnavailable(f"The stored bytes of {name} cannot be read: {exc.strerror}.") from exc
         signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
-        return _receive(child, name, deadline, memory_bytes, progress)
+        return _receive(request, name, limits, progress)
     finally:
         # Setting the mask runs the handlers of pending signals, and a handler may raise.
         try:
             signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         finally:
             try:
-                child.end()
+                request.close()
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, unblocked)
 
 
-def _receive(
-    child: ChildProcess, name: str, deadline: float, memory_bytes: int, progress: _Progress | None
-) -> Document:
-    for kind, body in _messages(child, name, deadline, memory_bytes):
+def _receive(request: Request, name: str, limits: _Limits, progress: _Progress | None) -> Document:
+    pipes = _Pipes(request, name, limits)
+    for kind, body in pipes.messages():
         try:
             if kind == messages.RESULT:
                 return messages.from_bytes(body)
@@ -133,45 +158,126 @@ def _receive(
         if progress:
             progress(done, total)
     else:
-        raise _error_of_death(child, name, deadline, memory_bytes)
+        raise _error_of_death(pipes.wait(), pipes.report, name, limits.memory_bytes)
     raise error
 
 
-def _messages(
-    child: ChildProcess, name: str, deadline: float, memory_bytes: int
-) -> Iterator[tuple[bytes, bytearray]]:
-    """Yield the kinds and bodies of messages until the child closes its end of the pipe."""
-    # A document cannot be larger than the memory of the process that made it.
-    bounds = {
-        messages.PROGRESS: messages.PROGRESS_BODY.size,
-        messages.ERROR: _MAX_ERROR,
-        messages.RESULT: memory_bytes,
-    }
-    poll = select.poll()
-    poll.register(child.pipe, select.POLLIN)
-    received = bytearray()
-    kind, needed = b"", messages.HEADER.size
-    while True:
-        while len(received) < needed:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                raise ExtractionTimeout(f"Reading {name} took longer than allowed.")
-            if not poll.poll(min(math.ceil(left * 1000), _MAX_WAIT)):
+class _Pipes:
+    """What comes from a child and, about it, from the reader.
+
+    Attributes:
+        report: The end of what the child wrote to its standard error.
+    """
+
+    def __init__(self, request: Request, name: str, limits: _Limits) -> None:
+        self._request = request
+        self._name = name
+        self._limits = limits
+        self._started_by = time.monotonic() + _START_SECONDS
+        self.report = b""
+        self._poll = select.poll()
+        for source in (request.answer, request.report, request.control.fileno()):
+            self._poll.register(source, select.POLLIN)
+
+    def messages(self) -> Iterator[tuple[bytes, bytearray]]:
+        """Yield the kinds and bodies of messages until the child closes its end of the pipe or ends."""
+        # A document cannot be larger than the memory of the process that made it.
+        bounds = {
+            messages.PROGRESS: messages.PROGRESS_BODY.size,
+            messages.ERROR: _MAX_ERROR,
+            messages.RESULT: self._limits.memory_bytes,
+        }
+        received = bytearray()
+        kind, needed = b"", messages.HEADER.size
+        while True:
+            while len(received) < needed:
+                chunk = self._read()
+                if not chunk:
+                    return
+                received += chunk
+            if kind:
+                body = received[:needed] if len(received) > needed else received
+                received = received[needed:]
+                yield kind, body
+                kind, needed = b"", messages.HEADER.size
                 continue
-            chunk = os.read(child.pipe, _CHUNK)
-            if not chunk:
-                return
-            received += chunk
-        if kind:
-            body = received[:needed] if len(received) > needed else received
-            received = received[needed:]
-            yield kind, body
-            kind, needed = b"", messages.HEADER.size
+            kind, needed = messages.HEADER.unpack_from(received)
+            del received[: messages.HEADER.size]
+            if needed > bounds.get(kind, -1):
+                raise ExtractionCrashed(f"The program that reads {self._name} sent a malformed answer.")
+
+    def wait(self) -> Ended:
+        """Wait for the child's end.
+
+        Raises:
+            ExtractionTimeout: If it runs at the deadline.
+            MemoryLimitExceeded: If it has no memory and does not end.
+        """
+        while self._request.ended is None:
+            self._step()
+        # What it wrote last is in the pipe.
+        while self._has(self._request.report) and self._take_report():
             continue
-        kind, needed = messages.HEADER.unpack_from(received)
-        del received[: messages.HEADER.size]
-        if needed > bounds.get(kind, -1):
-            raise ExtractionCrashed(f"The program that reads {name} sent a malformed answer.")
+        return self._request.ended
+
+    def _read(self) -> bytes:
+        """Wait for bytes of the answer; return none if there will be no more."""
+        while self._request.ended is None:
+            if self._request.answer in self._step():
+                break
+        else:
+            # A process that the child left behind, where the system cannot forbid it, may keep the pipe open.
+            if not self._has(self._request.answer):
+                return b""
+        chunk = os.read(self._request.answer, _CHUNK)
+        if not chunk:
+            self._forget(self._request.answer)
+        return chunk
+
+    def _step(self) -> list[int]:
+        """Wait for news and take in all but the answer; return the descriptors with news."""
+        now = time.monotonic()
+        if now >= self._limits.deadline:
+            raise ExtractionTimeout(f"Reading {self._name} took longer than allowed.")
+        if self._request.child is None and now >= self._started_by:
+            raise ReaderLost
+        readable = [source for source, _ in self._poll.poll(self._wait_milliseconds(now))]
+        if self._request.report in readable:
+            self._take_report()
+        if self._request.control.fileno() in readable:
+            self._request.take_news()
+        return readable
+
+    def _wait_milliseconds(self, now: float) -> int:
+        until = self._limits.deadline
+        if self._request.child is None:
+            until = min(until, self._started_by)
+        return min(math.ceil((until - now) * 1000), _MAX_WAIT)
+
+    def _take_report(self) -> bool:
+        """Read standard error; tells whether there may be more of it."""
+        data = os.read(self._request.report, _CHUNK)
+        if not data:
+            self._forget(self._request.report)
+        self.report = (self.report + data)[-messages.MAX_DETAIL :]
+        # Such a child may hang: Rust's runtime waits for itself if it has no memory for its message.
+        if any(mark in self.report for mark in _NO_MEMORY):
+            raise MemoryLimitExceeded(
+                f"Reading {self._name} needed more memory than allowed.",
+                detail=self.report.decode("utf-8", "replace"),
+            )
+        return bool(data)
+
+    def _forget(self, source: int) -> None:
+        """Wait no more for a pipe that is closed at its other end."""
+        with contextlib.suppress(KeyError):
+            self._poll.unregister(source)
+
+    @staticmethod
+    def _has(source: int) -> bool:
+        poll = select.poll()
+        poll.register(source, select.POLLIN)
+        return bool(poll.poll(0))
 
 
 def _reported_error(fields: dict[str, Any]) -> EmberqError:
@@ -189,15 +295,14 @@ def _reported_error(fields: dict[str, Any]) -> EmberqError:
     return error(texts["message"], hint=texts["hint"], **detail)
 
 
-def _error_of_death(child: ChildProcess, name: str, deadline: float, memory_bytes: int) -> EmberqError:
+def _error_of_death(ended: Ended, report: bytes, name: str, memory_bytes: int) -> EmberqError:
     """Return the error for a child that ended without an answer."""
-    status = child.wait(deadline)
-    report = child.report()
+    status = ended.status
     detail = report.decode("utf-8", "replace")
-    if status is None or status == -signal.SIGXCPU:
+    if status == -signal.SIGXCPU:
         return ExtractionTimeout(f"Reading {name} took longer than allowed.")
-    out_of_memory = status in _ABORTS and child.grown_bytes > _MUCH * memory_bytes
-    if out_of_memory or status == EXIT_OUT_OF_MEMORY or any(mark in report for mark in _NO_MEMORY):
+    out_of_memory = status in _ABORTS and ended.grown_bytes > _MUCH * memory_bytes
+    if out_of_memory or status == messages.EXIT_OUT_OF_MEMORY:
         return MemoryLimitExceeded(f"Reading {name} needed more memory than allowed.", detail=detail)
     if status >= 0:
         return ExtractionCrashed(f"The program that reads {name} ended with status {status}.", detail=detail)

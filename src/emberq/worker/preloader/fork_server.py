@@ -112,6 +112,8 @@ class ForkServer:
         self._roles = roles
         self._modules = modules
         self._children: dict[int, socket.socket] = {}
+        #: Also those whose client is gone, until they are reaped.
+        self._running: set[int] = set()
         self._selector = close_in_children(selectors.DefaultSelector())
         self._selector.register(close_in_children(control), selectors.EVENT_READ)
         self._wake_read, self._wake_write = os.pipe()
@@ -157,6 +159,7 @@ class ForkServer:
         with contextlib.suppress(OSError):
             os.setpgid(pid, pid)
         self._children[pid] = client
+        self._running.add(pid)
         with ours, theirs:
             if spawn_spec is not None:
                 with contextlib.suppress(OSError):
@@ -199,6 +202,7 @@ class ForkServer:
                 return
             if pid == 0:
                 return
+            self._running.discard(pid)
             discard_directory(pid)
             client = self._children.pop(pid, None)
             if client is not None:
@@ -209,9 +213,9 @@ class ForkServer:
         """Kill and reap all children, so that none works with resources that are being cleaned up."""
         for client in set(self._children.values()):
             self._disconnect(client)
-        with contextlib.suppress(ChildProcessError):
-            while True:
-                os.waitpid(-1, 0)
+        # A process that a resource has started is none of them: the resource ends it.
+        for pid in self._running:
+            os.waitpid(pid, 0)
 
     def _disconnect(self, client: socket.socket) -> None:
         for pid, owner in list(self._children.items()):

@@ -56,3 +56,26 @@ print("ended")
 def test_an_owner_that_leaves_before_the_answer_to_its_request_ends_the_preloader() -> None:
     run = run_program(sys.executable, "-c", STOPPED_BEFORE_THE_ANSWER)
     assert run.stdout.split() == ["ended"], run.stderr
+
+
+RESOURCE_WITH_A_PROCESS = """
+import subprocess, sys
+from emberq.worker.preloader.preloader import start_preloader
+from emberq.worker.resources.resources import resource
+
+@resource
+def helper():
+    program = [sys.executable, "-c", "import sys; sys.stdin.read()"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE) as process:
+        yield process
+
+preloader = start_preloader({})
+preloader.wait_ready()
+preloader.stop()
+print("ended")
+"""
+
+
+def test_a_process_of_a_resource_does_not_hold_the_end_up() -> None:
+    run = run_program(sys.executable, "-c", RESOURCE_WITH_A_PROCESS)
+    assert run.stdout.split()[-1] == "ended", run.stderr

@@ -9,8 +9,9 @@ import pytest
 
 from emberq.errors import CorruptFile, EncryptedFile, NoTextFound
 from emberq.pipeline.document import Document
-from emberq.pipeline.extract import extract, media
+from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect
+from emberq.pipeline.extract.read import extract
 from tests.harness import sample_files as files
 
 HEAD = b"From: a@example.org\nTo: b@example.org\nMessage-ID: <1@example.org>\n"

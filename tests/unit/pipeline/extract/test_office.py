@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from emberq.errors import CorruptFile, EncryptedFile, FileError, NoTextFound, UnsupportedMediaType
 from emberq.pipeline.document import Document, SegmentKind
-from emberq.pipeline.extract import extract
 from emberq.pipeline.extract.detect import detect, detect_stream
+from emberq.pipeline.extract.read import extract
 from tests.harness import sample_files as files
 
 WORD = "http://schemas.openxmlformats.org/wordprocessingml/2006/main"

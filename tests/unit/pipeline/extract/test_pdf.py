@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from emberq.errors import CorruptFile, EncryptedFile, FileError, NoTextFound
 from emberq.pipeline.document import Document, SegmentKind
-from emberq.pipeline.extract import extract, media
+from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect
+from emberq.pipeline.extract.read import extract
 from tests.harness import sample_files as files
 
 PDF = files.make_pdf()
