@@ -41,8 +41,6 @@ from emberq.store.admin.hosts import (
 )
 from emberq.store.services import Services, configure_services
 from emberq.system.machine import machine_identity
-from emberq.system.parked_socket import ParkedSocket
-from emberq.system.process_record import ProcessRecord, end_remains
 from emberq.system.processes import forbid_dumps, process_identity
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
@@ -50,8 +48,10 @@ from emberq.worker.horse.role import SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
+from emberq.worker.preloader.parked_socket import ParkedSocket
 from emberq.worker.preloader.preloader import PreloaderClient
 from emberq.worker.rq.allow_list import AllowList
+from emberq.worker.supervisor.process_record import ProcessRecord, end_remains
 from emberq.worker.supervisor.reload import SourceWatcher
 from emberq.worker.supervisor.run import make_supervisor
 from emberq.worker.supervisor.supervisor import Supervisor

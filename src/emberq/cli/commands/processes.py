@@ -22,11 +22,11 @@ from emberq.store.admin.api_keys import create_key as store_key
 from emberq.store.migrate import migrate as run_migrations
 from emberq.store.services import Services, configure_services, get_services
 from emberq.system.environment_variable import forget_variables
-from emberq.system.parked_socket import ParkedSocket
-from emberq.system.process_record import end_remains
 from emberq.system.processes import forbid_dumps, set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs
+from emberq.worker.preloader.parked_socket import ParkedSocket
+from emberq.worker.supervisor.process_record import end_remains
 
 if TYPE_CHECKING:
     from fastapi import APIRouter

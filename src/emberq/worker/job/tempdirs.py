@@ -15,8 +15,8 @@ from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any
 
-from emberq.system.owned_directory import OwnedDirectory
 from emberq.telemetry.logs import get_logger
+from emberq.worker.job.owned_directory import OwnedDirectory
 
 log = get_logger(__name__)
 

@@ -13,13 +13,13 @@ from pathlib import Path
 
 from emberq.errors import InvalidRequest
 from emberq.system.messages import Message, receive, send
-from emberq.system.owned_directory import OwnedDirectory
-from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import is_process_alive
 from emberq.telemetry import metrics
 from emberq.telemetry.endpoint import open_endpoint, serve_endpoint
 from emberq.telemetry.exposition import absorb_dead
 from emberq.telemetry.logs import get_logger
+from emberq.worker.job.owned_directory import OwnedDirectory
+from emberq.worker.preloader.parked_socket import ParkedSocket
 from emberq.worker.preloader.preloader import Child, PreloaderClient
 
 log = get_logger(__name__)

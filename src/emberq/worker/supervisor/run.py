@@ -17,12 +17,12 @@ from emberq.redis_pools import get_redis_pool
 from emberq.retry.backoff import Backoff
 from emberq.retry.classify import classify_redis_error
 from emberq.retry.operation import Retrying
-from emberq.system.parked_socket import ParkedSocket
 from emberq.telemetry.logs import get_logger
 from emberq.worker.horse.role import HorseRole, SpawnSetup
 from emberq.worker.job.policy import HorsePolicy
 from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.metrics_role import MetricsEndpoint
+from emberq.worker.preloader.parked_socket import ParkedSocket
 from emberq.worker.preloader.preloader import PreloaderClient
 from emberq.worker.rq.allow_list import AllowList
 from emberq.worker.rq.heartbeat import write_heartbeat

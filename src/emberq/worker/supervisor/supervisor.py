@@ -18,11 +18,11 @@ from redis.exceptions import RedisError
 from emberq.system.forks import close_in_children
 from emberq.system.memory import freeze_objects
 from emberq.system.messages import send
-from emberq.system.parked_socket import ParkedSocket
 from emberq.system.processes import die_with_parent, set_process_title
 from emberq.telemetry.logs import get_logger
 from emberq.worker.preloader.fork_server import Role
 from emberq.worker.preloader.generations import Generation, Generations, NoGeneration
+from emberq.worker.preloader.parked_socket import ParkedSocket
 from emberq.worker.preloader.preloader import Preloader, PreloaderClient, start_preloader
 from emberq.worker.supervisor.slots import CrashLoop, Slot, SlotProcess
 from emberq.worker.supervisor.upkeep import OnDeath, SlotUpkeep

@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 
 from emberq.system.machine import machine_identity
-from emberq.system.process_record import ProcessRecord, end_remains
 from emberq.system.processes import process_identity
+from emberq.worker.supervisor.process_record import ProcessRecord, end_remains
 
 _SUPERVISOR = """
 import subprocess, sys
 from pathlib import Path
-from emberq.system.process_record import ProcessRecord
+from emberq.worker.supervisor.process_record import ProcessRecord
 started = subprocess.Popen(["sleep", "600"])
 ProcessRecord(Path(sys.argv[1])).add(started.pid)
 print(started.pid, flush=True)
