@@ -45,6 +45,17 @@ BENCH ?=
 CHAOS ?=
 CHAOS_REPORT ?= docs/reference/kill-campaign-report.md
 
+#: Options of the hostile campaign, e.g. "--seed 1f --files 100".
+HOSTILE ?=
+
+#: What is fuzzed, and how long each.
+FUZZ ?= detection mail csv cursor filter
+FUZZ_SECONDS ?= 60
+
+$(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
+	@$(PIP) install --no-deps --only-binary :all: --require-hashes -r requirements/fuzz.txt
+	@touch $@
+
 #: Options of the mutants, e.g. "--only 7 --jobs 1".
 MUTANTS ?=
 
@@ -80,7 +91,7 @@ $(OPENWEBUI)-slim/.installed:
 	@$(call compile,$(OPENWEBUI)-slim)
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants lint format docs bench bench-openwebui size pin pin-images clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-openwebui size pin pin-images clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -110,6 +121,13 @@ rq-suite: $(VENV)/.dev  ## RQ's own tests against WarmWorker (downloads RQ's sou
 
 mutants: $(VENV)/.dev  ## take each of the ten mechanisms out in turn and show that its tests fail (3 minutes)
 	@$(PY) -m tests.mutants $(MUTANTS)
+
+hostile: $(VENV)/.dev $(VENV)/.model  ## upload the hostile corpus as one tenant while another one searches; prints outcomes and latencies
+	@$(PY) -m tests.hostile.campaign $(HOSTILE)
+
+fuzz: $(VENV)/.fuzz  ## fuzz detection, mail, CSV, cursors and filters, FUZZ_SECONDS each (Linux on x86-64)
+	@for name in $(FUZZ); do \
+		$(PY) -m tests.fuzz.run $$name -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
 lint: $(VENV)/.dev  ## formatting, lint, types, import contracts
 	@$(BIN)/ruff format --check .
@@ -146,7 +164,7 @@ pin-images:  ## write the newest digests of base images into deploy/ (needs dock
 	@deploy/pin_images.sh
 
 clean:  ## remove the virtual environment and caches
-	@rm -rf $(VENV) $(PEERS) $(OPENWEBUI) $(OPENWEBUI)-slim .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .fuzz $(VENV) $(PEERS) $(OPENWEBUI) $(OPENWEBUI)-slim .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14

@@ -436,6 +436,21 @@ def test_docling_tells_of_failures_in_the_answer(client: httpx.Client) -> None:
     )
 
 
+def test_the_answer_is_bounded_whatever_formats_are_asked_for(client: httpx.Client) -> None:
+    line = b"A line of words in a file of which all formats together are too much for one answer.\n"
+    file = {"files": ("long.txt", line * (11_000_000 // len(line)))}
+    answer = client.post("/v1/convert/file", files=file, data={"to_formats": ["md", "json", "text"]})
+    body = answer.json()
+    assert (answer.status_code, body["status"], body["document"]["md_content"]) == (200, "failure", None)
+    assert "more than 40,000,000" in body["errors"][0]["error_message"]
+    assert len(answer.content) < 10_000
+    answer = client.post("/v1/convert/file", files=file)
+    assert answer.json()["status"] == "success"
+    longer = client.put("/tika", content=line * (41_000_000 // len(line)))
+    assert (longer.status_code, len(longer.content) < 10_000) == (413, True)
+    assert "too many for one answer" in longer.text
+
+
 def test_keys_are_taken_as_other_programs_send_them(stack: Stack) -> None:
     basic = base64.b64encode(f"any:{stack.key}".encode()).decode()
     for headers in ({"X-Api-Key": stack.key}, {"Authorization": f"Basic {basic}"}):

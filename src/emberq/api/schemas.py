@@ -6,7 +6,7 @@ import base64
 import json
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from fastapi import Query
@@ -222,6 +222,7 @@ def decode_cursor(cursor: str | None) -> tuple[datetime, uuid.UUID] | None:
     try:
         text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
         created_at, row_id = parse_json(text, field="cursor")
-        return datetime.fromisoformat(created_at), uuid.UUID(row_id)
-    except (ValueError, TypeError, AttributeError, InvalidRequest) as exc:
+        # As UTC: Python has time zones to the microsecond, PostgreSQL does not.
+        return datetime.fromisoformat(created_at).astimezone(UTC), uuid.UUID(row_id)
+    except (ValueError, TypeError, AttributeError, OverflowError, InvalidRequest) as exc:
         raise InvalidRequest("The cursor is not valid.", hint="Send a next_cursor of this listing.") from exc

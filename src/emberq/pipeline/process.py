@@ -22,6 +22,7 @@ from emberq.errors import (
     BlobMissing,
     DatabaseUnavailable,
     EmberqError,
+    FileTooLarge,
     InternalError,
     JobTimeout,
     MemoryLimitExceeded,
@@ -37,7 +38,7 @@ from emberq.pipeline.sandbox.run import extract_sandboxed
 from emberq.pipeline.split import embedding_text, split
 from emberq.pipeline.stages import Stages
 from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
-from emberq.store.files.extractions import PageRange
+from emberq.store.files.extractions import MAX_EXTRACTED_CHARACTERS, PageRange
 from emberq.store.jobs.claim import Attempt, LeaseLost, claim_job, is_completed
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.schema.job_states import ENDED_STATES
@@ -169,6 +170,12 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
     if attempt.kind == CollectionKind.EXTRACTION:
         progress(0, 1, stage="storing")
         markdown, pages = to_markdown(document)
+        if len(markdown) > MAX_EXTRACTED_CHARACTERS:
+            raise FileTooLarge(
+                f"The text has {len(markdown):,} characters, more than {MAX_EXTRACTED_CHARACTERS:,}: too many"
+                " for one answer.",
+                hint="Split the file, or put it into a collection.",
+            )
         _commit(services, attempt, replace(document, text=markdown, segments=()), [], stages, pages=pages)
         return
     progress(0, 1, stage="splitting")

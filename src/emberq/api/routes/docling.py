@@ -15,14 +15,15 @@ from emberq.api.conversions import authorize, clean_name, convert
 from emberq.api.openapi import form_body
 from emberq.api.upload import receive_upload
 from emberq.api.user_messages import user_message
-from emberq.errors import FileError, InvalidRequest, ProcessingError
-from emberq.store.files.extractions import Extraction
+from emberq.errors import FileError, FileTooLarge, InvalidRequest, ProcessingError
+from emberq.store.files.extractions import MAX_EXTRACTED_CHARACTERS, Extraction
 from emberq.store.services import get_services
 
 router = APIRouter(tags=["docling"])
 
-#: The supported output formats; the response lists the others as errors.
-_FORMATS: Final = frozenset({"md", "json", "text"})
+#: The supported output formats, and how often the answer contains the text in each. The response lists other
+#: formats as errors.
+_COPIES: Final = {"md": 1, "text": 1, "json": 2}
 _MODULE: Final = "emberq"
 #: Most characters between two pages; each page of the answer repeats them.
 _BREAK_CHARACTERS: Final = 200
@@ -87,7 +88,7 @@ async def convert_file(
         name = clean_name(form.file_name or "") or "document"
         wanted = form.lists.get("to_formats") or ["md"]
         formats = {part.strip().lower() for value in wanted for part in value.split(",")} - {""}
-        if not formats & _FORMATS:
+        if not formats & _COPIES.keys():
             raise InvalidRequest(
                 "None of the formats in to_formats is supported.", hint="Ask for md, json or text."
             )
@@ -99,12 +100,15 @@ async def convert_file(
         answer = ConversionOut(
             document=DocumentOut(filename=name),
             status="success",
-            errors=[_error(f"The format {one} is not supported.") for one in sorted(formats - _FORMATS)],
+            errors=[
+                _error(f"The format {one} is not supported.") for one in sorted(formats - _COPIES.keys())
+            ],
             processing_time=0.0,
             timings={},
         )
         try:
             extraction = await convert(request, writer, tenant=caller.tenant, name=name)
+            _check_size(extraction, formats, page_break)
         except (FileError, ProcessingError) as exc:
             answer.status = "failure"
             answer.errors = [_error(user_message(exc, name))]
@@ -118,6 +122,21 @@ async def convert_file(
         return answer.model_dump_json().encode()
 
     return Response(await anyio.to_thread.run_sync(write), media_type="application/json")
+
+
+def _check_size(extraction: Extraction, formats: set[str], page_break: str) -> None:
+    """Check how much text the answer would have.
+
+    Raises:
+        FileTooLarge: If it is too much.
+    """
+    copies = sum(_COPIES[one] for one in formats & _COPIES.keys())
+    size = copies * len(extraction.text) + len(page_break) * len(extraction.ranges)
+    if size > MAX_EXTRACTED_CHARACTERS:
+        raise FileTooLarge(
+            f"The answer would have {size:,} characters, more than {MAX_EXTRACTED_CHARACTERS:,}.",
+            hint="Ask for one format, or split the file.",
+        )
 
 
 def _error(message: str) -> ErrorItem:

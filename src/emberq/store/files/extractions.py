@@ -23,6 +23,9 @@ from emberq.store.schema.tables import Collection, CollectionKind, FileRow, File
 
 #: The name of the collection; the pattern of names refuses the tilde.
 EXTRACTION_COLLECTION = "~extraction"
+#: Most characters of an extraction, and of all the text in an answer with several formats of it; about nine
+#: times the Bible. The API holds an answer in memory.
+MAX_EXTRACTED_CHARACTERS = 40_000_000
 #: Files deleted by one statement, so that a purge of millions keeps no lock for long.
 _BATCH = 1000
 
