@@ -15,7 +15,7 @@ _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self';"
     " base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-_OWN = "emberq.api.docs"
+_OWN = __package__
 _SWAGGER_UI = "fastapi_swagger.resources"
 #: The files by their names in URLs: package, name, media type.
 _FILES = {
