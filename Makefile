@@ -91,7 +91,17 @@ $(OPENWEBUI)-slim/.installed:
 	@$(call compile,$(OPENWEBUI)-slim)
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-openwebui size pin pin-images clean help
+#: The tools of `make sbom` and `make audit`; their requirements are not ours.
+AUDIT ?= .venv-audit
+
+$(AUDIT)/.installed: requirements/constraints-audit.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed; none was found." >&2; exit 1; }
+	@echo "Installing the tools for sbom and audit into $(AUDIT) (once) ..."
+	@test -x $(AUDIT)/bin/python || $(PYTHON) -m venv $(AUDIT)
+	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
+	@touch $@
+
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-openwebui size pin pin-images licences sbom audit clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -159,12 +169,26 @@ pin:  ## write requirements/constraints*.txt anew (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
 		--custom-compile-command "make pin" pyproject.toml requirements/build.in --group dev \
 		-c requirements/constraints.txt -o requirements/constraints-dev.txt
+	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \
+		--custom-compile-command "make pin" requirements/audit.in -o requirements/constraints-audit.txt
+
+licences: $(VENV)/.default  ## print the licence of each package of a default install; fails on one that is not accepted
+	@$(PY) requirements/licences.py
+
+sbom: $(AUDIT)/.installed  ## write sbom.json, the bill of materials (CycloneDX) of a default install
+	@$(AUDIT)/bin/cyclonedx-py requirements requirements/constraints.txt --pyproject pyproject.toml \
+		--output-reproducible --of JSON -o sbom.json
+	@echo "sbom.json is written."
+
+audit: $(AUDIT)/.installed  ## look for known vulnerabilities in the pinned packages (needs the internet)
+	@$(AUDIT)/bin/pip-audit --strict --disable-pip --require-hashes -r requirements/constraints.txt \
+		|| { echo "make audit: a package has a known vulnerability, or the advisories could not be read." >&2; exit 1; }
 
 pin-images:  ## write the newest digests of base images into deploy/ (needs docker)
 	@deploy/pin_images.sh
 
 clean:  ## remove the virtual environment and caches
-	@rm -rf .fuzz $(VENV) $(PEERS) $(OPENWEBUI) $(OPENWEBUI)-slim .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf .fuzz $(VENV) $(AUDIT) sbom.json $(PEERS) $(OPENWEBUI) $(OPENWEBUI)-slim .pytest_cache .mypy_cache .ruff_cache .hypothesis
 
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
