@@ -24,6 +24,8 @@ from emberq.testing.proxy import TcpProxy
 from emberq.testing.valkey import ValkeyServer
 from tests.acceptance.test_kills import long_text
 from tests.harness.eventually import eventually, scaled
+from tests.harness.paths import EMBERQ
+from tests.harness.processes import RunningProgram
 from tests.harness.stack import Stack, nothing_stored
 
 #: Seconds of an outage, longer than a lease: by the leases alone all hosts would be dead after it.
@@ -289,3 +291,17 @@ def test_the_death_of_the_primary_redis_loses_no_file(
         with Redis(port=replica.port) as promoted:
             assert promoted.info("replication")["role"] == "master"
         stack.stop()
+
+
+def test_ingest_waits_for_postgresql_also_at_its_first_request(wired: Wired, tmp_path: Path) -> None:
+    (tmp_path / "wader.txt").write_text("Godwits probe the mud.")
+    environment = {**os.environ, "EMBERQ_URL": wired.stack.url, "EMBERQ_API_KEY": wired.stack.key}
+    command = [EMBERQ, "ingest", str(tmp_path / "wader.txt"), "-c", "waders"]
+    # So that the key is known while the database is away.
+    wired.stack.cli("collections", "list")
+    wired.postgres.cut()
+    with RunningProgram(command, log=tmp_path / "ingest.log", environment=environment) as ingest:
+        ingest.wait_for_print(r"Trying again for up to")
+        wired.postgres.heal()
+        assert ingest.wait() == 0
+    assert "1 completed" in ingest.printed

@@ -102,7 +102,7 @@ def test_all_end_with_up_whatever_they_wait_in_and_the_next_start_serves(tmp_pat
         with stack.http() as client:
             client.post("/api/v1/collections", json={"name": "docs"}).raise_for_status()
         for wait in (idle, valkey_stopped, valkey_away, postgres_stopped, in_a_job):
-            assert set(kinds(stack.pid)) == {"preloader", "api", "worker", "horse", "engine"}
+            assert set(kinds(stack.pid)) == {"preloader", "reader", "api", "worker", "horse", "engine"}
             with wait(stack):
                 family = stack.family()
                 stack.kill()
@@ -121,7 +121,7 @@ def test_a_horse_ends_with_its_worker_and_everything_forked_with_the_preloader(t
         eventually(lambda: len(kinds(stack.pid).get("horse", [])) == 2, seconds=LIMIT_SECONDS)
         before = kinds(stack.pid)
         send(before["preloader"][0], signal.SIGKILL)
-        assert_gone([*before["horse"], *before["api"]])
+        assert_gone([*before["horse"], *before["reader"], *before["api"]])
         eventually(lambda: len(kinds(stack.pid).get("horse", [])) == 2, seconds=LIMIT_SECONDS)
 
 

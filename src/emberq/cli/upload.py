@@ -131,12 +131,24 @@ class Uploader:
                 say(f"  {result.path}: {describe_error(result.error)}")
 
     def _ensure_collection(self) -> None:
-        try:
-            self._client.get(f"/collections/{self._collection}")
-        except Problem as exc:
-            if exc.code != "collection_not_found":
-                raise
-            self._client.request("POST", "/collections", json={"name": self._collection})
+        """Create the collection if there is none, with retries while the API is full or its database away."""
+        deadline = time.monotonic() + _RETRY_SECONDS
+        failures = 0
+        while True:
+            try:
+                self._client.get(f"/collections/{self._collection}")
+            except Problem as exc:
+                if exc.code == "collection_not_found":
+                    self._client.request("POST", "/collections", json={"name": self._collection})
+                    return
+                if exc.status not in _FULL or time.monotonic() > deadline:
+                    raise
+                if not failures:
+                    sys.stderr.write(f"{exc.message} Trying again for up to {_RETRY_SECONDS:.0f} s.\n")
+                failures += 1
+                time.sleep(exc.retry_after or _BACKOFF.pause_seconds(failures))
+            else:
+                return
 
     def _upload(self, path: Path, external_id: str, result: UploadResult) -> None:
         try:

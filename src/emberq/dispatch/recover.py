@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -41,6 +42,8 @@ log = get_logger(__name__)
 
 #: Seconds a ticket may wait unclaimed before the sweep looks for it in Redis.
 _SWEEP_AFTER_SECONDS = 5.0
+#: Seconds from the pop of a ticket to its claim at most, unless the worker died; milliseconds as a rule.
+_CLAIM_SECONDS = 0.2
 #: Most tickets of one sweep.
 _SWEEP_LIMIT = 256
 #: Seconds for which a worker tries to end the attempt of its dead horse; without PostgreSQL it could run
@@ -68,6 +71,13 @@ def sweep(
         unclaimed = unclaimed_jobs(connection, older_than_seconds=after_seconds, limit=_SWEEP_LIMIT)
     repair_queue(services.redis())
     missing = missing_tickets(services.redis(), unclaimed)
+    if missing:
+        # One that a worker has only just popped is claimed by then. A second copy of it would be refused, and
+        # would delete RQ's record of it while the first is worked on.
+        time.sleep(_CLAIM_SECONDS)
+        with services.database.system_transaction() as connection:
+            unclaimed = unclaimed_jobs(connection, older_than_seconds=after_seconds, limit=_SWEEP_LIMIT)
+        missing = [ticket for ticket in missing if ticket in unclaimed]
     if missing:
         log.warning("tickets_missing", jobs=len(missing))
         enqueue(services.redis(), missing, job_timeout_seconds=job_timeout_seconds)

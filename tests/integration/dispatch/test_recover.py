@@ -8,9 +8,10 @@ import pytest
 from rq.job import Job as Ticket
 from rq.serializers import JSONSerializer
 
+from emberq.dispatch import recover
 from emberq.dispatch.admit import admit
 from emberq.dispatch.recover import on_horse_death, sweep
-from emberq.dispatch.tickets import open_queue
+from emberq.dispatch.tickets import missing_tickets, open_queue
 from emberq.store.jobs.claim import claim_job
 from emberq.store.services import Services
 from emberq.worker.horse.watchdog import REQUEUED, HorseDeath
@@ -34,6 +35,21 @@ def test_a_ticket_popped_by_a_worker_that_died_is_rung_again_within_a_sweep(
     assert sweep(services, job_timeout_seconds=60, after_seconds=0.0) == 1
     assert open_queue(services.redis()).job_ids == [popped]
     assert sweep(services, job_timeout_seconds=60, after_seconds=0.0) == 0, "it waits in the queue"
+
+
+def test_a_ticket_that_is_claimed_while_the_sweep_looks_is_not_enqueued_again(
+    services: Services, popped: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look_and_claim(*args: Any) -> Any:
+        missing = missing_tickets(*args)
+        ticket = Ticket.fetch(popped, connection=services.redis(), serializer=JSONSerializer)
+        with services.database.system_transaction() as connection:
+            assert claim_job(connection, ticket.args[0], ticket=popped, worker="w", host_id=None)
+        return missing
+
+    monkeypatch.setattr(recover, "missing_tickets", look_and_claim)
+    assert sweep(services, job_timeout_seconds=60, after_seconds=0.0) == 0
+    assert open_queue(services.redis()).job_ids == []
 
 
 @pytest.mark.parametrize(

@@ -71,12 +71,15 @@ def _run_everything(
 
     def run_api(_spec: object, channel: socket.socket) -> None:
         from emberq.api.app import serve as serve_api
+        from emberq.pipeline.sandbox.reader_handle import close_reader
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _, given = receive(channel)
         if not given:
             return
         metrics.open_own_files()
+        # Horses ask the reader, the API does not.
+        close_reader()
         services.database.after_fork()
         serve_api(
             socket.socket(fileno=given[0]), ready=lambda: send(channel, {"ready": ""}), routers=_routers()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -77,9 +78,9 @@ class HorsePolicy:
 def _number(name: str, value: object, kind: type) -> Any:
     try:
         number = kind(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = -1
-    if number < 0:
+    if number < 0 or not math.isfinite(number):
         msg = f"{name} must be a number of at least 0, not {value!r}."
         raise ValueError(msg) from None
     return number

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -36,6 +37,8 @@ def test_a_job_may_set_its_own_limits() -> None:
     [
         ({"horse_max_jobs": 1}, "cannot set horse_max_jobs; it can set job_cpu_limit, job_max_processes"),
         ({"job_memory_limit": "much"}, r"meta\['emberq'\]\['job_memory_limit'\] must be a number"),
+        ({"stall_timeout": math.nan}, r"meta\['emberq'\]\['stall_timeout'\] must be a number"),
+        ({"job_memory_limit": math.inf}, r"meta\['emberq'\]\['job_memory_limit'\] must be a number"),
         ({"stall_timeout": -1}, r"meta\['emberq'\]\['stall_timeout'\] must be a number"),
     ],
 )
