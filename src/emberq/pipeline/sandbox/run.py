@@ -91,7 +91,7 @@ def extract_sandboxed(
     deadline = time.monotonic() + timeout_seconds
     if cpu_seconds is None:
         cpu_seconds = timeout_seconds
-    limits = _Limits(deadline, cpu_seconds, memory_bytes, factor)
+    limits = _Limits(deadline, timeout_seconds, cpu_seconds, memory_bytes, factor)
     for _ in range(_MAX_LOST):
         try:
             return _extract(get_reader(), path, name, limits, progress)
@@ -105,6 +105,7 @@ class _Limits:
     """What one file may take: see `extract_sandboxed`; the deadline is a time of the monotonic clock."""
 
     deadline: float
+    timeout_seconds: float
     cpu_seconds: float
     memory_bytes: int
     factor: float
@@ -158,7 +159,7 @@ def _receive(request: Request, name: str, limits: _Limits, progress: _Progress |
         if progress:
             progress(done, total)
     else:
-        raise _error_of_death(pipes.wait(), pipes.report, name, limits.memory_bytes)
+        raise _error_of_death(pipes.wait(), pipes.report, name, limits)
     raise error
 
 
@@ -238,7 +239,9 @@ class _Pipes:
         """Wait for news and take in all but the answer; return the descriptors with news."""
         now = time.monotonic()
         if now >= self._limits.deadline:
-            raise ExtractionTimeout(f"Reading {self._name} took longer than allowed.")
+            raise ExtractionTimeout(
+                f"Reading {self._name} took more than its {self._limits.timeout_seconds:.0f} seconds."
+            )
         if self._request.child is None and now >= self._started_by:
             raise ReaderLost
         readable = [source for source, _ in self._poll.poll(self._wait_milliseconds(now))]
@@ -262,10 +265,7 @@ class _Pipes:
         self.report = (self.report + data)[-messages.MAX_DETAIL :]
         # Such a child may hang: Rust's runtime waits for itself if it has no memory for its message.
         if any(mark in self.report for mark in _NO_MEMORY):
-            raise MemoryLimitExceeded(
-                f"Reading {self._name} needed more memory than allowed.",
-                detail=self.report.decode("utf-8", "replace"),
-            )
+            raise _out_of_memory(self._name, self._limits, self.report)
         return bool(data)
 
     def _forget(self, source: int) -> None:
@@ -295,15 +295,24 @@ def _reported_error(fields: dict[str, Any]) -> EmberqError:
     return error(texts["message"], hint=texts["hint"], **detail)
 
 
-def _error_of_death(ended: Ended, report: bytes, name: str, memory_bytes: int) -> EmberqError:
+def _out_of_memory(name: str, limits: _Limits, report: bytes) -> MemoryLimitExceeded:
+    return MemoryLimitExceeded(
+        f"Reading {name} needed more than its {limits.memory_bytes >> 20:,} MiB of memory.",
+        detail=report.decode("utf-8", "replace"),
+    )
+
+
+def _error_of_death(ended: Ended, report: bytes, name: str, limits: _Limits) -> EmberqError:
     """Return the error for a child that ended without an answer."""
     status = ended.status
     detail = report.decode("utf-8", "replace")
     if status == -signal.SIGXCPU:
-        return ExtractionTimeout(f"Reading {name} took longer than allowed.")
-    out_of_memory = status in _ABORTS and ended.grown_bytes > _MUCH * memory_bytes
+        return ExtractionTimeout(
+            f"Reading {name} took more than its {limits.cpu_seconds:.0f} seconds of processor time."
+        )
+    out_of_memory = status in _ABORTS and ended.grown_bytes > _MUCH * limits.memory_bytes
     if out_of_memory or status == messages.EXIT_OUT_OF_MEMORY:
-        return MemoryLimitExceeded(f"Reading {name} needed more memory than allowed.", detail=detail)
+        return _out_of_memory(name, limits, report)
     if status >= 0:
         return ExtractionCrashed(f"The program that reads {name} ended with status {status}.", detail=detail)
     try:
