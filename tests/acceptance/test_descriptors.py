@@ -33,7 +33,7 @@ ALLOWED = {
     "reader": {"socket", "pipe", "eventpoll"},
 }
 #: Where one socket may be open in several: that over which horses ask the reader, from the preloader.
-ASKS_READER = {"preloader", "horse", "metrics"}
+ASKS_READER = {"preloader", "horse"}
 
 
 def ours(pid: int) -> dict[int, str]:

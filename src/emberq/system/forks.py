@@ -20,6 +20,7 @@ T = TypeVar("T", bound=Closable)
 
 _functions: list[Callable[[], None]] = []
 _closed_in_children: WeakSet[Closable] = WeakSet()
+_kept_for_horses: WeakSet[Closable] = WeakSet()
 
 
 def close_in_children(thing: T) -> T:
@@ -28,11 +29,26 @@ def close_in_children(thing: T) -> T:
     return thing
 
 
+def keep_for_horses(thing: T) -> T:
+    """Leave a socket or file open in horses, and close it in the preloader's other children; returns it."""
+    _kept_for_horses.add(thing)
+    return thing
+
+
+def close_what_horses_keep() -> None:
+    """Close it; every child of the preloader begins with this, unless it is a horse."""
+    _close_all(_kept_for_horses)
+
+
 def _close_inherited() -> None:
-    for thing in list(_closed_in_children):
+    _close_all(_closed_in_children)
+
+
+def _close_all(things: WeakSet[Closable]) -> None:
+    for thing in list(things):
         with contextlib.suppress(OSError):
             thing.close()
-    _closed_in_children.clear()
+    things.clear()
 
 
 os.register_at_fork(after_in_child=_close_inherited)

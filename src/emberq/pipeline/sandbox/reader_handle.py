@@ -18,6 +18,7 @@ from typing import Any, Final
 from emberq.entry_points import READER
 from emberq.errors import EmberqError, InternalError, SettingInvalid
 from emberq.pipeline.sandbox.messages import REQUEST_BYTES
+from emberq.system.forks import keep_for_horses
 from emberq.system.kept_open import adopting
 from emberq.telemetry.logs import get_logger
 
@@ -121,7 +122,7 @@ def start_reader(program: str = READER) -> ReaderHandle:
         if "failed" in told:
             raise InternalError(f"The reader cannot be started: {told['failed']}")
         ours.settimeout(_SEND_SECONDS)
-        return ReaderHandle(process, ours, told["ready"])
+        return ReaderHandle(process, keep_for_horses(ours), told["ready"])
     except BaseException as exc:
         ours.close()
         process.kill()

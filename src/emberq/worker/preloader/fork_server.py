@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
-from emberq.system.forks import close_in_children
+from emberq.system.forks import close_in_children, close_what_horses_keep
 from emberq.system.memory import freeze_objects, return_big_blocks
 from emberq.system.messages import Message, receive, send
 from emberq.system.processes import count_threads, die_with_parent, set_process_title, thread_names
@@ -39,6 +39,8 @@ log = get_logger(__name__)
 #: What a forked child runs: takes the request's spec and the socket to the client that asked for it.
 Role = Callable[[Message, socket.socket], None]
 
+#: The role that jobs run in.
+_HORSE = "horse"
 #: Seconds that the threads that loaded the resources get to be gone.
 _THREAD_END_SECONDS = 0.5
 #: Seconds the resources may take to clean up after themselves.
@@ -183,6 +185,8 @@ class ForkServer:
             os.close(self._wake_write)
             if spawned:
                 exec_interpreter(channel)
+            if role_name != _HORSE:
+                close_what_horses_keep()
             set_process_title(role_name)
             self._roles[role_name](spec, channel)
             code = 0
