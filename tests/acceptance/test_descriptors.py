@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from functools import partial
@@ -17,7 +18,10 @@ from tests.harness.processes import send
 from tests.harness.stack import Stack
 from tests.harness.workers import WorkerBench
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells it")
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0,
+    reason="/proc tells it, of processes with secrets to root only",
+)
 
 #: What each kind of process may have open besides standard input, output and error.
 ALLOWED = {
