@@ -72,7 +72,7 @@ def sweep(
     repair_queue(services.redis())
     missing = missing_tickets(services.redis(), unclaimed)
     if missing:
-        # A ticket that a worker has only just popped is claimed by then. Its second copy would be refused, and
+        # A ticket that a worker has just popped is claimed by then. A second copy would be refused, and
         # would delete RQ's record of it while the first is worked on.
         time.sleep(_CLAIM_SECONDS)
         with services.database.system_transaction() as connection:
