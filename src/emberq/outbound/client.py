@@ -34,7 +34,7 @@ _deadline: ContextVar[float] = ContextVar("emberq_outbound_deadline")
 
 
 class TargetRefused(httpx.ConnectError):
-    """The address of a request's target is not allowed, or its URL is not one for HTTP."""
+    """The address of a request's target is not allowed."""
 
 
 class AnswerTooLarge(httpx.ReadError):
@@ -102,9 +102,6 @@ class _CheckedTransport(httpx.BaseTransport):
         )
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.scheme not in ("http", "https"):
-            msg = f"URLs of the scheme {request.url.scheme!r} are not requested."
-            raise TargetRefused(msg, request=request)
         deadline = request.extensions.setdefault(_DEADLINE, time.monotonic() + self._total_seconds)
         with _errors_of(request), _until(deadline):
             answer = self._pool.handle_request(
