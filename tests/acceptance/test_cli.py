@@ -154,7 +154,7 @@ def test_status_models_and_doctor_report(stack: Stack) -> None:
     assert as_json(stack, "models", "verify")["verified"] is True
     assert [model["name"] for model in as_json(stack, "models", "list")]
     findings = {one["name"]: one["result"] for one in as_json(stack, "doctor")}
-    assert (findings["model"], findings["API"]) == ("ok", "ok")
+    assert (findings["model"], findings["API"], findings["sandbox"]) == ("ok", "ok", "ok")
 
 
 def test_wrong_use_and_wrong_places_have_their_exit_codes(stack: Stack) -> None:

@@ -125,10 +125,26 @@ def _check_memory(_environment: Environment) -> Finding:
     return Finding("shared memory", "ok", f"{size(free)} free")
 
 
+def _check_sandbox(environment: Environment) -> Finding:
+    from emberq.pipeline.sandbox.reader_handle import start_reader
+
+    try:
+        reader = start_reader()
+    except EmberqError as exc:
+        return Finding("sandbox", "fail", exc.message, exc.hint)
+    reader.close()
+    if not reader.missing:
+        return Finding("sandbox", "ok", f"files are read behind {reader.protections}")
+    lacks = f"without {' and '.join(reader.missing)}; there is {reader.protections}"
+    fix = "Use a Linux kernel of 5.13 or newer that has Landlock and seccomp."
+    return Finding("sandbox", "fail" if environment.sandbox == "require" else "warning", lacks, fix)
+
+
 _CHECKS: tuple[Callable[[Environment], Finding], ...] = (
     _check_data_dir,
     _check_memory,
     _check_model,
+    _check_sandbox,
     _check_database,
     _check_redis,
     _check_api,

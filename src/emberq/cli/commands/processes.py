@@ -47,6 +47,7 @@ def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: in
 
     environment = _environment(data_dir=data_dir, host=host, port=port, workers=workers)
     _keep_secrets_inside()
+    _check_sandbox(environment)
     _ensure_model()
     end_remains(environment.data_dir)
     with contextlib.ExitStack() as stack:
@@ -71,15 +72,12 @@ def _run_everything(
 
     def run_api(_spec: object, channel: socket.socket) -> None:
         from emberq.api.app import serve as serve_api
-        from emberq.pipeline.sandbox.reader_handle import close_reader
 
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         _, given = receive(channel)
         if not given:
             return
         metrics.open_own_files()
-        # Horses ask the reader, the API does not.
-        close_reader()
         services.database.after_fork()
         serve_api(
             socket.socket(fileno=given[0]), ready=lambda: send(channel, {"ready": ""}), routers=_routers()
@@ -207,6 +205,7 @@ def worker(
     from emberq.dispatch.host import run_host
 
     _keep_secrets_inside()
+    _check_sandbox(environment)
     _ensure_model()
     with _connected(environment) as services:
         # Not the first key, which only the start of the API writes.
@@ -345,6 +344,14 @@ def _prepare_database(services: Services) -> str | None:
         Console(stderr=True).print(f"There is no API key yet. → {hint}", soft_wrap=True)
     get_services().database.close()
     return key
+
+
+def _check_sandbox(environment: Environment) -> None:
+    """Refuse to read files on a system that cannot confine their readers, if EMBERQ_SANDBOX asks for that."""
+    if environment.sandbox == "require":
+        from emberq.pipeline.sandbox.reader_handle import check_full_protection
+
+        check_full_protection()
 
 
 def _ensure_model() -> None:

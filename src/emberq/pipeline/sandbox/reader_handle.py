@@ -158,18 +158,35 @@ def get_reader() -> ReaderHandle:
         _reader = None
     with adopting():
         reader = start_reader()
-        if reader.missing and _is_full_protection_required:
-            reader.close()
-            raise SettingInvalid(
-                f"EMBERQ_SANDBOX=require: this system lacks {' and '.join(reader.missing)}.",
-                hint="Use a system that has it, or set EMBERQ_SANDBOX=auto: files are then less confined.",
-            )
+        if _is_full_protection_required:
+            _refuse_incomplete(reader)
     if reader.missing:
         log.warning("sandbox_incomplete", lacks=reader.missing, has=reader.protections)
     else:
         log.info("reader_started", reader=reader.pid, protections=reader.protections)
     _reader = reader
     return reader
+
+
+def check_full_protection() -> None:
+    """Start a reader for a moment, to see what this system has.
+
+    Raises:
+        InternalError: If it cannot be started.
+        SettingInvalid: If this system lacks some of the protection.
+    """
+    reader = start_reader()
+    _refuse_incomplete(reader)
+    reader.close()
+
+
+def _refuse_incomplete(reader: ReaderHandle) -> None:
+    if reader.missing:
+        reader.close()
+        raise SettingInvalid(
+            f"EMBERQ_SANDBOX=require: this system lacks {' and '.join(reader.missing)}.",
+            hint="Use a system that has it, or set EMBERQ_SANDBOX=auto: files are then less confined.",
+        )
 
 
 def close_reader() -> None:
