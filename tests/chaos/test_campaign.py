@@ -25,7 +25,8 @@ def test_a_short_campaign_loses_nothing(tmp_path: Path) -> None:
     assert result.is_quiet, page
     assert [outcome for outcome in result.outcomes if outcome.recovery_seconds is None] == [], page
     assert re.fullmatch(
-        r"kills=15 lost=0 duplicated=0 stuck=0 mixed=0 slowest_recovery=\d+\.\ds", last_line(result)
+        r"kills=15 lost=0 duplicated=0 stuck=0 mixed=0 slowest_recovery=\d+\.\ds failed_starts=0 orphans=0",
+        last_line(result),
     )
     assert result.operations["upload"][1] > 20
 

@@ -3,9 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["alive", "family_of", "parent_of", "running_in", "title_of"]
+__all__ = ["Entry", "alive", "family_of", "parent_of", "read_table", "running_in", "title_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One process: its state, its parent, and when it started, in clock ticks since the boot."""
+
+    state: str
+    parent: int
+    started: int
+
+
+def read_table() -> dict[int, Entry]:
+    """Return all processes by their ids."""
+    table: dict[int, Entry] = {}
+    for entry in Path("/proc").iterdir():
+        fields = _fields(int(entry.name)) if entry.name.isdigit() else None
+        if fields:
+            table[int(entry.name)] = Entry(fields[0], int(fields[1]), int(fields[19]))
+    return table
 
 
 def family_of(pid: int) -> list[int]:

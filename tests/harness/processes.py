@@ -110,6 +110,11 @@ class RunningProgram:
         return self._process.poll() is None
 
     @property
+    def exit_code(self) -> int | None:
+        """Its exit code, or the negative number of the signal that ended it; nothing while it runs."""
+        return self._process.poll()
+
+    @property
     def log(self) -> str:
         """What the log file holds."""
         return self._log.read_text(encoding="utf-8", errors="replace")

@@ -17,6 +17,7 @@ from tests.chaos.campaign.end_state import read_end_state, wait_until_quiet
 from tests.chaos.campaign.faults import Faults
 from tests.chaos.campaign.history import History, Operation, read_history
 from tests.chaos.campaign.killer import Killer, Outcome
+from tests.chaos.campaign.orphans import OrphanWatch
 from tests.chaos.campaign.plan import Action
 from tests.chaos.campaign.rare import count_rare_states
 from tests.chaos.campaign.recovery import Recovery
@@ -62,6 +63,10 @@ class Result:
         ends: How jobs ended, by state and error code.
         seconds: How long it all took.
         is_quiet: Whether every job came to an end in time.
+        failed_starts: How often `emberq up` ended by itself instead of serving again.
+        orphans: Processes that outlived their parents by more than two seconds.
+        longest_orphan_seconds: For how long one outlived its parent at most.
+        left_directories: Temporary directories that were left at the end.
     """
 
     seed: str
@@ -73,6 +78,10 @@ class Result:
     ends: dict[str, int]
     seconds: float
     is_quiet: bool
+    failed_starts: int
+    orphans: list[str]
+    longest_orphan_seconds: float
+    left_directories: list[str]
 
 
 def run_campaign(
@@ -98,14 +107,19 @@ def run_campaign(
     with run_system(directory, hosts=hosts) as system, Witness(system) as witness:
         director = _Director(directory, system, witness, seed=seed, plan=plan, tell=tell)
         director.phase_seconds = phase_seconds
+        orphans = OrphanWatch(system.roots)
+        orphans.start()
         director.start()
-        while director.is_alive():
-            # Engines end with the thread that started them, which is this one.
-            system.ensure_ready()
-            director.join(0.05)
+        try:
+            while director.is_alive():
+                # Engines end with the thread that started them, which is this one.
+                system.ensure_ready()
+                director.join(0.05)
+        finally:
+            orphans.stop()
         if director.error is not None:
             raise director.error
-        return director.judge(seconds=time.monotonic() - began_at)
+        return director.judge(orphans, seconds=time.monotonic() - began_at)
 
 
 class _Director(threading.Thread):
@@ -196,7 +210,7 @@ class _Director(threading.Thread):
         )
         self._phases.append(Phase(name, seconds, completed))
 
-    def judge(self, *, seconds: float) -> Result:
+    def judge(self, orphans: OrphanWatch, *, seconds: float) -> Result:
         history = read_history(self._directory / "history.jsonl")
         events: list[Event] = self._witness.events
         return Result(
@@ -209,6 +223,10 @@ class _Director(threading.Thread):
             ends=_count_ends(self._state["jobs"]),
             seconds=seconds,
             is_quiet=self._is_quiet,
+            failed_starts=self._system.up.exits,
+            orphans=orphans.found,
+            longest_orphan_seconds=orphans.longest_seconds,
+            left_directories=self._system.left_directories(),
         )
 
 

@@ -19,6 +19,10 @@ __all__ = ["Anatomy", "Killer", "Outcome", "anatomy_of"]
 
 #: Seconds a victim may take to be there: it may be on its way back from the kill before.
 _VICTIM_SECONDS = scaled(90.0)
+#: The share of kills of `up` at which both of its engines are down.
+_BOTH = 0.4
+#: Most seconds from the kill of its engines to its own: by then it has noticed, and starts them again.
+_RESTART_SECONDS = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +89,8 @@ class Killer:
             return self._kill_api(action)
         if action.what in ("valkey", "postgres"):
             return self._kill_engine(action)
+        if action.what == "up":
+            return self._kill_up(action)
         if action.what == "everything":
             return self._kill_everything(action)
         return self._kill_in_host(action)
@@ -122,6 +128,16 @@ class Killer:
             return [replaced, *([self._recovery.acknowledges(since=at)] if action.what == "postgres" else [])]
 
         return self._measure(action, [pid], self._witness.in_hand(), needs)
+
+    def _kill_up(self, action: Action) -> Outcome:
+        """Kill `emberq up` while an engine of its restarts: its workers then wait in different loops."""
+        up = self._system.up
+        eventually(self._recovery.serves_again(killed=0), seconds=_VICTIM_SECONDS, told=lambda: up.printed)
+        for engine in ("valkey", "postgres") if action.place < _BOTH else (_pick_engine(action),):
+            self._system.kill([self._system.engine_pid(engine, of="up")])
+        time.sleep(action.place * _RESTART_SECONDS)
+        pid = up.pid
+        return self._measure(action, [pid], [], lambda _at: [self._recovery.serves_again(killed=pid)])
 
     def _kill_everything(self, action: Action) -> Outcome:
         engines = [self._system.engine_pid(name) for name in ("valkey", "postgres")]
@@ -178,6 +194,10 @@ class Killer:
         if action.what == "supervisor":
             return [anatomy.supervisor], anatomy.slots
         return anatomy.everything(), anatomy.slots
+
+
+def _pick_engine(action: Action) -> str:
+    return "valkey" if action.host else "postgres"
 
 
 def _pick(pids: list[int], place: float) -> int:

@@ -9,12 +9,13 @@ __all__ = ["FAULTS", "QUICK_FAULTS", "VICTIMS", "Action", "make_plan"]
 
 #: What is killed, and how often in a hundred.
 VICTIMS = {
-    "horse": 30,
+    "horse": 24,
     "worker": 16,
     "preloader": 8,
     "supervisor": 10,
     "host": 6,
     "api": 12,
+    "up": 6,
     "valkey": 8,
     "postgres": 7,
     "everything": 3,

@@ -16,8 +16,10 @@ from tests.harness.paths import EMBERQ
 from tests.harness.process_table import alive, family_of
 from tests.harness.processes import RunningProgram, send
 
-__all__ = ["Program"]
+__all__ = ["RESTART_SECONDS", "Program"]
 
+#: Seconds between a death and the restart of a program, as with a process manager.
+RESTART_SECONDS = 0.3
 #: Seconds a program may take to leave when it is asked to.
 _STOP_SECONDS = scaled(60.0)
 
@@ -36,6 +38,7 @@ class Program:
         log: Path,
         environment: Mapping[str, str],
         prefix: Sequence[str] = (),
+        pause_seconds: float = RESTART_SECONDS,
     ) -> None:
         """Describe a program.
 
@@ -45,6 +48,7 @@ class Program:
             log: Where its records go; what it prints goes beside it, to `.out`.
             environment: Its variables besides our own.
             prefix: A command that runs it, such as `unshare`, by its absolute path.
+            pause_seconds: How long it is left dead.
         """
         self.name = name
         self.log = log
@@ -57,11 +61,18 @@ class Program:
         }
         # Restarts find compiled modules, as those of an installed program would.
         kept.pop("PYTHONDONTWRITEBYTECODE", None)
-        cache = {"PYTHONPYCACHEPREFIX": str(log.with_name("compiled"))}
-        self._environment = {**kept, **cache, "EMBERQ_LOG_FORMAT": "json", **environment}
+        # The same one for all its starts, so that each finds what killed ones have left.
+        temporary = log.with_name(f"{name}-tmp")
+        temporary.mkdir()
+        temporary.chmod(0o1777)
+        own = {"PYTHONPYCACHEPREFIX": str(log.with_name("compiled")), "TMPDIR": str(temporary)}
+        self._environment = {**kept, **own, "EMBERQ_LOG_FORMAT": "json", **environment}
         self._running: RunningProgram | None = None
         self._family: list[int] = []
         self._died_at: float | None = None
+        self._pause_seconds = pause_seconds
+        #: How often it ended by itself, as it does if it cannot start.
+        self.exits = 0
         #: How often it was started.
         self.starts = 0
         #: Whether it is left alone when it dies.
@@ -97,8 +108,13 @@ class Program:
         self._died_at = None
         self.starts += 1
 
-    def ensure_ready(self, *, pause_seconds: float) -> None:
-        """Start it again if it has been dead for so long."""
+    @property
+    def printed(self) -> str:
+        """What it has printed since its last start."""
+        return self._running.printed if self._running is not None else ""
+
+    def ensure_ready(self) -> None:
+        """Start it again if it has been dead for as long as it is left so."""
         if self.pid:
             self._family = self.processes()
             return
@@ -106,7 +122,8 @@ class Program:
             return
         if self._died_at is None:
             self._died_at = time.monotonic()
-        if time.monotonic() - self._died_at >= pause_seconds:
+            self.exits += self._running is not None and self._running.exit_code != -signal.SIGKILL
+        if time.monotonic() - self._died_at >= self._pause_seconds:
             self.start()
 
     def stop(self) -> None:

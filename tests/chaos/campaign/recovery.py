@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
+import httpx
+
 from tests.chaos.campaign.caller import Pulse
 from tests.chaos.campaign.programs import Program
 from tests.chaos.campaign.system import System
@@ -18,6 +20,8 @@ Need = Callable[[], bool]
 
 #: Seconds after which a recovery is given up; twice the bound.
 LIMIT_SECONDS = scaled(90.0)
+#: Seconds for which an answer is waited for.
+_ANSWER_SECONDS = 1.0
 #: Seconds between two looks.
 _LOOK_SECONDS = 0.02
 
@@ -54,6 +58,20 @@ class Recovery:
     def acknowledges(self, *, since: float) -> Need:
         """Tell whether the API has acknowledged a write that was sent since."""
         return lambda: self._pulse.sent_at > since
+
+    def serves_again(self, *, killed: int) -> Need:
+        """Tell whether `up` is ready in another process than this one, and its API answers that it is."""
+        up, url = self._system.up, f"http://127.0.0.1:{self._system.up_port}/readyz"
+
+        def serves() -> bool:
+            if up.pid in (0, killed) or "is ready at" not in up.printed:
+                return False
+            try:
+                return httpx.get(url, timeout=_ANSWER_SECONDS).is_success
+            except httpx.TransportError:
+                return False
+
+        return _once(serves)
 
     def takes_up(self, jobs: list[InHand]) -> Need:
         """Tell whether each job has been claimed anew or is over."""

@@ -32,6 +32,8 @@ def last_line(result: Result) -> str:
         "stuck": verdict.count("stuck", "overrun"),
         "mixed": verdict.count("mixed"),
         "slowest_recovery": f"{max(_recoveries(result.outcomes, kills=True), default=0.0):.1f}s",
+        "failed_starts": result.failed_starts,
+        "orphans": len(result.orphans),
     }
     return " ".join(f"{name}={value}" for name, value in figures.items())
 
@@ -40,6 +42,9 @@ def broken_goals(result: Result, *, must_reach_rare_states: bool) -> list[str]:
     """Return in words what was not as it should be."""
     kinds = {finding.kind for finding in result.verdict.findings}
     broken = [f"{kind}: {result.verdict.count(kind)} files" for kind in sorted(kinds)]
+    if result.failed_starts:
+        broken.append(f"`emberq up` could not start {result.failed_starts} times")
+    broken += [f"outlived its parent: {one}" for one in result.orphans]
     if not result.is_quiet:
         broken.append("some jobs did not come to an end")
     for kills, what in ((True, "kills"), (False, "faults")):
@@ -99,6 +104,15 @@ def as_markdown(result: Result, *, command: str, broken: Sequence[str]) -> str:
         "## From the kill until everything runs again, in seconds",
         "",
         *_recovery_table(kills, list(VICTIMS)),
+        "",
+        "## What outlived its parent",
+        "",
+        (
+            f"`emberq up` failed to start {result.failed_starts} times. {len(result.orphans)} processes"
+            " outlived their parents by more than two seconds; the longest for"
+            f" {result.longest_orphan_seconds:.1f} s. {len(result.left_directories)} temporary directories"
+            " were there before the stop."
+        ),
         "",
         "## From a fault until everything runs again, in seconds",
         "",

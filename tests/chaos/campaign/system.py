@@ -19,7 +19,7 @@ from emberq.embedded import Engines
 from emberq.errors import EmberqError
 from emberq.testing.ports import free_port
 from emberq.testing.proxy import TcpProxy
-from tests.chaos.campaign.programs import Program
+from tests.chaos.campaign.programs import RESTART_SECONDS, Program
 from tests.chaos.campaign.surroundings import own_network, small_file_system
 from tests.harness.eventually import eventually, scaled
 from tests.harness.processes import send
@@ -37,8 +37,6 @@ SETTINGS: dict[str, Any] = {
     # A stopped horse is to be found within the bound for recovery.
     "stall_timeout": 8,
 }
-#: Seconds between a death and the restart of an engine or a program.
-_RESTART_SECONDS = 0.3
 _START_SECONDS = scaled(300.0)
 
 
@@ -78,12 +76,21 @@ class System:
             )
             for number in range(1, hosts + 1)
         ]
+        self.up_port = free_port()
+        self.up = Program(
+            "up",
+            ["up", "--port", str(self.up_port), "--workers", str(slots)],
+            log=directory / "up.log",
+            environment={"EMBERQ_DATA_DIR": str(directory / "up")},
+            # Whatever is left of it has to be gone, or be ended by the start.
+            pause_seconds=0.0,
+        )
         self._dead_since: float | None = None
 
     @property
     def programs(self) -> list[Program]:
-        """The API and the hosts."""
-        return [self.api, *self.hosts]
+        """The API, the hosts, and with wires the installation beside them that has engines of its own."""
+        return [self.api, *self.hosts, *([self.up] if self.wires else [])]
 
     @property
     def sockets(self) -> tuple[str, str]:
@@ -92,10 +99,22 @@ class System:
         redis = self.engines.redis_url.removeprefix("unix://").split("?")[0]
         return found[1] if found else "", redis
 
-    def engine_pid(self, name: str) -> int:
-        """Return the process of `postgres` or `valkey`, as its pid file has it."""
-        text = (self.directory / "engines" / f"{name}.pid").read_text(encoding="ascii")
+    def engine_pid(self, name: str, *, of: str = "engines") -> int:
+        """Return the process of `postgres` or `valkey`, as its pid file has it; `up` has its own."""
+        text = (self.directory / of / f"{name}.pid").read_text(encoding="ascii")
         return int(text.split()[0])
+
+    def roots(self) -> list[int]:
+        """Return the processes below which all others are."""
+        found = [program.pid for program in self.programs if program.pid]
+        for name in ("valkey", "postgres"):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                found.append(self.engine_pid(name))
+        return found
+
+    def left_directories(self) -> list[str]:
+        """Return the temporary directories of emberq that programs have left."""
+        return [path.name for path in self.directory.glob("*-tmp/emberq-*")]
 
     def start(self) -> None:
         """Start everything, make the collection, and wait until the hosts are ready."""
@@ -110,10 +129,10 @@ class System:
             client.post("/collections", json={"name": COLLECTION}).raise_for_status()
             for name, value in SETTINGS.items():
                 client.put(f"/settings/{name}", json={"value": value}).raise_for_status()
-        for host in self.hosts:
-            host.start()
-        for host in self.hosts:
-            _wait(partial(_says_ready, host), "ready workers", host)
+        for program in self.programs[1:]:
+            program.start()
+        for program in self.programs[1:]:
+            _wait(partial(_says_ready, program), "ready workers", program)
 
     def client(self, *, seconds: float = 10.0) -> httpx.Client:
         """Return a client with the key."""
@@ -127,7 +146,7 @@ class System:
             return
         if self._dead_since is None:
             self._dead_since = time.monotonic()
-        if time.monotonic() - self._dead_since < _RESTART_SECONDS:
+        if time.monotonic() - self._dead_since < RESTART_SECONDS:
             return
         with contextlib.suppress(EmberqError):
             self.engines.ensure()
@@ -136,7 +155,7 @@ class System:
         """Start dead programs again until told to stop; the body of a thread that outlives them."""
         while not stop.wait(0.05):
             for program in self.programs:
-                program.ensure_ready(pause_seconds=_RESTART_SECONDS)
+                program.ensure_ready()
 
     def kill(self, pids: list[int]) -> None:
         """SIGKILL processes, as near to at once as can be."""
