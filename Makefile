@@ -56,6 +56,9 @@ $(VENV)/.fuzz: $(VENV)/.dev requirements/fuzz.txt
 	@$(PIP) install --no-deps --only-binary :all: --require-hashes -r requirements/fuzz.txt
 	@touch $@
 
+#: Options of the requests made from the OpenAPI document, e.g. "--seed 3".
+SCHEMATHESIS ?=
+
 #: Options of the mutants, e.g. "--only 7 --jobs 1".
 MUTANTS ?=
 
@@ -101,7 +104,7 @@ $(AUDIT)/.installed: requirements/constraints-audit.txt
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-openwebui size pin pin-images licences sbom audit clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-openwebui size schemathesis pin pin-images licences sbom audit clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -162,6 +165,9 @@ bench-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed  ## a stock
 
 size:  ## measure the default install in a fresh venv
 	@PYTHON="$(PYTHON)" sh bench/install_size.sh
+
+schemathesis: $(VENV)/.dev $(VENV)/.model  ## 10,000 requests made from the OpenAPI document; SCHEMATHESIS="--requests 500" is short
+	@$(PY) -m tests.openapi $(SCHEMATHESIS)
 
 pin:  ## write requirements/constraints*.txt anew (needs uv)
 	@uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-annotate \

@@ -20,13 +20,14 @@ from fastapi.responses import RedirectResponse
 from emberq.api.auth import KeyCache
 from emberq.api.docs import page as docs
 from emberq.api.door.connection import DoorProtocol
+from emberq.api.door.document import describe_statuses
 from emberq.api.door.front_door import FrontDoor
 from emberq.api.door.headers import SecurityHeaders
 from emberq.api.door.request_metrics import RequestMetrics
 from emberq.api.job_feed import JobFeed
-from emberq.api.openai import OPENAI_PATHS, openai_error
-from emberq.api.plain_errors import PlainErrorRoute, plain_error
-from emberq.api.problems import PROBLEM_RESPONSES, install_problem_handlers
+from emberq.api.openai import OPENAI_ERROR, OPENAI_PATHS, openai_error
+from emberq.api.plain_errors import PLAIN_ERROR, PlainErrorRoute, plain_error
+from emberq.api.problems import PROBLEM, install_problem_handlers
 from emberq.api.routes import (
     audit,
     collections,
@@ -102,7 +103,6 @@ def make_app(
         version=version("emberq"),
         summary="Documents in, searchable vectors out, nothing lost on the way.",
         lifespan=lifespan,
-        responses=PROBLEM_RESPONSES,
         docs_url=None,
         redoc_url=None,
     )
@@ -130,6 +130,9 @@ def make_app(
     app.include_router(api)
     for router in (docs.router, health.router, docling.router, tika.router, *routers):
         app.include_router(router)
+
+    openai, sentences = dict.fromkeys(OPENAI_PATHS, OPENAI_ERROR), dict.fromkeys(shapes, PLAIN_ERROR)
+    describe_statuses(app, usual=PROBLEM, shapes={**openai, **sentences})
 
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:

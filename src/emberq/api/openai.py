@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 
 from emberq.api.door.bodies import too_large
 from emberq.api.door.rules import TEXTS_BYTES
-from emberq.api.openapi import error_responses, request_body
+from emberq.api.openapi import ErrorBody, request_body
 from emberq.api.streams import answer_or_client_gone, body_chunks
 from emberq.api.types import Text, check_text
 from emberq.config.current import get_config_cache, get_worker_config
@@ -74,7 +74,7 @@ _ERROR_SCHEMA: dict[str, Any] = {
     },
 }
 #: The OpenAPI description of an error in OpenAI's shape.
-OPENAI_RESPONSES = error_responses("The error, in OpenAI's shape.", "application/json", _ERROR_SCHEMA)
+OPENAI_ERROR = ErrorBody("The error, in OpenAI's shape.", "application/json", _ERROR_SCHEMA)
 
 Body = TypeVar("Body", bound=BaseModel)
 

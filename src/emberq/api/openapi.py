@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
-
-#: Descriptions of responses, by status.
-ErrorResponses: TypeAlias = dict[int | str, dict[str, Any]]
+from typing import Any, NamedTuple
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -26,6 +23,9 @@ def form_body(file_part: str, fields: dict[str, dict[str, Any]]) -> dict[str, An
     return request_body("multipart/form-data", schema)
 
 
-def error_responses(description: str, media_type: str, schema: dict[str, Any]) -> ErrorResponses:
-    """Return the description of a route's error responses, for all statuses."""
-    return {"default": {"description": description, "content": {media_type: {"schema": schema}}}}
+class ErrorBody(NamedTuple):
+    """What an error response looks like."""
+
+    description: str
+    media_type: str
+    schema: dict[str, Any]

@@ -9,11 +9,18 @@ from fastapi.responses import PlainTextResponse
 from fastapi.routing import APIRoute
 
 from emberq.api.conversions import clean_name
+from emberq.api.openapi import ErrorBody
 from emberq.api.user_messages import user_message
 from emberq.errors import EmberqError
 from emberq.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+
+
+#: The OpenAPI description of such an answer.
+PLAIN_ERROR = ErrorBody(
+    "What happened to the file and what to do, in one sentence.", "text/plain", {"type": "string"}
+)
 
 
 class PlainErrorRoute(APIRoute):

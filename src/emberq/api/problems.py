@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from emberq.api.openapi import error_responses
+from emberq.api.openapi import ErrorBody
 from emberq.api.streams import ClientGone
 from emberq.errors import EmberqError, InternalError, InvalidRequest
 from emberq.telemetry.logs import get_logger
@@ -46,10 +46,8 @@ _PROBLEM_SCHEMA: dict[str, Any] = {
     },
 }
 
-#: The OpenAPI description of a problem document; every route may answer with one.
-PROBLEM_RESPONSES = error_responses(
-    "The error, as problem details (RFC 9457).", "application/problem+json", _PROBLEM_SCHEMA
-)
+#: The OpenAPI description of a problem document.
+PROBLEM = ErrorBody("The error, as problem details (RFC 9457).", "application/problem+json", _PROBLEM_SCHEMA)
 
 
 def problem_response(error: EmberqError, *, instance: str, status: int | None = None) -> JSONResponse:

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 
 from emberq.api.auth import Reader
 from emberq.api.openai import (
-    OPENAI_RESPONSES,
     EmbeddingsIn,
     infer,
     json_body,
@@ -24,7 +23,7 @@ from emberq.models.files import list_models
 from emberq.models.pins import ALIASES
 from emberq.models.queues import ModelKey
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_RESPONSES)
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 
 @router.post("/embeddings", openapi_extra=json_body(EmbeddingsIn))

@@ -59,7 +59,12 @@ _UPLOAD_FORM = form_body(
 )
 
 
-@router.post("/collections/{name}/files", status_code=202, openapi_extra=_UPLOAD_FORM)
+@router.post(
+    "/collections/{name}/files",
+    status_code=202,
+    openapi_extra=_UPLOAD_FORM,
+    responses={200: {"model": UploadOut, "description": "The same bytes are there already."}},
+)
 async def upload(
     name: Text,
     request: Request,

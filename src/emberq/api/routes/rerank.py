@@ -12,7 +12,6 @@ from pydantic import BaseModel, ConfigDict, Field
 from emberq.api.auth import Reader
 from emberq.api.openai import (
     MOST_INPUTS,
-    OPENAI_RESPONSES,
     ModelText,
     infer,
     json_body,
@@ -25,7 +24,7 @@ from emberq.models.batcher import RERANK
 from emberq.models.queues import Input, ModelKey, Result
 from emberq.models.reranker import cosine_relevances
 
-router = APIRouter(prefix="/v1", tags=["OpenAI"], responses=OPENAI_RESPONSES)
+router = APIRouter(prefix="/v1", tags=["OpenAI"])
 
 #: The model name that stands for the model of the settings; some clients must send a name.
 _ANY = "emberq"
