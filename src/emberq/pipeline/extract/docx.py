@@ -56,11 +56,9 @@ def _heading_levels(styles: Element) -> dict[str, int]:
     """Return the outline level of each paragraph style that has one; 1 is the highest."""
     own: dict[str, int] = {}
     parents: dict[str, str] = {}
-    for style in styles:
-        if local_name(style) != "style":
-            continue
+    for style in styles.iterchildren("{*}style"):
         identity = attribute(style, "styleId")
-        for child in style.iter():
+        for child in style.iter("{*}name", "{*}basedOn", "{*}outlineLvl"):
             value = attribute(child, "val")
             match local_name(child):
                 case "name" if value.lower() == "title":
@@ -71,8 +69,6 @@ def _heading_levels(styles: Element) -> dict[str, int]:
                     parents[identity] = value
                 case "outlineLvl" if value in _OUTLINE_LEVELS:
                     own.setdefault(identity, int(value) + 1)
-                case _:
-                    pass
     return {style: level for style in list(own | parents) if (level := _inherited(style, own, parents))}
 
 
