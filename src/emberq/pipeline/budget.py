@@ -40,7 +40,7 @@ _CHARACTERS_PER_CHUNK: Final = 40
 #: Most chunks of any file; the default model embeds about so many in an hour.
 _MAX_CHUNKS: Final = 300_000
 
-#: Seconds of processor time for splitting any text, and per million characters; it needs about half of one.
+#: Seconds of processor time for splitting any text, and per million characters; hostile text needs up to 3.
 _BASE_SPLIT_SECONDS: Final = 10.0
 _SPLIT_SECONDS_PER_MILLION: Final = 10.0
 
