@@ -1,6 +1,6 @@
 #!/bin/sh
 # The databases of emberq and Open WebUI with their roles; run once, by the first start of PostgreSQL.
-# The owner of emberq's tables only migrates them. The API and the workers read and write rows.
+# The owner of emberq's tables only migrates them, and grants the API and the workers what they need.
 set -eu
 secrets=${SECRETS:-/run/secrets}
 run() { psql --username postgres --no-psqlrc --quiet --set ON_ERROR_STOP=1 "$@"; }
@@ -25,8 +25,8 @@ make_database openwebui openwebui
 run --dbname emberq <<'SQL'
 GRANT CONNECT ON DATABASE emberq TO emberq_api, emberq_worker;
 GRANT USAGE ON SCHEMA public TO emberq_api, emberq_worker;
-ALTER DEFAULT PRIVILEGES FOR ROLE emberq_owner IN SCHEMA public
-    GRANT SELECT, INSERT, UPDATE, DELETE ON TABLES TO emberq_api, emberq_worker;
-ALTER DEFAULT PRIVILEGES FOR ROLE emberq_owner IN SCHEMA public
-    GRANT USAGE, SELECT ON SEQUENCES TO emberq_api, emberq_worker;
+-- The API may end what the connections of a lost worker still hold.
+GRANT emberq_worker TO emberq_api;
+-- Below row-level security, keyword search uses its index only then.
+ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF;
 SQL

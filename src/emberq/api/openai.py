@@ -24,8 +24,7 @@ from emberq.api.types import Text, check_text
 from emberq.config.current import get_config_cache, get_worker_config
 from emberq.config.runtime import RuntimeSettings
 from emberq.errors import EmberqError, InvalidRequest, ModelNotFound, RequestTooLarge, Unauthorized
-from emberq.models.files import list_models
-from emberq.models.pins import ALIASES
+from emberq.models.allowed import choose_model, is_default
 from emberq.models.queues import Input, ModelKey, Result
 
 #: Paths whose errors have OpenAI's shape.
@@ -45,8 +44,6 @@ _MOST_VALUES = 16 * 1024
 _FEW = 64
 #: Values of the field `input_type` for a text that a person waits for.
 _QUERY_TYPES = frozenset({"query", "search_query"})
-#: Characters of a client's own words that an error repeats, at most.
-_QUOTED_CHARS = 100
 
 #: OpenAI's error types, by HTTP status.
 _TYPES: dict[int, str] = {
@@ -169,28 +166,14 @@ async def tenant_settings(tenant: str) -> RuntimeSettings:
 
 
 async def known_model(asked: str, default: str) -> str:
-    """Return the name of the embedding model that a request asks for.
-
-    Args:
-        asked: The client's name for the model; empty for the default.
-        default: The tenant's own model.
+    """Return the name of the model that a request asks for, without a thread if it is the tenant's own.
 
     Raises:
-        ModelNotFound: If it is neither the tenant's own model nor a pulled one.
+        ModelNotFound: As `choose_model`.
     """
-    default = ALIASES.get(default, default)
-    name = ALIASES.get(asked, asked)
-    if not asked or name == default:
-        return default
-    names = [files.name for files in await asyncio.to_thread(list_models)]
-    if name in names:
-        return name
-    known = ", ".join(sorted({default, *names}))
-    raise ModelNotFound(
-        f"There is no model {asked[:_QUOTED_CHARS]!r} here.",
-        hint=f"Use one of: {known}; or fetch another model with `emberq models pull`.",
-        param="model",
-    )
+    if is_default(asked, default):
+        return choose_model(asked, default)
+    return await asyncio.to_thread(choose_model, asked, default)
 
 
 async def infer(

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from emberq.api.types import JsonObject, LongText, Text, parse_json
 from emberq.errors import InvalidRequest
+from emberq.models.files import shown_name
 
 T = TypeVar("T")
 
@@ -184,7 +185,8 @@ class SearchOut(BaseModel):
 def collection_out(row: Mapping[Any, Any]) -> CollectionOut:
     """Return the schema of a collection row."""
     return CollectionOut(
-        **{key: row[key] for key in ("id", "name", "embedding_model", "metadata", "created_at")},
+        **{key: row[key] for key in ("id", "name", "metadata", "created_at")},
+        embedding_model=shown_name(row["embedding_model"]),
         files=row.get("files", 0),
     )
 

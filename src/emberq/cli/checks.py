@@ -60,6 +60,8 @@ def _check_database(environment: Environment) -> Finding:
     from sqlalchemy import create_engine, text
     from sqlalchemy.exc import SQLAlchemyError
 
+    from emberq.store.roles import bypasses_row_security, words_use_index
+
     engine = create_engine(
         environment.database_url.get_secret_value(), connect_args={"connect_timeout": _ANSWER_SECONDS}
     )
@@ -69,6 +71,8 @@ def _check_database(environment: Environment) -> Finding:
             vector = connection.execute(
                 text("SELECT count(*) FROM pg_available_extensions WHERE name = 'vector'")
             ).scalar_one()
+            is_bypassed, role = bypasses_row_security(connection), engine.url.username
+            is_indexed = words_use_index(connection)
     except SQLAlchemyError as exc:
         reason = str(getattr(exc, "orig", None) or type(exc).__name__).splitlines()[0]
         return Finding(
@@ -78,6 +82,20 @@ def _check_database(environment: Environment) -> Finding:
         engine.dispose()
     if not vector:
         return Finding("PostgreSQL", "fail", f"{version} without pgvector", "Install pgvector on the server.")
+    if is_bypassed:
+        return Finding(
+            "PostgreSQL",
+            "warning",
+            f"the role {role} is a superuser or has BYPASSRLS: row-level security does not hold for it",
+            "Use a role without these rights; see docs/how-to/own-servers.md.",
+        )
+    if not is_indexed:
+        return Finding(
+            "PostgreSQL",
+            "warning",
+            "keyword search cannot use its index",
+            "Let a superuser run: ALTER FUNCTION pg_catalog.ts_match_vq(tsvector, tsquery) LEAKPROOF;",
+        )
     return Finding("PostgreSQL", "ok", f"{version} with pgvector")
 
 

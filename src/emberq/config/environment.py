@@ -92,6 +92,11 @@ class Environment(BaseSettings):
         le=65535,
         description="Port of each host's `/metrics`; 0 takes a free port. No port is opened if unset.",
     )
+    metrics_key: SecretStr | None = Field(
+        None,
+        description="Key that `/metrics` of the API asks for, as `Authorization: Bearer`. If unset, everyone"
+        " who reaches the API reads the sums of all tenants there.",
+    )
     metrics_dir: Path | None = Field(
         None,
         description="Folder in which all processes of a host count their metrics; if unset, each supervisor"
@@ -140,6 +145,11 @@ class Environment(BaseSettings):
         ge=1,
         description="Connections of one address to the API at once. Behind a proxy, all clients have the"
         " proxy's address.",
+    )
+    allowed_models: str | None = Field(
+        None,
+        description="Embedding models that requests and new collections may name, with commas between them;"
+        " if unset, those that were downloaded. The model of the settings is always allowed.",
     )
     embedding_threads: int = Field(
         0,

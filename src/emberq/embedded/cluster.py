@@ -81,7 +81,7 @@ def make_cluster(
         "lc-ctype": _character_locale(),
         "locale-provider": "builtin",
         "builtin-locale": "C.UTF-8",
-        "auth-local": "trust",
+        "auth-local": "reject",
         "auth-host": "reject",
     }
     words = [f"--{name}={value}" for name, value in options.items()]

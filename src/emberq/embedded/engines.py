@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 
 from emberq.embedded.datadir import DataDirectory
+from emberq.embedded.passwords import API_ROLE, OWNER_ROLE, WORKER_ROLE
 from emberq.embedded.postgres import EmbeddedPostgres
 from emberq.embedded.valkey import EmbeddedValkey
 
@@ -44,7 +45,6 @@ class Engines:
             self._data = DataDirectory(data_dir)
         if self._data is not None and database_url is None:
             self._postgres = EmbeddedPostgres(self._data)
-            database_url = self._postgres.url
         if self._data is not None and redis_url is None:
             self._valkey = EmbeddedValkey(self._data)
             redis_url = self._valkey.url
@@ -60,8 +60,22 @@ class Engines:
 
     @property
     def database_url(self) -> str:
-        """SQLAlchemy URL of the database; the same after every restart."""
-        return self._database_url
+        """SQLAlchemy URL of the database, for the owner of its tables; the same after every restart.
+
+        Raises:
+            DatabaseUnavailable: If the database is embedded and was never started.
+        """
+        return self._database_url if self._postgres is None else self._postgres.url(OWNER_ROLE)
+
+    @property
+    def api_database_url(self) -> str:
+        """As `database_url`, for the API's role; the same one if the database is not embedded."""
+        return self._database_url if self._postgres is None else self._postgres.url(API_ROLE)
+
+    @property
+    def worker_database_url(self) -> str:
+        """As `database_url`, for the workers' role; the same one if the database is not embedded."""
+        return self._database_url if self._postgres is None else self._postgres.url(WORKER_ROLE)
 
     @property
     def redis_url(self) -> str:

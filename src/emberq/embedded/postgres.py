@@ -8,7 +8,6 @@ import shutil
 import signal
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, LiteralString
 from urllib.parse import quote
 
 import structlog
@@ -16,13 +15,11 @@ import structlog
 from emberq.embedded.account import Account, unprivileged_account
 from emberq.embedded.cluster import binary, installation, make_cluster
 from emberq.embedded.datadir import DataDirectory, make_private
+from emberq.embedded.passwords import PASSWORDS_FILE, Passwords
 from emberq.embedded.process import READY_SECONDS, EngineExited, EngineProcess, StopStep
+from emberq.embedded.provision import ACCESS_RULES, provision
 from emberq.errors import DatabaseUnavailable
 from emberq.system.processes import processes_of
-
-if TYPE_CHECKING:
-    import psycopg
-
 
 #: Seconds PostgreSQL may replay its log after a crash. It answers that it is starting up, and stopping it
 #: earlier would make the next start replay the log from the beginning.
@@ -66,17 +63,14 @@ _PREDECESSOR_ALIVE = "still in use"
 #: Seconds until the server is started again then.
 _RETRY_SECONDS = 0.2
 
-#: What the server answers while it replays its log.
-_RECOVERING = "starting up"
-
 _log = structlog.stdlib.get_logger(__name__)
 
 
 class EmbeddedPostgres:
     """One PostgreSQL server in `postgres/data` of a data directory.
 
-    The application's role `emberq` owns the database `emberq` and may create others, but is no superuser;
-    only the start uses the superuser `postgres`. Every process that can reach the private socket is trusted.
+    Its roles have passwords, in a file of the data directory: the owner of the database, the API's and the
+    workers'. None is a superuser, and the superuser `postgres` cannot connect.
     """
 
     def __init__(self, data: DataDirectory) -> None:
@@ -84,12 +78,18 @@ class EmbeddedPostgres:
         self._root = data.path / "postgres"
         self._cluster = self._root / "data"
         self._sockets = data.socket_directory / "pg"
+        self._passwords = data.path / PASSWORDS_FILE
+        self._access_rules = data.path / "pg_hba.conf"
         self._process = EngineProcess("postgres", data, _STEPS)
 
-    @property
-    def url(self) -> str:
-        """SQLAlchemy URL of the database."""
-        return f"postgresql+psycopg://emberq@/emberq?host={quote(str(self._sockets), safe='')}"
+    def url(self, role: str) -> str:
+        """Return the SQLAlchemy URL of the database for a role.
+
+        Raises:
+            DatabaseUnavailable: If the database was never started.
+        """
+        password = Passwords.read(self._passwords).by_role[role]
+        return f"postgresql+psycopg://{role}:{password}@/emberq?host={quote(str(self._sockets), safe='')}"
 
     @property
     def pid(self) -> int | None:
@@ -102,7 +102,7 @@ class EmbeddedPostgres:
         return self.pid is not None and (self._sockets / ".s.PGSQL.5432").exists()
 
     def start(self) -> None:
-        """Start the server and wait until it answers; the first start creates database, role and extension.
+        """Start the server and wait until it answers; the first start creates database, roles and extension.
 
         Call it from the main thread: the server ends with the thread that started it.
 
@@ -118,8 +118,8 @@ class EmbeddedPostgres:
         self._make_directories(account)
         make_cluster(self._cluster, self._process, account=account, needs=self._needs())
         self._remove_lock(gone)
+        provision(self._cluster, self._process, self._passwords, account=account, needs=self._needs())
         self._start_server(account)
-        self._provision()
         _log.info("postgres_started", pid=self.pid)
 
     def stop(self) -> None:
@@ -155,8 +155,20 @@ class EmbeddedPostgres:
         share = installation() / "share" / "postgresql"
         return [binary("postgres"), share, self._root, self._sockets]
 
+    def _write_access_rules(self) -> None:
+        """Write who may connect; not into the cluster, which may be another account's or have older rules."""
+        new = self._access_rules.with_suffix(".new")
+        new.write_text(ACCESS_RULES, encoding="ascii")
+        new.chmod(0o644)
+        new.replace(self._access_rules)
+
     def _spawn(self, account: Account | None) -> None:
-        settings = {**_SETTINGS, "unix_socket_directories": str(self._sockets)}
+        self._write_access_rules()
+        settings = {
+            **_SETTINGS,
+            "unix_socket_directories": str(self._sockets),
+            "hba_file": str(self._access_rules),
+        }
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
         command: list[str | Path] = [binary("postgres"), "-D", self._cluster, *options]
         self._process.spawn(command, account=account, needs=self._needs())
@@ -188,47 +200,11 @@ class EmbeddedPostgres:
                 os.kill(pid, signal.SIGKILL)
 
     def _answers(self, since: float) -> bool:
-        # Imported while the server starts: both take a quarter of a second.
-        import psycopg
+        # Imported while the server starts: it takes a quarter of a second.
+        from psycopg import pq
 
-        try:
-            self._connect("postgres").close()
-        except psycopg.OperationalError as exc:
-            if _RECOVERING not in str(exc) and time.monotonic() - since > READY_SECONDS:
-                raise TimeoutError(f"postgres did not answer within {READY_SECONDS:.0f} s.") from exc
-            return False
-        return True
-
-    def _provision(self) -> None:
-        """Create role, database and extension if they are missing: an earlier start may have been killed."""
-        import psycopg
-
-        try:
-            with self._connect("postgres") as connection:
-                if not _exists(connection, "SELECT FROM pg_roles WHERE rolname = 'emberq'"):
-                    connection.execute("CREATE ROLE emberq LOGIN CREATEDB IN ROLE pg_monitor")
-                missing = not _exists(connection, "SELECT FROM pg_database WHERE datname = 'emberq'")
-            if missing:
-                # So that databases created later have the extension, which only a superuser may add.
-                self._add_extension("template1")
-                with self._connect("postgres") as connection:
-                    connection.execute("CREATE DATABASE emberq OWNER emberq")
-            self._add_extension("emberq")
-        except psycopg.Error as exc:
-            raise self._process.failure(DatabaseUnavailable, f"The database cannot be set up: {exc}") from exc
-
-    def _add_extension(self, database: str) -> None:
-        with self._connect(database) as connection:
-            connection.execute("CREATE EXTENSION IF NOT EXISTS vector")
-            connection.execute("ALTER EXTENSION vector UPDATE")
-
-    def _connect(self, database: str) -> psycopg.Connection[Any]:
-        import psycopg
-
-        return psycopg.connect(
-            host=str(self._sockets), user="postgres", dbname=database, connect_timeout=5, autocommit=True
-        )
-
-
-def _exists(connection: psycopg.Connection[Any], statement: LiteralString) -> bool:
-    return connection.execute(statement).fetchone() is not None
+        # Asks whether connections are accepted; it needs no password.
+        answer = pq.PGconn.ping(f"host='{self._sockets}' dbname=postgres connect_timeout=5".encode())
+        if answer == pq.Ping.NO_RESPONSE and time.monotonic() - since > READY_SECONDS:
+            raise TimeoutError(f"postgres did not answer within {READY_SECONDS:.0f} s.")
+        return answer == pq.Ping.OK

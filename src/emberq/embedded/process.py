@@ -131,6 +131,7 @@ class EngineProcess:
         account: Account | None = None,
         needs: Sequence[Path] = (),
         seconds: float,
+        written: str = "",
     ) -> subprocess.CompletedProcess[str]:
         """Run one of the engine's tools to its end, under the same account; it ends with this process, too.
 
@@ -139,7 +140,7 @@ class EngineProcess:
         """
         return subprocess.run(
             _launcher(self._plan(account, needs, pid_file=""), command),
-            stdin=subprocess.DEVNULL,
+            input=written,
             capture_output=True,
             text=True,
             errors="replace",

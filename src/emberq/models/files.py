@@ -13,6 +13,9 @@ from typing import Any
 
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.pins import ALIASES, DEFAULT_MODEL, PINNED
+from emberq.telemetry.logs import get_logger
+
+log = get_logger(__name__)
 
 #: Increased whenever `build_bert_onnx` writes a different graph, so that older graphs are rebuilt.
 _GRAPH_VERSION = 1
@@ -78,8 +81,10 @@ def find_model(name: str = DEFAULT_MODEL, *, directory: Path | None = None) -> M
     home = model_home(name, directory)
     missing = [file for file in _REQUIRED if not (home / file).is_file()]
     if missing:
+        # The folder is the operator's to know; the error is shown to tenants.
+        log.warning("model_incomplete", model=name, folder=str(home), missing=missing)
         raise EmbeddingUnavailable(
-            f"The model {name} lacks {', '.join(missing)} in {home}.",
+            f"The model {shown_name(name)} lacks {', '.join(missing)}; the log names its folder.",
             hint="Put the files there." if is_local(name) else f"Run `emberq models pull {name}`.",
         )
     try:
@@ -87,7 +92,8 @@ def find_model(name: str = DEFAULT_MODEL, *, directory: Path | None = None) -> M
         config = _read_json(home / "config.json")
         dimensions, max_tokens = int(config["hidden_size"]), _max_tokens(name, home, config)
     except (OSError, ValueError, KeyError, TypeError) as exc:
-        raise EmbeddingUnavailable(f"The model {name} in {home} cannot be read: {exc!r}.") from exc
+        log.warning("model_unreadable", model=name, folder=str(home), error=repr(exc))
+        raise EmbeddingUnavailable(f"The model {shown_name(name)} cannot be read.") from exc
     digest = hashlib.sha256(json.dumps(dict(hashes), sort_keys=True).encode()).hexdigest()[:16]
     return ModelFiles(
         name=name,
@@ -151,6 +157,11 @@ def build_graph(files: ModelFiles) -> None:
 def is_local(name: str) -> bool:
     """Return whether a model's name is a path."""
     return name.startswith(_LOCAL_PREFIXES)
+
+
+def shown_name(name: str) -> str:
+    """Return a model's name as clients see it: of a path, which is the server's own matter, the last part."""
+    return Path(name).name if is_local(name) else name
 
 
 def model_home(name: str, directory: Path | None) -> Path:

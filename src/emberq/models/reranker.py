@@ -14,10 +14,13 @@ from emberq.errors import EmbeddingRejected, EmbeddingUnavailable
 from emberq.models.embedder import TOKEN_CHARACTERS, load_session, plan_batches
 from emberq.models.files import models_dir, sha256_of
 from emberq.telemetry import metrics
+from emberq.telemetry.logs import get_logger
 
 if TYPE_CHECKING:
     from tokenizers import Encoding, Tokenizer
 
+
+log = get_logger(__name__)
 
 #: The places where exporters put the graph.
 _GRAPHS = ("model.onnx", "onnx/model.onnx")
@@ -39,8 +42,10 @@ def find_reranker(name: str) -> Path:
     missing = [] if _graph(home) else ["model.onnx"]
     missing += [] if (home / "tokenizer.json").is_file() else ["tokenizer.json"]
     if missing or ".." in given.parts:
+        # The folder is the operator's to know; the error is shown to tenants.
+        log.warning("model_incomplete", model=name, folder=str(home), missing=missing)
         raise EmbeddingUnavailable(
-            f"The reranking model {name} lacks {' and '.join(missing)} in {home}.",
+            f"The reranking model {home.name} lacks {' and '.join(missing)}; the log names its folder.",
             hint="Put an ONNX export of a cross-encoder there, or unset rag_reranking_model.",
         )
     return home

@@ -15,6 +15,7 @@ from urllib.parse import quote
 from psycopg import conninfo, sql
 
 from emberq.errors import InvalidRequest
+from emberq.store.database import TENANT_VARIABLE
 
 #: The view's name within its schema: Open WebUI's default table.
 VIEW = "document_chunk"
@@ -119,11 +120,12 @@ WHERE c.tenant = {tenant} AND f.deleted_at IS NULL
 )
 
 
-def endpoint(database_url: str, role: str, password: str) -> str:
+def endpoint(database_url: str, tenant: str, role: str, password: str) -> str:
     """Return the endpoint for Open WebUI: the database's address with another role and password.
 
     Args:
         database_url: SQLAlchemy's URL of emberq's database.
+        tenant: The tenant of the view.
         role: The role.
         password: Its password.
     """
@@ -141,6 +143,9 @@ def endpoint(database_url: str, role: str, password: str) -> str:
         address = ""
     else:
         address = f"{host}:{port}" if port else host
+    # The view reads tables with row-level security. Another tenant opens nothing: the view names its own.
+    variable = tenant.replace("\\", "\\\\").replace(" ", "\\ ")
+    parts["options"] = f"-c {TENANT_VARIABLE}={variable}"
     query = "&".join(f"{name}={quote(str(value), safe='')}" for name, value in parts.items())
     return f"postgresql://{login}@{address}/{database}" + (f"?{query}" if query else "")
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, make_url, text
 from sqlalchemy.engine import Engine, ExceptionContext
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -37,6 +37,8 @@ _DEAD_PEER = {
 TENANT_VARIABLE, SYSTEM_VARIABLE = "emberq.tenant", "emberq.system"
 _BEGIN = "BEGIN"
 _BEGIN_SYSTEM = f"{_BEGIN}; SET LOCAL {SYSTEM_VARIABLE} = 'on'"
+_SEE_ALL = text(f"SET LOCAL {SYSTEM_VARIABLE} = 'on'")
+_SEE_ONE = text(f"SET LOCAL {SYSTEM_VARIABLE} = ''")
 #: The option of a connection that says how its transactions begin.
 _BEGIN_OPTION = "emberq_begin"
 #: The SQLSTATE of a server that takes no writes.
@@ -44,6 +46,21 @@ _READ_ONLY_SQLSTATE = "25006"
 #: The class of operational errors of statements that exceed a limit of PostgreSQL (a text too long for its
 #: index, too many columns): they fail every time.
 _LIMIT_EXCEEDED_CLASS = "54"
+
+
+@contextmanager
+def all_tenants(connection: Connection) -> Iterator[None]:
+    """Let a block see the rows of all tenants, in a transaction that otherwise sees one tenant's.
+
+    A test lists the functions that may call it.
+    """
+    if connection.get_execution_options().get(_BEGIN_OPTION) == _BEGIN_SYSTEM:
+        yield
+        return
+    connection.execute(_SEE_ALL)
+    yield
+    # After an error the transaction is rolled back, and the variable with it.
+    connection.execute(_SEE_ONE)
 
 
 class Database:
@@ -71,7 +88,9 @@ class Database:
         )
         #: The `application_name` of connections that are opened from now on.
         self.application_name = application_name
-        event.listen(self.engine, "do_connect", self._name_connection)
+        #: What a connection gets in place of what the URL had at first.
+        self._login: dict[str, Any] = {}
+        event.listen(self.engine, "do_connect", self._log_in)
         event.listen(self.engine, "connect", _set_session)
         event.listen(self.engine, "begin", _begin)
         event.listen(self.engine, "connect", _close_socket_in_children)
@@ -134,8 +153,18 @@ class Database:
         """Drop the connections inherited from the parent, which continues to use them."""
         self.engine.dispose(close=False)
 
-    def _name_connection(self, _dialect: Any, _record: Any, _arguments: Any, parameters: Any) -> None:
-        parameters["application_name"] = self.application_name
+    def become(self, url: str) -> None:
+        """Connect by another URL of the same database from now on: with another role and password.
+
+        Connections that are open are closed, unless they are in use.
+        """
+        self.url = url
+        role = make_url(url)
+        self._login = {"user": role.username, "password": role.password}
+        self.engine.dispose()
+
+    def _log_in(self, _dialect: Any, _record: Any, _arguments: Any, parameters: Any) -> None:
+        parameters.update(self._login, application_name=self.application_name)
 
     def close(self) -> None:
         """Close every connection."""
@@ -199,8 +228,8 @@ def _begin(connection: Connection) -> None:
         raise
 
 
-def _literal(text: str) -> str:
-    return sql.Literal(text).as_string()
+def _literal(value: str) -> str:
+    return sql.Literal(value).as_string()
 
 
 def _leave_read_only_server(context: ExceptionContext) -> None:

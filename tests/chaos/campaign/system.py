@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from sqlalchemy import make_url
 
-from emberq.embedded import Engines
+from emberq.embedded import DataDirectory, Engines
+from emberq.embedded.passwords import PASSWORDS_FILE, Passwords
 from emberq.errors import EmberqError
 from emberq.testing.ports import free_port
 from emberq.testing.proxy import TcpProxy
@@ -95,9 +97,8 @@ class System:
     @property
     def sockets(self) -> tuple[str, str]:
         """Where the engines listen: the directory of PostgreSQL's socket, and Valkey's socket."""
-        found = re.search(r"host=([^&]+)", self.engines.database_url.replace("%2F", "/"))
         redis = self.engines.redis_url.removeprefix("unix://").split("?")[0]
-        return found[1] if found else "", redis
+        return str(make_url(self.engines.database_url).query["host"]), redis
 
     def engine_pid(self, name: str, *, of: str = "engines") -> int:
         """Return the process of `postgres` or `valkey`, as its pid file has it; `up` has its own."""
@@ -188,7 +189,9 @@ class System:
 
     def _behind(self, wires: Wires) -> dict[str, str]:
         return {
-            "EMBERQ_DATABASE_URL": f"postgresql+psycopg://emberq@127.0.0.1:{wires.database.port}/emberq",
+            "EMBERQ_DATABASE_URL": make_url(self.engines.database_url)
+            .set(host="127.0.0.1", port=wires.database.port, query={})
+            .render_as_string(hide_password=False),
             "EMBERQ_REDIS_URL": f"redis://127.0.0.1:{wires.redis.port}/0",
         }
 
@@ -208,10 +211,13 @@ def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: boo
     """
     # PostgreSQL runs under an account of its own where we are root, and must get there.
     directory.chmod(0o755)
+    with DataDirectory(directory / "engines") as data:
+        # Known before the first start, as the programs are told the URL by then.
+        Passwords.new().write(data.path / PASSWORDS_FILE)
     engines = Engines(directory / "engines", database_url=None, redis_url=None)
     with contextlib.ExitStack() as stack:
         stack.enter_context(small_file_system(directory / "blobs"))
-        database = re.sub(r"^.*host=", "", engines.database_url).replace("%2F", "/")
+        database = make_url(engines.database_url).query["host"]
         redis = engines.redis_url.removeprefix("unix://").split("?")[0]
         wires = [
             Wires(

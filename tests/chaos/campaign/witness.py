@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import psycopg
+from psycopg.conninfo import make_conninfo
 
 from tests.chaos.campaign.system import System
 
@@ -62,8 +63,11 @@ class Witness(threading.Thread):
         super().__init__(name="witness", daemon=True)
         self._offsets: dict[Path, int] = {program.log: 0 for program in system.programs}
         self._names = {program.log: program.name for program in system.programs}
-        host, _ = system.sockets
-        self._address = f"host={host} user=emberq dbname=emberq connect_timeout=2"
+        self._address = make_conninfo(
+            system.engines.database_url.replace("+psycopg", ""),
+            connect_timeout=2,
+            options="-c emberq.system=on",
+        )
         self._stop_asked = threading.Event()
         #: Every record so far, in the order of reading.
         self.events: list[Event] = []

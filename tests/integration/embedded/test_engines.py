@@ -17,6 +17,7 @@ import sqlalchemy
 
 from emberq.embedded import DataDirectoryInUse, EmbeddedPostgres, Engines
 from emberq.embedded.datadir import DataDirectory
+from emberq.embedded.passwords import OWNER_ROLE
 from emberq.errors import DatabaseUnavailable
 from emberq.system.processes import process_identity
 from tests.harness.eventually import eventually
@@ -203,7 +204,7 @@ def test_a_path_too_long_for_sockets_works(cluster_template: Path, tmp_path: Pat
         postgres = EmbeddedPostgres(data)
         postgres.start()
         try:
-            assert _query(postgres.url, "SELECT 1") == [(1,)]
+            assert _query(postgres.url(OWNER_ROLE), "SELECT 1") == [(1,)]
         finally:
             postgres.stop()
         outside = data.socket_directory

@@ -11,7 +11,7 @@ import pytest
 from pgvector import Vector
 from pgvector.psycopg import register_vector
 
-from emberq.openwebui.external_knowledge import VIEW, KnowledgeView
+from emberq.openwebui.external_knowledge import VIEW, KnowledgeView, endpoint
 
 #: As Open WebUI 0.12.4 asks.
 SEARCH = (
@@ -27,7 +27,7 @@ def vector_of(number: int, dimensions: int = 384) -> Vector:
 @pytest.fixture
 def owner(database_url: str) -> Iterator[psycopg.Connection[Any]]:
     """The owner of emberq's tables, with two tenants' chunks in them."""
-    with psycopg.connect(plain(database_url), autocommit=True) as connection:
+    with psycopg.connect(plain(database_url), autocommit=True, options="-c emberq.system=on") as connection:
         register_vector(connection)
         for tenant in ("ours", "theirs"):
             add(connection, tenant, "docs", f"{tenant} one", 1)
@@ -35,8 +35,8 @@ def owner(database_url: str) -> Iterator[psycopg.Connection[Any]]:
         yield connection
 
 
-def plain(url: str, user: str = "emberq") -> str:
-    return "postgresql://" + url.split("://", 1)[1].replace("emberq@", f"{user}@", 1)
+def plain(url: str) -> str:
+    return "postgresql://" + url.split("://", 1)[1]
 
 
 def add(
@@ -75,14 +75,15 @@ def open_view(
     owner: psycopg.Connection[Any], database_url: str, view: KnowledgeView
 ) -> psycopg.Connection[Any]:
     """Make role and view, and return the role's connection."""
-    with psycopg.connect(plain(database_url, "postgres"), autocommit=True) as admin:
+    with psycopg.connect(plain(database_url), autocommit=True) as admin:
         admin.execute("SELECT '[1]'::vector")
         for statement in view.make_role("a-password"):
             admin.execute(statement.encode())
     for _ in range(2):
         for statement in view.make_view():
             owner.execute(statement.encode())
-    made = psycopg.connect(plain(database_url, view.role), autocommit=True)
+    address = endpoint(database_url, view.tenant, view.role, "a-password")
+    made = psycopg.connect(address, autocommit=True)
     register_vector(made)
     return made
 

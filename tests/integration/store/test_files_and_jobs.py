@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-import psycopg
 import pytest
 from sqlalchemy import func, select
+from sqlalchemy.exc import DataError
 
 from emberq.errors import (
     Cancelled,
@@ -227,7 +227,7 @@ def test_every_change_of_a_job_moves_its_sequence_number(services: Services) -> 
 def test_an_interrupted_commit_leaves_nothing(services: Services) -> None:
     attempt = claim(services, add(services).job_id)
     broken = ChunkValues(0, "text\0nul", 0, 1, None, None, b"f", np.ones(384, dtype=np.float32))
-    with pytest.raises(psycopg.DataError), services.database.system_transaction() as connection:
+    with pytest.raises(DataError), services.database.system_transaction() as connection:
         commit_file(
             connection,
             attempt,

@@ -57,10 +57,20 @@ def test_only_listed_functions_open_a_transaction_for_all_tenants() -> None:
     assert found == _CALLERS
 
 
+def test_only_the_estimate_of_a_position_sees_all_tenants_within_a_transaction_of_one() -> None:
+    found = {
+        str(path.relative_to(_SOURCE)): {*names}
+        for path in _SOURCE.rglob("*.py")
+        if (names := [*_callers(ast.parse(path.read_text(encoding="utf-8")), "all_tenants")])
+    }
+    assert found == {"store/jobs/waiting_reason.py": {"estimate_positions"}}
+
+
 def _callers(tree: ast.AST, name: str, function: str = "") -> Iterator[str]:
-    """Yield the innermost function of each use of an attribute."""
+    """Yield the innermost function of each use of a name."""
     for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.Attribute) and node.attr == name:
+        used = node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+        if used == name:
             yield function
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             yield from _callers(node, name, node.name)

@@ -19,6 +19,7 @@ from emberq.api.schemas import (
 )
 from emberq.api.types import Text
 from emberq.config.current import get_worker_config
+from emberq.models.allowed import choose_model
 from emberq.search import search
 from emberq.store.files.collections import (
     create_collection,
@@ -34,12 +35,13 @@ router = APIRouter(prefix="/collections", tags=["collections"])
 def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> CollectionOut:
     """Create a collection."""
     settings = get_worker_config().for_tenant(caller.tenant)
+    model = choose_model(body.embedding_model or "", settings.rag_embedding_model)
     with services.database.tenant_transaction(caller.tenant) as connection:
         row = create_collection(
             connection,
             caller.tenant,
             body.name,
-            embedding_model=body.embedding_model or settings.rag_embedding_model,
+            embedding_model=model,
             metadata=body.metadata,
         )
     return collection_out(row)

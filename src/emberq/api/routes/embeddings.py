@@ -18,8 +18,9 @@ from emberq.api.openai import (
 )
 from emberq.config.current import get_worker_config
 from emberq.errors import InvalidRequest
+from emberq.models.allowed import allowed_models
 from emberq.models.batcher import BULK, QUERY
-from emberq.models.files import list_models
+from emberq.models.files import shown_name
 from emberq.models.pins import ALIASES
 from emberq.models.queues import ModelKey
 
@@ -38,11 +39,13 @@ async def embeddings(request: Request, caller: Reader) -> Response:
     dimensions = len(results[0].row)
     if body.dimensions not in (None, dimensions):
         raise InvalidRequest(
-            f"The model {name} has {dimensions} dimensions, not {body.dimensions}.",
+            f"The model {shown_name(name)} has {dimensions} dimensions, not {body.dimensions}.",
             hint="Leave the field dimensions out.",
             param="dimensions",
         )
-    text = await write_embeddings(results, model=body.model or name, encoding_format=body.encoding_format)
+    text = await write_embeddings(
+        results, model=body.model or shown_name(name), encoding_format=body.encoding_format
+    )
     return Response(text, media_type="application/json")
 
 
@@ -50,7 +53,7 @@ async def embeddings(request: Request, caller: Reader) -> Response:
 def models(caller: Reader) -> dict[str, Any]:
     """List the embedding models that `/v1/embeddings` accepts, the tenant's own first."""
     own = get_worker_config().for_tenant(caller.tenant).rag_embedding_model
-    names = dict.fromkeys([ALIASES.get(own, own), *(files.name for files in list_models())])
+    names = dict.fromkeys(shown_name(name) for name in (ALIASES.get(own, own), *allowed_models()))
     return {
         "object": "list",
         "data": [{"id": name, "object": "model", "created": 0, "owned_by": "emberq"} for name in names],

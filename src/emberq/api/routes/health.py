@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import hmac
 from http import HTTPStatus
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
-from emberq.api.auth import ServicesDep
+from emberq.api.auth import ServicesDep, sent_key
 from emberq.api.metrics import render_metrics
-from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable
+from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, Unauthorized
 from emberq.store.admin.hosts import list_hosts
 from emberq.store.services import Services
 
@@ -96,7 +97,12 @@ def _check_workers(services: Services) -> str:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(services: ServicesDep) -> Response:
-    """Return the metrics in Prometheus's text format."""
+def metrics(request: Request, services: ServicesDep) -> Response:
+    """Return the metrics in Prometheus's text format; asks for `EMBERQ_METRICS_KEY` if that is set."""
+    wanted = services.environment.metrics_key
+    if wanted is not None:
+        sent = sent_key(request.headers)
+        if not hmac.compare_digest(sent.encode(), wanted.get_secret_value().encode()):
+            raise Unauthorized
     body, content_type = render_metrics(services)
     return Response(body, media_type=content_type)

@@ -21,6 +21,7 @@ from emberq.api.openai import (
 )
 from emberq.api.types import Text
 from emberq.models.batcher import RERANK
+from emberq.models.files import shown_name
 from emberq.models.queues import Input, ModelKey, Result
 from emberq.models.reranker import cosine_relevances
 
@@ -72,10 +73,9 @@ async def rerank(request: Request, caller: Reader) -> JSONResponse:
         for index in best
     ]
     tokens = sum(result.tokens for result in found)
-    # Only the folder's name: clients must not learn the server's paths.
     return JSONResponse(
         {
-            "model": Path(model.name).name if model.kind == "reranking" else model.name,
+            "model": Path(model.name).name if model.kind == "reranking" else shown_name(model.name),
             "results": results,
             "usage": {"total_tokens": tokens},
         }

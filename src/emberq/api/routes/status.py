@@ -18,6 +18,7 @@ from rq.worker import Worker
 from emberq.api.auth import Reader, ServicesDep
 from emberq.errors import RedisUnavailable
 from emberq.store.admin.hosts import list_hosts
+from emberq.store.jobs.queries import own_tickets
 from emberq.store.jobs.stats import read_stats
 from emberq.store.services import Services
 from emberq.worker.rq.heartbeat import heartbeat_key
@@ -102,11 +103,17 @@ def _describe(worker: Any, heartbeat: Any) -> WorkerOut:
 
 
 @router.get("/workers")
-def workers(_caller: Reader, services: ServicesDep) -> WorkersOut:
-    """List the workers and their hosts."""
-    with services.database.transaction() as connection:
+def workers(caller: Reader, services: ServicesDep) -> WorkersOut:
+    """List the workers and their hosts; other tenants' tickets are shown to admins only."""
+    found = list_workers(services)
+    with services.database.tenant_transaction(caller.tenant) as connection:
         hosts = list_hosts(connection)
-    return WorkersOut(items=list_workers(services), hosts=[HostOut(**host) for host in hosts])
+        if "admin" not in caller.scopes:
+            tickets = [worker.ticket for worker in found if worker.ticket is not None]
+            own = own_tickets(connection, caller.tenant, tickets)
+            for worker in found:
+                worker.ticket = worker.ticket if worker.ticket in own else None
+    return WorkersOut(items=found, hosts=[HostOut(**host) for host in hosts])
 
 
 @router.get("/stats")

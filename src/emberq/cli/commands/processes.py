@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from sqlalchemy import make_url
 
 from emberq.cli.first_key import first_key_path, write_first_key
 from emberq.config.environment import SECRET_VARIABLES, Environment, get_environment
@@ -19,17 +20,21 @@ from emberq.embedded import DataDirectoryInUse, Engines
 from emberq.errors import EmberqError
 from emberq.store.admin.api_keys import DEFAULT_TENANT, ensure_first_key
 from emberq.store.admin.api_keys import create_key as store_key
+from emberq.store.database import Database
 from emberq.store.migrate import migrate as run_migrations
-from emberq.store.services import Services, configure_services, get_services
+from emberq.store.roles import bypasses_row_security
+from emberq.store.services import Services, configure_services
 from emberq.system.environment_variable import forget_variables
 from emberq.system.processes import forbid_dumps, set_process_title
 from emberq.telemetry import metrics
-from emberq.telemetry.logs import configure_logs
+from emberq.telemetry.logs import configure_logs, get_logger
 from emberq.worker.preloader.parked_socket import ParkedSocket
 from emberq.worker.supervisor.process_record import end_remains
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
+
+log = get_logger(__name__)
 
 
 def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: int | None) -> int:
@@ -55,8 +60,8 @@ def up(*, data_dir: Path | None, host: str | None, port: int | None, workers: in
             contextlib.closing(ParkedSocket(open_listener(environment.host, environment.port)))
         )
         engines = stack.enter_context(_stop_as_exit(_engines(environment)))
-        services = _configure(environment, engines)
-        first_key = _prepare_database(services)
+        first_key = _prepare_database(environment, engines)
+        services = _configure(environment, engines, database_url=engines.worker_database_url)
         return _run_everything(environment, engines, services, listener, first_key)
 
 
@@ -79,6 +84,7 @@ def _run_everything(
             return
         metrics.open_own_files()
         services.database.after_fork()
+        services.database.become(engines.api_database_url)
         serve_api(
             socket.socket(fileno=given[0]), ready=lambda: send(channel, {"ready": ""}), routers=_routers()
         )
@@ -144,8 +150,9 @@ def serve(*, host: str | None, port: int | None) -> int:
     environment = _environment(host=host, port=port)
     _keep_secrets_inside()
     _ensure_model()
-    with open_listener(environment.host, environment.port) as listener, _connected(environment) as services:
-        first_key = _prepare_database(services)
+    with open_listener(environment.host, environment.port) as listener, _running(environment) as engines:
+        first_key = _prepare_database(environment, engines)
+        _configure(environment, engines, database_url=engines.api_database_url)
         address, bound = listener.getsockname()[:2]
         _print_ready(
             f"The emberq API is at http://{address}:{bound}",
@@ -207,12 +214,11 @@ def worker(
     _keep_secrets_inside()
     _check_sandbox(environment)
     _ensure_model()
-    with _connected(environment) as services:
+    with _running(environment) as engines:
         # Not the first key, which only the start of the API writes.
-        run_migrations(services.database)
-        services.database.close()
+        _migrate(engines)
         return run_host(
-            services,
+            _configure(environment, engines, database_url=engines.worker_database_url),
             slots=environment.workers,
             queues=list(queues) or [QUEUE_NAME],
             preload=modules,
@@ -224,8 +230,8 @@ def worker(
 def migrate(*, json_output: bool = False) -> int:
     """Migrate the database schema to the newest version."""
     environment = _environment()
-    with _connected(environment) as services:
-        before, after = run_migrations(services.database)
+    with _running(environment) as engines:
+        before, after = _migrate(engines)
     if json_output:
         sys.stdout.write(json.dumps({"before": before, "after": after}) + "\n")
     elif before == after:
@@ -248,15 +254,11 @@ def create_key(
 
 
 @contextlib.contextmanager
-def open_database() -> Iterator[tuple[str, str]]:
-    """Yield the database's URL and the URL of an account that may create roles; starts embedded engines."""
-    environment = _environment()
-    with _connected(environment) as services:
-        url = services.database.url
-        run_migrations(services.database)
-        services.database.close()
-        # The embedded server trusts every account on its socket; another server gets the given account.
-        yield url, url if environment.database_url else url.replace("://emberq@", "://postgres@", 1)
+def open_database() -> Iterator[str]:
+    """Yield the URL of the database, for the owner of its tables; starts embedded engines."""
+    with _running(_environment()) as engines:
+        _migrate(engines)
+        yield engines.database_url
 
 
 def _environment(**given: object) -> Environment:
@@ -300,13 +302,20 @@ def _stop_as_exit(engines: Engines) -> Iterator[Engines]:
 
 
 @contextlib.contextmanager
-def _connected(environment: Environment) -> Iterator[Services]:
+def _running(environment: Environment) -> Iterator[Engines]:
     """Use the engines of a running `emberq up` on this data directory, or start them for the block."""
     engines = _engines(environment)
     with contextlib.ExitStack() as stack:
         with contextlib.suppress(DataDirectoryInUse):
             stack.enter_context(_stop_as_exit(engines))
-        yield _configure(environment, engines)
+        yield engines
+
+
+@contextlib.contextmanager
+def _connected(environment: Environment) -> Iterator[Services]:
+    """Yield the services of the API's role on running engines."""
+    with _running(environment) as engines:
+        yield _configure(environment, engines, database_url=engines.api_database_url)
 
 
 @contextlib.contextmanager
@@ -323,26 +332,39 @@ def _redis_alone(environment: Environment) -> Iterator[str]:
         yield engines.redis_url
 
 
-def _configure(environment: Environment, engines: Engines) -> Services:
-    return configure_services(environment, database_url=engines.database_url, redis_url=engines.redis_url)
+def _configure(environment: Environment, engines: Engines, *, database_url: str) -> Services:
+    return configure_services(environment, database_url=database_url, redis_url=engines.redis_url)
 
 
-def _prepare_database(services: Services) -> str | None:
+def _migrate(engines: Engines) -> tuple[str | None, str]:
+    """Migrate the schema as the owner of the tables; return its revision before and after."""
+    with contextlib.closing(Database(engines.database_url)) as database:
+        revisions = run_migrations(database)
+        with database.transaction() as connection:
+            if bypasses_row_security(connection):
+                log.warning("row_security_bypassed", role=make_url(engines.database_url).username)
+    return revisions
+
+
+def _prepare_database(environment: Environment, engines: Engines) -> str | None:
     """Migrate the schema, and create and return the first API key of a new installation.
 
     Its file is written before the commit, so that a key that exists can be found.
     """
-    run_migrations(services.database)
+    _migrate(engines)
+    data_dir = environment.data_dir
     try:
-        with services.database.system_transaction() as connection:
+        with (
+            contextlib.closing(Database(engines.database_url)) as database,
+            database.system_transaction() as connection,
+        ):
             key = ensure_first_key(connection)
             if key is not None:
-                write_first_key(services.data_dir, key)
+                write_first_key(data_dir, key)
     except OSError as exc:
-        key = None
-        hint = f"`emberq keys create NAME` makes one; {services.data_dir} cannot be written: {exc.strerror}."
+        hint = f"`emberq keys create NAME` makes one; {data_dir} cannot be written: {exc.strerror}."
         Console(stderr=True).print(f"There is no API key yet. → {hint}", soft_wrap=True)
-    get_services().database.close()
+        return None
     return key
 
 

@@ -49,11 +49,12 @@ def apply_view(view: KnowledgeView) -> tuple[str, list[str]]:
     from emberq.cli.commands.processes import open_database
     from emberq.errors import CollectionNotFound, DatabaseUnavailable, InvalidRequest
     from emberq.openwebui.external_knowledge import endpoint
+    from emberq.store.database import TENANT_VARIABLE
 
     password = secrets.token_urlsafe(24)
-    with open_database() as (url, admin_url):
+    with open_database() as url:
         try:
-            with psycopg.connect(_plain(admin_url), autocommit=True, connect_timeout=10) as admin:
+            with psycopg.connect(_plain(url), autocommit=True, connect_timeout=10) as admin:
                 # The role's hnsw setting exists once the extension is loaded.
                 admin.execute("SELECT '[1]'::vector")
                 for statement in view.make_role(password):
@@ -61,6 +62,7 @@ def apply_view(view: KnowledgeView) -> tuple[str, list[str]]:
             with psycopg.connect(_plain(url), connect_timeout=10) as owner:
                 for statement in view.make_view():
                     owner.execute(statement.encode())
+                owner.execute("SELECT set_config(%s, %s, true)", (TENANT_VARIABLE, view.tenant))
                 found = [str(name) for (name,) in owner.execute(_COLLECTIONS, (view.tenant, view.collection))]
                 if view.collection and not found:
                     raise CollectionNotFound(f"There is no collection named {view.collection!r}.")
@@ -71,7 +73,7 @@ def apply_view(view: KnowledgeView) -> tuple[str, list[str]]:
                 f"The database's account lacks a privilege: {str(exc).splitlines()[0]}",
                 hint="Let a DBA run the output of --print-sql.",
             ) from exc
-    return endpoint(url, view.role, password), found
+    return endpoint(url, view.tenant, view.role, password), found
 
 
 def print_steps(view: KnowledgeView, address: str, collections: Sequence[str], *, json_output: bool) -> None:

@@ -6,10 +6,11 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, insert, select
+from sqlalchemy import Connection, RowMapping, delete, func, insert, select, text
 
 from emberq.store.schema.admin_tables import AuditEntry
 
+_MAY_PURGE = text("SELECT has_table_privilege('audit_log', 'DELETE')")
 #: The actor of what the command line does in the database itself, without a key.
 COMMAND_LINE = "command line"
 
@@ -65,7 +66,12 @@ def list_entries(
 
 
 def purge_audit_batch(connection: Connection, *, older_than_seconds: float, batch_rows: int = 1000) -> int:
-    """Delete a batch of entries that are older than `older_than_seconds`, and return how many."""
+    """Delete a batch of entries that are older than `older_than_seconds`, and return how many.
+
+    The role of workers may not, and deletes none.
+    """
+    if not connection.execute(_MAY_PURGE).scalar_one():
+        return 0
     old = (
         select(AuditEntry.id)
         .where(AuditEntry.at < func.now() - timedelta(seconds=older_than_seconds))

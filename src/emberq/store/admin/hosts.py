@@ -26,12 +26,12 @@ LEASE_SECONDS = 8.0
 _STUCK_SECONDS = 2.0
 #: Milliseconds to wait for a connection to end.
 _TERMINATE_MILLISECONDS = 1000
-#: Only connections of our own role: others may not be ended, and are not our hosts'.
+#: Only connections of our own role, or of a role that it may act as: others may not be ended.
 _END_TRANSACTIONS = text("""
 SELECT count(pg_terminate_backend(activity.pid, :wait))
 FROM pg_stat_activity AS activity
 JOIN hosts ON activity.application_name = concat(CAST(:prefix AS text), hosts.id)
-WHERE hosts.lease_until < now() AND activity.usename = current_user
+WHERE hosts.lease_until < now() AND pg_has_role(activity.usesysid, 'USAGE')
   AND activity.xact_start < now() - make_interval(secs => :stuck)
 """)
 #: Seconds after which the row of an expired host is deleted.

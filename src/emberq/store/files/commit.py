@@ -7,12 +7,25 @@ that the embedding provider works.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple
+from itertools import islice
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from pgvector import HalfVector
-from sqlalchemy import Connection, LargeBinary, bindparam, column, delete, func, null, select, true, update
+from sqlalchemy import (
+    Connection,
+    LargeBinary,
+    bindparam,
+    column,
+    delete,
+    func,
+    null,
+    select,
+    true,
+    update,
+)
+from sqlalchemy import text as sql_text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from emberq.errors import Cancelled
@@ -23,6 +36,22 @@ from emberq.store.jobs.fence import in_state
 from emberq.store.jobs.transitions import move
 from emberq.store.schema.job_states import COMMIT
 from emberq.store.schema.tables import ChunkRow, Collection, FileRow, FileVersion, Job
+
+#: Chunks that one statement inserts.
+_INSERT_ROWS = 500
+#: One statement with a list for each column: as fast as COPY, which row-level security does not permit.
+_INSERT_CHUNKS = sql_text("""
+INSERT INTO chunks (tenant, collection_id, file_id, version, index_version,
+                    ordinal, text, start, "end", page, heading, fingerprint, embedding)
+SELECT :tenant, :collection_id, :file_id, :version, :index_version,
+       one.ordinal, one.text, one.start, one."end", one.page, one.heading, one.fingerprint,
+       CAST(one.embedding AS halfvec)
+FROM unnest(
+    CAST(:ordinal AS bigint[]), CAST(:text AS text[]), CAST(:start AS bigint[]), CAST(:end AS bigint[]),
+    CAST(:page AS bigint[]), CAST(:heading AS text[]), CAST(:fingerprint AS bytea[]),
+    CAST(:embedding AS text[])
+) AS one (ordinal, text, start, "end", page, heading, fingerprint, embedding)
+""")
 
 
 class ChunkValues(NamedTuple):
@@ -113,7 +142,7 @@ def commit_file(
         raise Cancelled("A newer version of the file was uploaded.")
     _replace_chunks(connection, attempt, text=text, pages=pages, media_type=media_type, page_count=page_count)
     if pages is None:
-        _copy_chunks(connection, attempt, chunks)
+        _insert_chunks(connection, attempt, chunks)
         # Not after an extraction: it did not use the provider.
         close_breaker(connection, attempt.tenant)
     connection.execute(
@@ -160,14 +189,16 @@ def _replace_chunks(
     )
 
 
-def _copy_chunks(connection: Connection, attempt: Attempt, chunks: Iterable[ChunkValues]) -> None:
-    """Insert by COPY: measured ten times as fast as INSERT for thousands of rows."""
-    driver: Any = connection.connection.driver_connection
-    statement = (
-        "COPY chunks (tenant, collection_id, file_id, version, index_version,"
-        ' ordinal, text, start, "end", page, heading, fingerprint, embedding) FROM STDIN'
-    )
-    owner = (attempt.tenant, attempt.collection_id, attempt.file_id, attempt.version, attempt.index_version)
-    with driver.cursor() as cursor, cursor.copy(statement) as copy:
-        for chunk in chunks:
-            copy.write_row((*owner, *chunk[:-1], HalfVector(chunk.embedding).to_text()))
+def _insert_chunks(connection: Connection, attempt: Attempt, chunks: Iterable[ChunkValues]) -> None:
+    owner = {
+        "tenant": attempt.tenant,
+        "collection_id": attempt.collection_id,
+        "file_id": attempt.file_id,
+        "version": attempt.version,
+        "index_version": attempt.index_version,
+    }
+    rest = iter(chunks)
+    while batch := list(islice(rest, _INSERT_ROWS)):
+        columns = dict(zip(ChunkValues._fields, map(list, zip(*batch, strict=True)), strict=True))
+        columns["embedding"] = [HalfVector(vector).to_text() for vector in columns["embedding"]]
+        connection.execute(_INSERT_CHUNKS, {**owner, **columns})

@@ -197,7 +197,7 @@ def _add_version(
             .returning(FileRow.id)
         ).one_or_none()
         if made is not None:
-            _insert_version(connection, new_id, 1, blob)
+            _insert_version(connection, collection, new_id, 1, blob)
             return new_id, 1, None
         # Another transaction made the file a moment ago, and may have deleted it since: look again.
     newest = connection.execute(
@@ -218,7 +218,7 @@ def _add_version(
         .where(FileRow.id == file.id)
         .values(newest_version=version, name=name, meta=metadata or {})
     )
-    _insert_version(connection, file.id, version, blob)
+    _insert_version(connection, collection, file.id, version, blob)
     cancel_jobs_of_file(connection, file.id, reason="A newer version of the file was uploaded.")
     return file.id, version, None
 
@@ -235,10 +235,17 @@ def _lock_file(connection: Connection, collection: RowMapping, external_id: str)
     ).one_or_none()
 
 
-def _insert_version(connection: Connection, file_id: uuid.UUID, version: int, blob: StoredBlob) -> None:
+def _insert_version(
+    connection: Connection, collection: RowMapping, file_id: uuid.UUID, version: int, blob: StoredBlob
+) -> None:
     connection.execute(
         insert(FileVersion).values(
-            file_id=file_id, version=version, sha256=blob.sha256, size=blob.size, blob=blob.sha256
+            tenant=collection["tenant"],
+            file_id=file_id,
+            version=version,
+            sha256=blob.sha256,
+            size=blob.size,
+            blob=blob.sha256,
         )
     )
 

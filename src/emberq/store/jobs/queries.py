@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from collections.abc import Set as AbstractSet
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +24,9 @@ from emberq.store.schema.job_states import (
     JobState,
 )
 from emberq.store.schema.tables import Collection, FileRow, Job
+
+#: Characters of a job's id.
+_ID_CHARS = 36
 
 
 def _select_jobs() -> Select[Any]:
@@ -125,6 +130,16 @@ def jobs_at(connection: Connection, tenant: str, seqs: AbstractSet[int]) -> list
     """Return the jobs whose last change has one of these sequence numbers."""
     found = connection.execute(_select_jobs().where(Job.tenant == tenant, Job.seq.in_(seqs)))
     return estimate_positions(connection, found.mappings().all())
+
+
+def own_tickets(connection: Connection, tenant: str, tickets: Sequence[str]) -> set[str]:
+    """Return those of the tickets that are of a tenant's jobs; a ticket begins with the id of its job."""
+    ids: dict[uuid.UUID, str] = {}
+    for ticket in tickets:
+        with suppress(ValueError):
+            ids[uuid.UUID(ticket[:_ID_CHARS])] = ticket
+    found = select(Job.id).where(Job.tenant == tenant, Job.id == func.any(list(ids)))
+    return {ids[job_id] for job_id in connection.execute(found).scalars()}
 
 
 def count_jobs(connection: Connection, tenant: str | None = None) -> dict[str, int]:

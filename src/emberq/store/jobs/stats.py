@@ -63,7 +63,7 @@ class QueueStats:
     Attributes:
         depth: Jobs that have not ended, by state.
         oldest_seconds: Age of the oldest waiting job, 0 if none waits.
-        job_seconds: Mean length of the latest completed jobs, 0 if there are none.
+        job_seconds: Mean length of the tenant's latest completed jobs, 0 if there are none.
         workers: Worker slots with a valid lease.
         backlog_seconds: Seconds that the live workers, at least one, need for all waiting jobs.
     """
@@ -91,9 +91,14 @@ WITH live AS (
     GROUP BY state
 ),
 latest AS (
-    SELECT extract(epoch FROM ended_at - started_at) AS seconds FROM jobs
-    WHERE ended_at IS NOT NULL AND state = 'completed'
-    ORDER BY ended_at DESC LIMIT :sample
+    -- Of one tenant by the index of its listing, as it may have few of the latest jobs.
+    (SELECT extract(epoch FROM ended_at - started_at) AS seconds FROM jobs
+     WHERE :tenant <> '' AND tenant = :tenant AND state = 'completed'
+     ORDER BY created_at DESC, id DESC LIMIT :sample)
+    UNION ALL
+    (SELECT extract(epoch FROM ended_at - started_at) FROM jobs
+     WHERE :tenant = '' AND ended_at IS NOT NULL AND state = 'completed'
+     ORDER BY ended_at DESC LIMIT :sample)
 )
 SELECT (SELECT coalesce(jsonb_object_agg(state, jobs), '{}') FROM live) AS depth,
        (SELECT coalesce(extract(epoch FROM now() - min(oldest)), 0) FROM live WHERE state <> 'processing')
@@ -104,7 +109,7 @@ SELECT (SELECT coalesce(jsonb_object_agg(state, jobs), '{}') FROM live) AS depth
 
 
 def read_queue(connection: Connection, tenant: str | None = None) -> QueueStats:
-    """Measure the queue of a tenant, or of all tenants."""
+    """Measure the queue of a tenant, or of all tenants; workers are counted in any case."""
     row = connection.execute(_QUEUE, {"tenant": tenant or "", "sample": _SAMPLE_JOBS}).one()
     states = (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING)
     depth = {state.value: int(row.depth.get(state, 0)) for state in states}

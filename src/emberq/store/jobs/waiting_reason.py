@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Label, literal_column, text
 
+from emberq.store.database import all_tenants
 from emberq.store.jobs.fair_share import STANDING_PARAMETERS, after_standing
 from emberq.store.schema.job_states import JobState
 
@@ -96,13 +97,16 @@ def estimate_positions(connection: Connection, rows: Sequence[Mapping[Any, Any]]
     behind = [job for job in jobs if job["waiting_reason"] == WaitingReason.BEHIND]
     if not behind:
         return jobs
-    queued = connection.execute(_QUEUED).scalars().all()
-    ahead = {job_id: number for number, job_id in enumerate(queued)}
-    ready = [job for job in behind if job["state"] == JobState.PENDING]
-    if ready:
-        parameters = {"tenant": ready[0]["tenant"], "ids": [job["id"] for job in ready], "most": _COUNT_LIMIT}
-        estimated = connection.execute(_ESTIMATE, {**STANDING_PARAMETERS, **parameters})
-        ahead |= {row.id: len(queued) + int(row.ahead) for row in estimated}
+    # Jobs of other tenants come first, too: their number is shown, and nothing else of them.
+    with all_tenants(connection):
+        queued = connection.execute(_QUEUED).scalars().all()
+        ahead = {job_id: number for number, job_id in enumerate(queued)}
+        ready = [job for job in behind if job["state"] == JobState.PENDING]
+        if ready:
+            ids = [job["id"] for job in ready]
+            parameters = {"tenant": ready[0]["tenant"], "ids": ids, "most": _COUNT_LIMIT}
+            estimated = connection.execute(_ESTIMATE, {**STANDING_PARAMETERS, **parameters})
+            ahead |= {row.id: len(queued) + int(row.ahead) for row in estimated}
     for job in behind:
         # A job whose delay has just ended is not among the ready ones yet, but it is old.
         default = _COUNT_LIMIT if job["state"] == JobState.PENDING and job["not_before"] is None else 0

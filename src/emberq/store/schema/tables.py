@@ -105,6 +105,7 @@ class FileVersion(Base):
     __tablename__ = "file_versions"
     __table_args__ = (Index("file_versions_blob", "blob"),)
 
+    tenant: Mapped[str]
     file_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("files.id", ondelete="CASCADE"), primary_key=True)
     version: Mapped[int] = mapped_column(primary_key=True)
     sha256: Mapped[str]

@@ -159,8 +159,7 @@ def test_two_changes_that_do_not_fit_together_cannot_both_be_made_at_once(servic
 
 
 def test_versions_become_visible_in_the_order_of_their_numbers(services: Services) -> None:
-    first = services.database.engine.connect()
-    with first.begin():
+    with services.database.system_transaction() as first:
         assert change_settings(first, services.sealer, {"rag_top_k": 7}, changed_by="slow") == 1
         second = threading.Thread(target=put, args=(services, "rag_top_k", 8))
         second.start()
@@ -168,7 +167,6 @@ def test_versions_become_visible_in_the_order_of_their_numbers(services: Service
         assert second.is_alive()
         with services.database.system_transaction() as connection:
             assert settings_version(connection) == 0
-    first.close()
     second.join(LIMIT_SECONDS)
     with services.database.system_transaction() as connection:
         rows = connection.execute(
@@ -178,9 +176,9 @@ def test_versions_become_visible_in_the_order_of_their_numbers(services: Service
 
 
 def test_a_change_that_is_not_committed_leaves_no_gap(services: Services) -> None:
-    with services.database.engine.connect() as connection:
+    with services.database.system_transaction() as connection, connection.begin_nested() as part:
         assert change_settings(connection, services.sealer, {"rag_top_k": 7}, changed_by="test") == 1
-        connection.rollback()
+        part.rollback()
     assert put(services, "rag_top_k", 8) == 1
 
 

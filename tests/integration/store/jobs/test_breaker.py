@@ -56,8 +56,8 @@ def seconds_to_probe(crowd: Crowd) -> float:
 
 def version_row(crowd: Crowd) -> None:
     crowd.sql(
-        "INSERT INTO file_versions (file_id, version, sha256, size, blob)"
-        " SELECT id, 1, 'x', 1, 'x' FROM files ON CONFLICT DO NOTHING"
+        "INSERT INTO file_versions (tenant, file_id, version, sha256, size, blob)"
+        " SELECT tenant, id, 1, 'x', 1, 'x' FROM files ON CONFLICT DO NOTHING"
     )
 
 
