@@ -97,8 +97,11 @@ class AllowedTargets:
         return cls(tuple(networks), frozenset(hosts))
 
     def with_servers(self, urls: Iterable[str]) -> Self:
-        """Return a copy that also allows the servers of these URLs, which the operator configured."""
-        servers = {_server(url) for url in urls}
+        """Return a copy that also allows the servers of these URLs, which the operator configured.
+
+        A URL that cannot be read allows nothing; the request to it says why.
+        """
+        servers = set(filter(None, map(_server, urls)))
         return type(self)(self.networks, self.hosts, self.servers | servers)
 
     def permits(self, host: str, port: int, address: Address) -> bool:
@@ -119,6 +122,10 @@ def _contains(network: Network, address: Address) -> bool:
     return network.version == address.version and address in network
 
 
-def _server(url: str) -> tuple[str, int]:
-    parts = urlsplit(url)
-    return (parts.hostname or "").rstrip("."), parts.port or (443 if parts.scheme == "https" else 80)
+def _server(url: str) -> tuple[str, int] | None:
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        return None
+    return (host.rstrip("."), port or (443 if parts.scheme == "https" else 80)) if host else None

@@ -148,7 +148,7 @@ class _BoundedStream(httpx.SyncByteStream):
         headers = httpx.Headers(self._answer.headers)
         if headers.get("content-encoding", "identity").lower() != "identity":
             # A small body may become a large one; `identity` was asked for.
-            raise AnswerTooLarge("The answer is compressed.", request=self._request)
+            raise AnswerTooLarge("The answer is compressed", request=self._request)
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._max_bytes and self._request.method != "HEAD":
             raise self._too_large()
@@ -170,7 +170,7 @@ class _BoundedStream(httpx.SyncByteStream):
             self._answer.close()
 
     def _too_large(self) -> AnswerTooLarge:
-        return AnswerTooLarge(f"The answer is larger than {self._max_bytes} bytes.", request=self._request)
+        return AnswerTooLarge(f"The answer is larger than {self._max_bytes} bytes", request=self._request)
 
 
 class _CheckedBackend(httpcore.NetworkBackend):
@@ -196,19 +196,19 @@ class _CheckedBackend(httpcore.NetworkBackend):
         try:
             addresses = list(dict.fromkeys(self._resolve(host, port)))
         except (OSError, UnicodeError) as exc:
-            raise httpcore.ConnectError(f"The name {host} cannot be resolved.") from exc
+            raise httpcore.ConnectError(f"The name {host} cannot be resolved") from exc
         for address in addresses:
             if not self._allowed.permits(host, port, parse_address(address)):
                 log.warning("outbound_refused", host=host, port=port, address=address)
-                raise TargetRefused(f"The address of {host} is not public.")
-        failure: Exception = httpcore.ConnectError(f"The name {host} has no address.")
+                raise TargetRefused(f"The address of {host} is not public")
+        failure: Exception = httpcore.ConnectError(f"The name {host} has no address")
         for address in addresses:
             try:
                 stream = self._sockets.connect_tcp(
                     address, port, _seconds_left(timeout), local_address, socket_options
                 )
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
-                failure = type(exc)(f"No connection to {host}.")
+                failure = type(exc)(f"No connection to {host}")
             else:
                 return _DeadlineStream(stream)
         raise failure
@@ -271,7 +271,7 @@ def _seconds_left(timeout: float | None) -> float:
     """Return a timeout that does not pass the deadline."""
     left = _deadline.get() - time.monotonic()
     if left <= 0:
-        raise httpcore.ReadTimeout("The request took longer than its time limit.")
+        raise httpcore.ReadTimeout("The request took longer than its time limit")
     return left if timeout is None else min(timeout, left)
 
 

@@ -79,7 +79,7 @@ def test_the_refusal_names_the_host_and_the_log_the_address() -> None:
         pytest.raises(TargetRefused) as refused,
     ):
         http.get("http://user:secret@internal.example/path")
-    assert str(refused.value) == "The address of internal.example is not public."
+    assert str(refused.value) == "The address of internal.example is not public"
     assert logs == [
         {
             "event": "outbound_refused",

@@ -125,3 +125,10 @@ def test_every_special_network_is_refused_at_both_ends() -> None:
         wide = IPv6Network(text)
         assert not is_public(wide[0])
         assert not is_public(wide[-1])
+
+
+@pytest.mark.parametrize(
+    "url", ["", "open-webui", "http://", "http://host:port", "http://[::1", "http://a:99999"]
+)
+def test_a_url_that_cannot_be_read_allows_nothing(url: str) -> None:
+    assert AllowedTargets().with_servers([url]) == AllowedTargets()

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import httpx
 
-from emberq.errors import Unauthorized
+from emberq.errors import InvalidRequest, Unauthorized
 from emberq.openwebui.sidecar.errors import OpenWebUIRefused, OpenWebUIUnavailable
 from emberq.outbound.addresses import AllowedTargets
 from emberq.outbound.client import OutboundClient
@@ -42,16 +42,25 @@ class OpenWebUITransport:
     """Sends requests to one Open WebUI; thread-safe."""
 
     def __init__(self, url: str, token: str = "") -> None:
-        """Prepare requests to `url` (without `/api`), with an API key (`sk-…`) or a session's token."""
+        """Prepare requests to `url` (without `/api`), with an API key (`sk-…`) or a session's token.
+
+        Raises:
+            InvalidRequest: If `url` is not a URL.
+        """
         self.url = url.rstrip("/")
         self._clock_offset_seconds = 0.0
-        self._http = OutboundClient(
-            allowed=AllowedTargets().with_servers([self.url]),
-            max_bytes=_MAX_ANSWER_BYTES,
-            total_seconds=_TOTAL_SECONDS,
-            piece_seconds=_ANSWER_SECONDS,
-            base_url=self.url,
-        )
+        try:
+            self._http = OutboundClient(
+                allowed=AllowedTargets().with_servers([self.url]),
+                max_bytes=_MAX_ANSWER_BYTES,
+                total_seconds=_TOTAL_SECONDS,
+                piece_seconds=_ANSWER_SECONDS,
+                base_url=self.url,
+            )
+        except httpx.InvalidURL as exc:
+            raise InvalidRequest(
+                f"{self.url} is not a URL.", hint="Check --url or EMBERQ_OPENWEBUI_URL."
+            ) from exc
         if token:
             self.authorize(token)
 

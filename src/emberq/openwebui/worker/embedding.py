@@ -62,7 +62,7 @@ def embed_for_tenant(
             answer = client.post(f"{url}/embeddings", json={"input": texts, "model": model, **prefix})
         except TargetRefused as exc:
             raise SettingInvalid(
-                f"The tenant's embedding server was not asked. {exc}",
+                f"The tenant's embedding server was not asked. {exc}.",
                 hint="The operator can allow it in EMBERQ_OUTBOUND_ALLOW_PRIVATE.",
             ) from exc
     vectors = [item["embedding"] for item in answer.raise_for_status().json()["data"]]
