@@ -18,7 +18,9 @@ _ALWAYS: Final = {400, 422}
 _WITH_KEY: Final = {401, 403, 408, 413, 429, 503}
 #: Statuses of single operations, by method and path.
 _FURTHER: Final[Mapping[str, set[int]]] = {
+    "GET /metrics": {401},
     "GET /readyz": {503},
+    "POST /api/v1/collections": {404},
     "POST /api/v1/jobs/cancel": {404},
     "POST /api/v1/jobs/retry": {404},
     "POST /v1/embeddings": {404},
