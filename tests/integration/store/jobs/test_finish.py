@@ -112,7 +112,7 @@ def test_the_second_end_by_time_or_memory_is_final_and_says_so(
 def test_a_retry_by_a_user_forgets_earlier_ends_by_time_or_memory(services: Services) -> None:
     added = add(services)
     run_and_fail(services, added.job_id, JobTimeout(), JobTimeout())
-    with services.database.transaction() as connection:
+    with services.database.system_transaction() as connection:
         retry_job(connection, "default", added.job_id)
     assert run_and_fail(services, added.job_id, JobTimeout())["state"] == "pending"
     assert run_and_fail(services, added.job_id, JobTimeout())["state"] == "failed"
