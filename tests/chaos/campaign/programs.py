@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from emberq.embedded import launch
+from emberq.embedded.launch import ending_with_this_process
 from tests.harness.eventually import scaled
 from tests.harness.paths import EMBERQ
 from tests.harness.process_table import alive, family_of
@@ -89,16 +87,8 @@ class Program:
 
     def start(self) -> None:
         """Start it; it ends with the thread that calls this."""
-        plan: launch.LaunchPlan = {
-            "parent": os.getpid(),
-            "death_signal": signal.SIGKILL,
-            "pid_file": "",
-            "account": None,
-            "needs": [],
-        }
-        launcher = [sys.executable, "-I", "-S", launch.__file__, json.dumps(plan)]
         self._running = RunningProgram(
-            [*launcher, *self._command],
+            ending_with_this_process(self._command),
             log=self.log,
             printed=self.log.with_suffix(".out"),
             environment=self._environment,

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import os
 import shutil
 import tempfile
 import time
+from itertools import chain, islice
 from pathlib import Path
 
 from emberq.system.file_lock import lock_file, open_lock_file
 from emberq.system.forks import close_in_children
 
+#: What the names of all such directories begin with.
+_PREFIXES = ("emberq-jobs-", "emberq-metrics-")
 #: The file in a directory that its owner keeps locked.
 _LOCK = ".lock"
 #: Most directories that one process looks at, and seconds after which it leaves the rest to the next one.
@@ -28,13 +30,13 @@ class OwnedDirectory:
     """
 
     def __init__(self, prefix: str) -> None:
-        """Make one whose name begins with the prefix, and delete those that dead processes left.
+        """Make one whose name begins with one of `_PREFIXES`, and delete those that dead processes left.
 
         Raises:
             OSError: If nothing can be written to the directory for temporary files.
         """
         base = Path(tempfile.gettempdir())
-        _delete_abandoned(base, prefix)
+        _delete_abandoned(base)
         # Renamed only when it is locked, so that no other process ever sees it unlocked.
         new = Path(tempfile.mkdtemp(prefix=f".{prefix}", dir=base))
         self._lock = open_lock_file(new / _LOCK)
@@ -55,10 +57,10 @@ class OwnedDirectory:
             self._lock = -1
 
 
-def _delete_abandoned(base: Path, prefix: str) -> None:
+def _delete_abandoned(base: Path) -> None:
     """Delete directories whose lock is free: their owner has ended."""
     deadline = time.monotonic() + _DELETE_SECONDS
-    for found in itertools.islice(base.glob(f"{prefix}*"), _MAX_DIRECTORIES):
+    for found in islice(chain(*(base.glob(f"{prefix}*") for prefix in _PREFIXES)), _MAX_DIRECTORIES):
         if time.monotonic() > deadline:
             return
         with contextlib.suppress(OSError):

@@ -149,3 +149,13 @@ with job_scope():
             neighbour.communicate()
         ended.communicate()
     assert roots() == []
+
+
+def test_only_unlocked_directories_of_emberqs_own_names_are_deleted(tmp_path: Path) -> None:
+    for name in ("emberq-metrics-left", "emberq-jobs-left", "emberq-venv"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / ".lock").touch()
+    (tmp_path / "emberq-jobs-without-a-lock").mkdir()
+    root = make_root()
+    found = {path.name for path in tmp_path.iterdir()}
+    assert found == {"emberq-venv", "emberq-jobs-without-a-lock", root.name}
