@@ -19,6 +19,7 @@ import kill
 import memory
 import page
 import pickup
+import reading
 import recycle
 import roundtrips
 import soak
@@ -49,6 +50,7 @@ MEASUREMENTS: tuple[Measurement, ...] = (
     recycle,
     pickup,
     memory,
+    reading,
     soak,
     embeddings,
 )

@@ -30,6 +30,8 @@ _RETURN: Final = 0x06
 #: Where a filter finds the call's number, the architecture, and the lower half of the first argument.
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _INSTRUCTION: Final = struct.Struct("HBBI")
+#: Stands in the filter for the id of the process; no process has one so high.
+_PID: Final = b"\xfe\xca\xef\xbe"
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +99,14 @@ def allow_only_reading() -> None:
     Raises:
         OSError: If the kernel does not do it.
     """
-    code = _filter(_CALLS[platform.machine()], os.getpid())
+    code = _FILTER.replace(_PID, struct.pack("I", os.getpid()))
     program = _Program(len(code) // _INSTRUCTION.size, code)
     check(LIBC.prctl(_PR_SET_SECCOMP, _MODE_FILTER, ctypes.addressof(program), 0, 0))
 
 
-def _filter(calls: _Calls, pid: int) -> bytes:
-    """Return the filter's program: each test ends it or falls through to the next one."""
+def _make_filter(calls: _Calls) -> bytes:
+    """Return the filter's program, for the process `_PID`: each test ends it or falls through to the next."""
+    pid = int.from_bytes(_PID, sys.byteorder)
     code = [
         (_LOAD, 0, 0, _ARCHITECTURE),
         (_JUMP_IF_EQUAL, 1, 0, calls.architecture),
@@ -123,3 +126,7 @@ def _filter(calls: _Calls, pid: int) -> bytes:
             ]
     code.append((_RETURN, 0, 0, _REFUSE))
     return b"".join(_INSTRUCTION.pack(*instruction) for instruction in code)
+
+
+#: Made once, for all children.
+_FILTER: Final = _make_filter(_CALLS[platform.machine()]) if platform.machine() in _CALLS else b""
