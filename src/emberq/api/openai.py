@@ -19,6 +19,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from emberq.api.door.bodies import too_large
 from emberq.api.door.rules import TEXTS_BYTES
 from emberq.api.openapi import ErrorBody, request_body
+from emberq.api.problems import without_paths
 from emberq.api.streams import answer_or_client_gone, body_chunks
 from emberq.api.types import Text, check_text
 from emberq.config.current import get_config_cache, get_worker_config
@@ -207,7 +208,8 @@ def openai_error(_request: Request, error: EmberqError, status: int) -> JSONResp
     kind = _TYPES.get(status) or (
         "server_error" if status >= HTTPStatus.INTERNAL_SERVER_ERROR else "invalid_request_error"
     )
-    message = f"{error.message.rstrip('.')}. {error.hint}".strip()
+    detail = without_paths(error.message) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else error.message
+    message = f"{detail.rstrip('.')}. {error.hint}".strip()
     body = {
         "message": message,
         "type": kind,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -29,6 +30,8 @@ _TRY_AGAIN = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE)
 _CLIENT_GONE = 499
 #: Methods that some route has. Any other is refused before the routing, and is one label in the metrics.
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+#: An absolute path.
+_PATH = re.compile(r"(?<![\w/:.])/[^\s:,;'\"()]+")
 #: Most characters of the reasons for which a request is refused; a body may have thousands of wrong fields.
 _MOST_REASONS = 2000
 
@@ -57,7 +60,7 @@ def problem_response(error: EmberqError, *, instance: str, status: int | None = 
         "type": f"/docs/errors#{error.code}",
         "title": (type(error).__doc__ or "").strip().splitlines()[0],
         "status": code,
-        "detail": error.message,
+        "detail": without_paths(error.message) if code >= HTTPStatus.INTERNAL_SERVER_ERROR else error.message,
         "code": error.code,
         "hint": error.hint,
         "instance": instance,
@@ -67,6 +70,11 @@ def problem_response(error: EmberqError, *, instance: str, status: int | None = 
     if code == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = "Bearer"
     return JSONResponse(body, status_code=code, headers=headers, media_type="application/problem+json")
+
+
+def without_paths(message: str) -> str:
+    """Return a message without the paths of files on the server."""
+    return _PATH.sub("a file of the server", message)
 
 
 def install_problem_handlers(app: FastAPI, *, shapes: Mapping[str, ErrorShape]) -> None:

@@ -68,7 +68,7 @@ def build_bert_onnx(directory: Path, target: Path) -> None:
         partial.replace(target)
     except (OSError, ValueError, KeyError) as exc:
         raise EmbeddingUnavailable(
-            f"No ONNX graph can be built from the model in {directory}: {exc}.",
+            f"No ONNX graph can be built from the model {directory.name}: {exc}.",
             hint="It must be a writable folder with a BERT-family config.json and model.safetensors.",
         ) from exc
 

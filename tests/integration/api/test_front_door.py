@@ -305,3 +305,15 @@ def test_a_body_of_millions_of_values_is_refused_before_it_is_parsed(api: TestCl
         assert "values" in answer.json()["error"]["message"]
     quoted = {"input": ["[,{" * 30_000, '"\\' * 30_000], "model": "no such model"}
     assert api.post("/v1/embeddings", content=json.dumps(quoted)).status_code == 404
+
+
+@pytest.mark.parametrize("model", ["/etc", "../../etc", "~", "no/such"])
+def test_a_model_that_is_not_there_tells_nothing_of_the_servers_directories(
+    api: TestClient, model: str
+) -> None:
+    made = api.post(COLLECTIONS, json={"name": "docs", "embedding_model": model})
+    if made.status_code == 201:
+        answer = api.post(f"{COLLECTIONS}/docs/search", json={"query": "terns"})
+        detail = answer.json()["detail"].replace(model, "")
+        assert answer.status_code >= 400
+        assert "/" not in detail, detail

@@ -12,6 +12,7 @@ from sqlalchemy import text
 
 from emberq.api.auth import ServicesDep, sent_key
 from emberq.api.metrics import render_metrics
+from emberq.api.problems import without_paths
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, Unauthorized
 from emberq.store.admin.hosts import list_hosts
 from emberq.store.services import Services
@@ -83,7 +84,7 @@ def _check_blobs(services: Services) -> str:
     try:
         services.blobs.check()
     except StorageUnavailable as exc:
-        return exc.message
+        return without_paths(exc.message)
     return "ok"
 
 
