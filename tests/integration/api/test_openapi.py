@@ -67,5 +67,6 @@ def test_each_operation_lists_its_statuses(services: Services) -> None:
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             needs_key = path not in ("/healthz", "/readyz", "/metrics") and (method, path) != ("get", "/tika")
-            assert ("401" in operation["responses"]) == needs_key, (method, path)
+            # `/metrics` asks for a key of its own where one is set.
+            assert ("401" in operation["responses"]) == (needs_key or path == "/metrics"), (method, path)
             assert bool(operation.get("security")) == needs_key, (method, path)
