@@ -79,13 +79,17 @@ def strings(tree: ast.Module) -> Iterator[str]:
             yield node.value
 
 
+#: Variables of a session of PostgreSQL, which are no modules.
+VARIABLES = {"emberq.system"}
+
+
 def dotted_names(path: Path) -> set[str]:
     """Return the names of modules of emberq, and of what is in them, that stand in a module's strings."""
     found = set()
     for text in strings(ast.parse(path.read_text(encoding="utf-8"))):
         for name in re.findall(r"\bemberq(?:\.[A-Za-z_]\w*)+", text):
             first = ".".join(name.split(".")[:2])
-            if importlib.util.find_spec(first) is not None:
+            if importlib.util.find_spec(first) is not None and name not in VARIABLES:
                 found.add(name)
     return found
 
