@@ -32,6 +32,10 @@ _STEPS = (
     StopStep(signal.SIGKILL, 5.0),
 )
 
+#: Immediate shutdown when the owner dies: the server ends all of its processes. If it were killed, each would
+#: have to notice that by itself, and one that writes to a slow disk notices it late.
+_DEATH_SIGNAL = signal.SIGQUIT
+
 #: Server settings that differ from PostgreSQL's defaults, or that no configuration may change.
 _SETTINGS = {
     "listen_addresses": "",
@@ -80,7 +84,7 @@ class EmbeddedPostgres:
         self._sockets = data.socket_directory / "pg"
         self._passwords = data.path / PASSWORDS_FILE
         self._access_rules = data.path / "pg_hba.conf"
-        self._process = EngineProcess("postgres", data, _STEPS)
+        self._process = EngineProcess("postgres", data, _STEPS, death_signal=_DEATH_SIGNAL)
 
     def url(self, role: str) -> str:
         """Return the SQLAlchemy URL of the database for a role.

@@ -67,17 +67,26 @@ class EngineProcess:
     the main thread. macOS has no such signal; there `stop_leftover` finds the engine after a crash.
     """
 
-    def __init__(self, name: str, data: DataDirectory, steps: Sequence[StopStep]) -> None:
+    def __init__(
+        self,
+        name: str,
+        data: DataDirectory,
+        steps: Sequence[StopStep],
+        *,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> None:
         """Describe an engine that is not running yet.
 
         Args:
             name: Its name in file names and logs.
             data: The data directory, locked by this process.
-            steps: How to stop it, SIGKILL last. If the owner dies, the kernel sends that one at once.
+            steps: How to stop it, SIGKILL last.
+            death_signal: What the kernel sends it when its owner dies.
         """
         self.name = name
         self._data = data
         self._steps = tuple(steps)
+        self._death_signal = death_signal
         self._owner = 0
         self._log_start = 0
         self._child: subprocess.Popen[bytes] | None = None
@@ -100,7 +109,10 @@ class EngineProcess:
     def spawn(
         self, command: Sequence[str | Path], *, account: Account | None = None, needs: Sequence[Path] = ()
     ) -> None:
-        """Start the engine in a session of its own, so that the terminal's Ctrl-C does not reach it.
+        """Start the engine in a process group of its own, so that the terminal's Ctrl-C does not reach it.
+
+        In the same session: when the owner dies, the kernel then continues an engine that is stopped, which
+        so gets its death signal.
 
         Args:
             command: Absolute path of the binary, and its arguments.
@@ -109,7 +121,7 @@ class EngineProcess:
         """
         self._data.make("log")
         self.bound_log()
-        plan = self._plan(account, needs, pid_file=str(self._pid_file))
+        plan = self._plan(account, needs, pid_file=str(self._pid_file), death_signal=self._death_signal)
         with self.log_path.open("ab") as log:
             self._log_start = log.tell()
             # Not a context manager: the process is to outlive this call, and `stop` waits for it.
@@ -120,7 +132,7 @@ class EngineProcess:
                 stderr=log,
                 cwd="/",
                 env=_environment(),
-                start_new_session=True,
+                process_group=0,
             )
         self._owner = os.getpid()
 
@@ -254,11 +266,17 @@ class EngineProcess:
     def _pid_file(self) -> Path:
         return self._data.path / f"{self.name}.pid"
 
-    def _plan(self, account: Account | None, needs: Sequence[Path], *, pid_file: str) -> launch.LaunchPlan:
+    def _plan(
+        self,
+        account: Account | None,
+        needs: Sequence[Path],
+        *,
+        pid_file: str,
+        death_signal: signal.Signals = signal.SIGKILL,
+    ) -> launch.LaunchPlan:
         return {
             "parent": os.getpid(),
-            # Any other one would wait in an engine that is stopped, and keep a busy one busy.
-            "death_signal": signal.SIGKILL,
+            "death_signal": death_signal,
             "pid_file": pid_file,
             "account": None if account is None else (account.uid, account.gid),
             "needs": [str(path) for path in needs],

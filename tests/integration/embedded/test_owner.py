@@ -132,6 +132,7 @@ def test_processes_of_a_killed_server_that_stand_still_are_ended_by_the_next_sta
         server = family_of(told["pids"][0])
         for pid in server:
             os.kill(pid, signal.SIGSTOP)
+        os.kill(told["pids"][0], signal.SIGKILL)
         owner.kill()
         eventually(lambda: not any(process_identity(pid) for pid in told["pids"]))
         assert alive(server)
