@@ -169,8 +169,8 @@ def scene() -> Iterator[Scene]:
         )
         peer = Peer(python, environment)
         peer.seed()
-        with Redis.from_url(engines.redis_url) as redis:
-            yield Scene(python, environment, peer, redis, engines.redis_url, folder, peer.user())
+        with Redis.from_url(engines.redis_admin_url) as redis:
+            yield Scene(python, environment, peer, redis, engines.redis_admin_url, folder, peer.user())
         peer.close()
     embeddings.close()
 

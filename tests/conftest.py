@@ -91,9 +91,10 @@ def redis_url(engines: Engines) -> Iterator[str]:
     """An empty Valkey."""
     from redis import Redis
 
-    connection = Redis.from_url(engines.redis_url)
+    url = engines.redis_admin_url
+    connection = Redis.from_url(url)
     connection.flushall()
-    yield engines.redis_url
+    yield url
     connection.flushall()
     connection.close()
 

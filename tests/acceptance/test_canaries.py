@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from cryptography.fernet import Fernet
@@ -33,7 +34,7 @@ def _of_processes(stack: Stack) -> Iterator[tuple[str, bytes]]:
 
 
 def _of_redis(stack: Stack) -> Iterator[tuple[str, bytes]]:
-    connection: Any = Redis.from_url(stack.engines.redis_url)
+    connection: Any = Redis.from_url(stack.engines.redis_admin_url)
     for key in connection.scan_iter():
         yield f"Redis key {key!r}", key + (connection.dump(key) or b"")
     connection.close()
@@ -45,7 +46,9 @@ def test_canaries_are_found_in_memory_only(
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     (tmp_path / "tmp").mkdir()
     stack = own_stack(workers=1, environment={**SECRETS, "TMPDIR": str(tmp_path / "tmp")})
-    secrets = [*SECRETS.values(), PROVIDER_KEY, stack.key]
+    redis_password = urlsplit(stack.engines.redis_url).password
+    assert redis_password
+    secrets = [*SECRETS.values(), PROVIDER_KEY, stack.key, redis_password]
     told: list[tuple[str, bytes]] = []
     with stack.http() as client:
         change = {"values": {"rag_embedding_api_key": PROVIDER_KEY}}

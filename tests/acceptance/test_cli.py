@@ -138,6 +138,24 @@ def test_commands_on_this_machine_find_the_first_key(stack: Stack, monkeypatch: 
     assert "unauthorized" in stack.cli("collections", "list", key="", expect=1).stderr
 
 
+def test_the_secret_key_is_rotated_while_everything_runs(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EMBERQ_DATA_DIR", str(stack.data_dir))
+    file = stack.data_dir / "secret.key"
+    before = file.read_text()
+    stack.cli("config", "set", "rag_embedding_api_key", "sk-before")
+    assert "1 secret settings" in stack.cli("keys", "rotate-secret").stdout
+    assert before.strip() not in file.read_text()
+    stack.cli("config", "set", "rag_embedding_api_key", "sk-after", "--tenant", "acme")
+    done = as_json(stack, "keys", "rotate-secret")
+    assert (done["settings"], done["lost"]) == (2, 0)
+    assert as_json(stack, "config", "status")["unreadable"] == []
+    assert as_json(stack, "audit", "--limit", "1")[0]["action"] == "secret.rotate"
+    stack.cli("config", "unset", "rag_embedding_api_key", "--tenant", "acme")
+    stack.cli("config", "unset", "rag_embedding_api_key")
+
+
 def test_a_tenants_key_opens_only_its_own_documents_and_no_settings(stack: Stack) -> None:
     key = stack.cli("keys", "create", "theirs", "--tenant", "acme").stdout.strip()
     stack.cli("collections", "create", "shelf-of-acme", key=key)

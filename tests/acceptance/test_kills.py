@@ -118,7 +118,7 @@ def test_everything_killed_at_once_loses_no_acknowledged_file(stack: Stack) -> N
 def test_flushall_loses_tickets_but_no_file(stack: Stack) -> None:
     with stack.http() as client:
         jobs = [stack.upload(client, f"f{n}.txt", long_text(150 + n)).json()["job"]["id"] for n in range(6)]
-        redis = Redis.from_url(stack.engines.redis_url)
+        redis = Redis.from_url(stack.engines.redis_admin_url)
         redis.flushall()
         redis.close()
         for job_id in jobs:
@@ -139,7 +139,7 @@ def test_redis_carries_tickets_only(stack: Stack) -> None:
         for number in range(5):
             text = " ".join(f"Avocets sweep their bills {number} {word}." for word in range(1500))
             stack.upload(client, f"secretname{number}.txt", text.encode())
-        redis = Redis.from_url(stack.engines.redis_url)
+        redis = Redis.from_url(stack.engines.redis_admin_url)
         # Compressed, what must not be there could not be seen.
         redis.config_set("rdbcompression", "no")
         dump = b"".join(zlib.decompress(data) for data in ticket_data(redis))

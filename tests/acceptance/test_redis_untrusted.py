@@ -18,7 +18,7 @@ from tests.harness.stack import Stack
 
 @pytest.fixture
 def redis(stack: Stack) -> Iterator[Redis]:
-    connection = Redis.from_url(stack.engines.redis_url)
+    connection = Redis.from_url(stack.engines.redis_admin_url)
     yield connection
     connection.close()
 

@@ -23,6 +23,7 @@ from rq import Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
 
+from emberq.embedded.valkey_users import RULES
 from emberq.redis_pools import close_redis_pools, connected_sockets, get_redis_pool
 from emberq.retry.classify import ErrorKind, classify_redis_error
 from emberq.retry.operation import retry_redis_operation
@@ -200,6 +201,10 @@ def test_the_documented_access_list_is_enough_for_a_worker(
         admin.execute_command("ACL", "SETUSER", "worker", "on", ">se:cr/et", *documented_rules())
         run_the_round(f"redis://worker:{quote('se:cr/et', safe='')}@127.0.0.1:{server.port}/0")
         assert admin.acl_log() == []
+
+
+def test_the_embedded_valkey_has_the_documented_access_list() -> None:
+    assert documented_rules()[1:] == list(RULES)
 
 
 def test_the_documented_access_list_allows_nothing_else(server: ValkeyServer) -> None:

@@ -47,7 +47,6 @@ class Engines:
             self._postgres = EmbeddedPostgres(self._data)
         if self._data is not None and redis_url is None:
             self._valkey = EmbeddedValkey(self._data)
-            redis_url = self._valkey.url
         self._database_url = database_url or ""
         self._redis_url = redis_url or ""
 
@@ -79,8 +78,13 @@ class Engines:
 
     @property
     def redis_url(self) -> str:
-        """URL of Redis; the same after every restart."""
-        return self._redis_url
+        """URL of Redis; the same after every restart. An embedded one has a password from its first start."""
+        return self._redis_url if self._valkey is None else self._valkey.url
+
+    @property
+    def redis_admin_url(self) -> str:
+        """URL of Redis for its operator; of an embedded one, the account that may do everything."""
+        return self._redis_url if self._valkey is None else self._valkey.admin_url
 
     def start(self) -> None:
         """Lock the data directory and start the embedded engines side by side; all of them or none.

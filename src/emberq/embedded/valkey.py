@@ -12,6 +12,7 @@ from urllib.parse import quote
 import structlog
 
 from emberq.embedded.process import EngineExited, EngineProcess, StopStep
+from emberq.embedded.valkey_users import Passwords
 from emberq.errors import RedisUnavailable
 
 if TYPE_CHECKING:
@@ -40,12 +41,23 @@ class EmbeddedValkey:
     def __init__(self, data: DataDirectory) -> None:
         self._data = data
         self._socket = data.socket_directory / "valkey.sock"
+        self._passwords = data.path / "valkey-passwords.json"
+        self._accounts = data.path / "valkey" / "users.acl"
         self._process = EngineProcess("valkey", data, _STEPS)
 
     @property
     def url(self) -> str:
-        """URL of the server as redis-py's `from_url` takes it."""
-        return f"unix://{quote(str(self._socket))}?db=0"
+        """URL of the server as redis-py's `from_url` takes it; it has a password after the first start."""
+        passwords = Passwords.read(self._passwords)
+        return self._url(f"emberq:{passwords.emberq}" if passwords is not None else "")
+
+    @property
+    def admin_url(self) -> str:
+        """URL of the account that may do everything, for the operator."""
+        return self._url(f"admin:{Passwords.make(self._passwords).admin}")
+
+    def _url(self, login: str) -> str:
+        return f"unix://{login}{'@' if login else ''}{quote(str(self._socket))}?db=0"
 
     @property
     def pid(self) -> int | None:
@@ -81,6 +93,8 @@ class EmbeddedValkey:
         self._process.stop()
         self._process.stop_leftover()
         self._data.make_socket_directory()
+        self._data.make("valkey")
+        Passwords.make(self._passwords).write_accounts(self._accounts)
         self._process.spawn(self._command())
 
     def wait(self) -> None:
@@ -134,6 +148,7 @@ class EmbeddedValkey:
             "unixsocket": str(self._socket),
             "unixsocketperm": "700",
             "dir": str(self._data.make("valkey")),
+            "aclfile": str(self._accounts),
             "appendonly": "yes",
             "appendfsync": "everysec",
             "aof-load-truncated": "yes",
@@ -149,8 +164,10 @@ class EmbeddedValkey:
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
                 connection.settimeout(_PING_SECONDS)
                 connection.connect(str(self._socket))
-                connection.sendall(b"PING\r\n")
-                return connection.recv(64).startswith(b"+PONG")
+                login = Passwords.make(self._passwords).emberq
+                connection.sendall(f"AUTH emberq {login}\r\nPING\r\n".encode())
+                with connection.makefile("rb") as answers:
+                    return answers.readline().startswith(b"+OK") and answers.readline().startswith(b"+PONG")
         except OSError:
             return False
 

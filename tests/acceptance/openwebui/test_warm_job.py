@@ -146,12 +146,14 @@ def stage(
     }
     peer = Peer(PYTHON, environment)
     peer.seed()
-    queue = Queue(f"files-{name}", connection=Redis.from_url(engines.redis_url))
+    queue = Queue(f"files-{name}", connection=Redis.from_url(engines.redis_admin_url))
     vectors = create_engine(url)
     log = tmp_path / "worker.log"
-    with run_workers(PYTHON, environment, redis_url=engines.redis_url, queue=queue.name, slots=2, log=log):
+    with run_workers(
+        PYTHON, environment, redis_url=engines.redis_admin_url, queue=queue.name, slots=2, log=log
+    ):
         yield Stage(
-            PYTHON, environment, peer, embeddings, queue, engines.redis_url, vectors, log, peer.user()
+            PYTHON, environment, peer, embeddings, queue, engines.redis_admin_url, vectors, log, peer.user()
         )
     peer.close()
     vectors.dispose()

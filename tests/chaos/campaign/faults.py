@@ -185,4 +185,4 @@ class Faults:
         return Outcome(action, at, self._recovery.wait(needs, since=at), interrupted)
 
     def _redis(self) -> Redis:
-        return Redis(unix_socket_path=self._system.sockets[1])
+        return Redis.from_url(self._system.engines.redis_admin_url)

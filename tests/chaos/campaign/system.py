@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 from sqlalchemy import make_url
@@ -97,7 +98,7 @@ class System:
     @property
     def sockets(self) -> tuple[str, str]:
         """Where the engines listen: the directory of PostgreSQL's socket, and Valkey's socket."""
-        redis = self.engines.redis_url.removeprefix("unix://").split("?")[0]
+        redis = urlsplit(self.engines.redis_url).path
         return str(make_url(self.engines.database_url).query["host"]), redis
 
     def engine_pid(self, name: str, *, of: str = "engines") -> int:
@@ -188,11 +189,12 @@ class System:
         )
 
     def _behind(self, wires: Wires) -> dict[str, str]:
+        login = urlsplit(self.engines.redis_url).netloc.rpartition("@")[0]
         return {
             "EMBERQ_DATABASE_URL": make_url(self.engines.database_url)
             .set(host="127.0.0.1", port=wires.database.port, query={})
             .render_as_string(hide_password=False),
-            "EMBERQ_REDIS_URL": f"redis://127.0.0.1:{wires.redis.port}/0",
+            "EMBERQ_REDIS_URL": f"redis://{login}@127.0.0.1:{wires.redis.port}/0",
         }
 
 
@@ -217,8 +219,11 @@ def run_system(directory: Path, *, hosts: int = 2, slots: int = 2, is_wired: boo
     engines = Engines(directory / "engines", database_url=None, redis_url=None)
     with contextlib.ExitStack() as stack:
         stack.enter_context(small_file_system(directory / "blobs"))
+        # The account of Valkey is made by the first start.
+        stack.callback(engines.stop)
+        engines.start()
         database = make_url(engines.database_url).query["host"]
-        redis = engines.redis_url.removeprefix("unix://").split("?")[0]
+        redis = urlsplit(engines.redis_url).path
         wires = [
             Wires(
                 stack.enter_context(TcpProxy(redis)),

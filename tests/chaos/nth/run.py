@@ -106,7 +106,7 @@ def _places(options: argparse.Namespace) -> Iterator[list[Where]]:
                 database = Database(engines.database_url)
                 migrate(database)
                 database.close()
-                places.append(Where(root / str(number), engines.database_url, engines.redis_url))
+                places.append(Where(root / str(number), engines.database_url, engines.redis_admin_url))
             yield places
     finally:
         shutil.rmtree(root, ignore_errors=True)

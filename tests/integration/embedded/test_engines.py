@@ -4,10 +4,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 import psycopg
@@ -74,7 +76,7 @@ def test_the_first_start_makes_a_database_with_vectors_and_stop_leaves_no_proces
         assert _query(running.database_url, "SHOW server_version")[0][0].startswith("18")  # type: ignore[attr-defined]
         assert _query(running.database_url, "SHOW data_checksums") == [("on",)]
         assert _query(running.database_url, "SHOW server_encoding") == [("UTF8",)]
-        assert _redis(running.redis_url, "INFO", "server")["server_name"] == "valkey"  # type: ignore[index]
+        assert _redis(running.redis_admin_url, "INFO", "server")["server_name"] == "valkey"  # type: ignore[index]
         assert set(_pids(running).values()) <= set(running_in(path))
         assert running.check() == ()
     assert running_in(path) == []
@@ -85,12 +87,12 @@ def test_data_of_both_engines_is_there_after_a_restart(data_dir: Path) -> None:
     with Engines(data_dir, database_url=None, redis_url=None) as running:
         _query(running.database_url, "CREATE TABLE kept (n int)")
         _query(running.database_url, "INSERT INTO kept VALUES (7)")
-        _redis(running.redis_url, "SET", "kept", "7")
+        _redis(running.redis_admin_url, "SET", "kept", "7")
         urls = (running.database_url, running.redis_url)
     with Engines(data_dir, database_url=None, redis_url=None) as running:
         assert (running.database_url, running.redis_url) == urls
         assert _query(running.database_url, "SELECT n FROM kept") == [(7,)]
-        assert _redis(running.redis_url, "GET", "kept") == "7"
+        assert _redis(running.redis_admin_url, "GET", "kept") == "7"
 
 
 def test_the_applications_role_is_no_superuser_but_makes_databases_with_the_extension(data_dir: Path) -> None:
@@ -132,7 +134,7 @@ def test_postgres_never_runs_as_root_and_sockets_are_private(data_dir: Path) -> 
 def test_ensure_starts_a_killed_engine_again_with_its_data(data_dir: Path, victims: tuple[str, ...]) -> None:
     with Engines(data_dir, database_url=None, redis_url=None) as running:
         _query(running.database_url, "CREATE TABLE kept AS SELECT 7 AS n")
-        _redis(running.redis_url, "SET", "kept", "7")
+        _redis(running.redis_admin_url, "SET", "kept", "7")
         before = _pids(running)
         assert running.ensure() == ()
         for name in victims:
@@ -142,7 +144,7 @@ def test_ensure_starts_a_killed_engine_again_with_its_data(data_dir: Path, victi
         after = _pids(running)
         assert {name for name in before if before[name] != after[name]} == set(victims)
         assert _query(running.database_url, "SELECT n FROM kept") == [(7,)]
-        assert _redis(running.redis_url, "GET", "kept") == "7"
+        assert _redis(running.redis_admin_url, "GET", "kept") == "7"
 
 
 def test_ensure_waits_for_a_backend_that_outlives_its_killed_server(data_dir: Path) -> None:
@@ -160,6 +162,37 @@ def test_ensure_waits_for_a_backend_that_outlives_its_killed_server(data_dir: Pa
             assert running.ensure() == ("postgres",)
             assert process_identity(backend.pid) != identity
         assert _query(running.database_url, "SELECT 1") == [(1,)]
+
+
+def test_valkey_lets_only_accounts_of_its_own_in(tmp_path: Path) -> None:
+    with Engines(tmp_path, database_url="postgresql+psycopg://db/x", redis_url=None) as running:
+        stranger = running.redis_url.replace("emberq:", "emberq:not-", 1)
+        for url in (stranger, f"unix://{urlsplit(running.redis_url).path}"):
+            with pytest.raises(redis.exceptions.AuthenticationError):
+                _redis(url, "PING")
+        assert _redis(running.redis_url, "SET", "rq:x", "1") is True
+        for forbidden in (
+            ["SET", "x", "1"],
+            ["FLUSHALL"],
+            ["CONFIG", "GET", "dir"],
+            ["ACL", "LIST"],
+            ["KEYS", "*"],
+        ):
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                _redis(running.redis_url, *forbidden)
+        assert _redis(running.redis_admin_url, "FLUSHALL") is True
+        passwords = [urlsplit(url).password or "" for url in (running.redis_url, running.redis_admin_url)]
+        shown = b"".join(
+            Path(f"/proc/{running._valkey.pid}/{name}").read_bytes()  # type: ignore[union-attr]
+            for name in ("cmdline", "environ")
+            if sys.platform == "linux"
+        )
+        shown += (tmp_path / "log" / "valkey.log").read_bytes() + (
+            tmp_path / "valkey" / "users.acl"
+        ).read_bytes()
+        assert not any(password.encode() in shown for password in passwords)
+    for name in ("valkey-passwords.json", "valkey/users.acl"):
+        assert (tmp_path / name).stat().st_mode & 0o777 == 0o600
 
 
 def test_ensure_gives_a_vanished_socket_back(data_dir: Path) -> None:
@@ -213,25 +246,25 @@ def test_a_path_too_long_for_sockets_works(cluster_template: Path, tmp_path: Pat
 
 def test_a_damaged_append_only_file_is_set_aside_and_valkey_starts_empty(tmp_path: Path) -> None:
     with Engines(tmp_path, database_url="postgresql+psycopg://db/x", redis_url=None) as running:
-        _redis(running.redis_url, "SET", "gone", "1")
+        _redis(running.redis_admin_url, "SET", "gone", "1")
     (written,) = (tmp_path / "valkey" / "appendonlydir").glob("*.incr.aof")
     written.write_bytes(b"this is not a command\r\n" + written.read_bytes())
     with Engines(tmp_path, database_url="postgresql+psycopg://db/x", redis_url=None) as running:
-        assert _redis(running.redis_url, "GET", "gone") is None
-        _redis(running.redis_url, "SET", "new", "1")
+        assert _redis(running.redis_admin_url, "GET", "gone") is None
+        _redis(running.redis_admin_url, "SET", "new", "1")
     assert (tmp_path / "valkey" / "appendonlydir.corrupt" / written.name).exists()
     with Engines(tmp_path, database_url="postgresql+psycopg://db/x", redis_url=None) as running:
-        assert _redis(running.redis_url, "GET", "new") == "1"
+        assert _redis(running.redis_admin_url, "GET", "new") == "1"
 
 
 def test_a_cut_append_only_file_keeps_what_came_before_the_cut(tmp_path: Path) -> None:
     with Engines(tmp_path, database_url="postgresql+psycopg://db/x", redis_url=None) as running:
-        _redis(running.redis_url, "SET", "kept", "1")
+        _redis(running.redis_admin_url, "SET", "kept", "1")
     (written,) = (tmp_path / "valkey" / "appendonlydir").glob("*.incr.aof")
     with written.open("ab") as file:
         file.write(b"*3\r\n$3\r\nSET\r\n$4\r\nlo")
     with Engines(tmp_path, database_url="postgresql+psycopg://db/x", redis_url=None) as running:
-        assert _redis(running.redis_url, "GET", "kept") == "1"
+        assert _redis(running.redis_admin_url, "GET", "kept") == "1"
     assert not (tmp_path / "valkey" / "appendonlydir.corrupt").exists()
 
 

@@ -47,7 +47,7 @@ if sys.argv[2] == "fork":
 print(json.dumps({
     "uid": os.geteuid(), "pids": [engines._postgres.pid, engines._valkey.pid], "dead": engines.check(),
     "traces": sorted(path.name for path in pathlib.Path(sys.argv[1]).glob("*.pid")),
-    "database": engines.database_url, "redis": engines.redis_url,
+    "database": engines.database_url, "redis": engines.redis_admin_url,
 }), flush=True)
 sys.stdin.read()
 engines.stop()
@@ -72,7 +72,7 @@ def _insert(told: dict[str, Any]) -> None:
 def _assert_kept(running: Engines) -> None:
     with psycopg.connect(running.database_url.replace("+psycopg", "")) as connection:
         assert connection.execute("SELECT n FROM kept").fetchall() == [(7,)]
-    with redis.Redis.from_url(running.redis_url) as client:
+    with redis.Redis.from_url(running.redis_admin_url) as client:
         assert client.get("kept") == b"7"
 
 
@@ -158,7 +158,7 @@ def test_a_kill_between_initdb_and_the_databases_making_is_recovered_from(tmp_pa
         eventually((tmp_path / "postgres" / "data").exists)
         owner.kill()
     with Engines(tmp_path, database_url=None, redis_url=None) as running:
-        _insert({"database": running.database_url, "redis": running.redis_url})
+        _insert({"database": running.database_url, "redis": running.redis_admin_url})
         _assert_kept(running)
 
 

@@ -115,6 +115,19 @@ def _keep_first_key(rotated: str, key: str) -> None:
         write_first_key(data_dir, key)
 
 
+@app.command("rotate-secret")
+def rotate_secret(json_output: AsJson = False) -> None:
+    """Seal the keys of embedding providers again with a new secret key, directly in the database.
+
+    Without EMBERQ_SECRET_KEY, a new key is made in the data directory, and running processes take it over.
+    With it, put a new key before the old one (`NEW,OLD`) in every process first; it is used from then on, and
+    the old one is needed until this command has ended.
+    """
+    from emberq.cli.commands import processes
+
+    raise typer.Exit(processes.rotate_secret(json_output=json_output))
+
+
 @app.command()
 def revoke(
     prefix: Annotated[str, typer.Argument(help="The key's prefix, as `keys list` shows it, or its id.")],

@@ -100,8 +100,13 @@ def roll_back(connection: Connection, sealer: Sealer, version: int, *, changed_b
     return _write(connection, newest, stored, target, changed_by=changed_by, note=f"rollback to {version}")
 
 
-def _lock_and_read(connection: Connection) -> tuple[int, Stored]:
+def lock_changes(connection: Connection) -> None:
+    """Let other changes of settings wait for the end of the transaction."""
     connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+
+
+def _lock_and_read(connection: Connection) -> tuple[int, Stored]:
+    lock_changes(connection)
     return read_stored(connection)
 
 

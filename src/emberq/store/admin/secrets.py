@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
@@ -10,6 +11,7 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from emberq.errors import SettingInvalid
+from emberq.system.files import replace_durably
 
 #: 24 random bytes: 192 bits cannot be guessed, so a fast hash is enough.
 _API_KEY_BYTES = 24
@@ -34,18 +36,14 @@ class Sealer:
         Raises:
             SettingInvalid: If a key is not 32 url-safe base64-encoded bytes.
         """
-        try:
-            self._fernet = MultiFernet([Fernet(key) for key in keys])
-        except ValueError as exc:
-            raise SettingInvalid(
-                "EMBERQ_SECRET_KEY is not a Fernet key.",
-                hint="Make one with `python -c 'from cryptography.fernet import Fernet; "
-                "print(Fernet.generate_key().decode())'`.",
-            ) from exc
+        self._keys = _read_keys(keys)
+
+    def _current(self) -> MultiFernet:
+        return self._keys
 
     def seal(self, plain: str) -> str:
         """Encrypt a secret for the database."""
-        return self._fernet.encrypt(plain.encode()).decode()
+        return self._current().encrypt(plain.encode()).decode()
 
     def unseal(self, sealed: str) -> str:
         """Decrypt a secret.
@@ -54,12 +52,65 @@ class Sealer:
             SettingInvalid: If none of the keys sealed it.
         """
         try:
-            return self._fernet.decrypt(sealed.encode()).decode()
+            return self._current().decrypt(sealed.encode()).decode()
         except InvalidToken as exc:
             raise SettingInvalid(
                 "A secret setting was sealed with another key.",
                 hint="Start with the EMBERQ_SECRET_KEY it was set under, or set the secret again.",
             ) from exc
+
+
+class FileSealer(Sealer):
+    """A sealer whose keys are kept in a file, the newest first; it follows a rotation of the file."""
+
+    def __init__(self, path: Path) -> None:
+        """Read the keys.
+
+        Raises:
+            SettingInvalid: If the file contains something else.
+        """
+        self.path = path
+        self._seen = _version(path)
+        super().__init__(self._read())
+
+    def _read(self) -> list[str]:
+        return self.path.read_text(encoding="ascii").split()
+
+    def _current(self) -> MultiFernet:
+        with contextlib.suppress(OSError):
+            version = _version(self.path)
+            if version != self._seen:
+                self._keys, self._seen = _read_keys(self._read()), version
+        return self._keys
+
+    def begin_rotation(self) -> None:
+        """Put a new key before the others; after a rotation that was cut off, its new key is the newest."""
+        keys = self._read()
+        if len(keys) == 1:
+            self._write([Fernet.generate_key().decode(), *keys])
+
+    def end_rotation(self) -> None:
+        """Drop all keys but the newest; call it once nothing in the database needs them."""
+        self._write(self._read()[:1])
+
+    def _write(self, keys: list[str]) -> None:
+        replace_durably(self.path, "\n".join(keys) + "\n", mode=0o600)
+
+
+def _version(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_ino, status.st_mtime_ns
+
+
+def _read_keys(keys: list[str]) -> MultiFernet:
+    try:
+        return MultiFernet([Fernet(key) for key in keys])
+    except ValueError as exc:
+        raise SettingInvalid(
+            "EMBERQ_SECRET_KEY is not a Fernet key.",
+            hint="Make one with `python -c 'from cryptography.fernet import Fernet; "
+            "print(Fernet.generate_key().decode())'`.",
+        ) from exc
 
 
 def load_sealer(secret_key: str | None, data_dir: Path) -> Sealer:
@@ -85,4 +136,4 @@ def load_sealer(secret_key: str | None, data_dir: Path) -> Sealer:
             pass
         finally:
             draft.unlink()
-    return Sealer([path.read_text().strip()])
+    return FileSealer(path)
