@@ -286,7 +286,13 @@ def test_health_metrics_and_openapi_need_no_key(stack: Stack) -> None:
     with httpx.Client(base_url=stack.url) as anybody:
         assert anybody.get("/healthz").json() == {"status": "ok"}
         ready = anybody.get("/readyz").json()
-        assert ready["checks"] == {"database": "ok", "redis": "ok", "blobs": "ok", "workers": "2 alive"}
+        assert ready["checks"] == {
+            "database": "ok",
+            "redis": "ok",
+            "queue": "ok",
+            "blobs": "ok",
+            "workers": "2 alive",
+        }
         metrics = anybody.get("/metrics").text
         paths = anybody.get("/openapi.json").json()["paths"]
     for name in ("emberq_jobs_total", "emberq_queue_depth", "emberq_workers", "emberq_config_version"):

@@ -90,7 +90,8 @@ class JobOut(BaseModel):
     quarantined: bool
     waiting_reason: str | None = Field(
         None,
-        description="Why the job waits: paused, backoff, no_worker, tenant_cap or behind_N, an estimate.",
+        description="Why the job waits: paused, backoff, no_worker, queue_broken, tenant_cap or behind_N,"
+        " an estimate.",
     )
     error: ErrorOut | None
     attempts: list[AttemptOut] = Field(description="The ends of earlier attempts, oldest first.")

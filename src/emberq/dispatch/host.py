@@ -216,6 +216,7 @@ class _Host:
             self._applied.of_workers(self._supervisor.slot_labels()),
             self._settings_listener.is_pushed,
             cache.unreadable,
+            self._maintenance.queue_error,
         )
         self._lease.renew(config)
         metrics.set_config_version(config.version)

@@ -27,6 +27,7 @@ from emberq.dispatch.admit import admit
 from emberq.dispatch.blob_gc import BlobGarbageCollector
 from emberq.dispatch.purge import purge_audit_log, purge_ended_jobs, purge_extractions, purge_vectors
 from emberq.dispatch.recover import reap_dead_neighbours, reap_expired_hosts, sweep
+from emberq.dispatch.tickets import queue_error
 from emberq.errors import DatabaseUnavailable, EmberqError
 from emberq.store.admin.hosts import LEASE_RENEWAL_SECONDS, LEASE_SECONDS
 from emberq.store.services import Services
@@ -81,6 +82,9 @@ class Maintenance:
             Duty("purge", 60.0, self._purge),
             Duty("garbage_collect", 60.0, BlobGarbageCollector(services).run),
         ]
+        #: What kept workers from taking tickets at the last sweep.
+        self.queue_error: str | None = None
+        self._told_error: str | None = None
         self._due: dict[str, float] = {}
         self._reap_from = 0.0
         self._ticked_at = math.inf
@@ -122,6 +126,10 @@ class Maintenance:
         admit(self._services, job_timeout_seconds=get_worker_config().settings.job_timeout)
 
     def _sweep(self) -> None:
+        self.queue_error = queue_error(self._services.redis())
+        if self.queue_error != self._told_error:
+            log.warning("queue_state_changed", queue_error=self.queue_error)
+            self._told_error = self.queue_error
         sweep(self._services, job_timeout_seconds=get_worker_config().settings.job_timeout)
 
     def _reap_neighbours(self) -> None:

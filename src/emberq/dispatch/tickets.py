@@ -6,10 +6,11 @@ import uuid
 from collections.abc import Sequence
 
 from redis import Redis
-from redis.exceptions import RedisError
+from redis.exceptions import NoPermissionError, OutOfMemoryError, ReadOnlyError, RedisError
 from rq import Callback, Queue
 from rq.job import Job
 from rq.serializers import JSONSerializer
+from rq.suspension import WORKERS_SUSPENDED
 
 from emberq.entry_points import PROCESS_FILE, QUEUE_NAME, TICKET_ENDED, TICKET_STOPPED
 from emberq.errors import RedisUnavailable
@@ -20,6 +21,14 @@ from emberq.worker.rq.repair import delete_mistyped, keys_of_queue
 _FAILURE_TTL_SECONDS = 300
 #: Seconds after which `enqueue` is not retried: an upload waits for it, and the sweep enqueues again anyway.
 _ENQUEUE_SECONDS = 2.5
+#: The key that shows whether Redis takes writes, and how long it stays.
+_PROBE, _PROBE_SECONDS = "rq:emberq:probe", 60
+#: What refusals of a write are called.
+_REFUSALS = {
+    ReadOnlyError: "read_only",
+    OutOfMemoryError: "out_of_memory",
+    NoPermissionError: "not_permitted",
+}
 #: Seconds on top of job_timeout for RQ's own time-out, so that ours comes first.
 _TIMEOUT_MARGIN_SECONDS = 5
 
@@ -71,6 +80,28 @@ def repair_queue(connection: Redis) -> None:
         delete_mistyped(connection, keys_of_queue(QUEUE_NAME))
     except (RedisError, OSError) as exc:
         raise RedisUnavailable(f"Redis did not answer: {type(exc).__name__}.") from exc
+
+
+def queue_error(connection: Redis) -> str | None:
+    """Return what keeps workers from taking tickets, nothing if they can.
+
+    Returns:
+        `redis_unavailable`; `read_only`, `out_of_memory`, `not_permitted` or `refused` if Redis takes no
+        writes; `wrong_type` if the queue is no list; `suspended` after `rq suspend`.
+    """
+    try:
+        with connection.pipeline(transaction=False) as pipeline:
+            pipeline.set(_PROBE, 1, ex=_PROBE_SECONDS)
+            pipeline.llen(open_queue(connection).key)
+            pipeline.exists(WORKERS_SUSPENDED)
+            written, length, is_suspended = pipeline.execute(raise_on_error=False)
+    except (RedisError, OSError):
+        return "redis_unavailable"
+    if isinstance(written, Exception):
+        return next((name for kind, name in _REFUSALS.items() if isinstance(written, kind)), "refused")
+    if isinstance(length, Exception):
+        return "wrong_type" if str(length).startswith("WRONGTYPE") else "refused"
+    return "suspended" if is_suspended else None
 
 
 def missing_tickets(

@@ -52,12 +52,14 @@ class Crowd:
             result = connection.execute(text(statement), parameters)
             return list(result) if result.returns_rows else []
 
-    def lease(self, workers: int, *, seconds: float = 3600) -> None:
+    def lease(self, workers: int, *, seconds: float = 3600, queue_error: str | None = None) -> None:
         self.sql(
-            "INSERT INTO hosts (id, name, pid, workers, lease_until)"
-            " VALUES (gen_random_uuid(), 'host', 1, :workers, now() + make_interval(secs => :seconds))",
+            "INSERT INTO hosts (id, name, pid, workers, lease_until, queue_error)"
+            " VALUES (gen_random_uuid(), 'host', 1, :workers, now() + make_interval(secs => :seconds),"
+            " :queue_error)",
             workers=workers,
             seconds=seconds,
+            queue_error=queue_error,
         )
 
     def add(

@@ -13,6 +13,7 @@ from sqlalchemy import text
 from emberq.api.auth import ServicesDep, sent_key
 from emberq.api.metrics import render_metrics
 from emberq.api.problems import without_paths
+from emberq.dispatch.tickets import queue_error
 from emberq.errors import DatabaseUnavailable, EmberqError, StorageUnavailable, Unauthorized
 from emberq.store.admin.hosts import list_hosts
 from emberq.store.services import Services
@@ -45,10 +46,11 @@ async def healthz() -> HealthOut:
 
 @router.get("/readyz")
 def readyz(services: ServicesDep, response: Response) -> ReadyOut:
-    """Check the database, Redis, the blob store and the workers; 503 if one of the first three is away."""
+    """Check database, Redis, the queue in it, blob store and workers; 503 if one of the first four fails."""
     checks = {
         "database": _check_database(services),
         "redis": _check_redis(services),
+        "queue": queue_error(services.redis()) or "ok",
         "blobs": _check_blobs(services),
     }
     ready = set(checks.values()) == {"ok"}

@@ -30,7 +30,7 @@ app.command()(pauses.pauses)
 #: Seconds between two polls of a job with --follow.
 _FOLLOW_SECONDS = 0.3
 
-_WAITING_REASONS = "paused, backoff, no_worker, tenant_cap, behind"
+_WAITING_REASONS = "paused, backoff, no_worker, queue_broken, tenant_cap, behind"
 
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
 JobId = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]

@@ -47,12 +47,14 @@ class HostConfig:
         applied_versions: The version that each worker slot applies.
         is_pushed: Whether changes are pushed to it.
         unreadable: The settings of the newest version that it cannot read.
+        queue_error: What keeps its workers from taking tickets.
     """
 
     version: int = 0
     applied_versions: Sequence[int] = ()
     is_pushed: bool = False
     unreadable: Sequence[Unreadable] = ()
+    queue_error: str | None = None
 
 
 def renew_lease(
@@ -91,6 +93,7 @@ def renew_lease(
         "config_version": config.version,
         "applied_versions": list(config.applied_versions),
         "config_push": config.is_pushed,
+        "queue_error": config.queue_error,
         "config_unreadable": {"items": unreadable} if unreadable else None,
         "beat_at": now,
         "lease_until": now + timedelta(seconds=LEASE_SECONDS),

@@ -22,6 +22,7 @@ class WaitingReason(StrEnum):
     PAUSED = "paused"
     BACKOFF = "backoff"
     NO_WORKER = "no_worker"
+    QUEUE_BROKEN = "queue_broken"
     TENANT_CAP = "tenant_cap"
     #: Shown as `behind_N`: about N jobs come first.
     BEHIND = "behind"
@@ -79,6 +80,9 @@ reason_column: Label[str | None] = literal_column("""CASE
         SELECT 1 FROM breakers WHERE breakers.tenant = jobs.tenant AND retry_at IS NOT NULL
     )) THEN 'backoff'
     WHEN NOT EXISTS (SELECT 1 FROM hosts WHERE lease_until >= now() AND workers > 0) THEN 'no_worker'
+    WHEN NOT EXISTS (
+        SELECT 1 FROM hosts WHERE lease_until >= now() AND workers > 0 AND queue_error IS NULL
+    ) THEN 'queue_broken'
     WHEN jobs.state = 'pending' AND (
         -- The tenant's own cap overrides the default one; 0 means no cap.
         SELECT CAST(value ->> 'value' AS bigint) BETWEEN 1 AND (

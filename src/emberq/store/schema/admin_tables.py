@@ -71,6 +71,8 @@ class Host(Base):
     applied_versions: Mapped[list[int]] = mapped_column(server_default=text("'{}'"))
     #: Whether changes are pushed to the host; otherwise it polls every few seconds.
     config_push: Mapped[bool] = mapped_column(server_default=text("false"))
+    #: What keeps its workers from taking tickets: `suspended`, `read_only` and so on; null if nothing does.
+    queue_error: Mapped[str | None]
     #: The settings that it cannot read: `{"items": [{key, tenant, reason}]}`.
     config_unreadable: Mapped[dict[str, Any] | None]
 

@@ -28,6 +28,14 @@ def test_without_a_live_worker_every_job_waits_for_one(crowd: Crowd) -> None:
     assert [crowd.reason(first), crowd.reason(second)] == ["behind_0", "behind_1"]
 
 
+def test_a_queue_that_no_worker_can_read_is_told(crowd: Crowd) -> None:
+    (job,) = crowd.add("a", 1)
+    crowd.lease(1, queue_error="suspended")
+    assert crowd.reason(job) == "queue_broken"
+    crowd.lease(1, queue_error=None)
+    assert crowd.reason(job) == "behind_0"
+
+
 def test_a_job_that_runs_or_is_over_does_not_wait(crowd: Crowd) -> None:
     running, over = crowd.add("a", 2)
     crowd.move([running], "processing")

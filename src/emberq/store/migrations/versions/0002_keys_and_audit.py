@@ -1,4 +1,4 @@
-"""Expiry and last use of API keys, and the audit log."""
+"""Expiry and last use of API keys, the audit log, and what keeps a host from taking tickets."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -13,6 +13,7 @@ depends_on = None
 def upgrade() -> None:
     op.add_column("api_keys", sa.Column("expires_at", sa.DateTime(timezone=True), nullable=True))
     op.add_column("api_keys", sa.Column("last_used_at", sa.DateTime(timezone=True), nullable=True))
+    op.add_column("hosts", sa.Column("queue_error", sa.Text(), nullable=True))
     op.create_table(
         "audit_log",
         sa.Column("id", sa.BigInteger(), sa.Identity(), nullable=False),
@@ -34,5 +35,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("audit_log")
+    op.drop_column("hosts", "queue_error")
     op.drop_column("api_keys", "last_used_at")
     op.drop_column("api_keys", "expires_at")
