@@ -21,7 +21,8 @@ _CALLERS = {
     "api/routes/pauses.py": {"_open"},
     # Settings are checked together; the key needs the scope `admin`.
     "api/routes/settings.py": {"_changed", "history", "status"},
-    "cli/commands/processes.py": {"_prepare_database", "rotate_secret"},
+    "cli/commands/processes.py": {"_prepare_database"},
+    "cli/commands/secret_key.py": {"rotate_secret"},
     "dispatch/admit.py": {"admit"},
     # One query for the waiting requests of all tenants; it answers with ids that the requests gave it.
     "dispatch/conversion.py": {"_ended"},

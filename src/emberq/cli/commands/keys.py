@@ -123,9 +123,9 @@ def rotate_secret(json_output: AsJson = False) -> None:
     With it, put a new key before the old one (`NEW,OLD`) in every process first; it is used from then on, and
     the old one is needed until this command has ended.
     """
-    from emberq.cli.commands import processes
+    from emberq.cli.commands import secret_key
 
-    raise typer.Exit(processes.rotate_secret(json_output=json_output))
+    raise typer.Exit(secret_key.rotate_secret(json_output=json_output))
 
 
 @app.command()

@@ -8,7 +8,6 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -252,40 +251,6 @@ def create_key(
         services.database.tenant_transaction(owner) as connection,
     ):
         return store_key(connection, name=name, scopes=scopes, tenant=owner, valid_seconds=valid_seconds)
-
-
-def rotate_secret(*, json_output: bool = False) -> int:
-    """Seal the secret settings again with a new key; the one of the data directory, or the first of the list.
-
-    Killed at any moment, it leaves settings that can be read, and goes on when it is run again.
-    """
-    from emberq.store.admin.reseal import reseal
-    from emberq.store.admin.secrets import FileSealer
-
-    def show(done: int) -> None:
-        if sys.stderr.isatty():
-            sys.stderr.write(f"\r{done} sealed again")
-
-    with _connected(_environment()) as services:
-        run_migrations(services.database)
-        own = services.sealer if isinstance(services.sealer, FileSealer) else None
-        if own is not None:
-            own.begin_rotation()
-        with services.database.system_transaction() as connection:
-            done = reseal(connection, services.sealer, progress=show)
-        if own is not None:
-            own.end_rotation()
-    if json_output:
-        sys.stdout.write(json.dumps(asdict(done)) + "\n")
-        return 0
-    lost = f" {done.lost} old values cannot be read with any key and stay as they are." if done.lost else ""
-    if own is not None:
-        last = f"{own.path} has the new key."
-    else:
-        last = "All keys but the first one of EMBERQ_SECRET_KEY can be removed now, in every process."
-    sealed = f"{done.settings} secret settings and {done.history} values of their history"
-    sys.stdout.write(f"Sealed {sealed} again.{lost}\n{last}\n")
-    return 0
 
 
 @contextlib.contextmanager
