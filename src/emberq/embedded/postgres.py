@@ -33,7 +33,7 @@ _STEPS = (
 )
 
 #: Immediate shutdown when the owner dies: the server ends all of its processes. If it were killed, each would
-#: have to notice that by itself, and one that writes to a slow disk notices it late.
+#: have to notice that by itself, which takes long during a write to a slow disk.
 _DEATH_SIGNAL = signal.SIGQUIT
 
 #: Server settings that differ from PostgreSQL's defaults, or that no configuration may change.
