@@ -23,6 +23,8 @@ _FURTHER: Final[Mapping[str, set[int]]] = {
     "POST /api/v1/collections": {404},
     "POST /api/v1/jobs/cancel": {404},
     "POST /api/v1/jobs/retry": {404},
+    "POST /api/v1/pauses": {404},
+    "DELETE /api/v1/pauses": {404},
     "POST /v1/embeddings": {404},
     "POST /v1/rerank": {404},
     "POST /api/v1/collections/{name}/files": {409},
