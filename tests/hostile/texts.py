@@ -57,7 +57,7 @@ def _plain() -> Iterator[HostileFile]:
     yield HostileFile("emoji.txt", lambda: ("👩\u200d👩\u200d👧\u200d👦" * 60_000).encode())
     yield HostileFile("nulls.txt", lambda: b"a\0b\0" * 200_000)
     yield HostileFile("legacy.txt", lambda: bytes(range(0xA1, 0xFF)) * 6000)
-    yield HostileFile("legacy-noise.txt", lambda: random.Random(1).randbytes(400_000).translate(_LETTERS))
+    yield HostileFile("legacy-noise.txt", lambda: random.Random(1).randbytes(60_000).translate(_LETTERS))
     yield HostileFile("paragraphs.txt", lambda: b"a\n\n" * 300_000)
     yield HostileFile("sentences.txt", lambda: b". " * 500_000)
     yield HostileFile("quotes.txt", lambda: ("." + "\"'”’)]»" * 100_000).encode() + b"a")
