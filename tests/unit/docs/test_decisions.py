@@ -1,4 +1,4 @@
-"""No two decisions have the same number, and every reference to one leads to it."""
+"""The decisions are numbered without holes, and every reference to one leads to it."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ NUMBER = re.compile(r"\b[Dd]ecisions? \d+\b")
 LINKED = re.compile(r"\[decision (\d+)\]\([^)]*?(\d{4})-[a-z0-9-]+\.md\)")
 
 
-def test_no_number_stands_twice() -> None:
-    numbers = [int(path.name[:4]) for path in DECISIONS]
-    assert numbers == sorted(set(numbers))
-    for number, path in zip(numbers, DECISIONS, strict=True):
+def test_the_numbers_have_no_holes() -> None:
+    assert [path.name[:4] for path in DECISIONS] == [f"{n:04}" for n in range(1, len(DECISIONS) + 1)]
+    for number, path in enumerate(DECISIONS, 1):
         assert path.read_text(encoding="utf-8").startswith(f"# {number}. "), path.name
 
 
