@@ -47,6 +47,12 @@ def wait_for_stop_request(connection: Redis) -> None:
     eventually(lambda: [one for one in Worker.all(connection) if one.shutdown_requested_date])
 
 
+def with_account(url: str, user: str, password: str) -> str:
+    """Return the address of a Redis with another account in it."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{user}:{password}@{rest.rpartition('@')[2]}"
+
+
 class WorkerBench:
     """A queue in Valkey whose jobs come from one module of `tests.jobs`, and workers for it.
 

@@ -122,6 +122,8 @@ class EmbeddedPostgres:
         self._make_directories(account)
         make_cluster(self._cluster, self._process, account=account, needs=self._needs())
         self._remove_lock(gone)
+        # A killed start may have left PostgreSQL in single-user mode, whose lock the next run would meet.
+        self._end_predecessors()
         provision(self._cluster, self._process, self._passwords, account=account, needs=self._needs())
         self._start_server(account)
         _log.info("postgres_started", pid=self.pid)
@@ -197,11 +199,16 @@ class EmbeddedPostgres:
                 return
 
     def _end_predecessors(self) -> None:
-        """Kill what remains of a killed server: processes of its program in its directory, locked by us."""
-        for pid in processes_of(binary("postgres"), directory=self._cluster):
-            _log.warning("postgres_remains_ended", pid=pid)
-            with contextlib.suppress(OSError):
-                os.kill(pid, signal.SIGKILL)
+        """Kill what remains of a killed start: processes of its program in its directory, locked by us."""
+        until = time.monotonic() + READY_SECONDS
+        while remains := processes_of(binary("postgres"), directory=self._cluster):
+            for pid in remains:
+                _log.warning("postgres_remains_ended", pid=pid)
+                with contextlib.suppress(OSError):
+                    os.kill(pid, signal.SIGKILL)
+            if time.monotonic() > until:
+                return
+            time.sleep(_RETRY_SECONDS)
 
     def _answers(self, since: float) -> bool:
         # Imported while the server starts: it takes a quarter of a second.

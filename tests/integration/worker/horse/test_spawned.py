@@ -12,7 +12,7 @@ import pytest
 from tests.harness.eventually import eventually
 from tests.harness.process_table import alive
 from tests.harness.processes import run_program
-from tests.harness.workers import WorkerBench
+from tests.harness.workers import WorkerBench, with_account
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_a_spawned_horse_stands_where_a_forked_one_would_and_gives_nothing_away(
         user, enabled=True, passwords=["+hidden-word"], keys=["*"], channels=["*"], categories=["+@all"]
     )
     try:
-        bench.url = redis_url.replace("://", f"://{user}:hidden-word@", 1)
+        bench.url = with_account(redis_url, user, "hidden-word")
         job = bench.enqueue("look")
         # The worker's own command line has the word; the horse's must not.
         bench.burst()

@@ -15,7 +15,14 @@ import pytest
 from tests.harness.eventually import eventually
 from tests.harness.paths import EMBERQ
 from tests.harness.processes import RunningProgram, run_program
-from tests.harness.workers import ENDED, WorkerBench, stop_job, wait_for_status, wait_for_stop_request
+from tests.harness.workers import (
+    ENDED,
+    WorkerBench,
+    stop_job,
+    wait_for_status,
+    wait_for_stop_request,
+    with_account,
+)
 
 
 class SupervisorBench(WorkerBench):
@@ -206,7 +213,7 @@ def test_titles_say_what_each_process_is_and_no_password(bench: SupervisorBench,
     bench.connection.acl_setuser(
         "titled", enabled=True, passwords=["+hidden-word"], keys=["*"], channels=["*"], categories=["+@all"]
     )
-    bench.environment["EMBERQ_REDIS_URL"] = redis_url.replace("://", "://titled:hidden-word@", 1)
+    bench.environment["EMBERQ_REDIS_URL"] = with_account(redis_url, "titled", "hidden-word")
     bench.environment["EMBERQ_METRICS_PORT"] = "0"
     supervisor = psutil.Process(bench.start_ready(slots=1).pid)
 
