@@ -108,7 +108,7 @@ def test_a_database_that_takes_no_writes_is_told_and_its_end_needs_no_restart(
     away(upload(api))
     assert ready(api) == (
         503,
-        {"database": "read_only", "redis": "ok", "blobs": "ok", "workers": "unknown"},
+        {"database": "read_only", "redis": "ok", "queue": "ok", "blobs": "ok", "workers": "unknown"},
     )
     assert api.get("/api/v1/collections").status_code == 200
     admin(f"ALTER DATABASE {name} SET default_transaction_read_only = off")
@@ -157,7 +157,13 @@ def test_a_pool_whose_connections_are_all_in_use_is_told(
         away(upload(api))
         assert ready(api) == (
             503,
-            {"database": "database_unavailable", "redis": "ok", "blobs": "ok", "workers": "unknown"},
+            {
+                "database": "database_unavailable",
+                "redis": "ok",
+                "queue": "ok",
+                "blobs": "ok",
+                "workers": "unknown",
+            },
         )
     finally:
         for connection in held:
@@ -336,7 +342,13 @@ def test_without_redis_uploads_are_acknowledged_and_rung_for_later(
     # No request hangs on a dead socket: a time-out of two seconds for the one ticket, and one for the check.
     assert ready(api) == (
         503,
-        {"database": "ok", "redis": "redis_unavailable", "blobs": "ok", "workers": "none alive"},
+        {
+            "database": "ok",
+            "redis": "redis_unavailable",
+            "queue": "redis_unavailable",
+            "blobs": "ok",
+            "workers": "none alive",
+        },
     )
     assert time.monotonic() - began_at < scaled(60)
     proxy.heal()
