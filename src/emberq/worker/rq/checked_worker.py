@@ -109,9 +109,13 @@ class CheckedWorker(HorseWorker):
         try:
             write()
         except ResponseError:
-            if not delete_mistyped(self.connection, {self.key: "hash", self.executions_key: "set"}):
+            if not self._repair_own_keys():
                 raise
             write()
+
+    def _repair_own_keys(self) -> bool:
+        """Delete the worker's own keys that are of another type; tells whether there were any."""
+        return bool(delete_mistyped(self.connection, {self.key: "hash", self.executions_key: "set"}))
 
     @contextlib.contextmanager
     def refusing(self, job: Job, queue: Queue) -> Iterator[None]:
@@ -128,3 +132,5 @@ class CheckedWorker(HorseWorker):
             reason = "keys" if isinstance(exc, ResponseError) else "fields"
             refusal = JobRefused(reason, f"{type(exc).__name__}: {exc}")
             refuse(job.id, refusal, connection=self.connection, queue=queue.name)
+            # If it was not a key of the job, the next one would be refused for the same reason.
+            self._repair_own_keys()
