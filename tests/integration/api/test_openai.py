@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import json
 import threading
 import time
@@ -57,7 +58,10 @@ class Api:
         try:
             return await self._exchange(reader, writer, data, path=path, key=key or self.key, method=method)
         finally:
-            writer.close()
+            # Not `close`, which waits for a body that a server that has refused it no longer reads.
+            writer.transport.abort()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
 
     async def _exchange(
         self,
