@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Self
 
 from emberq.errors import DatabaseUnavailable
-from emberq.system.files import sync_directory
+from emberq.system.files import replace_durably
 
 #: The owner of the tables, which migrates them; what the API and the workers connect as.
 OWNER_ROLE, API_ROLE, WORKER_ROLE = "emberq", "emberq_api", "emberq_worker"
@@ -56,12 +55,4 @@ class Passwords:
 
     def write(self, path: Path) -> None:
         """Replace the file, with mode 0600."""
-        new = path.with_name(f"{path.name}.new")
-        new.unlink(missing_ok=True)
-        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            json.dump(asdict(self), file)
-            file.flush()
-            os.fsync(descriptor)
-        new.replace(path)
-        sync_directory(path.parent)
+        replace_durably(path, json.dumps(asdict(self)), mode=0o600)

@@ -17,7 +17,7 @@ from emberq.embedded.cluster import binary, installation, make_cluster
 from emberq.embedded.datadir import DataDirectory, make_private
 from emberq.embedded.passwords import PASSWORDS_FILE, Passwords
 from emberq.embedded.process import READY_SECONDS, EngineExited, EngineProcess, StopStep
-from emberq.embedded.provision import ACCESS_RULES, provision
+from emberq.embedded.provision import ACCESS_RULES, PREDECESSOR_ALIVE, provision
 from emberq.errors import DatabaseUnavailable
 from emberq.system.processes import processes_of
 
@@ -60,9 +60,6 @@ _SETTINGS = {
     "log_checkpoints": "off",
     "log_line_prefix": "%m [%p] %q%u@%d ",
 }
-
-#: What the server logs while children of a killed predecessor still use its shared memory; it passes.
-_PREDECESSOR_ALIVE = "still in use"
 
 #: Seconds until the server is started again then.
 _RETRY_SECONDS = 0.2
@@ -186,11 +183,10 @@ class EmbeddedPostgres:
                 self._spawn(account)
                 self._process.wait_until(lambda: self._answers(since), seconds=_RECOVERY_SECONDS)
             except EngineExited as exc:
-                passing = _PREDECESSOR_ALIVE in self._process.log_tail()
+                passing = PREDECESSOR_ALIVE in self._process.log_tail()
                 if not passing or time.monotonic() - since > READY_SECONDS:
                     raise self._process.failure(DatabaseUnavailable, str(exc)) from exc
                 time.sleep(_RETRY_SECONDS)
-                self._end_predecessors()
             except TimeoutError as exc:
                 failure = self._process.failure(DatabaseUnavailable, str(exc))
                 self._process.stop()

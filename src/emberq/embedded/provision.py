@@ -29,7 +29,8 @@ ACCESS_RULES = "local all postgres reject\nlocal all all scram-sha-256\n"
 _RUN_SECONDS = 600.0
 #: Seconds in which the children of a killed server end, and between two tries.
 _PREDECESSOR_SECONDS, _RETRY_SECONDS = 60.0, 0.2
-_PREDECESSOR_ALIVE = "still in use"
+#: What PostgreSQL says while children of a killed predecessor still use its shared memory; it passes.
+PREDECESSOR_ALIVE = "still in use"
 
 _MAKE_ROLE = """
 DO $$ BEGIN
@@ -127,6 +128,6 @@ class _SingleUser:
                 raise DatabaseUnavailable(f"PostgreSQL did not end within {_RUN_SECONDS:.0f} s.") from exc
             if done.returncode == 0 or (unless and unless in done.stderr):
                 return
-            if _PREDECESSOR_ALIVE not in done.stderr or time.monotonic() > deadline:
+            if PREDECESSOR_ALIVE not in done.stderr or time.monotonic() > deadline:
                 raise self._process.failure(DatabaseUnavailable, "The database cannot be set up.", done)
             time.sleep(_RETRY_SECONDS)

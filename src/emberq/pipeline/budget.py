@@ -17,7 +17,6 @@ from emberq.pipeline.extract.ole import OLE_MAGIC
 
 _MIB: Final = 1 << 20
 
-
 #: Seconds of processor time that any file gets. A genuine file of a hundred kilobytes needs less than one.
 _BASE_CPU_SECONDS: Final = 10.0
 #: Further seconds per mebibyte of a packed file (Office, EPUB, PDF) and of a plain one.
