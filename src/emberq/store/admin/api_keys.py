@@ -1,7 +1,7 @@
 """API keys: shown once, stored as a hash, valid until they are revoked or expire.
 
-Every change of a key sends the hash of the key on `KEYS_CHANNEL` with its commit, so that a process that
-remembers a key, or that there is none, forgets it at once.
+Every change of a key sends the hash of the key on `KEYS_CHANNEL` with its commit. No process of emberq
+listens to it: the API trusts a key for half a second only.
 """
 
 from __future__ import annotations
