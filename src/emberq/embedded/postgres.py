@@ -19,7 +19,7 @@ from emberq.embedded.passwords import PASSWORDS_FILE, Passwords
 from emberq.embedded.process import READY_SECONDS, EngineExited, EngineProcess, StopStep
 from emberq.embedded.provision import ACCESS_RULES, PREDECESSOR_ALIVE, provision
 from emberq.errors import DatabaseUnavailable
-from emberq.system.processes import processes_of
+from emberq.system.processes import process_identity, process_name, processes_of
 
 #: Seconds PostgreSQL may replay its log after a crash. It answers that it is starting up, and stopping it
 #: earlier would make the next start replay the log from the beginning.
@@ -118,9 +118,8 @@ class EmbeddedPostgres:
         account = unprivileged_account(self._root)
         self._make_directories(account)
         make_cluster(self._cluster, self._process, account=account, needs=self._needs())
-        self._remove_lock(gone)
         # A killed start may have left PostgreSQL in single-user mode, whose lock the next run would meet.
-        self._end_predecessors()
+        self._end_predecessors(gone)
         provision(self._cluster, self._process, self._passwords, account=account, needs=self._needs())
         self._start_server(account)
         _log.info("postgres_started", pid=self.pid)
@@ -146,13 +145,6 @@ class EmbeddedPostgres:
             for path in (self._root, self._sockets):
                 os.chown(path, account.uid, account.gid)
                 path.chmod(0o700)
-
-    def _remove_lock(self, gone: int | None) -> None:
-        """Remove the lock of a server that has ended: its pid may be another process's by now."""
-        lock = self._cluster / "postmaster.pid"
-        with contextlib.suppress(OSError):
-            if gone is not None and lock.read_text(errors="replace").split("\n", 1)[0] == str(gone):
-                lock.unlink()
 
     def _needs(self) -> list[Path]:
         share = installation() / "share" / "postgresql"
@@ -194,17 +186,40 @@ class EmbeddedPostgres:
             else:
                 return
 
-    def _end_predecessors(self) -> None:
-        """Kill what remains of a killed start: processes of its program in its directory, locked by us."""
+    def _end_predecessors(self, gone: int | None) -> None:
+        """Kill what remains of a killed start, and remove the lock of a PostgreSQL that has ended.
+
+        What remains are processes of its program in its directory, which this process has locked.
+
+        Args:
+            gone: The pid of a server that has ended, which may be another process's by now.
+        """
         until = time.monotonic() + READY_SECONDS
-        while remains := processes_of(binary("postgres"), directory=self._cluster):
+        while True:
+            remains = processes_of(binary("postgres"), directory=self._cluster)
             for pid in remains:
                 _log.warning("postgres_remains_ended", pid=pid)
                 with contextlib.suppress(OSError):
                     os.kill(pid, signal.SIGKILL)
+            holder = self._lock_holder()
+            # A killed process has left its directory some time before it is gone, or a zombie.
+            if not remains and (holder in {None, gone} or not _may_be_postgres(holder)):
+                if holder is not None:
+                    self._lock.unlink(missing_ok=True)
+                return
             if time.monotonic() > until:
                 return
             time.sleep(_RETRY_SECONDS)
+
+    @property
+    def _lock(self) -> Path:
+        return self._cluster / "postmaster.pid"
+
+    def _lock_holder(self) -> int | None:
+        """Return the pid in PostgreSQL's lock, which is negative in single-user mode; None without a lock."""
+        with contextlib.suppress(OSError, ValueError):
+            return abs(int(self._lock.read_text(errors="replace").split("\n", 1)[0]))
+        return None
 
     def _answers(self, since: float) -> bool:
         # Imported while the server starts: it takes a quarter of a second.
@@ -215,3 +230,8 @@ class EmbeddedPostgres:
         if answer == pq.Ping.NO_RESPONSE and time.monotonic() - since > READY_SECONDS:
             raise TimeoutError(f"postgres did not answer within {READY_SECONDS:.0f} s.")
         return answer == pq.Ping.OK
+
+
+def _may_be_postgres(pid: int) -> bool:
+    """Tell whether a process lives and is a PostgreSQL, or is not known not to be."""
+    return process_identity(pid) is not None and process_name(pid) in {"", "postgres"}

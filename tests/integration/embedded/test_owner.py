@@ -19,6 +19,7 @@ import redis
 
 import emberq
 from emberq.embedded import Engines, cluster, launch
+from emberq.embedded.passwords import PASSWORDS_FILE, Passwords
 from emberq.system.capabilities import may_search_everywhere
 from emberq.system.processes import process_identity
 from tests.harness.eventually import eventually
@@ -160,6 +161,25 @@ def test_a_kill_between_initdb_and_the_databases_making_is_recovered_from(tmp_pa
     with Engines(tmp_path, database_url=None, redis_url=None) as running:
         _insert({"database": running.database_url, "redis": running.redis_admin_url})
         _assert_kept(running)
+
+
+def test_the_lock_of_a_postgres_that_is_a_zombie_is_removed(tmp_path: Path) -> None:
+    with Engines(tmp_path, database_url=None, redis_url=None) as running:
+        _insert({"database": running.database_url, "redis": running.redis_admin_url})
+    # The first statement in single-user mode meets the lock; a changed password makes it run again.
+    file = tmp_path / PASSWORDS_FILE
+    Passwords(Passwords.new().by_role).write(file)
+    cluster_directory = tmp_path / "postgres" / "data"
+    # PostgreSQL takes the pid of another user's process for a stale one.
+    zombie = subprocess.Popen(["/bin/true"], user=cluster_directory.stat().st_uid)
+    try:
+        eventually(lambda: process_identity(zombie.pid) is None)
+        lock = cluster_directory / "postmaster.pid"
+        lock.write_text(f"-{zombie.pid}\n{cluster_directory}\n0\n5432\n\n\n0 0\n")
+        with Engines(tmp_path, database_url=None, redis_url=None) as running:
+            _assert_kept(running)
+    finally:
+        zombie.wait()
 
 
 def test_a_second_process_is_refused(tmp_path: Path) -> None:
