@@ -46,9 +46,9 @@ def check_mail(data: bytes) -> None:
         attachments.append(name)
         return None
 
-    build = DocumentBuilder()
+    build = DocumentBuilder(read_attachment=attach)
     try:
-        pages = mail.read(io.BytesIO(data), build, _ignore, attachment=attach)
+        pages = mail.read(io.BytesIO(data), build, _ignore)
     except FileError as exc:
         assert exc.message
         return

@@ -104,6 +104,16 @@ class JobOut(BaseModel):
     traceparent: str | None
 
 
+class WarningOut(BaseModel):
+    """What of a file is not in its text, though the file was read."""
+
+    code: str
+    message: str
+    hint: str
+    count: int = Field(description="How many pictures, files, pages or fonts it concerns.")
+    names: list[str] = Field(description="The first of their names, where they have names.")
+
+
 class FileOut(BaseModel):
     """A file, and the state of its newest version."""
 
@@ -120,6 +130,7 @@ class FileOut(BaseModel):
     sha256: str
     media_type: str | None
     page_count: int | None
+    warnings: list[WarningOut]
     state: str
     stage: str | None
     error: ErrorOut | None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from emberq.errors.file_warnings import FileWarning
+
 
 class SegmentKind(StrEnum):
     """The kinds of segments; splitting keeps a segment in one chunk if it fits."""
@@ -42,12 +44,14 @@ class Document:
         media_type: The media type of the file's content, e.g. `application/pdf`.
         segments: Ranges of `text`, in order and without overlap; together they contain all its words.
         page_count: Number of pages, slides, sheets or parts; None if the format has none.
+        warnings: What was left out of the text, at most one for each code.
     """
 
     text: str
     media_type: str
     segments: tuple[Segment, ...]
     page_count: int | None = None
+    warnings: tuple[FileWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -200,6 +200,8 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
     )
     progress(0, len(chunks), stage="storing")
     _commit(services, attempt, document, chunk_values, stages)
+    for warning in document.warnings:
+        metrics.count_file_warning(code=warning.code)
 
 
 def _budget(path: Path, attempt: Attempt, settings: RuntimeSettings) -> Budget:
@@ -282,6 +284,7 @@ def _commit(
             chunks=values,
             timings=stages.measure(),
             pages=pages,
+            warnings=document.warnings,
         )
 
 

@@ -51,6 +51,12 @@ CATALOGUE: tuple[MetricSpec, ...] = (
         {"state": _STATES, "error_code": _CODE},
     ),
     MetricSpec(
+        "emberq_file_warnings_total",
+        "counter",
+        "Files that were read with a warning: parts of them are not in their text.",
+        {"code": "a warning code"},
+    ),
+    MetricSpec(
         "emberq_job_duration_seconds",
         "histogram",
         "Duration of one attempt at a job.",

@@ -107,6 +107,11 @@ def count_job(*, state: str, error_code: str = "") -> None:
     _count("emberq_jobs_total", 1, state, error_code)
 
 
+def count_file_warning(*, code: str) -> None:
+    """Count a file of which a part is not in its text."""
+    _count("emberq_file_warnings_total", 1, code)
+
+
 def observe_attempt(*, seconds: float) -> None:
     """Measure one attempt at a job."""
     _observe("emberq_job_duration_seconds", seconds)

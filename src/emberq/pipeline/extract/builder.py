@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cache
-from typing import Final
+from typing import Final, TypeAlias
 
+from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.extract.limits import Meter
+
+#: Takes the bytes and the name of a file inside a file; returns its document, or None if it cannot be read.
+ReadAttachment: TypeAlias = Callable[[bytes, str], Document | None]
 
 #: Rows of a table segment: a few hundred tokens, so that splitting rarely has to cut one.
 TABLE_ROWS: Final = 50
@@ -19,6 +23,10 @@ _CELL_GAP: Final = " | "
 
 #: Lowest level of a heading.
 _MAX_LEVEL: Final = 6
+
+#: Most names that a warning lists, and most characters of one.
+MAX_NAMES: Final = 5
+MAX_NAME: Final = 200
 
 _LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 #: Control characters without meaning in a text (tab and line feed have one), and lone surrogates.
@@ -72,9 +80,16 @@ class DocumentBuilder:
     white space.
     """
 
-    def __init__(self, meter: Meter | None = None) -> None:
-        #: Counts the text and its segments, and the unpacked bytes of what is read.
+    def __init__(self, meter: Meter | None = None, *, read_attachment: ReadAttachment | None = None) -> None:
+        """Begin a document.
+
+        Args:
+            meter: Counts the text and its segments, and the unpacked bytes of what is read.
+            read_attachment: Reads files inside the file; they are left out if it is not given.
+        """
         self.meter = meter or Meter()
+        self._read_attachment = read_attachment
+        self._warnings: dict[WarningCode, FileWarning] = {}
         self._parts: list[str] = []
         self._length = 0
         self._segments: list[Segment] = []
@@ -134,9 +149,46 @@ class DocumentBuilder:
         self.meter.add_text(len(text))
         self._extend(text, segments, None)
 
+    def warn(self, code: WarningCode, *names: str, count: int | None = None) -> None:
+        """Note what is left out of the text; warnings of one code become one.
+
+        Args:
+            code: The kind.
+            names: The names of what is left out, where they have names.
+            count: How many; the number of names, or 1, if left out.
+        """
+        short = tuple(squeeze(clean(name))[:MAX_NAME] for name in names)
+        self._add_warning(FileWarning(code, count or max(len(names), 1), short))
+
+    def attach(self, data: bytes, name: str, *, level: int = 2) -> None:
+        """Append a file inside the file: its name as a heading, then its text, as on the present page.
+
+        If it cannot be read, a paragraph with its name and a warning are left instead.
+
+        Args:
+            data: Its bytes.
+            name: Its name; may be empty.
+            level: The level of the heading.
+        """
+        document = self._read_attachment(data, name) if data and self._read_attachment else None
+        if document is not None:
+            self.heading(name, level)
+            self.insert(document)
+            return
+        if name:
+            self.paragraph(f"Attachment: {name}")
+        self.warn(WarningCode.ATTACHMENT_UNREADABLE, *filter(None, [name]))
+
     def insert(self, document: Document) -> None:
         """Append a document, whose text the same meter has counted, as on the present page."""
         self._extend(document.text, document.segments, self.page)
+        for warning in document.warnings:
+            self._add_warning(warning)
+
+    def _add_warning(self, new: FileWarning) -> None:
+        old = self._warnings.get(new.code, FileWarning(new.code, 0))
+        names = (*old.names, *new.names)[:MAX_NAMES]
+        self._warnings[new.code] = FileWarning(new.code, old.count + new.count, names)
 
     def _extend(self, text: str, segments: Iterable[Segment], page: int | None) -> None:
         if not text:
@@ -158,7 +210,8 @@ class DocumentBuilder:
             media_type: The media type of the file.
             page_count: Number of pages; None if the format has none.
         """
-        return Document("".join(self._parts), media_type, tuple(self._segments), page_count)
+        warnings = tuple(self._warnings.values())
+        return Document("".join(self._parts), media_type, tuple(self._segments), page_count, warnings)
 
     def _begin(self, gap: str) -> int:
         if self._parts:

@@ -8,18 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from email.feedparser import BytesFeedParser
 from email.message import Message
 from email.policy import Compat32
-from typing import BinaryIO, Final, NamedTuple, TypeAlias
+from typing import BinaryIO, Final, NamedTuple
 
 from emberq.errors import CorruptFile, FileTooLarge
-from emberq.pipeline.document import Document
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.charsets import decode_declared
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.text import write_text
-
-#: Takes an attachment's bytes and name; returns its document, or None if it cannot be read.
-_Attachment: TypeAlias = Callable[[bytes, str], Document | None]
 
 _SHOWN: Final = ("From", "To", "Cc", "Date")
 
@@ -74,13 +70,7 @@ class _Piece(NamedTuple):
     is_head: bool
 
 
-def read(
-    stream: BinaryIO,
-    build: DocumentBuilder,
-    progress: Callable[[int, int], None],
-    *,
-    attachment: _Attachment,
-) -> int:
+def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
     """Read a message; its pages are the parts, and the first page also has the header.
 
     Returns:
@@ -101,7 +91,7 @@ def read(
         if is_head:
             _write_head(message, build)
             continue
-        _write_part(message, build, attachment)
+        _write_part(message, build)
         progress(number, total)
         number += 1
     return max(total, 1)
@@ -182,7 +172,7 @@ def _parameter(part: Message, name: str, header: str = "Content-Type") -> str:
     return str(value)
 
 
-def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) -> None:
+def _write_part(part: Message, build: DocumentBuilder) -> None:
     kind = part.get_content_type()
     name = _words(
         _parameter(part, "filename", "Content-Disposition") or _parameter(part, "name"),
@@ -191,7 +181,8 @@ def _write_part(part: Message, build: DocumentBuilder, attachment: _Attachment) 
     payload = part.get_payload(decode=True)
     data = payload if isinstance(payload, bytes) else b""
     if name or part.get_content_disposition() == "attachment" or part.get_content_maintype() != "text":
-        _attach(data, name, build, attachment)
+        if data or name:
+            build.attach(data, name)
     elif kind == "text/html":
         write_html(data, build, charset=charset)
     else:
@@ -203,12 +194,3 @@ def _text(data: bytes, charset: str) -> str:
     if charset in {"", "us-ascii", "ascii", "iso-8859-1", "utf-8"}:
         return decode(data)
     return _decoded(data, charset)
-
-
-def _attach(data: bytes, name: str, build: DocumentBuilder, attachment: _Attachment) -> None:
-    document = attachment(data, name) if data else None
-    if document:
-        build.heading(name, 2)
-        build.insert(document)
-    elif name:
-        build.paragraph(f"Attachment: {name}")

@@ -34,7 +34,7 @@ Progress: TypeAlias = Callable[[int, int], None]
 #: Reads a stream into a builder and returns the number of pages; None if the format has none.
 _Reader: TypeAlias = Callable[[BinaryIO, DocumentBuilder, Progress], int | None]
 
-#: Most levels of messages and attachments inside each other; the rest is left out.
+#: Most levels of files inside each other; the rest is left out.
 _MAX_DEPTH: Final = 3
 
 _READERS: Final[dict[str, _Reader]] = {
@@ -49,6 +49,7 @@ _READERS: Final[dict[str, _Reader]] = {
     media.HTML: markup.read,
     media.MARKDOWN: markdown.read,
     media.CSV: text.read_csv,
+    media.EML: mail.read,
     media.TEXT: text.read,
     media.JSON: jsondata.read,
     media.JSON_LINES: jsondata.read_lines,
@@ -85,33 +86,27 @@ def extract_stream(
 
 
 def _extract(stream: BinaryIO, media_type: str, progress: Progress, meter: Meter, *, depth: int) -> Document:
-    build = DocumentBuilder(meter)
-    if media_type == media.EML:
-        attachment = partial(_attachment, meter=meter, depth=depth + 1) if depth < _MAX_DEPTH else _leave_out
-        pages: int | None = mail.read(stream, build, progress, attachment=attachment)
-    elif reader := _READERS.get(media_type):
-        pages = reader(stream, build, progress)
-    else:
+    reader = _READERS.get(media_type)
+    if reader is None:
         raise UnsupportedMediaType(f"There is no reader for {media_type}.")
+    attachment = partial(_attachment, meter=meter, depth=depth + 1) if depth < _MAX_DEPTH else None
+    build = DocumentBuilder(meter, read_attachment=attachment)
+    pages = reader(stream, build, progress)
     if build.is_blank:
         raise NoTextFound(_no_text(media_type, pages))
     return build.build(media_type, page_count=pages)
 
 
 def _attachment(data: bytes, name: str, *, meter: Meter, depth: int) -> Document | None:
-    """Read an attachment; return None if it has no readable text: a picture, or a locked or damaged file."""
+    """Read a file inside a file; return None if it has no readable text: a picture, or locked or damaged."""
     stream = io.BytesIO(data)
     try:
         return _extract(stream, detect_stream(stream, name=name, meter=meter), _ignore, meter, depth=depth)
     except (ArchiveBomb, FileTooLarge):
-        # The mail as a whole has passed a limit.
+        # The file as a whole has passed a limit.
         raise
     except FileError:
         return None
-
-
-def _leave_out(_data: bytes, _name: str) -> Document | None:
-    return None
 
 
 def _ignore(_done: int, _total: int) -> None:

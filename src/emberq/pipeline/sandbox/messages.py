@@ -12,7 +12,9 @@ import struct
 from collections.abc import Iterator
 from typing import Final
 
+from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document, Segment, SegmentKind
+from emberq.pipeline.extract.builder import MAX_NAME, MAX_NAMES, clean
 
 PROGRESS: Final = b"P"
 RESULT: Final = b"R"
@@ -42,6 +44,8 @@ _SIZES: Final = struct.Struct("<II")
 _SEGMENT: Final = struct.Struct("<BQQIB")
 #: The largest page number that fits into a database column of four bytes.
 _MAX_PAGE: Final = (1 << 31) - 1
+#: The most that a warning may count.
+_MAX_COUNT: Final = (1 << 31) - 1
 _KINDS: Final = tuple(SegmentKind)
 
 
@@ -59,7 +63,8 @@ def send(pipe: int, kind: bytes, *parts: bytes) -> None:
 
 def to_bytes(document: Document) -> list[bytes]:
     """Return a document as parts of a message body."""
-    description = json.dumps([document.media_type, document.page_count]).encode()
+    warnings = [[warning.code, warning.count, warning.names] for warning in document.warnings]
+    description = json.dumps([document.media_type, document.page_count, warnings]).encode()
     segments = b"".join(
         _SEGMENT.pack(_KINDS.index(piece.kind), piece.start, piece.end, piece.page or 0, piece.level)
         for piece in document.segments
@@ -81,8 +86,8 @@ def from_bytes(data: bytes | bytearray) -> Document:
     if len(data) < first + segmented or segmented % _SEGMENT.size:
         raise ValueError("its sizes do not add up")
     match json.loads(data[_SIZES.size : first]):
-        case [str() as media_type, (int() | None) as page_count]:
-            pass
+        case [str() as media_type, (int() | None) as page_count, list() as told]:
+            warnings = tuple(map(_warning, told))
         case _:
             raise ValueError("its description is malformed")
     with memoryview(data) as view:
@@ -90,7 +95,16 @@ def from_bytes(data: bytes | bytearray) -> Document:
         if "\0" in text:
             raise ValueError("its text has a zero character")
         segments = tuple(_segments(view[first : first + segmented], len(text)))
-    return Document(text, media_type, segments, page_count)
+    return Document(text, media_type, segments, page_count, warnings)
+
+
+def _warning(told: object) -> FileWarning:
+    match told:
+        case [str() as code, int() as count, list() as names] if 0 < count <= _MAX_COUNT and all(
+            isinstance(name, str) and clean(name) == name and len(name) <= MAX_NAME for name in names
+        ):
+            return FileWarning(WarningCode(code), count, tuple(names[:MAX_NAMES]))
+    raise ValueError("a warning is malformed")
 
 
 def _segments(data: memoryview, length: int) -> Iterator[Segment]:

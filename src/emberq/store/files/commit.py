@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import islice
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,7 @@ from sqlalchemy import text as sql_text
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from emberq.errors import Cancelled
+from emberq.errors.file_warnings import FileWarning
 from emberq.store.files.extractions import PageRange
 from emberq.store.jobs.breaker import close_breaker
 from emberq.store.jobs.claim import Attempt, LeaseLost
@@ -98,6 +99,7 @@ def commit_file(
     chunks: Iterable[ChunkValues],
     timings: dict[str, float],
     pages: Sequence[PageRange] | None = None,
+    warnings: Sequence[FileWarning] = (),
 ) -> None:
     """Make an attempt's result visible and complete its job, in the caller's transaction.
 
@@ -113,6 +115,7 @@ def commit_file(
         chunks: The chunks to search; an extraction has none.
         timings: Seconds each stage took.
         pages: The pages or sections of an extraction.
+        warnings: What of the file is not in the text.
 
     Raises:
         LeaseLost: If the job is not in this attempt any more, or was deleted with its collection.
@@ -141,7 +144,15 @@ def commit_file(
         raise Cancelled
     if file.newest_version > attempt.version:
         raise Cancelled("A newer version of the file was uploaded.")
-    _replace_chunks(connection, attempt, text=text, pages=pages, media_type=media_type, page_count=page_count)
+    _replace_chunks(
+        connection,
+        attempt,
+        text=text,
+        pages=null() if pages is None else [page._asdict() for page in pages],
+        media_type=media_type,
+        page_count=page_count,
+        warnings=[warning.as_dict() for warning in warnings],
+    )
     if pages is None:
         _insert_chunks(connection, attempt, chunks)
         # Not after an extraction: it did not use the provider.
@@ -159,26 +170,13 @@ def commit_file(
     )
 
 
-def _replace_chunks(
-    connection: Connection,
-    attempt: Attempt,
-    *,
-    text: str,
-    pages: Sequence[PageRange] | None,
-    media_type: str,
-    page_count: int | None,
-) -> None:
-    """Delete the old version's chunks, and write the text and the pages of the new version."""
+def _replace_chunks(connection: Connection, attempt: Attempt, **columns: Any) -> None:
+    """Delete the old version's chunks, and write the columns of the new version."""
     connection.execute(delete(ChunkRow).where(ChunkRow.file_id == attempt.file_id))
     connection.execute(
         update(FileVersion)
         .where(FileVersion.file_id == attempt.file_id, FileVersion.version == attempt.version)
-        .values(
-            text=text,
-            pages=null() if pages is None else [page._asdict() for page in pages],
-            media_type=media_type,
-            page_count=page_count,
-        )
+        .values(**columns)
     )
     connection.execute(
         update(FileVersion)

@@ -39,6 +39,7 @@ _columns = (
     FileVersion.size,
     FileVersion.media_type,
     FileVersion.page_count,
+    FileVersion.warnings,
     FileVersion.blob,
     Job.id.label("job_id"),
     Job.state,

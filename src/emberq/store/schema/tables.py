@@ -112,6 +112,8 @@ class FileVersion(Base):
     size: Mapped[int]
     blob: Mapped[str]
     media_type: Mapped[str | None]
+    #: What of the bytes is not in the text, as `FileWarning.as_dict` has it.
+    warnings: Mapped[list[dict[str, Any]]] = mapped_column(JSONB, server_default=text("'[]'::jsonb"))
     text: Mapped[str | None]
     #: The pages or sections of an extraction, `{start, end, page, heading}`; see `store.files.extractions`.
     pages: Mapped[list[dict[str, Any]] | None] = mapped_column(JSONB)

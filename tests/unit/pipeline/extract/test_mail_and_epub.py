@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from emberq.errors import CorruptFile, EncryptedFile, NoTextFound
+from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.read import extract
+from emberq.pipeline.sandbox.messages import from_bytes, to_bytes
 from tests.harness import sample_files as files
 
 HEAD = b"From: a@example.org\nTo: b@example.org\nMessage-ID: <1@example.org>\n"
@@ -54,6 +56,9 @@ def test_attachments_are_read_as_parts_of_their_own(tmp_path: Path) -> None:
     assert pages["Before the table."] == 2
     assert pages["Attachment: scan.png"] == 3
     assert pages["Attachment: locked.pdf"] == 4
+    unreadable = FileWarning(WarningCode.ATTACHMENT_UNREADABLE, 2, ("scan.png", "locked.pdf"))
+    assert document.warnings == (unreadable,)
+    assert from_bytes(b"".join(to_bytes(document))) == document
 
 
 def test_mails_within_mails_are_read_to_a_bounded_depth(tmp_path: Path) -> None:
