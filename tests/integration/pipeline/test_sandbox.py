@@ -217,6 +217,8 @@ def test_the_child_does_not_outlive_its_killed_horse(tmp_path: Path) -> None:
             os._exit(0)
     try:
         child = eventually(lambda: psutil.Process(get_reader().pid).children())[0]
+        # It yields to what answers requests.
+        eventually(lambda: child.nice() > psutil.Process().nice())
     finally:
         os.kill(horse, signal.SIGKILL)
         os.waitpid(horse, 0)
