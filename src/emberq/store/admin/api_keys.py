@@ -1,7 +1,6 @@
 """API keys: shown once, stored as a hash, valid until they are revoked or expire.
 
-Every change of a key sends the hash of the key on `KEYS_CHANNEL` with its commit. No process of emberq
-listens to it: the API trusts a key for half a second only.
+The API trusts a key for half a second, so that a change is in force that soon.
 """
 
 from __future__ import annotations
@@ -12,15 +11,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, text, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from emberq.errors import Forbidden, InvalidRequest, KeyNotFound, Unauthorized
 from emberq.store.admin.audit import COMMAND_LINE, Action, record
 from emberq.store.admin.secrets import hash_api_key, new_api_key
 from emberq.store.schema.admin_tables import ApiKey
 
-#: Channel of NOTIFY; the payload is the hash of the key that was made, changed or revoked, in hexadecimal.
-KEYS_CHANNEL = "emberq_keys"
 #: The tenant of the first API key; an installation that names no tenants uses it.
 DEFAULT_TENANT = "default"
 #: The scopes of keys: reading, changing documents, and changing settings and keys.
@@ -203,7 +200,6 @@ def rotate_key(
         .where(ApiKey.id == old.id)
         .values(expires_at=func.least(func.coalesce(ApiKey.expires_at, end), end))
     )
-    _notify(connection, old.digest)
     record(
         connection,
         actor=actor,
@@ -222,10 +218,9 @@ def revoke_key(connection: Connection, tenant: str, prefix_or_id: str, *, actor:
         update(ApiKey)
         .where(ApiKey.tenant == tenant, _has_id_or_prefix(prefix_or_id), ApiKey.revoked_at.is_(None))
         .values(revoked_at=func.now())
-        .returning(ApiKey.digest, ApiKey.name, ApiKey.prefix)
+        .returning(ApiKey.name, ApiKey.prefix)
     ).all()
     for row in revoked:
-        _notify(connection, row.digest)
         record(
             connection,
             actor=actor,
@@ -242,26 +237,24 @@ def _insert(
     if valid_seconds is not None and not 0 < valid_seconds <= LONGEST_VALIDITY_SECONDS:
         raise InvalidRequest("A key must be valid for more than no time, and for ten years at most.")
     key = new_api_key()
-    digest = hash_api_key(key)
     connection.execute(
         insert(ApiKey).values(
             id=uuid.uuid4(),
             tenant=tenant,
             name=name,
             prefix=key[:_PREFIX_CHARACTERS],
-            digest=digest,
+            digest=hash_api_key(key),
             scopes=list(scopes),
             expires_at=None if valid_seconds is None else func.now() + timedelta(seconds=valid_seconds),
         )
     )
-    _notify(connection, digest)
     return key
 
 
 def _find_one(connection: Connection, tenant: str, named: str) -> Any:
     """Return a tenant's only valid key of this name, prefix or id, locked."""
     found = connection.execute(
-        select(*_columns, ApiKey.digest)
+        select(*_columns)
         .where(ApiKey.tenant == tenant, or_(ApiKey.name == named, _has_id_or_prefix(named)), _is_valid())
         .with_for_update()
     ).all()
@@ -293,9 +286,3 @@ def _is_uuid(value: str) -> bool:
 
 def _label(name: str, prefix: str) -> str:
     return f"{name} ({prefix})"
-
-
-def _notify(connection: Connection, digest: bytes) -> None:
-    connection.execute(
-        text("SELECT pg_notify(:channel, :digest)"), {"channel": KEYS_CHANNEL, "digest": digest.hex()}
-    )

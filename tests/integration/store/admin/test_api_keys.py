@@ -10,7 +10,6 @@ from sqlalchemy import Connection, func, select, update
 
 from emberq.errors import Forbidden, InvalidRequest, KeyNotFound, Unauthorized
 from emberq.store.admin.api_keys import (
-    KEYS_CHANNEL,
     authenticate,
     create_key,
     list_keys,
@@ -19,11 +18,8 @@ from emberq.store.admin.api_keys import (
     rotate_key,
 )
 from emberq.store.admin.audit import list_entries
-from emberq.store.admin.secrets import hash_api_key
-from emberq.store.listen import Listener
 from emberq.store.schema.admin_tables import ApiKey
 from emberq.store.services import Services
-from tests.harness.eventually import eventually
 
 
 @pytest.fixture
@@ -133,28 +129,6 @@ def test_a_rotation_names_exactly_one_valid_key_of_the_tenant(connection: Connec
 
     revoke_key(connection, "default", twins[0][:8])
     rotate_key(connection, "default", "twin", grace_seconds=0)
-
-
-def test_every_change_of_a_key_is_told_with_its_commit(services: Services) -> None:
-    listener = Listener(services.database.url, KEYS_CHANNEL)
-    try:
-        listener.poll()
-        with services.database.system_transaction() as connection:
-            old = create_key(connection, name="app")
-            assert listener.poll() == []
-        told = eventually(listener.poll, until=bool)
-        assert told == [hash_api_key(old).hex()]
-
-        with services.database.system_transaction() as connection:
-            new = rotate_key(connection, "default", "app", grace_seconds=60)
-        told = eventually(listener.poll, until=bool)
-        assert sorted(told) == sorted(hash_api_key(key).hex() for key in (old, new))
-
-        with services.database.system_transaction() as connection:
-            revoke_key(connection, "default", new[:8])
-        assert eventually(listener.poll, until=bool) == [hash_api_key(new).hex()]
-    finally:
-        listener.close()
 
 
 def test_the_audit_log_says_who_did_what_and_no_secret(connection: Connection) -> None:
