@@ -55,31 +55,27 @@ class Anatomy:
     preloader: int
     slots: list[int]
     horses: list[int]
-    reader: int
+    readers: list[int]
 
     def everything(self) -> list[int]:
         """Return all of them, from the top."""
-        return [self.supervisor, self.preloader, self.reader, *self.slots, *self.horses]
+        return [self.supervisor, self.preloader, *self.slots, *self.horses, *self.readers]
 
 
 def anatomy_of(host: Program) -> Anatomy | None:
-    """Return a host's processes once it is complete: a preloader with a reader, and a horse for each slot."""
+    """Return a host's processes once it is complete: a preloader, and a horse for each slot."""
     if not host.pid:
         return None
     below = {pid: title_of(pid) for pid in _children(host.pid)}
     preloaders = [pid for pid, title in below.items() if title.startswith("emberq: preloader")]
     slots = sorted(pid for pid, title in below.items() if title.startswith("emberq: worker"))
     forked = {pid: title_of(pid) for pid in _children(preloaders[-1])} if preloaders else {}
-    readers = [pid for pid, title in forked.items() if title.startswith("emberq: reader")]
-    # A process that was forked just now still has the preloader's title.
-    horses = sorted(
-        pid
-        for pid, title in forked.items()
-        if pid not in readers and not title.startswith("emberq: preloader")
-    )
-    if not slots or not readers or len(horses) < len(slots):
+    # A horse that finds the preloader's reader dead starts one of its own.
+    readers = [pid for pid in family_of(host.pid) if title_of(pid) == "emberq: reader"]
+    horses = sorted(pid for pid, title in forked.items() if title.startswith("emberq: horse"))
+    if not slots or len(horses) < len(slots):
         return None
-    return Anatomy(host.pid, preloaders[-1], slots, horses, readers[-1])
+    return Anatomy(host.pid, preloaders[-1], slots, horses, readers)
 
 
 class Killer:
@@ -162,7 +158,7 @@ class Killer:
         host = self._system.hosts[action.host]
         anatomy = self.anatomy(host)
         if action.what == "reader":
-            return self._kill_reader(action, host, anatomy.reader)
+            return self._kill_reader(action, host)
         victims, slots = self._victims(action, anatomy)
         interrupted = [job for job in self._witness.in_hand() if job.slot in slots]
         return self._measure(
@@ -172,19 +168,11 @@ class Killer:
             lambda at: [self._recovery.starts_a_job(host, since=at, strangers_to=anatomy.horses)],
         )
 
-    def _kill_reader(self, action: Action, host: Program, reader: int) -> Outcome:
-        """Kill a host's reader: the horses that were reading with it go on with the next one."""
-
-        def is_replaced() -> bool:
-            now = anatomy_of(host)
-            return now is not None and now.reader != reader
-
-        return self._measure(
-            action,
-            [reader],
-            [],
-            lambda at: [is_replaced, self._recovery.starts_a_job(host, since=at)],
-        )
+    def _kill_reader(self, action: Action, host: Program) -> Outcome:
+        """Kill a reader: the horses that were reading with it go on with the next one."""
+        readers = eventually(lambda: self.anatomy(host).readers, seconds=_VICTIM_SECONDS)
+        victim = _pick(readers, action.place)
+        return self._measure(action, [victim], [], lambda at: [self._recovery.starts_a_job(host, since=at)])
 
     def _measure(
         self,
