@@ -53,8 +53,12 @@ def broken_goals(result: Result, *, must_reach_rare_states: bool) -> list[str]:
             continue
         if max(seconds) > MAX_SECONDS:
             broken.append(f"slowest recovery from {what}: {max(seconds):.1f} s, bound {MAX_SECONDS:.0f} s")
-        if kills and percentile(seconds, 95) > P95_SECONDS:
-            broken.append(f"p95 of recovery: {percentile(seconds, 95):.1f} s, bound {P95_SECONDS:.0f} s")
+    # Without `up`: after its kill all starts anew, engines and model too, beside two hosts under load.
+    parts = [outcome for outcome in result.outcomes if outcome.action.what != "up"]
+    if seconds := _recoveries(parts, kills=True):
+        p95 = percentile(seconds, 95)
+        if p95 > P95_SECONDS:
+            broken.append(f"p95 of recovery from kills of parts: {p95:.1f} s, bound {P95_SECONDS:.0f} s")
     if must_reach_rare_states:
         broken += [f"not reached: {state}" for state, count in result.rare.items() if not count]
     return broken
