@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 
 from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document, Segment, SegmentKind
+from emberq.pipeline.extract.encoded import drop_encoded
 from emberq.pipeline.extract.limits import Meter
 
 #: Takes the bytes and the name of a file inside a file; returns its document, or None if it cannot be read.
@@ -31,6 +32,9 @@ MAX_NAME: Final = 200
 _LINE_ENDS: Final = re.compile("\r\n|[\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 #: Control characters without meaning in a text (tab and line feed have one), and lone surrogates.
 _REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
+#: Characters without width inside words, which a search would not find: the soft hyphen, the word joiner, and
+#: the zero-width space except in scripts that have no other space between words.
+_INVISIBLE: Final = re.compile("[\xad\u2060\ufeff]|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b")
 #: Most combining marks in a row: the limit of Unicode's stream-safe text format, far above any language.
 _MAX_MARKS: Final = 30
 #: A run that may be longer: combining marks are neither letters, digits nor white space.
@@ -40,14 +44,17 @@ _MANY_MARKS: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MAX_MARKS + 1},}}")
 def clean(text: str) -> str:
     r"""Return the text as a `Document` requires it: NFC, `\n` line ends, no controls, no lone surrogates.
 
-    Of more than 30 combining marks in a row the first 30 are kept: NFC sorts each run in quadratic time.
+    Soft hyphens, zero-width spaces and base64 are left out. Of more than 30 combining marks in a row the
+    first 30 are kept: NFC sorts each run in quadratic time.
     """
     if _LINE_ENDS.search(text):
         text = _LINE_ENDS.sub("\n", text)
     if _REFUSED.search(text):
         text = _REFUSED.sub("", text)
+    text = drop_encoded(text)
     if text.isascii():
         return text
+    text = _INVISIBLE.sub("", text)
     return unicodedata.normalize("NFC", _MANY_MARKS.sub(_cut_marks, text))
 
 
