@@ -24,7 +24,7 @@ API, in `emberq files`, and in the metric `emberq_file_warnings_total`. Codes ar
 
 def render() -> str:
     """Return the page."""
-    return _HEAD + "".join(f"| `{code.value}` | {code.message} | {code.hint} |\\n" for code in WarningCode)
+    return _HEAD + "".join(f"| `{code.value}` | {code.message} | {code.hint} |\n" for code in WarningCode)
 
 
 if __name__ == "__main__":

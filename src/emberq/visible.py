@@ -1,4 +1,4 @@
-"""Makes the invisible characters of a name or message visible, where people read it."""
+"""How names, messages and addresses are shown to people."""
 
 from __future__ import annotations
 
@@ -28,6 +28,11 @@ def visible(text: str, *, keep: str = "") -> str:
         else character
         for character in text
     )
+
+
+def host_and_port(host: str, port: int) -> str:
+    """Return an address as it stands in a URL: an IPv6 address in brackets."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _is_hidden(character: str) -> bool:

@@ -17,7 +17,7 @@ from emberq.api.user_messages import user_message
 from emberq.cli.output import print_json, print_table, say
 from emberq.errors import CorruptFile
 from emberq.telemetry.logs import configure_logs, get_logger
-from emberq.visible import visible
+from emberq.visible import host_and_port, visible
 
 HOSTILE = "a\nb\r\x1b[31m\x07\x9b\u202efdp.exe\u200b\u2066\u2028\ufeff\U000e0041\u3164.pdf"
 SHOWN = r"a\nb\r\x1b[31m\x07\x9b\u202efdp.exe\u200b\u2066\u2028\ufeff\U000e0041\u3164.pdf"
@@ -97,3 +97,8 @@ def test_the_sentence_for_other_programs_has_one_line() -> None:
     sentence = user_message(CorruptFile(f"{HOSTILE} is damaged."), HOSTILE)
     assert sentence.isprintable()
     assert r"\u202e" in sentence
+
+
+def test_an_address_is_shown_as_in_a_url() -> None:
+    shown = [host_and_port("127.0.0.1", 80), host_and_port("::1", 80), host_and_port("fe80::1", 80)]
+    assert shown == ["127.0.0.1:80", "[::1]:80", "[fe80::1]:80"]

@@ -53,6 +53,7 @@ from emberq.models.cache import StoredVectors
 from emberq.pipeline.resources import get_model
 from emberq.store.services import get_services
 from emberq.telemetry import metrics
+from emberq.visible import host_and_port
 
 #: Seconds that open requests get to finish when the API stops.
 _SHUTDOWN_SECONDS = 5
@@ -157,7 +158,7 @@ def open_listener(host: str, port: int) -> socket.socket:
     except OSError as exc:
         listener.close()
         raise InvalidRequest(
-            f"Cannot listen on {host}:{port}: {exc.strerror or exc}.",
+            f"Cannot listen on {host_and_port(host, port)}: {exc.strerror or exc}.",
             hint="Stop the program that uses the port, or choose another port with --port.",
         ) from exc
     listener.listen(_BACKLOG)

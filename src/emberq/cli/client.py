@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
+
+import typer
 
 if TYPE_CHECKING:
     import httpx
@@ -14,6 +16,11 @@ if TYPE_CHECKING:
 _TIMEOUT_SECONDS = 300.0
 #: Hosts that may get the first key: it is not sent to another machine unasked.
 _LOCAL = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def path_to(*segments: str) -> str:
+    """Return the path below `/api/v1` of names and ids, whatever characters they have."""
+    return "".join(f"/{quote(segment, safe='')}" for segment in segments)
 
 
 class Problem(Exception):
@@ -54,13 +61,22 @@ class Client:
     """A connection to the API; safe to share among threads."""
 
     def __init__(self, url: str, key: str) -> None:
-        """Prepare requests to `url` (without `/api/v1`) with an API key; `""` sends none."""
+        """Prepare requests to `url` (without `/api/v1`) with an API key; `""` sends none.
+
+        Raises:
+            typer.BadParameter: If `url` is malformed.
+        """
         # Imported here, as in `connect`: every command imports this module, and `--help` must be fast.
         import httpx
 
         self.url = url.rstrip("/")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
+        try:
+            # Read once: some hosts are refused only then.
+            _ = httpx.URL(self.url).host
+            self._http = httpx.Client(base_url=self.url, headers=headers, timeout=_TIMEOUT_SECONDS)
+        except (httpx.InvalidURL, ValueError) as exc:
+            raise typer.BadParameter(f"{self.url} is not a URL: {exc}", param_hint="EMBERQ_URL") from exc
         self._transport_error = httpx.TransportError
 
     def __enter__(self) -> Self:

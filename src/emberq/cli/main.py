@@ -188,12 +188,17 @@ def main() -> None:
     except ValueError as exc:
         from pydantic import ValidationError
 
+        if isinstance(exc, UnicodeEncodeError):
+            _print_error("An argument is not valid UTF-8.", "", "Check the encoding of your terminal.")
+            sys.exit(2)
         if not isinstance(exc, ValidationError):
             raise
         for error in exc.errors():
             name = "EMBERQ_" + "_".join(str(part) for part in error["loc"]).upper()
             _print_error(
-                f"{name}: {error['msg']}", "", "Correct the environment variable, the option or .env."
+                f"{name}: {error['msg'].removeprefix('Value error, ')}",
+                "",
+                "Correct the environment variable, the option or .env.",
             )
         sys.exit(2)
 

@@ -14,7 +14,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from emberq.cli.client import Client, NotReachable, Problem
+from emberq.cli.client import Client, NotReachable, Problem, path_to
 from emberq.cli.output import describe_error, say, seconds
 from emberq.retry.backoff import Backoff
 from emberq.store.schema.job_states import ENDED_STATES
@@ -136,7 +136,7 @@ class Uploader:
         failures = 0
         while True:
             try:
-                self._client.get(f"/collections/{self._collection}")
+                self._client.get(path_to("collections", self._collection))
             except Problem as exc:
                 if exc.code == "collection_not_found":
                     self._client.request("POST", "/collections", json={"name": self._collection})
@@ -168,7 +168,7 @@ class Uploader:
 
     def _send(self, path: Path, external_id: str) -> dict[str, Any]:
         """Upload one file, with retries while the API is full or away."""
-        url = f"/collections/{self._collection}/files"
+        url = path_to("collections", self._collection, "files")
         deadline = time.monotonic() + _RETRY_SECONDS
         failures = 0
         while True:

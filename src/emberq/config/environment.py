@@ -6,11 +6,13 @@ import os
 from functools import lru_cache
 from pathlib import Path
 from typing import Final, Literal
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from emberq.outbound.addresses import AllowedTargets
+from emberq.visible import visible
 
 #: Variables that are read outside `Environment`: model files are found and downloaded without any settings,
 #: and a host names itself to its own children.
@@ -47,6 +49,27 @@ def default_data_dir() -> Path:
     """Return `$XDG_DATA_HOME/emberq`; `~/.local/share/emberq` if that variable is unset."""
     base = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(base) / "emberq"
+
+
+def check_http_url(url: str) -> None:
+    """Refuse what is not the address of an HTTP server.
+
+    Raises:
+        ValueError: With what is wrong, in words.
+    """
+    if not url.isprintable() or " " in url:
+        raise ValueError(f"{visible(url)!r} has a space or a control character")
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", parts.port
+        # Not only long or empty labels: a name that cannot be encoded would break the look-up.
+        host.encode("idna")
+    except ValueError as exc:
+        raise ValueError(f"{url!r} is not a URL: {exc}") from None
+    if parts.scheme not in ("http", "https") or not host or port == 0:
+        raise ValueError(f"{url!r} is not the URL of a server, such as http://127.0.0.1:8040")
+    if parts.query or parts.fragment:
+        raise ValueError(f"{url!r} has a query or a fragment; give only the server's address")
 
 
 class Environment(BaseSettings):
@@ -181,6 +204,12 @@ class Environment(BaseSettings):
     @classmethod
     def _check_targets(cls, value: str) -> str:
         AllowedTargets.parse(value)
+        return value
+
+    @field_validator("url", "openwebui_url", mode="after")
+    @classmethod
+    def _check_url(cls, value: str) -> str:
+        check_http_url(value)
         return value
 
     @field_validator("database_url", mode="before")

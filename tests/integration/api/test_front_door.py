@@ -268,6 +268,7 @@ FILE = part(b"file", b"Terns.", b"a.txt")
         (part(b"file", b"Terns.", b"a\x00b.txt"), "filename"),
         (part(b"file", b"Terns.", b"\xff.txt"), "filename"),
         (part(b"file", b"Terns.", b"x" * 1000), "filename"),
+        (part(b"file", b"Terns.", b'x"; filename*=UTF-8\'\'a%00b"; y="'), "filename"),
         (part(b"external_id", b"a\x00b") + FILE, "external_id"),
         (part(b"external_id", b"\xed\xa0\x80") + FILE, "external_id"),
         (part(b"external_id", b"x" * 60_000) + FILE, "external_id"),
@@ -281,6 +282,25 @@ def test_the_fields_of_a_form_are_text(api: TestClient, form: bytes, field: str)
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     answer = api.post(f"{COLLECTIONS}/docs/files", content=form + b"--b--\r\n", headers=headers)
     assert field in problem(answer, 422)
+
+
+@pytest.mark.parametrize(
+    ("sent", "name"),
+    [
+        (b"say %22hi%22%0A.txt", 'say "hi"\n.txt'),
+        (b'say \\"hi\\".txt', 'say "hi".txt'),
+        (b"K.txt\"; filename*=UTF-8''K%C3%A4se%E2%80%AE.txt; a=\"", "Käse\u202e.txt"),
+        (b"a/b\\c.txt", "b\\c.txt"),
+        ("Ka\u0308se.txt".encode(), "Ka\u0308se.txt"),
+        (b"x" * 255, "x" * 255),
+    ],
+)
+def test_the_original_name_of_a_file_is_kept(api: TestClient, sent: bytes, name: str) -> None:
+    api.post(COLLECTIONS, json={"name": "docs"})
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    form = part(b"file", b"Terns.", sent) + b"--b--\r\n"
+    answer = api.post(f"{COLLECTIONS}/docs/files", content=form, headers=headers)
+    assert answer.json()["file"]["name"] == name
 
 
 @pytest.mark.parametrize(

@@ -66,3 +66,32 @@ def test_a_variable_is_described_once() -> None:
     assert not {name.removeprefix("EMBERQ_").lower() for name in OTHER_VARIABLES} & set(
         Environment.model_fields
     )
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        *("foo", "localhost:8040", "http://", "http://:8040", "http://[::1", "http://h:0", "http://h:99999"),
+        *(
+            "http://h:x",
+            "ftp://h",
+            "http://a b",
+            "http://a..b",
+            "http://h/?q=1",
+            "http://h\n",
+            "http://\udcff",
+        ),
+        f"http://{'a' * 300}",
+    ],
+)
+def test_a_malformed_url_is_refused_in_words(url: str) -> None:
+    for given in ({"url": url}, {"openwebui_url": url}):
+        with pytest.raises(ValueError, match=r"URL|space or a control character|query"):
+            Environment.model_validate(given)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://[::1]:8040", "https://docs.example/emberq/", "http://bücher.example"]
+)
+def test_the_url_of_a_server_is_accepted(url: str) -> None:
+    assert Environment(url=url).url == url

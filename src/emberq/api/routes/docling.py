@@ -12,8 +12,8 @@ from fastapi.security import APIKeyHeader, HTTPAuthorizationCredentials, HTTPBea
 from pydantic import BaseModel
 
 from emberq.api.conversions import authorize, clean_name, convert
+from emberq.api.forms.upload import receive_upload
 from emberq.api.openapi import form_body
-from emberq.api.upload import receive_upload
 from emberq.api.user_messages import user_message
 from emberq.errors import FileError, FileTooLarge, InvalidRequest, ProcessingError
 from emberq.store.files.extractions import MAX_EXTRACTED_CHARACTERS, Extraction

@@ -12,6 +12,7 @@ from fastapi.responses import FileResponse, PlainTextResponse
 from sqlalchemy import RowMapping
 
 from emberq.api.auth import Reader, ServicesDep, Writer
+from emberq.api.forms.upload import receive_upload
 from emberq.api.openapi import form_body
 from emberq.api.schemas import (
     Cursor,
@@ -24,7 +25,6 @@ from emberq.api.schemas import (
     job_out,
 )
 from emberq.api.types import MOST_CHARACTERS, LongText, Text, check_small_json, parse_json
-from emberq.api.upload import receive_upload
 from emberq.config.current import get_worker_config
 from emberq.dispatch.uploads import accept_upload
 from emberq.errors import InvalidRequest

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from emberq.cli.client import connect
+from emberq.cli.client import connect, path_to
 from emberq.cli.output import AsJson, print_listing, print_result
 
 app = typer.Typer(no_args_is_help=True, help="Create, list and delete collections.")
@@ -52,9 +52,9 @@ def delete(
 ) -> None:
     """Delete a collection and all its files."""
     with connect() as client:
-        files = client.get(f"/collections/{name}")["files"]
+        files = client.get(path_to("collections", name))["files"]
         if not yes:
             typer.confirm(f"Delete {name} and its {files} files?", abort=True, err=True)
-        client.request("DELETE", f"/collections/{name}")
+        client.request("DELETE", path_to("collections", name))
     text = f"Deleted {name} and its {files} files."
     print_result({"deleted": name, "files": files}, text, as_json=json_output)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emberq.cli.client import Client, connect
+from emberq.cli.client import Client, connect, path_to
 from emberq.cli.output import AsJson, print_json, print_listing, print_result, print_table, say
 
 #: Longest wait until all workers apply a change; a worker in a long job applies it after the job.
@@ -57,7 +57,7 @@ def list_settings(tenant: Tenant = None, json_output: AsJson = False) -> None:
 def get(key: Key, tenant: Tenant = None, json_output: AsJson = False) -> None:
     """Print the value of one setting; secrets are not shown."""
     with connect() as client:
-        setting = client.get(f"/settings/{key}", tenant=tenant)
+        setting = client.get(path_to("settings", key), tenant=tenant)
     print_result(setting, setting["value"], as_json=json_output)
 
 
@@ -94,7 +94,7 @@ def _assignments(client: Client, what: list[str]) -> dict[str, str]:
     key = what[0]
     if len(what) > 1:
         return {key: what[1]}
-    is_secret = bool(client.get(f"/settings/{key}")["secret"])
+    is_secret = bool(client.get(path_to("settings", key))["secret"])
     return {key: str(typer.prompt(key, hide_input=is_secret, err=True))}
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from emberq.cli.client import connect
+from emberq.cli.client import connect, path_to
 from emberq.cli.output import (
     AsJson,
     describe_error,
@@ -33,7 +33,7 @@ def list_files(
 ) -> None:
     """List the files of a collection, oldest first."""
     with connect() as client:
-        items = list(client.pages(f"/collections/{collection}/files", limit=limit, state=state))
+        items = list(client.pages(path_to("collections", collection, "files"), limit=limit, state=state))
     columns = {
         "File": "id",
         "Name": "name",
@@ -54,11 +54,11 @@ def show(
     """Show one file, or the text that was extracted from it."""
     with connect() as client:
         if text:
-            extracted = client.request("GET", f"/files/{file_id}/text").text
+            extracted = client.request("GET", path_to("files", file_id, "text")).text
             # A program gets the text as it is.
             typer.echo(visible(extracted, keep="\n\t") if sys.stdout.isatty() else extracted)
             return
-        file = client.get(f"/files/{file_id}")
+        file = client.get(path_to("files", file_id))
     if json_output:
         print_json(file)
         return
@@ -74,5 +74,5 @@ def show(
 def delete(file_id: FileId, json_output: AsJson = False) -> None:
     """Delete a file; searches stop finding it at once."""
     with connect() as client:
-        client.request("DELETE", f"/files/{file_id}")
+        client.request("DELETE", path_to("files", file_id))
     print_result({"deleted": file_id}, "Deleted.", as_json=json_output)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emberq.cli.client import connect
+from emberq.cli.client import connect, path_to
 from emberq.cli.commands import pauses
 from emberq.cli.output import (
     AsJson,
@@ -94,10 +94,10 @@ def show(
 ) -> None:
     """Show one job: its state, progress, stage times and errors."""
     with connect() as client:
-        job = client.get(f"/jobs/{job_id}")
+        job = client.get(path_to("jobs", job_id))
         while follow and job["state"] not in ENDED_STATES:
             time.sleep(_FOLLOW_SECONDS)
-            job = client.get(f"/jobs/{job_id}")
+            job = client.get(path_to("jobs", job_id))
     if json_output:
         print_json(job)
         return
@@ -134,7 +134,7 @@ def cancel(
     if (job_id is None) == (collection is None):
         raise typer.BadParameter("give either a job or --collection")
     if job_id is not None:
-        _act(f"/jobs/{job_id}/cancel", json_output=json_output)
+        _act(path_to("jobs", job_id, "cancel"), json_output=json_output)
         return
     _act_on_many(
         "/jobs/cancel",
@@ -167,7 +167,7 @@ def retry(
     if (job_id is None) == (not body):
         raise typer.BadParameter("give either a job, or --error-code, --quarantined or --collection")
     if job_id is not None:
-        _act(f"/jobs/{job_id}/retry", json_output=json_output)
+        _act(path_to("jobs", job_id, "retry"), json_output=json_output)
         return
     with connect() as client:
         answer = client.request("POST", "/jobs/retry", json=body).json()

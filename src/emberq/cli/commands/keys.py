@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from typing import Annotated
-from urllib.parse import quote
 
 import typer
 
-from emberq.cli.client import connect
+from emberq.cli.client import connect, path_to
 from emberq.cli.durations import parse_duration
 from emberq.cli.output import AsJson, Columns, print_listing, print_result, until
 
@@ -97,7 +96,7 @@ def rotate(
         "valid_seconds": parse_duration(expires) if expires else None,
     }
     with connect() as client:
-        answer = client.request("POST", f"/keys/{quote(name, safe='')}/rotate", json=body, params=_of(tenant))
+        answer = client.request("POST", path_to("keys", name, "rotate"), json=body, params=_of(tenant))
     key = str(answer.json()["key"])
     _keep_first_key(name, key)
     print_result({"key": key}, key, as_json=json_output)
@@ -136,7 +135,7 @@ def revoke(
 ) -> None:
     """Revoke a key."""
     with connect() as client:
-        client.request("DELETE", f"/keys/{quote(prefix, safe='')}", params=_of(tenant))
+        client.request("DELETE", path_to("keys", prefix), params=_of(tenant))
     print_result({"revoked": prefix}, "Revoked.", as_json=json_output)
 
 

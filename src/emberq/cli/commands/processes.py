@@ -28,6 +28,7 @@ from emberq.system.environment_variable import forget_variables
 from emberq.system.processes import forbid_dumps, set_process_title
 from emberq.telemetry import metrics
 from emberq.telemetry.logs import configure_logs, get_logger
+from emberq.visible import host_and_port
 from emberq.worker.preloader.parked_socket import ParkedSocket
 from emberq.worker.supervisor.process_record import end_remains
 
@@ -90,9 +91,8 @@ def _run_everything(
         )
 
     def announce() -> None:
-        address, port = listener.address
         _print_ready(
-            f"emberq is ready at http://{address}:{port}  (docs at /docs, Ctrl-C stops)",
+            f"emberq is ready at http://{host_and_port(*listener.address)}  (docs at /docs, Ctrl-C stops)",
             first_key=first_key,
             key_file=first_key_path(environment.data_dir),
         )
@@ -116,7 +116,7 @@ def _print_ready(text: str, *, first_key: str | None = None, key_file: Path | No
         first_key: The key, if it was just created: it is printed to a terminal only.
         key_file: The file with the key.
     """
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     console.print(text)
     if first_key is not None and sys.stdout.isatty():
         console.print(f"API key: {first_key}", soft_wrap=True)
@@ -153,9 +153,9 @@ def serve(*, host: str | None, port: int | None) -> int:
     with open_listener(environment.host, environment.port) as listener, _running(environment) as engines:
         first_key = _prepare_database(environment, engines)
         _configure(environment, engines, database_url=engines.api_database_url)
-        address, bound = listener.getsockname()[:2]
+        address = host_and_port(*listener.getsockname()[:2])
         _print_ready(
-            f"The emberq API is at http://{address}:{bound}",
+            f"The emberq API is at http://{address}",
             first_key=first_key,
             key_file=first_key_path(environment.data_dir),
         )

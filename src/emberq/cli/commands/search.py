@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from emberq.cli.client import connect
+from emberq.cli.client import connect, path_to
 from emberq.cli.output import AsJson, print_json, say
 
 
@@ -29,7 +29,7 @@ def search(
     body: dict[str, Any] = {"query": query, "rerank": rerank}
     body |= {name: value for name, value in (("k", k), ("mode", mode)) if value is not None}
     with connect() as client:
-        answer = client.request("POST", f"/collections/{collection}/search", json=body).json()
+        answer = client.request("POST", path_to("collections", collection, "search"), json=body).json()
     if json_output:
         print_json(answer)
         return

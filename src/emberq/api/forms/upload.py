@@ -9,6 +9,7 @@ import anyio.to_thread
 from fastapi import Request
 from python_multipart.multipart import MultipartParser, parse_options_header
 
+from emberq.api.forms.disposition import part_names
 from emberq.api.streams import body_chunks
 from emberq.api.types import check_text
 from emberq.errors import EmberqError, FileTooLarge, InvalidRequest, RequestTooLarge
@@ -82,14 +83,14 @@ class Upload:
         self._headers[bytes(self._header[0]).lower()] = bytes(self._header[1])
 
     def _end_headers(self) -> None:
-        _, options = parse_options_header(self._headers.get(b"content-disposition", b""))
-        self._field = _text(options.get(b"name", b""), "a part's name")
-        self._is_file = self._field == self._part and b"filename" in options
+        names = part_names(self._headers.get(b"content-disposition", b""))
+        self._field = _text(names.get("name", b""), "a part's name")
+        self._is_file = self._field == self._part and "filename" in names
         if self._is_file:
             if self.file_name is not None:
                 raise InvalidRequest("The form has more than one file.", hint="Send one request per file.")
-            name = _text(options[b"filename"], "filename")
-            self.file_name = name.replace("\\", "/").rsplit("/", 1)[-1] or "unnamed"
+            # A browser that uploads a folder sends paths.
+            self.file_name = _text(names["filename"], "filename").rsplit("/", 1)[-1] or "unnamed"
 
     def _data(self, data: bytes, start: int, end: int) -> None:
         if not self._is_file:

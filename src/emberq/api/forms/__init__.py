@@ -1,0 +1,1 @@
+"""Multipart forms, read as they arrive."""
