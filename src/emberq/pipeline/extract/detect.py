@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from pathlib import Path
 from typing import BinaryIO, Final
@@ -14,6 +15,7 @@ from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_utf16
 from emberq.pipeline.extract.limits import Meter
 from emberq.pipeline.extract.ole import OLE_MAGIC, root_entries
+from emberq.pipeline.extract.signatures import find_signature
 from emberq.pipeline.extract.textkind import text_kind
 
 #: Bytes that are read from the beginning; more are read only for containers and JSON.
@@ -34,15 +36,32 @@ _OFFICE: Final = (
     (re.compile(rb"ms-excel\.[\w.]+\.main"), media.XLSX),
 )
 
-#: Text files that are programs for a printer or an editor.
-_MARKED_TEXT: Final = ((b"{\\rtf", "an RTF document"), (b"%!PS", "a PostScript file"))
+#: How an RTF document begins.
+_RTF: Final = b"{\\rtf"
 
 #: Control characters of real text: tab, line ends, form feed, backspace, escape, old end-of-file mark.
 _TEXT_CONTROLS: Final = b"\t\n\v\f\r\b\x1a\x1b"
-_CONTROLS: Final = bytes(set(range(0x20)) - set(_TEXT_CONTROLS)) + b"\x7f"
+_CONTROLS: Final = bytes(set(range(1, 0x20)) - set(_TEXT_CONTROLS)) + b"\x7f"
+_PRINTABLE: Final = bytes(range(0x20, 0x7F)) + _TEXT_CONTROLS
 
 #: Largest share of other control characters in a text; in compressed data it is about a tenth.
 _MAX_CONTROLS: Final = 0.01
+#: Records may be separated by control characters: by few kinds of them, and not by most of the bytes.
+_MAX_SEPARATORS: Final = 0.2
+_MAX_SEPARATOR_KINDS: Final = 3
+#: Largest share of NUL in a text, where it fills fields of a fixed width.
+_MAX_NUL: Final = 0.9
+#: Least share of ASCII in a text with NUL that is not Unicode; pictures have less.
+_MIN_ASCII: Final = 0.6
+#: Least share of characters that can be shown in UTF-16 and UTF-32; other bytes with their marks have less.
+_MIN_SHOWN: Final = 0.9
+#: Marks of UTF-16 and UTF-32; the longer ones first, as the shorter ones are their beginnings.
+_UNICODE: Final = (
+    *((codecs.BOM_UTF32_LE, "utf-32-le"), (codecs.BOM_UTF32_BE, "utf-32-be")),
+    *((codecs.BOM_UTF16_LE, "utf-16-le"), (codecs.BOM_UTF16_BE, "utf-16-be")),
+)
+#: Bytes that repeat as in a white or even area of a picture; lines of text and of boxes are shorter.
+_AREA: Final = re.compile(rb"\xff{64}|([\x80-\xfe])\1{255}")
 
 #: Most characters of puremagic's description in an error message.
 _MAX_DESCRIPTION: Final = 80
@@ -93,9 +112,11 @@ def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
         return _ole_kind(stream)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
         return media.PDF
-    for mark, what in _MARKED_TEXT:
-        if head.startswith(mark):
-            raise UnsupportedMediaType(f"The file is {what}.")
+    if head.startswith(_RTF):
+        raise UnsupportedMediaType("The file is an RTF document.")
+    if what := find_signature(head, stream):
+        raise UnsupportedMediaType(f"The file is {what}.")
+    stream.seek(len(head))
     return None
 
 
@@ -154,11 +175,49 @@ def _ole_kind(stream: BinaryIO) -> str:
 
 def _check_text(head: bytes) -> None:
     """Raise UnsupportedMediaType if the bytes are not text in any encoding."""
-    if head.startswith((b"\xff\xfe", b"\xfe\xff", b"\0\0\xfe\xff")) or guess_utf16(head):
-        return
-    if len(head.translate(None, _CONTROLS)) >= (1 - _MAX_CONTROLS) * len(head):
-        return
-    raise UnsupportedMediaType(f"The file is {_describe(head)}.")
+    if not _is_text(head):
+        raise UnsupportedMediaType(f"The file is {_describe(head)}.")
+
+
+def _is_text(head: bytes) -> bool:
+    for mark, encoding in _UNICODE:
+        if head.startswith(mark):
+            return _is_shown(head[len(mark) :], encoding)
+    if guess_utf16(head):
+        return True
+    text = head.replace(b"\0", b"")
+    nul = len(head) - len(text)
+    controls = len(text) - len(text.translate(None, _CONTROLS))
+    if _is_utf8(text):
+        return nul <= _MAX_NUL * len(head) and (
+            controls <= _MAX_CONTROLS * len(text) or _has_separators(text, controls)
+        )
+    if nul > _MAX_CONTROLS * len(head):
+        ascii_bytes = len(text) - len(text.translate(None, _PRINTABLE))
+        return not controls and nul <= _MAX_SEPARATORS * len(head) and ascii_bytes >= _MIN_ASCII * len(head)
+    return nul + controls <= _MAX_CONTROLS * len(head) and not _AREA.search(head)
+
+
+def _is_shown(data: bytes, encoding: str) -> bool:
+    """Return whether bytes with the mark of an encoding are text in it."""
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(data)
+    shown = sum(char.isprintable() or char.isspace() for char in text)
+    return shown >= _MIN_SHOWN * len(text)
+
+
+def _is_utf8(data: bytes) -> bool:
+    """Return whether bytes are UTF-8; the last character may be cut."""
+    try:
+        codecs.getincrementaldecoder("utf-8")().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _has_separators(text: bytes, controls: int) -> bool:
+    """Return whether the control characters of a text are separators of its records and fields."""
+    kinds = sum(bytes((byte,)) in text for byte in _CONTROLS)
+    return controls <= _MAX_SEPARATORS * len(text) and kinds <= _MAX_SEPARATOR_KINDS
 
 
 def _describe(head: bytes) -> str:

@@ -28,7 +28,11 @@ _PART_BYTES: Final = 100 * _MIB
 
 #: The formats that are not packed.
 _PLAIN: Final = frozenset(
-    {media.HTML, media.MARKDOWN, media.CSV, media.TEXT, media.EML, media.JSON, media.JSON_LINES}
+    (
+        *(media.HTML, media.MARKDOWN, media.CSV, media.TSV, media.TEXT, media.JSON, media.JSON_LINES),
+        *(media.EML, media.MBOX, media.MHTML, media.RTF, media.NOTEBOOK, media.VTT, media.SRT, media.RST),
+        *(media.XML, media.DOCBOOK, media.FB2, media.JATS, media.SVG, media.ORG, media.LATEX, media.SOURCE),
+    )
 )
 
 #: What to do about a file that has more than its budget allows.

@@ -20,9 +20,20 @@ _BLANK_LINES: Final = re.compile(r"\n[^\S\n]*\n\s*")
 _SAMPLE: Final = 64 * 1024
 
 
+#: A character that is no text.
+_CONTROL: Final = re.compile("[\0-\x08\x0e-\x1f]")
+#: What terminals take as commands: colours and positions; and a character that the next one overstrikes.
+_COMMANDS: Final = re.compile("\x1b\\[[0-?]*[ -/]*[@-~]|[^\n]\x08")
+#: Controls that separate records and fields, or fill them.
+_SEPARATORS: Final = re.compile("[\0-\x07\x0e-\x1a\x1c-\x1f]+")
+
+
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
-    """Read plain text; blank lines separate its paragraphs."""
-    write_text(decode(stream.read()), build)
+    """Read plain text; blank lines separate its paragraphs, and control characters its records."""
+    text = decode(stream.read())
+    if _CONTROL.search(text):
+        text = _SEPARATORS.sub("\n", _COMMANDS.sub("", text))
+    write_text(text, build)
 
 
 def write_text(text: str, build: DocumentBuilder) -> None:

@@ -21,6 +21,9 @@ _SUFFIXES: Final = {
     ".txt": media.TEXT,
     ".text": media.TEXT,
     ".log": media.TEXT,
+    ".htm": media.HTML,
+    ".html": media.HTML,
+    ".xhtml": media.HTML,
 }
 
 # Possessive quantifiers and atomic groups do not backtrack, so hostile text cannot make these patterns try
@@ -29,12 +32,24 @@ _HTML_DOCUMENT: Final = re.compile(
     r"\s*+(?:<\?xml[^>]*+>\s*+)?+(?:(?><!--.*?-->)\s*+)*+<(?:!doctype\s+html|html|head|body)[\s>]",
     re.IGNORECASE | re.DOTALL,
 )
-#: The beginning of a fragment of HTML: one of these elements.
-_HTML_PIECE: Final = re.compile(
-    r"\s*+(?:(?><!--.*?-->)\s*+)*+<(?:a|article|b|br|div|font|form|h[1-6]|iframe|img|li|main|meta|nav|ol|p|pre|script"
-    r"|section|span|style|table|title|ul)(?:\s[^>]*)?/?>",
-    re.IGNORECASE | re.DOTALL,
+#: The elements of HTML that are seen in pieces without `<html>`.
+_ELEMENTS: Final = (
+    "a|abbr|address|article|aside|b|big|blockquote|body|br|button|caption|center|cite|code|dd|del|details|div|dl|dt"
+    "|em|fieldset|figcaption|figure|font|footer|form|h[1-6]|header|hr|i|iframe|img|ins|kbd|li|link|main|mark|meta|nav"
+    "|ol|p|picture|pre|q|s|script|section|small|span|strike|strong|style|sub|summary|sup|table|tbody|td|th|thead"
+    "|title|tr|tt|u|ul|var|video"
 )
+#: The beginning of a piece of HTML: one of these elements.
+_HTML_PIECE: Final = re.compile(
+    rf"\s*+(?:(?><!--.*?-->)\s*+)*+<(?:{_ELEMENTS})(?:\s[^<>]*+)?+/?>", re.IGNORECASE | re.DOTALL
+)
+#: A tag of one of these elements.
+_HTML_TAG: Final = re.compile(rf"<(/?)(?:{_ELEMENTS})(?:\s[^<>]*+)?+/?>", re.IGNORECASE)
+#: A tag in a string of a program, or in a text that quotes it.
+_QUOTED_TAG: Final = re.compile(r"[\"'`]</?\w")
+#: Least tags of a piece of HTML that begins with text, one of them an end, and most characters a tag.
+_MIN_TAGS: Final = 4
+_CHARACTERS_PER_TAG: Final = 400
 
 #: Header fields of mail; a text with three of them, one of which names the sender, is mail.
 _MAIL_FIELDS: Final = frozenset(
@@ -90,14 +105,28 @@ def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
     if kind := _json_kind(text, stream, is_whole=is_whole):
         return kind
     marks = {mark for mark, pattern in _MARKDOWN_MARKS.items() if pattern.search(text)}
-    if _HTML_DOCUMENT.match(text) or (
-        _HTML_PIECE.match(text) and "</" in text and not marks & _TELLING_MARKS
-    ):
+    hint = _SUFFIXES.get(PurePath(name or "").suffix.lower())
+    if _HTML_DOCUMENT.match(text):
         return media.HTML
     if _is_mail(text):
         return media.EML
-    hint = _SUFFIXES.get(PurePath(name or "").suffix.lower())
+    if not marks & _TELLING_MARKS and _is_html_piece(text, hint):
+        return media.HTML
     return _plain_kind(text if is_whole else text.rpartition("\n")[0] or text, marks, hint)
+
+
+def _is_html_piece(text: str, hint: str | None) -> bool:
+    """Return whether a text is HTML without `<html>`: it begins with an element, or has many tags."""
+    if hint not in {None, media.HTML}:
+        return "</" in text and _HTML_PIECE.match(text) is not None
+    tags = list(_HTML_TAG.finditer(text))
+    if not tags:
+        return False
+    if hint == media.HTML or (_HTML_PIECE.match(text) and "</" in text):
+        return True
+    ends = sum(bool(tag[1]) for tag in tags)
+    is_dense = len(tags) >= _MIN_TAGS and len(text) <= _CHARACTERS_PER_TAG * len(tags)
+    return bool(ends) and is_dense and not _CODE.search(text) and not _QUOTED_TAG.search(text)
 
 
 def _plain_kind(text: str, marks: set[str], hint: str | None) -> str:
