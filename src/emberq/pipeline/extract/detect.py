@@ -9,12 +9,12 @@ from typing import BinaryIO, Final
 
 import puremagic
 
-from emberq.errors import CorruptFile, EmptyFile, EncryptedFile, UnsupportedMediaType
+from emberq.errors import EmptyFile, EncryptedFile, UnsupportedMediaType
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_utf16
 from emberq.pipeline.extract.limits import Meter
-from emberq.pipeline.extract.ole import OLE_MAGIC, root_entries
+from emberq.pipeline.extract.ole import OLE_MAGIC, CompoundFile
 from emberq.pipeline.extract.signatures import find_signature
 from emberq.pipeline.extract.textkind import text_kind
 
@@ -109,7 +109,7 @@ def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
     if head.startswith(_ZIP):
         return _zip_kind(stream, meter)
     if head.startswith(OLE_MAGIC):
-        return _ole_kind(stream)
+        return _ole_kind(stream, meter)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
         return media.PDF
     if head.startswith(_RTF):
@@ -152,8 +152,8 @@ def _zip_kind(stream: BinaryIO, meter: Meter) -> str:
     raise UnsupportedMediaType("The file is an Office container without a document, slides or workbook.")
 
 
-def _ole_kind(stream: BinaryIO) -> str:
-    names = root_entries(stream)
+def _ole_kind(stream: BinaryIO, meter: Meter) -> str:
+    names = CompoundFile(stream, meter).paths
     if "EncryptedPackage" in names:
         raise EncryptedFile("The Office document is protected by a password.")
     if names & {"Workbook", "Book"}:
@@ -168,8 +168,6 @@ def _ole_kind(stream: BinaryIO) -> str:
         )
     if any(name.startswith("__substg1.0_") for name in names):
         raise UnsupportedMediaType("The file is an Outlook message (.msg).", hint="Save it as EML.")
-    if not names:
-        raise CorruptFile("The compound file is damaged: its directory cannot be read.")
     raise UnsupportedMediaType("The file is a compound file of an unknown program.")
 
 
