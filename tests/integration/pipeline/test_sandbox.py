@@ -34,6 +34,7 @@ from emberq.pipeline.sandbox.reader_handle import get_reader
 from emberq.pipeline.sandbox.run import extract_sandboxed
 from tests.harness import sample_files as files
 from tests.harness.eventually import LIMIT_SECONDS, eventually, scaled
+from tests.harness.legacy_texts import LEGACY_TEXTS
 
 MIB = 1 << 20
 
@@ -108,6 +109,17 @@ def test_every_format_comes_back_whole(tmp_path: Path, media_type: str) -> None:
 
     assert document.media_type == media_type
     assert word in document.text
+
+
+def test_text_in_any_encoding_is_read_by_a_child_that_can_open_nothing(tmp_path: Path) -> None:
+    wrong = [
+        (one.language, one.encoding)
+        for one in LEGACY_TEXTS
+        if "iso2022" not in one.encoding
+        if read(put(tmp_path, one.text.encode(one.encoding))).text.strip() != one.text.strip()
+    ]
+
+    assert wrong == []
 
 
 @pytest.mark.parametrize(("data", "error"), BAD.values(), ids=BAD.keys())

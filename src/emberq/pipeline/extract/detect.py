@@ -12,7 +12,7 @@ import puremagic
 from emberq.errors import EmptyFile, EncryptedFile, UnsupportedMediaType
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.archive import open_archive, read_member
-from emberq.pipeline.extract.decode import guess_utf16
+from emberq.pipeline.extract.decode import guess_wide
 from emberq.pipeline.extract.limits import Meter
 from emberq.pipeline.extract.ole import OLE_MAGIC, CompoundFile
 from emberq.pipeline.extract.signatures import find_signature
@@ -181,7 +181,7 @@ def _is_text(head: bytes) -> bool:
     for mark, encoding in _UNICODE:
         if head.startswith(mark):
             return _is_shown(head[len(mark) :], encoding)
-    if guess_utf16(head):
+    if guess_wide(head):
         return True
     text = head.replace(b"\0", b"")
     nul = len(head) - len(text)

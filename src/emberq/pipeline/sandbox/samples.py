@@ -51,6 +51,13 @@ Content-Transfer-Encoding: base64
 YSxiCjEsMgo=
 --b--
 """
+#: The detector of encodings reads its files of models as it first needs them; these texts need all of them.
+_LEGACY_TEXTS: Final = {
+    "cp1252": "Schr\u00f6dinger h\u00e4lt f\u00fcr m\u00f6glich, da\u00df es gr\u00fcn ist.\n",
+    "cp852": "Hodnota mus\u00ed b\u00fdt (nyn\u00ed je). M\u00e1 m\u00edt nejv\u00fd\u0161e znak\u016f.\n",
+    "koi8-r": "\u041a\u0430\u0436\u0434\u043e\u0435 \u0443\u0442\u0440\u043e.\n",
+    "cp932": "\u6bce\u671d\u3001\u4f5c\u696d\u306e\u5217\u306f\u65b0\u3057\u304f.\n",
+}
 _HTML: Final = (
     b"<html><body><h1>Title</h1><p>Words.</p><ul><li>a</li></ul><table><tr><td>b</td></tr></table></body>"
 )
@@ -116,9 +123,7 @@ def make_samples() -> dict[str, bytes]:
         "a.md": b"# Title\n\nSome *words*.\n\n| a | b |\n|---|---|\n| 1 | 2 |\n\n```\ncode\n```\n",
         "a.csv": b"name,size\na,1\nb,2\n",
         "a.txt": "Some words.\n\nNa\u00efve caf\u00e9, 5 \u20ac.\n".encode(),
-        "b.txt": "Schr\u00f6dinger h\u00e4lt f\u00fcr m\u00f6glich, da\u00df es gr\u00fcn ist.\n".encode(
-            "cp1252"
-        ),
+        **{f"{encoding}.txt": text.encode(encoding) for encoding, text in _LEGACY_TEXTS.items()},
         "a.eml": _MAIL,
         "a.json": b'{"title": "Words", "items": [1, 2.5, null, true]}',
         "a.jsonl": b'{"a": 1}\n{"a": 2, "b": "word"}\n',
