@@ -101,6 +101,7 @@ class DocumentBuilder:
         self._length = 0
         self._segments: list[Segment] = []
         self._visible = False
+        self._ahead: tuple[str, int] | None = None
         #: 1-based number of the page, slide, sheet or part of the next segments.
         self.page: int | None = None
 
@@ -109,14 +110,28 @@ class DocumentBuilder:
         """Whether no visible character has been appended."""
         return not self._visible
 
-    def heading(self, text: str, level: int) -> None:
+    def heading(self, text: str, level: int, *, if_followed: bool = False) -> None:
         """Append a heading on a line of its own.
 
         Args:
             text: Its words; line ends become spaces.
             level: 1 for the highest; limited to 1 to 6.
+            if_followed: Whether it is only appended once anything follows, before that.
         """
-        self._append(SegmentKind.HEADING, squeeze(text), level=level)
+        if if_followed:
+            self._ahead = (text, level)
+        else:
+            self._append(SegmentKind.HEADING, squeeze(text), level=level)
+
+    def drop_heading(self) -> bool:
+        """Forget a heading that nothing has followed; return whether there was one."""
+        dropped, self._ahead = self._ahead is not None, None
+        return dropped
+
+    def has(self, text: str) -> bool:
+        """Return whether a text is in one of the document's pieces."""
+        text = squeeze(clean(text))
+        return any(text in piece for piece in self._parts)
 
     def paragraph(self, text: str, *, tight: bool = False) -> None:
         r"""Append a paragraph.
@@ -221,6 +236,9 @@ class DocumentBuilder:
         return Document("".join(self._parts), media_type, tuple(self._segments), page_count, warnings)
 
     def _begin(self, gap: str) -> int:
+        if self._ahead is not None:
+            (text, level), self._ahead = self._ahead, None
+            self.heading(text, level)
         if self._parts:
             self._parts.append(gap)
             self._length += len(gap)
@@ -240,13 +258,16 @@ class DocumentBuilder:
 
     def _row(self, cells: Sequence[str], before: int) -> str:
         """Return a row as a line; `before` is the length of the block's other lines."""
-        texts: list[str] = []
-        size = before
-        for cell in cells:
-            texts.append(squeeze(cell))
-            size += len(texts[-1]) + len(_CELL_GAP)
+        if self.meter.has_room(before + sum(map(len, cells)) + len(_CELL_GAP) * len(cells)):
+            texts = [" ".join(cell.split()) for cell in cells]
+        else:
             # A small file can name one long text in many cells.
-            self.meter.expect_text(size)
+            texts = []
+            size = before
+            for cell in cells:
+                texts.append(squeeze(cell))
+                size += len(texts[-1]) + len(_CELL_GAP)
+                self.meter.expect_text(size)
         while texts and not texts[-1]:
             texts.pop()
         return _CELL_GAP.join(texts)

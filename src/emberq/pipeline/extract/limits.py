@@ -86,6 +86,10 @@ class Meter:
         self._segments = 0
         self._unpacked = 0
 
+    def has_room(self, characters: int) -> bool:
+        """Return whether so many more characters are allowed."""
+        return self._characters + characters <= self.limits.characters
+
     def expect_text(self, characters: int) -> None:
         """Check that so many more characters are allowed; they are counted once they are appended.
 
@@ -93,7 +97,7 @@ class Meter:
             FileTooLarge: If they are not.
         """
         most = self.limits.characters
-        if self._characters + characters > most:
+        if not self.has_room(characters):
             raise FileTooLarge(
                 f"The file has more than {most:,} characters of text, the most for its size.",
                 hint=BUDGET_HINT,

@@ -29,6 +29,13 @@ class Relationship(NamedTuple):
     part: str
 
 
+class _Links(NamedTuple):
+    """The links of one part: to parts, and to the outside."""
+
+    parts: dict[str, Relationship]
+    targets: dict[str, str]
+
+
 class Package:
     """An open container; parts are parsed on demand and not cached."""
 
@@ -41,7 +48,9 @@ class Package:
         """
         self._meter = meter
         self._archive = open_archive(stream, meter)
-        self._names = frozenset(self._archive.namelist())
+        # The standard compares names without regard to case, and some programs write backslashes.
+        self._names = {name.replace("\\", "/").lower(): name for name in self._archive.namelist()}
+        self._links: dict[str, _Links] = {}
 
     def main_part(self) -> str:
         """Return the name of the document's main part.
@@ -62,23 +71,44 @@ class Package:
             CorruptFile: If the part is missing or not well-formed.
             EncryptedFile: If the part is protected by a password.
         """
-        return parse_xml(read_member(self._archive, part, self._meter), name=part)
+        return parse_xml(self.read(part), name=part)
+
+    def read(self, part: str) -> bytes:
+        """Return the bytes of a part; errors as for `xml`."""
+        return read_member(self._archive, self._names.get(part.lower(), part), self._meter)
 
     def relationships(self, part: str) -> dict[str, Relationship]:
         """Return a part's links to existing parts, by id; for an empty name, the links of the container."""
+        return self._links_of(part).parts
+
+    def targets(self, part: str) -> dict[str, str]:
+        """Return a part's links to the outside, such as web pages, by id."""
+        return self._links_of(part).targets
+
+    def _links_of(self, part: str) -> _Links:
+        if part not in self._links:
+            self._links[part] = self._read_links(part)
+        return self._links[part]
+
+    def _read_links(self, part: str) -> _Links:
         folder, name = posixpath.split(part)
         source = posixpath.join(folder, "_rels", f"{name}.rels")
-        found: dict[str, Relationship] = {}
-        if source not in self._names:
-            return found
+        links = _Links({}, {})
+        if source.lower() not in self._names:
+            return links
         for link in self.xml(source):
-            target = unquote(attribute(link, "Target"))
+            identity, target = attribute(link, "Id"), attribute(link, "Target")
+            if attribute(link, "TargetMode") == "External":
+                links.targets[identity] = target
+                continue
             # A target is relative to the part, or absolute from the root of the container.
-            path = posixpath.normpath(posixpath.join("/", folder, target)).lstrip("/")
-            if path in self._names:
+            path = posixpath.normpath(posixpath.join("/", folder, unquote(target).replace("\\", "/"))).lstrip(
+                "/"
+            )
+            if path.lower() in self._names:
                 kind = attribute(link, "Type").rpartition("/")[2]
-                found[attribute(link, "Id")] = Relationship(kind, path)
-        return found
+                links.parts[identity] = Relationship(kind, self._names[path.lower()].replace("\\", "/"))
+        return links
 
     def linked(self, part: str, *kinds: str) -> Iterator[str]:
         """Yield the names of the parts that a part links to with these kinds, each once, kind by kind."""

@@ -23,6 +23,7 @@ from emberq.pipeline.extract import (
     pptx,
     sheet,
     text,
+    xlsx,
 )
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.detect import detect_stream
@@ -41,7 +42,7 @@ _READERS: Final[dict[str, _Reader]] = {
     media.PDF: pdf.read,
     media.DOCX: docx.read,
     media.PPTX: pptx.read,
-    media.XLSX: sheet.read,
+    media.XLSX: xlsx.read,
     media.XLSB: sheet.read,
     media.XLS: sheet.read,
     media.ODS: sheet.read,
