@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import struct
+import tarfile
 import tempfile
 import zipfile
 import zlib
@@ -48,6 +50,7 @@ __all__ = [
     "make_pdf",
     "make_pptx",
     "make_scan",
+    "make_tar",
     "make_xlsx",
     "make_zip",
     "open_zip",
@@ -256,6 +259,17 @@ def make_zip(**members: bytes) -> bytes:
     return target.getvalue()
 
 
+def make_tar(members: Mapping[str, bytes]) -> bytes:
+    """Write a TAR archive."""
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w") as archive:
+        for name, data in members.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return target.getvalue()
+
+
 def replace_members(container: bytes, changed: Mapping[str, bytes]) -> bytes:
     """Copy a zip container with some members replaced or added."""
     target = io.BytesIO()
@@ -329,6 +343,9 @@ def make_bomb(size: int = 101 << 20) -> bytes:
     return target.getvalue()
 
 
+#: The members of archives.
+_DOCUMENTS: Final = {"notes/a.txt": TEXT, "notes/b.csv": CSV, "guide.md": MARKDOWN}
+
 #: Media type, a builder and a word that the text must hold.
 EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "application/pdf": (make_pdf, "second paragraph"),
@@ -346,4 +363,7 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "message/rfc822": (make_mail, "The rich body."),
     "application/json": (lambda: JSON, "rank.title: Admiral"),
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
+    "application/zip": (lambda: make_zip(**_DOCUMENTS), "naïve café"),
+    "application/x-tar": (lambda: make_tar(_DOCUMENTS), "José | Cádiz | 37"),
+    "application/gzip": (lambda: gzip.compress(make_tar(_DOCUMENTS)), "pip install thing"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.hostile.archives import archive_files
+from tests.hostile.bundles import bundle_files
 from tests.hostile.kinds import HostileFile
 from tests.hostile.mails import mail_files
 from tests.hostile.mutations import mutated_files
@@ -17,4 +18,11 @@ SEED = 15
 
 def make_corpus(seed: int = SEED) -> list[HostileFile]:
     """Return the files; a seed decides where some are cut and which bits are flipped."""
-    return [*text_files(), *mail_files(), *archive_files(), *pdf_files(), *mutated_files(seed)]
+    return [
+        *text_files(),
+        *mail_files(),
+        *archive_files(),
+        *bundle_files(),
+        *pdf_files(),
+        *mutated_files(seed),
+    ]

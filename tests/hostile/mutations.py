@@ -24,6 +24,9 @@ _SUFFIXES = {
     "message/rfc822": "eml",
     "application/json": "json",
     "application/x-ndjson": "jsonl",
+    "application/zip": "zip",
+    "application/x-tar": "tar",
+    "application/gzip": "gz",
 }
 #: Where a structure of each family begins or ends.
 _BOUNDARIES = re.compile(

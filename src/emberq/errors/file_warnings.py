@@ -15,6 +15,7 @@ class WarningCode(StrEnum):
     FORM_PLACEHOLDER = "form_placeholder"
     FONT_WITHOUT_UNICODE = "font_without_unicode"
     PART_UNREADABLE = "part_unreadable"
+    PART_ENCRYPTED = "part_encrypted"
     TRUNCATED_AT_LIMIT = "truncated_at_limit"
 
     @property
@@ -49,6 +50,10 @@ _SENTENCES: Final = {
     WarningCode.PART_UNREADABLE: (
         "Parts of the file are damaged and were left out.",
         "Open the file in the program that made it and save it again.",
+    ),
+    WarningCode.PART_ENCRYPTED: (
+        "Parts of the file are encrypted and were left out.",
+        "Decrypt them in the program that has the key, and upload the file that it saves.",
     ),
     WarningCode.TRUNCATED_AT_LIMIT: (
         "The file has more than a limit allows; the rest was left out.",

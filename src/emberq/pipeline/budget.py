@@ -14,6 +14,7 @@ from typing import Final, Self
 from emberq.errors import JobTimeout
 from emberq.pipeline.extract.limits import BUDGET_HINT
 from emberq.pipeline.extract.ole import OLE_MAGIC
+from emberq.pipeline.extract.signatures import is_tar
 
 _MIB: Final = 1 << 20
 
@@ -47,6 +48,9 @@ _SPLIT_SECONDS_PER_MILLION: Final = 10.0
 #: one; a large model and long chunks need a hundred times as much.
 _BASE_EMBED_SECONDS: Final = 60.0
 _EMBED_SECONDS_PER_CHUNK: Final = 5.0
+
+#: How packed files begin: ZIP, compound files, gzip, XZ and bzip2.
+_PACKED: Final = (b"PK", OLE_MAGIC, b"\x1f\x8b", b"\xfd7zXZ", b"BZh")
 
 #: Bytes at the beginning in which a PDF's mark is looked for.
 _HEAD: Final = 1024
@@ -126,5 +130,5 @@ class TimeBudget:
 
 
 def _cpu_seconds_per_mebibyte(head: bytes) -> float:
-    is_packed = head.startswith((b"PK", OLE_MAGIC)) or b"%PDF-" in head
+    is_packed = head.startswith(_PACKED) or b"%PDF-" in head or is_tar(head)
     return _PACKED_CPU_SECONDS if is_packed else _PLAIN_CPU_SECONDS

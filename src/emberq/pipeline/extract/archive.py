@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import struct
+import sys
 import zipfile
 import zlib
 from typing import BinaryIO, Final
@@ -59,8 +60,16 @@ def open_archive(stream: BinaryIO, meter: Meter) -> zipfile.ZipFile:
     return archive
 
 
-def read_member(archive: zipfile.ZipFile, name: str, meter: Meter) -> bytes:
+def read_member(
+    archive: zipfile.ZipFile, name: str | zipfile.ZipInfo, meter: Meter, *, size: int = sys.maxsize
+) -> bytes:
     """Unpack one member.
+
+    Args:
+        archive: The container.
+        name: The member's name or entry.
+        meter: Counts the bytes.
+        size: Most bytes to unpack; the rest is left out.
 
     Raises:
         ArchiveBomb: If it unpacks to more than a limit of the meter allows.
@@ -68,14 +77,14 @@ def read_member(archive: zipfile.ZipFile, name: str, meter: Meter) -> bytes:
         EncryptedFile: If the member is protected by a password.
     """
     try:
-        member = archive.getinfo(name)
-        _check_member(member)
+        member = archive.getinfo(name) if isinstance(name, str) else name
+        check_member(member)
         chunks: list[bytes] = []
-        size = 0
+        done = 0
         with archive.open(member) as part:
-            while chunk := part.read(_CHUNK):
-                size += len(chunk)
-                _count(member, size, len(chunk), meter)
+            while done < size and (chunk := part.read(min(_CHUNK, size - done))):
+                done += len(chunk)
+                _count(member, done, len(chunk), meter)
                 chunks.append(chunk)
         return b"".join(chunks)
     except KeyError as exc:
@@ -95,7 +104,7 @@ def count_unpacked(stream: BinaryIO, archive: zipfile.ZipFile, meter: Meter) -> 
         EncryptedFile: If a member is protected by a password.
     """
     for member in archive.infolist():
-        _check_member(member)
+        check_member(member)
         if member.compress_type != zipfile.ZIP_DEFLATED:
             meter.add_unpacked(member.compress_size)
             continue
@@ -127,7 +136,13 @@ def _count_deflated(stream: BinaryIO, member: zipfile.ZipInfo, meter: Meter) -> 
             _count(member, size, unpacked, meter)
 
 
-def _check_member(member: zipfile.ZipInfo) -> None:
+def check_member(member: zipfile.ZipInfo) -> None:
+    """Check that a member can be unpacked.
+
+    Raises:
+        CorruptFile: If it is packed with a method that is not read.
+        EncryptedFile: If it is protected by a password.
+    """
     if member.flag_bits & _ENCRYPTED_FLAG:
         raise EncryptedFile(f"The part {member.filename} is protected by a password.")
     if member.compress_type not in _METHODS:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import cache
 from typing import Final, TypeAlias
 
@@ -201,9 +202,36 @@ class DocumentBuilder:
             self.paragraph(f"Attachment: {name}")
         self.warn(WarningCode.ATTACHMENT_UNREADABLE, *filter(None, [name]))
 
-    def insert(self, document: Document) -> None:
-        """Append a document, whose text the same meter has counted, as on the present page."""
-        self._extend(document.text, document.segments, self.page)
+    def add_member(self, data: bytes, path: str) -> None:
+        """Append a file of an archive: its path as a heading, then its text and headings below.
+
+        If it cannot be read, a warning is left.
+
+        Args:
+            data: Its bytes.
+            path: Its path in the archive.
+        """
+        document = self._read_attachment(data, path) if self._read_attachment else None
+        if document is None:
+            self.warn(WarningCode.ATTACHMENT_UNREADABLE, path)
+            return
+        self.heading(path, 1)
+        self.insert(document, deeper=1)
+
+    def insert(self, document: Document, *, deeper: int = 0) -> None:
+        """Append a document, whose text the same meter has counted, as on the present page.
+
+        Args:
+            document: The document.
+            deeper: How many levels its headings go down.
+        """
+        segments = document.segments
+        if deeper:
+            segments = tuple(
+                replace(segment, level=segment.level + deeper) if segment.level else segment
+                for segment in segments
+            )
+        self._extend(document.text, segments, self.page)
         for warning in document.warnings:
             self._add_warning(warning)
 

@@ -15,7 +15,7 @@ from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_wide
 from emberq.pipeline.extract.limits import Meter
 from emberq.pipeline.extract.ole import OLE_MAGIC, CompoundFile
-from emberq.pipeline.extract.signatures import find_signature
+from emberq.pipeline.extract.signatures import find_signature, is_tar
 from emberq.pipeline.extract.textkind import text_kind
 
 #: Bytes that are read from the beginning; more are read only for containers and JSON.
@@ -35,6 +35,21 @@ _OFFICE: Final = (
     (re.compile(rb"ms-excel\.sheet\.binary\.[\w.]*main"), media.XLSB),
     (re.compile(rb"ms-excel\.[\w.]+\.main"), media.XLSX),
 )
+
+#: Files that are unpacked before they are looked at.
+_PACKED: Final = {
+    b"\x1f\x8b\x08": media.GZIP,
+    b"\xfd7zXZ\0": media.XZ,
+    **{b"BZh%d1AY&SY" % level: media.BZIP2 for level in range(1, 10)},
+}
+
+#: Members by which a ZIP archive is told that is not one of documents.
+_OTHER_ZIP: Final = {
+    "META-INF/MANIFEST.MF": "a Java program",
+    "AndroidManifest.xml": "an Android program",
+    "Index/Document.iwa": "an Apple iWork document",
+    "Index.zip": "an Apple iWork document",
+}
 
 #: How an RTF document begins.
 _RTF: Final = b"{\\rtf"
@@ -112,6 +127,11 @@ def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
         return _ole_kind(stream, meter)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
         return media.PDF
+    for mark, kind in _PACKED.items():
+        if head.startswith(mark):
+            return kind
+    if is_tar(head):
+        return media.TAR
     if head.startswith(_RTF):
         raise UnsupportedMediaType("The file is an RTF document.")
     if what := find_signature(head, stream):
@@ -142,9 +162,10 @@ def _zip_kind(stream: BinaryIO, meter: Meter) -> str:
                 f"The file is a {mimetype[:_MAX_DESCRIPTION].decode('ascii', 'replace')}."
             )
         if "[Content_Types].xml" not in names:
-            raise UnsupportedMediaType(
-                "The file is a ZIP archive.", hint="Unpack it and upload the files in it one by one."
-            )
+            for name, what in _OTHER_ZIP.items():
+                if name in names:
+                    raise UnsupportedMediaType(f"The file is {what}.")
+            return media.ZIP
         types = read_member(archive, "[Content_Types].xml", meter)
     for pattern, kind in _OFFICE:
         if pattern.search(types):

@@ -12,6 +12,7 @@ from typing import BinaryIO, Final, TypeAlias
 from emberq.errors import ArchiveBomb, FileError, FileTooLarge, NoTextFound, UnsupportedMediaType
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import (
+    archived,
     docx,
     epub,
     jsondata,
@@ -54,6 +55,11 @@ _READERS: Final[dict[str, _Reader]] = {
     media.TEXT: text.read,
     media.JSON: jsondata.read,
     media.JSON_LINES: jsondata.read_lines,
+    media.ZIP: archived.read_zip,
+    media.TAR: archived.read_tar,
+    media.GZIP: archived.read_gzip,
+    media.BZIP2: archived.read_bzip2,
+    media.XZ: archived.read_xz,
 }
 
 

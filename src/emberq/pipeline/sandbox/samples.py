@@ -7,6 +7,7 @@ reader has done, and cannot import anything any more.
 
 from __future__ import annotations
 
+import gzip
 import io
 import zipfile
 from collections.abc import Callable, Mapping
@@ -127,6 +128,8 @@ def make_samples() -> dict[str, bytes]:
         "a.eml": _MAIL,
         "a.json": b'{"title": "Words", "items": [1, 2.5, null, true]}',
         "a.jsonl": b'{"a": 1}\n{"a": 2, "b": "word"}\n',
+        "a.zip": _make_zip({"a.txt": "Some words.\n"}),
+        "a.txt.gz": gzip.compress(b"Some words.\n"),
     }
 
 

@@ -28,7 +28,7 @@ NOT_READ = {
     "RTF": b"{\\rtf1 text}",
     "PostScript": b"%!PS-Adobe-3.0\n",
     "a program": b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 8,
-    "a plain archive": files.make_zip(a=b"text"),
+    "a Java program": files.make_zip(**{"META-INF/MANIFEST.MF": b"text"}),
     "old Word": files.make_ole("WordDocument", "1Table"),
     "old PowerPoint": files.make_ole("PowerPoint Document"),
     "an Outlook message": files.make_ole("__substg1.0_0037001F"),
