@@ -1,15 +1,11 @@
 #!/bin/sh
-# Install emberq into a fresh virtual environment and print its size in MB, and the model's.
+# Install emberq into a fresh virtual environment, as `make demo` does, and print its size in MB, and the model's.
 set -eu
 here=$(cd "$(dirname "$0")/.." && pwd)
 target=$(mktemp -d)
 trap 'rm -rf "$target"' EXIT
 started=$(date +%s)
-"${PYTHON:-python3}" -m venv "$target/venv"
-"$target/venv/bin/python" -m pip --disable-pip-version-check --quiet install --no-compile --require-hashes \
-    -r "$here/requirements/constraints.txt"
-"$target/venv/bin/python" -m pip --disable-pip-version-check --quiet install --no-compile --no-deps \
-    --no-build-isolation "$here"
+make --no-print-directory -C "$here" VENV="$target/venv" "$target/venv/.default" >/dev/null
 installed=$(date +%s)
 EMBERQ_MODELS_DIR="$target/models" "$target/venv/bin/emberq" models pull >/dev/null
 pulled=$(date +%s)

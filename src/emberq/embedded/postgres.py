@@ -147,7 +147,7 @@ class EmbeddedPostgres:
                 path.chmod(0o700)
 
     def _needs(self) -> list[Path]:
-        share = installation() / "share" / "postgresql"
+        share = installation() / "share"
         return [binary("postgres"), share, self._root, self._sockets]
 
     def _write_access_rules(self) -> None:

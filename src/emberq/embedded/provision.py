@@ -93,7 +93,7 @@ def _roles(passwords: Mapping[str, str]) -> list[str]:
 
 def _fingerprint(passwords: Mapping[str, str]) -> str:
     """Return what changes with the statements, the passwords and the version of the extension."""
-    control = installation() / "share" / "postgresql" / "extension" / "vector.control"
+    control = installation() / "share" / "extension" / "vector.control"
     text = "\n".join([*_roles(passwords), *_EXTENSION, _MAKE_DATABASE, control.read_text(encoding="utf-8")])
     return hashlib.sha256(text.encode()).hexdigest()
 

@@ -71,7 +71,7 @@ def anatomy_of(host: Program) -> Anatomy | None:
     slots = sorted(pid for pid, title in below.items() if title.startswith("emberq: worker"))
     forked = {pid: title_of(pid) for pid in _children(preloaders[-1])} if preloaders else {}
     # A horse that finds the preloader's reader dead starts one of its own.
-    readers = [pid for pid in family_of(host.pid) if title_of(pid) == "emberq: reader"]
+    readers = [pid for pid in family_of(host.pid) if title_of(pid).rstrip() == "emberq: reader"]
     horses = sorted(pid for pid, title in forked.items() if title.startswith("emberq: horse"))
     if not slots or len(horses) < len(slots):
         return None
