@@ -11,7 +11,7 @@ from typing import BinaryIO, Final
 from emberq.pipeline.document import Segment, SegmentKind
 from emberq.pipeline.extract.builder import DocumentBuilder, clean
 from emberq.pipeline.extract.decode import decode
-from emberq.pipeline.extract.delimited import find_delimiter
+from emberq.pipeline.extract.delimited import find_delimiter, is_name_of_delimiter
 
 _LINE: Final = re.compile(r"[^\n]*\n|[^\n]+")
 _BLANK_LINES: Final = re.compile(r"\n[^\S\n]*\n\s*")
@@ -53,7 +53,10 @@ def read_csv(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int,
     except csv.Error:
         write_text(text, build)
         return
-    build.table(csv.reader(_lines(text), delimiter=delimiter))
+    lines = _lines(text)
+    if is_name_of_delimiter(text[: text.find("\n") + 1]):
+        next(lines)
+    build.table(csv.reader(lines, delimiter=delimiter))
 
 
 def _lines(text: str) -> Iterator[str]:
