@@ -25,6 +25,7 @@ from pptx.util import Inches
 from reportlab.lib.pagesizes import A4
 from reportlab.lib.pdfencrypt import StandardEncryption
 from reportlab.lib.styles import getSampleStyleSheet
+from reportlab.lib.utils import ImageReader
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
@@ -139,11 +140,11 @@ def make_pdf(*pages: Sequence[str], password: str | None = None) -> bytes:
 
 
 def make_scan(pages: int = 2) -> bytes:
-    """Draw pages with a picture's worth of lines and no text."""
+    """Return pages with a picture and no text."""
     target = io.BytesIO()
     canvas = Canvas(target, pagesize=A4)
     for _ in range(pages):
-        canvas.rect(50, 50, 300, 500, fill=1)
+        canvas.drawImage(ImageReader(io.BytesIO(PNG)), 50, 50, 300, 500)
         canvas.showPage()
     canvas.save()
     return target.getvalue()

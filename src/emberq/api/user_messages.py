@@ -12,7 +12,6 @@ from emberq.visible import visible
 _SENTENCES: Final = {
     "file_too_large": "{name} was not read because {message}: split it into smaller files.",
     "empty_file": "{name} is empty: check the program that produced it and upload it again.",
-    "no_text_found": "{name} has no text: if it is a scan, run OCR over it and upload the result.",
     "encrypted_file": "{name} is password-protected: remove the password and upload it again.",
     "archive_bomb": "{name} unpacks to far more than a document should: split it into smaller files.",
     "extraction_timeout": "{name} took too long to read: split it into smaller files.",

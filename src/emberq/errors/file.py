@@ -41,7 +41,7 @@ class NoTextFound(FileError):
     """The file was read, but it has no text."""
 
     code = "no_text_found"
-    default_hint = "If it is a scan, run OCR over it first and upload the result."
+    default_hint = "Check that it shows text when it is opened in its program."
 
 
 class EncryptedFile(FileError):

@@ -20,7 +20,6 @@ from emberq.pipeline.extract import (
     markdown,
     markup,
     media,
-    pdf,
     pptx,
     sheet,
     text,
@@ -29,6 +28,7 @@ from emberq.pipeline.extract import (
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.detect import detect_stream
 from emberq.pipeline.extract.limits import Limits, Meter
+from emberq.pipeline.extract.pdf import reader as pdf
 
 #: Takes the number of pages (slides, sheets, parts) read so far, and of all pages.
 Progress: TypeAlias = Callable[[int, int], None]
@@ -100,7 +100,7 @@ def _extract(stream: BinaryIO, media_type: str, progress: Progress, meter: Meter
     build = DocumentBuilder(meter, read_attachment=attachment)
     pages = reader(stream, build, progress)
     if build.is_blank:
-        raise NoTextFound(_no_text(media_type, pages))
+        raise NoTextFound
     return build.build(media_type, page_count=pages)
 
 
@@ -118,11 +118,3 @@ def _attachment(data: bytes, name: str, *, meter: Meter, depth: int) -> Document
 
 def _ignore(_done: int, _total: int) -> None:
     return None
-
-
-def _no_text(media_type: str, pages: int | None) -> str:
-    if media_type != media.PDF:
-        return "The file was read, but it has no text."
-    if pages == 1:
-        return "The PDF has 1 page and no text layer."
-    return f"The PDF has {pages} pages and no text layer."

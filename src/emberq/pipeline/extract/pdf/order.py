@@ -1,0 +1,292 @@
+"""The order in which the lines of a PDF's page are read, where the order of its content lies.
+
+The content's order is right on nearly all pages, and better than any guess from positions. So it is only
+given up where it cannot be right: lines that jump up and down the page, a right column before the left one,
+columns that are drawn row by row, and text that is turned.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+import statistics
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import groupby, pairwise
+from typing import Final
+
+from pypdfium2 import raw
+
+from emberq.pipeline.extract.pdf.lines import RIGHT_TO_LEFT, Box, Line, PageText, tidy, turn
+
+#: The order is a lie if more than so many lines, and this share of all, are above the line before.
+_JUMPS: Final = 4
+_JUMP_SHARE: Final = 0.3
+
+#: A column of at least so many lines is a column; fewer may be a heading, a footer or a note beside the text.
+_COLUMN_LINES: Final = 4
+
+#: Lines whose gaps are looked at to find columns that are drawn row by row, and how many have to agree.
+_SAMPLE: Final = 8
+_AGREE: Final = 3
+#: Most pieces of one of these lines.
+_MAX_PIECES: Final = 40
+
+#: Gaps, as a multiple of the letters' height: between words, between parts of a row, and between columns.
+_WORD_GAP: Final = 0.18
+_PART_GAP: Final = 0.9
+_COLUMN_GAP: Final = 0.7
+
+#: In columns of running text a line has at least so many words, or as many characters as these have where no
+#: spaces are written, and fills this share of its column; cells of tables are shorter.
+_COLUMN_WORDS: Final = 3
+_WORD_CHARACTERS: Final = 4
+_COLUMN_FILL: Final = 0.5
+_UNSPACED: Final = re.compile("[\u3040-\u9fff\uac00-\ud7af]")
+
+#: Least width of a column, in heights of letters.
+_COLUMN_WIDTH: Final = 7.0
+
+#: Lines across the columns, as a share of those in the smaller column.
+_CROSSING: Final = 0.3
+
+#: Columns inside columns.
+_MAX_DEPTH: Final = 4
+
+
+def in_reading_order(page: PageText, lines: list[Line]) -> list[Line]:
+    """Return the lines of a page in the order in which they are read."""
+    is_turned = any(line.turned != page.turned for line in lines)
+    if not is_turned and _is_trusted(page, lines):
+        return lines
+    if RIGHT_TO_LEFT.search(page.text):
+        return lines
+    groups = _by_direction(_parts(page, is_turned=is_turned), page.turned)
+    jumps = is_turned or _count_jumps(lines) > max(_JUMPS, _JUMP_SHARE * len(lines))
+    ordered = []
+    for group in groups:
+        found, has_columns = _arrange(group)
+        if group[0].turned == page.turned and not has_columns and not jumps:
+            # A table, or what looks like columns and is none: the content's order is better than a guess.
+            return lines
+        ordered += found
+    return ordered
+
+
+def arrange(parts: list[Line]) -> list[Line]:
+    """Return parts of lines as whole lines in reading order, column by column."""
+    return _arrange(parts)[0]
+
+
+def _is_trusted(page: PageText, lines: list[Line]) -> bool:
+    """Return whether the order of the content can be right, by a few of its positions."""
+    if len(lines) < _AGREE or any(line.top - line.bottom > 3 * line.size for line in lines):
+        # Vertical writing runs in columns of its own.
+        return True
+    if _count_jumps(lines) > max(_JUMPS, _JUMP_SHARE * len(lines)):
+        return False
+    return not (_goes_back(lines) or _has_gutter(page, lines))
+
+
+def _count_jumps(lines: Sequence[Line]) -> int:
+    return sum(1 for above, line in pairwise(lines) if line.bottom > above.top)
+
+
+def _goes_back(lines: Sequence[Line]) -> bool:
+    """Return whether a column follows that is above and to the left of the column before."""
+    starts = [0, *(index for index, (a, b) in enumerate(pairwise(lines), 1) if b.bottom > a.top), len(lines)]
+    runs = [lines[a:b] for a, b in pairwise(starts)]
+    return any(
+        min(len(first), len(second)) >= _COLUMN_LINES
+        and max(line.right for line in second) <= min(line.left for line in first)
+        and _is_running_text(first)
+        and _is_running_text(second)
+        for first, second in pairwise(runs)
+    )
+
+
+def _has_gutter(page: PageText, lines: Sequence[Line]) -> bool:
+    """Return whether a few lines have a wide gap at the same place, between pieces drawn apart."""
+    step = max(1, len(lines) // _SAMPLE)
+    gaps = [gap for line in lines[::step][:_SAMPLE] for gap in _gaps(page, line)]
+    if len(gaps) < _AGREE:
+        return False
+    opened = sorted(gap[0] for gap in gaps)
+    closed = sorted(gap[1] for gap in gaps)
+    # Some place at which as many gaps are open as must agree: the place where one of them begins.
+    return any(bisect_right(opened, x) - bisect_right(closed, x) >= _AGREE for x in opened)
+
+
+def _gaps(page: PageText, line: Line) -> list[tuple[float, float]]:
+    """Return the gaps in a line, from where to where; none if its parts are short, as cells of tables."""
+    first, last = page.character(line.start), page.character(line.end)
+    count = raw.FPDFText_CountRects(page.content, first, last - first + 1)
+    if not 1 < count <= _MAX_PIECES:
+        return []
+    edges = sorted(turn(_piece(page, index), page.turned) for index in range(count))
+    gaps = [(a[2], b[0]) for a, b in pairwise(edges) if b[0] - a[2] > _PART_GAP * line.size]
+    bounds = [edges[0][0], *(x for gap in gaps for x in gap), edges[-1][2]]
+    shortest = min(right - left for left, right in zip(bounds[::2], bounds[1::2], strict=True))
+    return gaps if shortest >= _COLUMN_WIDTH * line.size else []
+
+
+def _piece(page: PageText, index: int) -> Box:
+    left, top, right, bottom = (ctypes.c_double() for _ in range(4))
+    raw.FPDFText_GetRect(page.content, index, left, top, right, bottom)
+    return left.value, bottom.value, right.value, top.value
+
+
+def _parts(page: PageText, *, is_turned: bool) -> list[Line]:
+    """Return the parts of the page's lines: characters beside each other, without wide gaps.
+
+    Args:
+        page: The page's text.
+        is_turned: Whether some of it is turned.
+    """
+    parts: list[Line] = []
+    text: list[str] = []
+    edges: list[float] = []
+    part: Line | None = None
+
+    def end() -> None:
+        if part is not None and text:
+            words = tidy("".join(text))
+            if words.strip():
+                left, bottom, right, top = edges
+                parts.append(
+                    replace(part, text=words, left=left, bottom=bottom, right=right, top=top, end=index - 1)
+                )
+        text.clear()
+
+    for index, character in enumerate(page.text):
+        if character.isspace():
+            continue
+        turned = page.direction(index) if is_turned else page.turned
+        box = page.box(index, turned)
+        size = box[3] - box[1]
+        if part is not None and turned == part.turned:
+            gap = box[0] - edges[2]
+            is_beside = -part.size < gap <= _PART_GAP * max(size, part.size)
+            middle = (box[1] + box[3]) / 2
+            if is_beside and edges[1] < middle < edges[3]:
+                if gap > _WORD_GAP * part.size or (gap > 0 and page.text[index - 1].isspace()):
+                    text.append(" ")
+                text.append(character)
+                edges[2] = max(edges[2], box[2])
+                if abs(size - part.size) < 0.1 * part.size:
+                    edges[1], edges[3] = min(edges[1], box[1]), max(edges[3], box[3])
+                continue
+        end()
+        part = Line("", *box, size, turned, index)
+        text.append(character)
+        edges = list(box)
+    index = len(page.text)
+    end()
+    return parts
+
+
+def _by_direction(parts: Iterable[Line], first: int) -> list[list[Line]]:
+    """Return the parts of each direction, the page's own before the others."""
+    ordered = sorted(parts, key=lambda part: (part.turned != first, part.turned))
+    return [list(group) for _, group in groupby(ordered, key=lambda part: part.turned)]
+
+
+def _arrange(parts: list[Line], depth: int = 0) -> tuple[list[Line], bool]:
+    """Return whole lines in reading order, and whether there are columns."""
+    gutter = _find_gutter(parts) if depth < _MAX_DEPTH else None
+    if gutter is None:
+        return list(_rows(parts)), False
+    ordered: list[Line] = []
+    left: list[Line] = []
+    right: list[Line] = []
+
+    def end() -> None:
+        for column in (left, right):
+            if column:
+                ordered.extend(_arrange(column, depth + 1)[0])
+            column.clear()
+
+    crossing: list[Line] = []
+    for part in sorted(parts, key=lambda part: -part.middle):
+        if part.right <= gutter:
+            column = left
+        elif part.left >= gutter:
+            column = right
+        else:
+            end()
+            crossing.append(part)
+            continue
+        ordered.extend(_rows(crossing))
+        crossing.clear()
+        column.append(part)
+    end()
+    ordered.extend(_rows(crossing))
+    return ordered, True
+
+
+def _find_gutter(parts: Sequence[Line]) -> float | None:
+    """Return where a gap divides two columns of running text; None if there is no such place."""
+    lefts = sorted(part.left for part in parts)
+    rights = sorted(part.right for part in parts)
+    best: tuple[float, float] | None = None
+    size = statistics.median(part.size for part in parts)
+    for done, x in enumerate(rights, 1):
+        begun = bisect_right(lefts, x)
+        before, after, crossing = done, len(parts) - begun, begun - done
+        if begun == len(parts) or min(before, after) < _AGREE or lefts[begun] - x < _COLUMN_GAP * size:
+            continue
+        if crossing > _CROSSING * min(before, after):
+            continue
+        score = min(before, after) - crossing / _CROSSING
+        if best is None or score > best[0]:
+            best = score, (x + lefts[begun]) / 2
+    if best is None:
+        return None
+    left = [part for part in parts if part.right <= best[1]]
+    right = [part for part in parts if part.left >= best[1]]
+    # Columns are beside each other, not one below the other.
+    top = min(max(part.top for part in left), max(part.top for part in right))
+    bottom = max(min(part.bottom for part in left), min(part.bottom for part in right))
+    are_columns = bottom < top and _is_running_text(left) and _is_running_text(right)
+    return best[1] if are_columns else None
+
+
+def _is_running_text(parts: Sequence[Line]) -> bool:
+    if len(parts) < _AGREE:
+        return False
+    width = max(part.right for part in parts) - min(part.left for part in parts)
+    words = statistics.median(_words(part.text) for part in parts)
+    fill = statistics.median(part.right - part.left for part in parts)
+    return words >= _COLUMN_WORDS and fill >= _COLUMN_FILL * width
+
+
+def _words(text: str) -> int:
+    unspaced = 0 if text.isascii() else len(_UNSPACED.findall(text))
+    return text.count(" ") + 1 + unspaced // _WORD_CHARACTERS
+
+
+def _rows(parts: Iterable[Line]) -> Iterable[Line]:
+    """Yield whole lines, downwards; the parts of one are beside each other."""
+    row: list[Line] = []
+    for part in sorted(parts, key=lambda part: -part.middle):
+        if row and row[0].middle - part.middle > 0.5 * min(row[0].size, part.size):
+            yield _joined(row)
+            row = []
+        row.append(part)
+    if row:
+        yield _joined(row)
+
+
+def _joined(row: list[Line]) -> Line:
+    if len(row) == 1:
+        return row[0]
+    row.sort(key=lambda part: part.left)
+    return replace(
+        row[0],
+        text=" ".join(part.text for part in row),
+        bottom=min(part.bottom for part in row),
+        right=max(part.right for part in row),
+        top=max(part.top for part in row),
+        size=max(part.size for part in row),
+    )
