@@ -133,5 +133,5 @@ def test_a_hyphen_at_the_end_of_a_line_is_kept_where_it_belongs_to_the_word(
     assert read(lines_at(60, 700, [above, below])) == joined
 
 
-def test_characters_without_width_do_not_hide_words() -> None:
-    assert tidy("Gabel\xadstapler\u200bfahrer") == "Gabelstaplerfahrer"
+def test_bullets_of_a_font_of_symbols_are_bullets() -> None:
+    assert tidy("\uf0b7 one") == "\u2022 one"

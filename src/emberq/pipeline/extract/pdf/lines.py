@@ -15,10 +15,6 @@ from pypdfium2 import raw
 #: Left, bottom, right and top of a box, in points.
 Box: TypeAlias = tuple[float, float, float, float]
 
-#: Characters without width that hide a word from a search: soft hyphen, zero-width space, word joiner, mark
-#: of byte order. pdfium returns the typographic ligatures as letters.
-_INVISIBLE: Final = re.compile("[\xad\u200b\u2060\ufeff]")
-
 #: What fonts of symbols have at the places for private use, as word processors write bullets.
 SYMBOLS: Final = {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "➢", "\uf0fc": "✓", "\uf0a8": "□"}
 _SYMBOLS: Final = str.maketrans(SYMBOLS)
@@ -164,7 +160,5 @@ def turn(box: Box, quarters: int) -> Box:
 
 
 def tidy(text: str) -> str:
-    """Return a text without the characters that cannot be seen, and bullets as themselves."""
-    if text.isascii():
-        return text
-    return _INVISIBLE.sub("", text.translate(_SYMBOLS))
+    """Return a text with bullets as themselves, not as the codes of a font of symbols."""
+    return text if text.isascii() else text.translate(_SYMBOLS)
