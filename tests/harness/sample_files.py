@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import io
 import json
@@ -33,6 +34,7 @@ from emberq.pipeline.document import Document
 from emberq.pipeline.extract.read import extract
 
 __all__ = [
+    "CALENDAR",
     "CSV",
     "EVERY_FORMAT",
     "HTML",
@@ -47,11 +49,13 @@ __all__ = [
     "make_docx",
     "make_epub",
     "make_mail",
+    "make_mailbox",
     "make_ole",
     "make_pdf",
     "make_pptx",
     "make_scan",
     "make_tar",
+    "make_web_archive",
     "make_xlsx",
     "make_zip",
     "open_zip",
@@ -251,6 +255,52 @@ def make_mail(*attachments: tuple[str, str, bytes]) -> bytes:
     return message.as_bytes()
 
 
+CALENDAR: Final = """BEGIN:VCALENDAR
+VERSION:2.0
+BEGIN:VEVENT
+SUMMARY:Betriebsausflug
+DTSTART;VALUE=DATE:20260601
+DTEND;VALUE=DATE:20260603
+LOCATION:Köln
+END:VEVENT
+BEGIN:VTODO
+SUMMARY:Bericht
+DUE:20260605T170000Z
+STATUS:NEEDS-ACTION
+END:VTODO
+END:VCALENDAR
+""".encode()
+
+
+def make_mailbox() -> bytes:
+    """Write a mailbox of three mails: a real one, one without a subject, and a plain one."""
+    separator = b"From bob@example.org Mon Mar  2 10:00:00 2026\n"
+    mails = (make_mail(), b"From: a@b\nTo: c@d\n\nNo subject.\n", b"From: a@b\nSubject: Lager\n\nThe last.\n")
+    return b"\n".join(separator + mail for mail in mails)
+
+
+def make_web_archive() -> bytes:
+    """Save a page with a frame, a style sheet and a picture, as browsers do."""
+    page = "<html><head><title>Lagerordnung</title></head><body><h1>Lagerordnung</h1>"
+    page += "<p>Stapler f\u00fchren nur Befugte.</p><img src='https://example.org/a.png'></body></html>"
+    parts = (
+        ("text/html; charset=utf-8", page.encode()),
+        ("text/css", b"body { color: red }"),
+        ("image/png", PNG),
+        ("text/html", b"<html><body><p>In the frame.</p></body></html>"),
+    )
+    archive = b"From: <Saved by Blink>\r\nSnapshot-Content-Location: https://example.org/\r\n"
+    archive += (
+        b'MIME-Version: 1.0\r\nContent-Type: multipart/related; type="text/html"; boundary="--b"\r\n\r\n'
+    )
+    for number, (kind, data) in enumerate(parts):
+        archive += f"----b\r\nContent-Type: {kind}\r\nContent-Transfer-Encoding: base64\r\n".encode()
+        archive += f"Content-Location: https://example.org/{number}\r\n\r\n".encode() + base64.encodebytes(
+            data
+        )
+    return archive + b"----b--\r\n"
+
+
 def make_zip(**members: bytes) -> bytes:
     """Write a plain archive."""
     target = io.BytesIO()
@@ -362,6 +412,9 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "text/csv": (lambda: CSV, "José | Cádiz | 37"),
     "text/plain": (lambda: TEXT, "naïve café"),
     "message/rfc822": (make_mail, "The rich body."),
+    "application/mbox": (make_mailbox, "The last."),
+    "multipart/related": (make_web_archive, "Stapler führen"),
+    "text/calendar": (lambda: CALENDAR, "Betriebsausflug"),
     "application/json": (lambda: JSON, "rank.title: Admiral"),
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
     "application/zip": (lambda: make_zip(**_DOCUMENTS), "naïve café"),

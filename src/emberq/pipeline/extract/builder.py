@@ -13,6 +13,7 @@ from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.extract.encoded import drop_encoded
 from emberq.pipeline.extract.limits import Meter
+from emberq.pipeline.extract.pictures import is_picture
 
 #: Takes the bytes and the name of a file inside a file; returns its document, or None if it cannot be read.
 ReadAttachment: TypeAlias = Callable[[bytes, str], Document | None]
@@ -200,7 +201,26 @@ class DocumentBuilder:
             return
         if name:
             self.paragraph(f"Attachment: {name}")
-        self.warn(WarningCode.ATTACHMENT_UNREADABLE, *filter(None, [name]))
+        code = WarningCode.IMAGES_SKIPPED if is_picture(data) else WarningCode.ATTACHMENT_UNREADABLE
+        self.warn(code, *filter(None, [name]))
+
+    def begin_part(self) -> DocumentBuilder:
+        """Return an empty builder for a part that may be left out; the same meter counts its text."""
+        part = DocumentBuilder(self.meter, read_attachment=self._read_attachment)
+        part.page = self.page
+        return part
+
+    def append_part(self, part: DocumentBuilder) -> None:
+        """Append what a builder that `begin_part` returned has read, with its pages."""
+        document = part.build("")
+        self._extend(document.text, document.segments, None)
+        for warning in document.warnings:
+            self._add_warning(warning)
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        return "".join(self._parts)
 
     def add_member(self, data: bytes, path: str) -> None:
         """Append a file of an archive: its path as a heading, then its text and headings below.

@@ -14,6 +14,7 @@ from emberq.pipeline.extract import media
 from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_wide
 from emberq.pipeline.extract.limits import Meter
+from emberq.pipeline.extract.mailkind import mail_kind
 from emberq.pipeline.extract.ole import OLE_MAGIC, CompoundFile
 from emberq.pipeline.extract.signatures import find_signature, is_tar
 from emberq.pipeline.extract.textkind import text_kind
@@ -111,7 +112,7 @@ def detect_stream(stream: BinaryIO, *, name: str | None = None, meter: Meter | N
     head = stream.read(_HEAD)
     if not head:
         raise EmptyFile
-    kind = _binary_kind(head, stream, meter or Meter())
+    kind = _binary_kind(head, stream, meter or Meter()) or mail_kind(head, stream)
     if kind is None:
         _check_text(head)
         kind = text_kind(head, stream, name=name)

@@ -30,7 +30,17 @@ _PART_BYTES: Final = 100 * _MIB
 _PLAIN: Final = frozenset(
     (
         *(media.HTML, media.MARKDOWN, media.CSV, media.TSV, media.TEXT, media.JSON, media.JSON_LINES),
-        *(media.EML, media.MBOX, media.MHTML, media.RTF, media.NOTEBOOK, media.VTT, media.SRT, media.RST),
+        *(
+            media.EML,
+            media.MBOX,
+            media.MHTML,
+            media.ICALENDAR,
+            media.RTF,
+            media.NOTEBOOK,
+            media.VTT,
+            media.SRT,
+            media.RST,
+        ),
         *(media.XML, media.DOCBOOK, media.FB2, media.JATS, media.SVG, media.ORG, media.LATEX, media.SOURCE),
     )
 )

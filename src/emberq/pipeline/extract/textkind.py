@@ -1,4 +1,4 @@
-"""Detects the kind of a text: JSON, HTML, mail, CSV, Markdown or plain text."""
+"""Detects the kind of a text: JSON, HTML, calendars, CSV, Markdown or plain text."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import PurePath
 from typing import BinaryIO, Final
 
 from emberq.pipeline.extract import media
+from emberq.pipeline.extract.calendars import BEGIN
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.delimited import find_delimiter
 from emberq.pipeline.extract.jsondata import parse_json
@@ -50,18 +51,6 @@ _QUOTED_TAG: Final = re.compile(r"[\"'`]</?\w")
 #: Least tags of a piece of HTML that begins with text, one of them an end, and most characters a tag.
 _MIN_TAGS: Final = 4
 _CHARACTERS_PER_TAG: Final = 400
-
-#: Header fields of mail; a text with three of them, one of which names the sender, is mail.
-_MAIL_FIELDS: Final = frozenset(
-    (
-        *("arc-seal", "authentication-results", "bcc", "cc", "content-transfer-encoding", "content-type"),
-        *("date", "delivered-to", "dkim-signature", "from", "in-reply-to", "list-id", "message-id"),
-        *("mime-version", "received", "received-spf", "references", "reply-to", "return-path", "sender"),
-        *("subject", "to", "user-agent", "x-mailer"),
-    )
-)
-_MIN_MAIL_FIELDS: Final = 3
-_FIELD: Final = re.compile(r"([A-Za-z][A-Za-z0-9-]*):")
 
 _MARKDOWN_MARKS: Final = {
     "heading": re.compile(r"^ {0,3}#{1,6} +\S", re.MULTILINE),
@@ -108,8 +97,8 @@ def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
     hint = _SUFFIXES.get(PurePath(name or "").suffix.lower())
     if _HTML_DOCUMENT.match(text):
         return media.HTML
-    if _is_mail(text):
-        return media.EML
+    if text.lstrip()[: len(BEGIN)].upper() == BEGIN:
+        return media.ICALENDAR
     if not marks & _TELLING_MARKS and _is_html_piece(text, hint):
         return media.HTML
     return _plain_kind(text if is_whole else text.rpartition("\n")[0] or text, marks, hint)
@@ -173,18 +162,3 @@ def _is_json(text: str) -> bool:
         return isinstance(parse_json(text), dict | list)
     except ValueError:
         return False
-
-
-def _is_mail(text: str) -> bool:
-    """Return whether a text begins with the header of a mail."""
-    known: set[str] = set()
-    for line in text.splitlines():
-        if not line:
-            break
-        if line[0] in " \t":
-            continue
-        field = _FIELD.match(line)
-        if not field:
-            return False
-        known.update({field[1].lower()} & _MAIL_FIELDS)
-    return len(known) >= _MIN_MAIL_FIELDS and bool(known & {"from", "sender", "return-path", "received"})

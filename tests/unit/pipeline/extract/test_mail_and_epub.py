@@ -56,8 +56,9 @@ def test_attachments_are_read_as_parts_of_their_own(tmp_path: Path) -> None:
     assert pages["Before the table."] == 2
     assert pages["Attachment: scan.png"] == 3
     assert pages["Attachment: locked.pdf"] == 4
-    unreadable = FileWarning(WarningCode.ATTACHMENT_UNREADABLE, 2, ("scan.png", "locked.pdf"))
-    assert document.warnings == (unreadable,)
+    picture = FileWarning(WarningCode.IMAGES_SKIPPED, 1, ("scan.png",))
+    unreadable = FileWarning(WarningCode.ATTACHMENT_UNREADABLE, 1, ("locked.pdf",))
+    assert document.warnings == (picture, unreadable)
     assert from_bytes(b"".join(to_bytes(document))) == document
 
 

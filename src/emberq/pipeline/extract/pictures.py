@@ -1,0 +1,20 @@
+"""Tells pictures by their first bytes: they have no text of their own."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_PICTURE: Final = re.compile(
+    rb"\x89PNG\r\n\x1a\n|\xff\xd8\xff|GIF8[79]a|II(?:\*\0|\+\0)|MM\0[*+]|RIFF....WEBP"
+    rb"|....ftyp(?:hei|hev|mif1|avif|crx)"
+    rb"|\xd7\xcd\xc6\x9a|\x01\0\0\0.{36} EMF|\0\0[\1\2]\0[\1-\x40]\0|\0\0\0\x0cjP  |\xff\x4f\xff\x51|8BPS\0"
+    rb"|BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x6c\x7c]\0\0\0"
+    rb"|\s*+(?:<\?xml[^>]*+>\s*+)?(?:<!DOCTYPE svg[^>]*+>\s*+)?<svg[\s>]",
+    re.DOTALL,
+)
+
+
+def is_picture(data: bytes) -> bool:
+    """Return whether bytes are a picture; an SVG counts as one."""
+    return _PICTURE.match(data) is not None
