@@ -56,7 +56,8 @@ def clean(text: str) -> str:
     text = drop_encoded(text)
     if text.isascii():
         return text
-    text = _INVISIBLE.sub("", text)
+    if "\xad" in text or "\u200b" in text or "\u2060" in text or "\ufeff" in text:
+        text = _INVISIBLE.sub("", text)
     return unicodedata.normalize("NFC", _MANY_MARKS.sub(_cut_marks, text))
 
 
