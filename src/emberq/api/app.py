@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import json
+import math
 import resource
 import socket
 import threading
@@ -13,8 +15,9 @@ from functools import partial
 from importlib.metadata import version
 from typing import cast
 
+import anyio.to_thread
 import uvicorn
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Response
 from fastapi.responses import RedirectResponse
 
 from emberq.api.auth import KeyCache
@@ -24,6 +27,7 @@ from emberq.api.door.document import describe_statuses
 from emberq.api.door.front_door import FrontDoor
 from emberq.api.door.headers import SecurityHeaders
 from emberq.api.door.request_metrics import RequestMetrics
+from emberq.api.door.shared import SharedAnswer, send_in_pieces
 from emberq.api.job_feed import JobFeed
 from emberq.api.openai import OPENAI_ERROR, OPENAI_PATHS, openai_error
 from emberq.api.plain_errors import PLAIN_ERROR, PlainErrorRoute, plain_error
@@ -57,6 +61,8 @@ from emberq.visible import host_and_port
 
 #: Seconds that open requests get to finish when the API stops.
 _SHUTDOWN_SECONDS = 5
+#: Seconds for which `/metrics` gives the same answer.
+_METRICS_SECONDS = 1.0
 #: Connections that may wait to be accepted: clients open one for each text of a file, all at once. The
 #: kernel's own limit, net.core.somaxconn, may be lower.
 _BACKLOG = 4096
@@ -104,8 +110,11 @@ def make_app(
         version=version("emberq"),
         summary="Documents in, searchable vectors out, nothing lost on the way.",
         lifespan=lifespan,
+        openapi_url=None,
         docs_url=None,
         redoc_url=None,
+        # They would lead to the host that the request names, and over plain HTTP.
+        redirect_slashes=False,
     )
     batcher = Batcher(
         queue_specs(bulk_threads=get_services().environment.embedding_threads),
@@ -113,6 +122,8 @@ def make_app(
         stored=StoredVectors(get_services),
     )
     app.state.batcher = batcher
+    app.state.readiness = SharedAnswer(seconds=0.0)
+    app.state.metrics = SharedAnswer(seconds=_METRICS_SECONDS)
     app.state.job_ends = JobEnds(get_services)
     plain = [*tika.router.routes, *(route for router in routers for route in router.routes)]
     shapes = {route.path: plain_error for route in plain if isinstance(route, PlainErrorRoute)}
@@ -135,11 +146,26 @@ def make_app(
     openai, sentences = dict.fromkeys(OPENAI_PATHS, OPENAI_ERROR), dict.fromkeys(shapes, PLAIN_ERROR)
     describe_statuses(app, usual=PROBLEM, shapes={**openai, **sentences})
 
+    _serve_description(app)
+
     @app.get("/", include_in_schema=False)
     def root() -> RedirectResponse:
         return RedirectResponse("/docs")
 
     return app
+
+
+def _serve_description(app: FastAPI) -> None:
+    """Serve the OpenAPI document, written once: FastAPI's own route writes it anew for each request."""
+    shared = SharedAnswer[bytes](seconds=math.inf)
+
+    def write() -> bytes:
+        return json.dumps(app.openapi(), ensure_ascii=False, separators=(",", ":")).encode()
+
+    @app.get("/openapi.json", include_in_schema=False)
+    async def openapi() -> Response:
+        body = await shared.get(lambda: anyio.to_thread.run_sync(write))
+        return send_in_pieces(body, media_type="application/json")
 
 
 def open_listener(host: str, port: int) -> socket.socket:

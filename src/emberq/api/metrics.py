@@ -7,7 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from emberq.config.current import get_worker_config
 from emberq.errors import EmberqError
 from emberq.store.admin.hosts import list_hosts
-from emberq.store.jobs.stats import count_outcomes, read_stats
+from emberq.store.jobs.stats import count_outcomes, read_queue
 from emberq.store.schema.job_states import JobState
 from emberq.store.services import Services
 from emberq.telemetry.catalogue import spec
@@ -33,7 +33,7 @@ def render_metrics(services: Services) -> tuple[bytes, str]:
 
 def _collect_service(services: Services) -> list[Metric]:
     with services.database.system_transaction() as connection:
-        stats = read_stats(connection)
+        queue = read_queue(connection)
         outcomes = count_outcomes(connection)
         hosts = list_hosts(connection)
     waiting = (JobState.PENDING, JobState.QUEUED, JobState.PROCESSING)
@@ -43,9 +43,9 @@ def _collect_service(services: Services) -> list[Metric]:
     }
     return [
         _family("emberq_jobs_total", {(state, code): n for state, code, n in outcomes}),
-        _family("emberq_queue_depth", {(state,): stats.jobs[state] for state in waiting}),
-        _family("emberq_queue_oldest_seconds", {(): stats.queue_oldest_seconds}),
-        _family("emberq_backlog_seconds", {(): stats.backlog_seconds}),
+        _family("emberq_queue_depth", {(state,): queue.depth[state] for state in waiting}),
+        _family("emberq_queue_oldest_seconds", {(): queue.oldest_seconds}),
+        _family("emberq_backlog_seconds", {(): queue.backlog_seconds}),
         _family("emberq_workers", {(label,): number for label, number in slots.items()}),
         _family("emberq_config_version", {(): get_worker_config().version}),
     ]

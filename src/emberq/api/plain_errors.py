@@ -11,7 +11,7 @@ from fastapi.routing import APIRoute
 from emberq.api.conversions import clean_name
 from emberq.api.openapi import ErrorBody
 from emberq.api.user_messages import user_message
-from emberq.errors import EmberqError
+from emberq.errors import EmberqError, Unauthorized
 from emberq.telemetry.logs import get_logger
 
 log = get_logger(__name__)
@@ -32,7 +32,9 @@ class PlainErrorRoute(APIRoute):
 
 def plain_error(request: Request, error: EmberqError, status: int) -> Response:
     """Return an error as one plain sentence about the request's file."""
-    log.warning("file_not_read", path=request.url.path, error_code=error.code, error=error.message)
+    # Anyone may be refused for want of a key, again and again.
+    if not isinstance(error, Unauthorized):
+        log.warning("file_not_read", path=request.url.path, error_code=error.code, error=error.message)
     # A request that is refused at the front door has no handler that knows the name.
     sent = clean_name(unquote(request.headers.get("x-filename", "")))
     text = user_message(error, getattr(request.state, "file_name", sent) or None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -22,6 +23,8 @@ from emberq.store.services import configure_services
 from tests.harness.eventually import LIMIT_SECONDS, eventually
 
 _MOST = 20
+_JSON = "Content-Type: application/json"
+_CHUNKED = b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
 class Api:
@@ -184,6 +187,11 @@ def test_a_body_in_tiny_chunks_is_refused(api: Api, key: str | None) -> None:
     [
         (b"\x16\x03\x01 what is this\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 100_000, 431),
+        (b"GET /healthz HTTP/1.1\r\nX-Long: " + b"x" * 20_000 + b"\r\n\r\n", 431),
+        (b"GET /healthz?" + b"&" * 20_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 431),
+        (b"GET /healthz HTTP/1.1\r\n" + b"a:\r\n" * 300 + b"\r\n", 431),
+        (_CHUNKED + b"1\r\na\r\n0\r\n" + b"a:\r\n" * 300 + b"\r\n", 431),
+        (_CHUNKED.replace(b"Transfer", b"Content-Length: 5\r\nTransfer") + b"0\r\n\r\n", 400),
         (b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Nul: \0\r\n\r\n", 400),
         (b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", 400),
         (b"POST /v1/embeddings HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", 400),
@@ -193,6 +201,30 @@ def test_what_is_no_http_is_answered_with_a_problem(api: Api, sent: bytes, expec
     with api.connect(sent) as client:
         status, problem = read(client)
     assert (status, problem["status"], problem["code"]) == (expected, expected, "invalid_request")
+
+
+def test_trailers_that_come_after_their_chunk_are_bounded_too(api: Api) -> None:
+    head = api.head("POST /api/v1/collections", "Transfer-Encoding: chunked")
+    with api.connect(head + b"2\r\n{}\r\n0\r\n") as client:
+        time.sleep(0.2)
+        client.sendall(b"a:\r\n" * 300 + b"\r\n")
+        assert read(client)[0] == 431
+
+
+def test_a_body_may_have_many_lines_and_a_trailer(api: Api) -> None:
+    head = api.head("POST /api/v1/collections", "Transfer-Encoding: chunked", "Connection: close", _JSON)
+    body = b'{"name":' + b"\n" * 5000 + b'"lines"}'
+    pieces = [body[at : at + 700] for at in range(0, len(body), 700)]
+    sent = b"".join(b"%x\r\n%s\r\n" % (len(piece), piece) for piece in pieces)
+    with api.connect(head + sent + b"0\r\nX-Sum: 1\r\n\r\n") as client:
+        status, made = read(client)
+    assert (status, made["name"]) == (201, "lines")
+
+
+def test_what_is_no_http_writes_nothing_to_the_log(api: Api, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.DEBUG), api.connect(b"what is this\r\n\r\n") as client:
+        assert read(client)[0] == 400
+    assert "Invalid HTTP" not in caplog.text
 
 
 def test_an_upgrade_is_answered_as_a_request_like_any_other(api: Api) -> None:

@@ -138,6 +138,13 @@ def test_what_needs_no_key_is_answered_without_one(app: FastAPI, path: str) -> N
     assert TestClient(app).get(path).status_code == 200
 
 
+@pytest.mark.parametrize("path", ["/docs/", "/healthz/", "/api/v1/jobs/"])
+def test_no_request_is_led_to_the_host_that_it_names(app: FastAPI, key: str, path: str) -> None:
+    answer = Sent(app, "GET", path, key=key, chunks=[]).answer
+    assert "location" not in answer.headers
+    problem(answer, 404)
+
+
 def test_a_revoked_key_ends_within_a_second_and_its_successor_works(
     services: Services, app: FastAPI, api: TestClient
 ) -> None:
@@ -231,7 +238,7 @@ def test_a_method_that_a_path_does_not_have_is_refused_with_those_it_has(api: Te
         ("/collections/%00", "path"), ("/collections/a%ED%A0%80", "path"), ("/collections/%ff/files", "path"),
         ("/collections/%zz", "path"), ("/jobs?cursor=%00", "cursor"), ("/jobs?reason=%ED%A0%80", "reason"),
         ("/jobs?a%00b=1", "query"), ("/jobs?error_code=%C0%80", "error_code"), ("/jobs?state=%", "state"),
-        ("/files/%2e%2e%00", "path"),
+        ("/files/%2e%2e%00", "path"), ("/jobs?" + "a&" * 200, "query"),
     ],
 )  # fmt: skip
 def test_a_path_and_a_query_are_text(app: FastAPI, key: str, path: str, field: str) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import re
 import sys
 import time
 from collections import Counter
@@ -19,7 +21,16 @@ from emberq.errors import EmberqError, InvalidRequest, RateLimited, RequestTooSl
 from emberq.telemetry.logs import get_logger
 
 log = get_logger(__name__)
+#: Uvicorn's log of a connection, without its warnings: anyone may send what is no HTTP, again and again.
+_errors = logging.getLogger("uvicorn.error.connection")
+_errors.setLevel(logging.ERROR)
 
+#: Most bytes and lines of a request's line and headers, and of the trailers of a chunked body. Each header
+#: costs as much as a thousand bytes.
+HEAD_BYTES, HEAD_LINES = 16 * 1024, 200
+_END_OF_HEAD: Final = re.compile(rb"\n\r?\n")
+#: The beginning of the last chunk of a body, whose trailers follow, and the end of the chunk before it.
+_LAST_CHUNK: Final = re.compile(rb"(?:\r?\n)?0+[^0-9A-Fa-f]")
 #: Seconds in which the line and the headers of a request have to arrive.
 HEADER_SECONDS: Final = 20.0
 #: Seconds, and bytes that have to pass in each such time while a body or an answer is under way.
@@ -73,20 +84,54 @@ class _Transport:
 
 
 class _Parser(h11.Connection):
-    """A parser that refuses a body in tiny chunks."""
+    """A parser that refuses long heads and trailers, requests of two lengths, and bodies in tiny chunks.
 
+    Attributes:
+        is_chunked: Whether the body under way comes in chunks.
+    """
+
+    is_chunked = False
     _pieces = _body_bytes = 0
+    _is_between_chunks = _is_in_trailers = False
 
     def next_event(self) -> Any:
+        if self.their_state is h11.IDLE:
+            _check_head(self.trailing_data[0])
+        elif self.their_state is h11.SEND_BODY and self.is_chunked:
+            self._check_trailers(self.trailing_data[0])
         event = super().next_event()
         if isinstance(event, h11.Request):
             self._pieces = self._body_bytes = 0
+            names = {name for name, _ in event.headers}
+            self.is_chunked = self._is_between_chunks = b"transfer-encoding" in names
+            self._is_in_trailers = False
+            if self.is_chunked and b"content-length" in names:
+                # A proxy that believes the other one sees another request behind this one.
+                raise h11.RemoteProtocolError("both Content-Length and Transfer-Encoding")
         elif isinstance(event, h11.Data):
             self._pieces += 1
             self._body_bytes += len(event.data)
+            self._is_between_chunks = event.chunk_end
             if self._pieces > _FEW_PIECES and self._body_bytes < self._pieces * _PIECE_BYTES:
                 raise h11.RemoteProtocolError("the chunks of the body are too small")
         return event
+
+    def _check_trailers(self, received: bytes) -> None:
+        if self._is_between_chunks and _LAST_CHUNK.match(received):
+            self._is_in_trailers = True
+        if self._is_in_trailers:
+            _check_head(received)
+
+
+def _check_head(received: bytes) -> None:
+    """Refuse a head before it is parsed, if it is too long; what follows it does not count."""
+    end = _END_OF_HEAD.search(received)
+    size = len(received) if end is None else end.end()
+    if size > HEAD_BYTES or received.count(b"\n", 0, size) > HEAD_LINES:
+        raise h11.RemoteProtocolError(
+            f"the line and the headers have more than {HEAD_BYTES} bytes or {HEAD_LINES} lines",
+            error_status_hint=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+        )
 
 
 class DoorProtocol(H11Protocol):
@@ -117,7 +162,8 @@ class DoorProtocol(H11Protocol):
             most: Most connections of an address.
         """
         super().__init__(config, server_state, app_state, _loop)
-        self.conn = _Parser(h11.SERVER)
+        self.logger = _errors
+        self.conn = self._parser = _Parser(h11.SERVER, max_incomplete_event_size=HEAD_BYTES)
         self._addresses = addresses
         self._most = most
         self._address = ""
@@ -150,6 +196,14 @@ class DoorProtocol(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse what arrived, unless the request was refused."""
+        while data:
+            # In pieces, so that looking at what has not been parsed yet costs little.
+            is_body = self.conn.their_state is h11.SEND_BODY and not self._parser.is_chunked
+            size = len(data) if is_body else HEAD_BYTES
+            self._receive(data[:size])
+            data = data[size:]
+
+    def _receive(self, data: bytes) -> None:
         self._received += len(data)
         if self._lingers_since is not None:
             self._refused_bytes += len(data)
@@ -255,6 +309,3 @@ class DoorProtocol(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event) or b"")
         self.close()
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Write nothing to the log: anyone may ask for an upgrade, and the request is answered without."""

@@ -11,8 +11,8 @@ from fastapi import FastAPI
 from emberq.api.door.rules import Body, rule_for
 from emberq.api.openapi import ErrorBody
 
-#: Statuses of every request: it is not HTTP, or its path or query is not text.
-_ALWAYS: Final = {400, 422}
+#: Statuses of every request: it is not HTTP, its path or query is not text, or its headers are too long.
+_ALWAYS: Final = {400, 422, 431}
 #: Statuses of requests with a key: it is not valid, lacks a scope, or sends too much; the body is too slow or
 #: too long; an engine is away.
 _WITH_KEY: Final = {401, 403, 408, 413, 429, 503}

@@ -22,6 +22,8 @@ from emberq.dispatch.conversion import JobEnds
 from emberq.errors import EmberqError, InvalidRequest, RateLimited
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+#: Most fields of a query.
+_MOST_FIELDS: Final = 100
 #: Settings that are in force before the first ones are loaded.
 _DEFAULTS: Final = RuntimeSettings()
 
@@ -104,7 +106,10 @@ def _check_address(scope: Scope) -> None:
         InvalidRequest: If it is not; the message names the parameter.
     """
     _decode(scope["raw_path"], "path")
-    for part in scope["query_string"].split(b"&"):
+    fields = scope["query_string"].split(b"&")
+    if len(fields) > _MOST_FIELDS:
+        raise InvalidRequest(f"query: must have at most {_MOST_FIELDS} fields.")
+    for part in fields:
         name, _, value = part.replace(b"+", b" ").partition(b"=")
         field = _decode(name, "query")
         _decode(value, field[:MOST_CHARACTERS] or "query")

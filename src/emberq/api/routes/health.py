@@ -5,12 +5,14 @@ from __future__ import annotations
 import hmac
 from http import HTTPStatus
 
+import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 from redis.exceptions import RedisError
 from sqlalchemy import text
 
 from emberq.api.auth import ServicesDep, sent_key
+from emberq.api.door.shared import SharedAnswer, send_in_pieces
 from emberq.api.metrics import render_metrics
 from emberq.api.problems import without_paths
 from emberq.dispatch.tickets import queue_error
@@ -45,8 +47,17 @@ async def healthz() -> HealthOut:
 
 
 @router.get("/readyz")
-def readyz(services: ServicesDep, response: Response) -> ReadyOut:
+async def readyz(request: Request, services: ServicesDep, response: Response) -> ReadyOut:
     """Check database, Redis, the queue in it, blob store and workers; 503 if one of the first four fails."""
+    shared: SharedAnswer[ReadyOut] = request.app.state.readiness
+    answer = await shared.get(lambda: anyio.to_thread.run_sync(_check, services))
+    if answer.status != "ok":
+        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+        response.headers["Retry-After"] = "2"
+    return answer
+
+
+def _check(services: Services) -> ReadyOut:
     checks = {
         "database": _check_database(services),
         "redis": _check_redis(services),
@@ -55,9 +66,6 @@ def readyz(services: ServicesDep, response: Response) -> ReadyOut:
     }
     ready = set(checks.values()) == {"ok"}
     checks["workers"] = _check_workers(services) if checks["database"] == "ok" else "unknown"
-    if not ready:
-        response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
-        response.headers["Retry-After"] = "2"
     return ReadyOut(status="ok" if ready else "unavailable", checks=checks)
 
 
@@ -100,12 +108,13 @@ def _check_workers(services: Services) -> str:
 
 
 @router.get("/metrics", response_class=Response)
-def metrics(request: Request, services: ServicesDep) -> Response:
+async def metrics(request: Request, services: ServicesDep) -> Response:
     """Return the metrics in Prometheus's text format; asks for `EMBERQ_METRICS_KEY` if that is set."""
     wanted = services.environment.metrics_key
     if wanted is not None:
         sent = sent_key(request.headers)
         if not hmac.compare_digest(sent.encode(), wanted.get_secret_value().encode()):
             raise Unauthorized
-    body, content_type = render_metrics(services)
-    return Response(body, media_type=content_type)
+    shared: SharedAnswer[tuple[bytes, str]] = request.app.state.metrics
+    body, content_type = await shared.get(lambda: anyio.to_thread.run_sync(render_metrics, services))
+    return send_in_pieces(body, media_type=content_type)
