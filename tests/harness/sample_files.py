@@ -41,6 +41,7 @@ __all__ = [
     "JSON",
     "MARKDOWN",
     "PNG",
+    "RTF",
     "TEXT",
     "Maker",
     "extract_bytes",
@@ -98,6 +99,12 @@ JSON: Final = json.dumps(
     ],
     indent=2,
 ).encode()
+
+RTF: Final = rb"""{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss\fcharset0 Arial;}}
+{\stylesheet{\s1 heading 1;}}{\header Head\par}{\pard\s1 Title\par}
+\pard Some words \u8364? and {\b more}.{\footnote noted}\par
+\trowd\cellx100\cellx200\pard\intbl Gr\'f6\'dfe\cell 3\cell\row\pard{\pict 00}end\par}
+"""
 
 HTML: Final = b"""<!DOCTYPE html>
 <html><head><meta charset="utf-8"><title>The title</title><style>p { color: red }</style>
@@ -417,6 +424,7 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "text/calendar": (lambda: CALENDAR, "Betriebsausflug"),
     "application/json": (lambda: JSON, "rank.title: Admiral"),
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
+    "application/rtf": (lambda: RTF, "Größe | 3"),
     "application/zip": (lambda: make_zip(**_DOCUMENTS), "naïve café"),
     "application/x-tar": (lambda: make_tar(_DOCUMENTS), "José | Cádiz | 37"),
     "application/gzip": (lambda: gzip.compress(make_tar(_DOCUMENTS)), "pip install thing"),

@@ -27,6 +27,7 @@ _SUFFIXES = {
     "text/calendar": "ics",
     "application/json": "json",
     "application/x-ndjson": "jsonl",
+    "application/rtf": "rtf",
     "application/zip": "zip",
     "application/x-tar": "tar",
     "application/gzip": "gz",

@@ -37,8 +37,9 @@ _OFFICE: Final = (
     (re.compile(rb"ms-excel\.[\w.]+\.main"), media.XLSX),
 )
 
-#: Files that are unpacked before they are looked at.
-_PACKED: Final = {
+#: Files that are told by their first bytes alone.
+_MARKS: Final = {
+    b"{\\rtf": media.RTF,
     b"\x1f\x8b\x08": media.GZIP,
     b"\xfd7zXZ\0": media.XZ,
     **{b"BZh%d1AY&SY" % level: media.BZIP2 for level in range(1, 10)},
@@ -51,9 +52,6 @@ _OTHER_ZIP: Final = {
     "Index/Document.iwa": "an Apple iWork document",
     "Index.zip": "an Apple iWork document",
 }
-
-#: How an RTF document begins.
-_RTF: Final = b"{\\rtf"
 
 #: Control characters of real text: tab, line ends, form feed, backspace, escape, old end-of-file mark.
 _TEXT_CONTROLS: Final = b"\t\n\v\f\r\b\x1a\x1b"
@@ -128,13 +126,11 @@ def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
         return _ole_kind(stream, meter)
     if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
         return media.PDF
-    for mark, kind in _PACKED.items():
+    for mark, kind in _MARKS.items():
         if head.startswith(mark):
             return kind
     if is_tar(head):
         return media.TAR
-    if head.startswith(_RTF):
-        raise UnsupportedMediaType("The file is an RTF document.")
     if what := find_signature(head, stream):
         raise UnsupportedMediaType(f"The file is {what}.")
     stream.seek(len(head))

@@ -59,6 +59,10 @@ _LEGACY_TEXTS: Final = {
     "koi8-r": "\u041a\u0430\u0436\u0434\u043e\u0435 \u0443\u0442\u0440\u043e.\n",
     "cp932": "\u6bce\u671d\u3001\u4f5c\u696d\u306e\u5217\u306f\u65b0\u3057\u304f.\n",
 }
+_RTF: Final = (
+    rb"{\rtf1\ansi{\fonttbl{\f0\fcharset0 Arial;}}{\stylesheet{\s1 heading 1;}}{\pard\s1 Title\par}"
+    rb"Words, \'e9\u8364?\par\trowd\pard\intbl a\cell b\cell\row\pard{\pict 00}}"
+)
 _HTML: Final = (
     b"<html><body><h1>Title</h1><p>Words.</p><ul><li>a</li></ul><table><tr><td>b</td></tr></table></body>"
 )
@@ -128,6 +132,7 @@ def make_samples() -> dict[str, bytes]:
         "a.eml": _MAIL,
         "a.json": b'{"title": "Words", "items": [1, 2.5, null, true]}',
         "a.jsonl": b'{"a": 1}\n{"a": 2, "b": "word"}\n',
+        "a.rtf": _RTF,
         "a.zip": _make_zip({"a.txt": "Some words.\n"}),
         "a.txt.gz": gzip.compress(b"Some words.\n"),
     }

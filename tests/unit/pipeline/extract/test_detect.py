@@ -25,7 +25,6 @@ from tests.harness.eventually import scaled
 
 NOT_READ = {
     "a picture": files.PNG,
-    "RTF": b"{\\rtf1 text}",
     "PostScript": b"%!PS-Adobe-3.0\n",
     "a program": b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 8,
     "a Java program": files.make_zip(**{"META-INF/MANIFEST.MF": b"text"}),
