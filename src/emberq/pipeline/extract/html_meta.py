@@ -37,9 +37,9 @@ def write_meta(root: Element, build: DocumentBuilder) -> None:
     found: dict[str, list[Element]] = {name: [] for name in ("h1", "title", "meta", "script")}
     for element in root.iter(*(f"{{*}}{name}" for name in found)):
         found[local_name(element)].append(element)
-    said = {_short_text(heading) for heading in found["h1"]}
+    said = {short_text(heading) for heading in found["h1"]}
     title = next(filter(_is_of_page, found["title"]), None)
-    if title is not None and (text := _short_text(title)) not in said:
+    if title is not None and (text := short_text(title)) not in said:
         said.add(text)
         build.heading(text, 1)
     lines = []
@@ -87,7 +87,7 @@ def _things(value: Any) -> list[dict[str, Any]]:
     return [thing for thing in graph if isinstance(thing, dict)] if isinstance(graph, list) else []
 
 
-def _short_text(element: Element) -> str:
+def short_text(element: Element) -> str:
     """Return the text of an element on one line; of a very long text, the beginning."""
     pieces: list[str] = []
     length = 0

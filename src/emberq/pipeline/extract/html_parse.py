@@ -47,17 +47,18 @@ class Html(NamedTuple):
     has_notes: bool = True
 
 
-def parse_html(data: bytes, charset: str | None = None) -> Html | None:
+def parse_html(data: bytes, charset: str | None = None, *, xml: bool = False) -> Html | None:
     """Return a parsed page; None if it has no elements and no text.
 
     Args:
         data: The bytes.
         charset: The encoding, if the transport named it.
+        xml: Whether it should be XHTML, though it may not say so.
 
     Raises:
         CorruptFile: If the bytes cannot be parsed.
     """
-    if data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
+    if xml or data.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"<?xml"):
         # With the rules of HTML, `<title/>` or `<script/>` would contain the rest of an XHTML file.
         try:
             return Html(parse_xml(data, name="XHTML"))

@@ -9,7 +9,7 @@ from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.html_elements import RULES
 from emberq.pipeline.extract.html_flow import Flow, Page
 from emberq.pipeline.extract.html_meta import write_meta
-from emberq.pipeline.extract.html_parse import parse_html, parse_text
+from emberq.pipeline.extract.html_parse import Html, parse_html, parse_text
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
@@ -43,6 +43,11 @@ def write_html(
         return 0
     if title:
         write_meta(parsed.root, build)
+    return write_parsed(parsed, build)
+
+
+def write_parsed(parsed: Html, build: DocumentBuilder) -> int:
+    """Append the text of a parsed page to a document, and return how many of its pictures have no text."""
     page = Page(RULES, parsed)
     flow = Flow(build, page)
     flow.write(parsed.root)

@@ -113,6 +113,7 @@ def test_a_books_chapters_are_read_in_the_order_of_its_spine(tmp_path: Path) -> 
 
     assert document.page_count == 2
     assert [(document.text[s.start : s.end], s.page) for s in document.segments] == [
+        ("The Book", 1),
         ("Chapter 1", 1),
         ("Text\N{NO-BREAK SPACE}of chapter 1.".replace("\N{NO-BREAK SPACE}", " "), 1),
         ("Chapter 2", 2),
