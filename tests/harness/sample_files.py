@@ -32,6 +32,7 @@ from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract.read import extract
+from tests.harness.open_document import make_odp, make_odt
 
 __all__ = [
     "CALENDAR",
@@ -401,6 +402,26 @@ def make_bomb(size: int = 101 << 20) -> bytes:
     return target.getvalue()
 
 
+def _make_odt() -> bytes:
+    row = "".join(
+        f"<table:table-cell><text:p>{text}</text:p></table:table-cell>" for text in ("chapter", "2")
+    )
+    return make_odt(
+        '<text:h text:outline-level="1">Title</text:h><text:p>Some words.<text:note><text:note-body>'
+        "<text:p>Noted.</text:p></text:note-body></text:note></text:p><text:list><text:list-item>"
+        "<text:p>item</text:p></text:list-item></text:list>"
+        f"<table:table><table:table-row>{row}</table:table-row></table:table>"
+    )
+
+
+def _make_odp() -> bytes:
+    return make_odp(
+        '<draw:page><draw:frame presentation:class="title"><draw:text-box><text:p>Title</text:p>'
+        "</draw:text-box></draw:frame><presentation:notes><draw:frame><draw:text-box>"
+        "<text:p>Said aloud.</text:p></draw:text-box></draw:frame></presentation:notes></draw:page>"
+    )
+
+
 #: The members of archives.
 _DOCUMENTS: Final = {"notes/a.txt": TEXT, "notes/b.csv": CSV, "guide.md": MARKDOWN}
 
@@ -424,6 +445,8 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "text/calendar": (lambda: CALENDAR, "Betriebsausflug"),
     "application/json": (lambda: JSON, "rank.title: Admiral"),
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
+    "application/vnd.oasis.opendocument.text": (_make_odt, "chapter | 2"),
+    "application/vnd.oasis.opendocument.presentation": (_make_odp, "Said aloud."),
     "application/rtf": (lambda: RTF, "Größe | 3"),
     "application/zip": (lambda: make_zip(**_DOCUMENTS), "naïve café"),
     "application/x-tar": (lambda: make_tar(_DOCUMENTS), "José | Cádiz | 37"),

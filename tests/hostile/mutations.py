@@ -28,6 +28,8 @@ _SUFFIXES = {
     "application/json": "json",
     "application/x-ndjson": "jsonl",
     "application/rtf": "rtf",
+    "application/vnd.oasis.opendocument.text": "odt",
+    "application/vnd.oasis.opendocument.presentation": "odp",
     "application/zip": "zip",
     "application/x-tar": "tar",
     "application/gzip": "gz",

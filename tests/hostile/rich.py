@@ -1,16 +1,18 @@
-"""Hostile RTF documents."""
+"""Hostile RTF and OpenDocument files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tests.harness.open_document import make_odp, make_odt
 from tests.hostile.kinds import HostileFile
 
 _HEAD = rb"{\rtf1\ansi\deff0{\fonttbl{\f0\fcharset0 Arial;}}"
 
 
 def rich_files() -> Iterator[HostileFile]:
-    """Yield the files."""
+    """Yield the files of both kinds."""
+    yield from _open_documents()
     files = {
         "groups": b"{" * 2_000_000,
         "many-groups": b"{a}" * 300_000,
@@ -37,3 +39,46 @@ def rich_files() -> Iterator[HostileFile]:
     }
     for name, body in files.items():
         yield HostileFile(f"{name}.rtf", lambda body=body: _HEAD + body)  # type: ignore[misc]
+
+
+def _open_documents() -> Iterator[HostileFile]:
+    paragraph = "<text:p>a</text:p>"
+    nests = {
+        "lists": ("<text:list><text:list-item>", "</text:list-item></text:list>"),
+        "tables": (
+            "<table:table><table:table-row><table:table-cell/><table:table-cell>",
+            "</table:table-cell></table:table-row></table:table>",
+        ),
+        "frames": ("<draw:frame><draw:text-box>", "</draw:text-box></draw:frame>"),
+        "sections": ("<text:section>", "</text:section>"),
+        "spans": ("<text:p><text:span>", "</text:span></text:p>"),
+        "notes": ("<text:p><text:note><text:note-body>", "</text:note-body></text:note></text:p>"),
+        "held": ("<text:p><draw:frame><draw:text-box>", "</draw:text-box></draw:frame></text:p>"),
+    }
+    for name, (opening, closing) in nests.items():
+        for depth in (60, 3000):
+            body = opening * depth + paragraph * 2000 + closing * depth
+            yield HostileFile(f"{name}-{depth}.odt", lambda body=body: make_odt(body))  # type: ignore[misc]
+    repeated = (
+        '<table:table-cell table:number-columns-repeated="999999999"><text:p>a</text:p></table:table-cell>'
+    )
+    files = {
+        "paragraphs": paragraph * 300_000,
+        "repeated": f"<table:table>{f'<table:table-row>{repeated}</table:table-row>' * 9_000}</table:table>",
+        "spaces": "<text:p>a" + '<text:s text:c="999999999"/>' * 100_000 + "b</text:p>",
+        "items": "<text:list>"
+        + "<text:list-item><text:p>a</text:p></text:list-item>" * 100_000
+        + "</text:list>",
+        "comments": "<office:annotation><text:p>a</text:p></office:annotation>" * 100_000 + paragraph,
+        "same-object": '<text:p><draw:frame><draw:object xlink:href="./content.xml/.."/></draw:frame></text:p>'
+        * 999,
+        "objects": '<text:p><draw:frame><draw:object xlink:href="./O"/></draw:frame></text:p>' * 5_000,
+    }
+    for name, body in files.items():
+        more = {"O__content.xml": "<text:p>a</text:p>" * 50_000} if name == "objects" else {}
+        yield HostileFile(f"{name}.odt", lambda body=body, more=more: make_odt(body, **more))  # type: ignore[misc]
+    slide = (
+        "<draw:page><draw:frame><draw:text-box><text:p>a</text:p></draw:text-box></draw:frame></draw:page>"
+    )
+    yield HostileFile("slides.odp", lambda: make_odp(slide * 100_000))
+    yield HostileFile("no-body.odp", lambda: make_odt(paragraph).replace(b"t.text", b"t.presentation"))

@@ -152,8 +152,9 @@ def _zip_kind(stream: BinaryIO, meter: Meter) -> str:
         mimetype = read_member(archive, "mimetype", meter).strip() if "mimetype" in names else b""
         if mimetype == media.EPUB.encode() or (not mimetype and "META-INF/container.xml" in names):
             return media.EPUB
-        if mimetype.startswith(media.ODS.encode()):
-            return media.ODS
+        for kind in (media.ODS, media.ODT, media.ODP):
+            if mimetype.startswith(kind.encode()):
+                return kind
         if mimetype:
             raise UnsupportedMediaType(
                 f"The file is a {mimetype[:_MAX_DESCRIPTION].decode('ascii', 'replace')}."

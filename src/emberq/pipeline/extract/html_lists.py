@@ -53,7 +53,7 @@ class Numbering:
             return BULLET
         number = _number(item.get("value"), self._next)
         self._next = number + self._step
-        return f"{_written(number, _kind(item) or self._kind)}. "
+        return f"{written(number, _kind(item) or self._kind)}. "
 
 
 def _kind(element: Element) -> str | None:
@@ -69,7 +69,7 @@ def _number(text: str | None, default: int) -> int:
     return int(found[1]) if found else default
 
 
-def _written(number: int, kind: str) -> str:
+def written(number: int, kind: str) -> str:
     """Return a number in its notation; in digits where the notation has no such number."""
     if kind in "aA" and number > 0:
         text = ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from typing import Final
 
 from emberq.errors import CorruptFile
@@ -37,12 +38,17 @@ _PLACEHOLDERS: Final = frozenset(
 
 def write_properties(package: Package, build: DocumentBuilder) -> None:
     """Write the properties whose words are not in the text; they alone do not make a file readable."""
-    if build.is_blank:
-        return
     values: dict[str, str] = {}
     for part in package.linked("", "core-properties"):
         with contextlib.suppress(CorruptFile):
             values.update((local_name(element), squeeze(element.text or "")) for element in package.xml(part))
+    write_values(values, build)
+
+
+def write_values(values: Mapping[str, str], build: DocumentBuilder) -> None:
+    """Write the values of properties that are not in the text, by the names that Office gives them."""
+    if build.is_blank:
+        return
     lines = [
         f"{label}: {value}"
         for name, label in _NAMES.items()

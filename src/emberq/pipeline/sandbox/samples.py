@@ -59,6 +59,15 @@ _LEGACY_TEXTS: Final = {
     "koi8-r": "\u041a\u0430\u0436\u0434\u043e\u0435 \u0443\u0442\u0440\u043e.\n",
     "cp932": "\u6bce\u671d\u3001\u4f5c\u696d\u306e\u5217\u306f\u65b0\u3057\u304f.\n",
 }
+_OPEN: Final = "urn:oasis:names:tc:opendocument:xmlns"
+_ODT: Final = {
+    "mimetype": "application/vnd.oasis.opendocument.text",
+    "content.xml": f'<o:document-content xmlns:o="{_OPEN}:office:1.0" xmlns:t="{_OPEN}:text:1.0" '
+    f'xmlns:b="{_OPEN}:table:1.0"><o:body><o:text><t:h t:outline-level="1">Title</t:h><t:p>Words.</t:p>'
+    "<t:list><t:list-item><t:p>a</t:p></t:list-item></t:list><b:table><b:table-row>"
+    "<b:table-cell><t:p>a</t:p></b:table-cell><b:table-cell><t:p>b</t:p></b:table-cell>"
+    "</b:table-row></b:table></o:text></o:body></o:document-content>",
+}
 _RTF: Final = (
     rb"{\rtf1\ansi{\fonttbl{\f0\fcharset0 Arial;}}{\stylesheet{\s1 heading 1;}}{\pard\s1 Title\par}"
     rb"Words, \'e9\u8364?\par\trowd\pard\intbl a\cell b\cell\row\pard{\pict 00}}"
@@ -133,6 +142,7 @@ def make_samples() -> dict[str, bytes]:
         "a.json": b'{"title": "Words", "items": [1, 2.5, null, true]}',
         "a.jsonl": b'{"a": 1}\n{"a": 2, "b": "word"}\n',
         "a.rtf": _RTF,
+        "a.odt": _make_zip(_ODT),
         "a.zip": _make_zip({"a.txt": "Some words.\n"}),
         "a.txt.gz": gzip.compress(b"Some words.\n"),
     }
