@@ -95,7 +95,7 @@ class OpenDocument:
             self._archive, _MANIFEST, build.meter
         ):
             raise EncryptedFile("The document is protected by a password.")
-        self._read: set[str] = set()
+        self._objects: dict[str, Element | None] = {}
         self.content = self.part("content.xml")
         self.styles = self._optional("styles.xml")
 
@@ -119,11 +119,9 @@ class OpenDocument:
     def object(self, reference: str) -> Element | None:
         """Return the content of an embedded object; nothing if it has none that is read."""
         name = f"{reference.removeprefix('./')}/content.xml"
-        # Each object once: a small hostile file could name its largest object a thousand times.
-        if name in self._read:
-            return None
-        self._read.add(name)
-        return self._optional(name)
+        if name not in self._objects:
+            self._objects[name] = self._optional(name)
+        return self._objects[name]
 
     def body(self, kind: str) -> Element:
         """Return the element of the body, such as `text`.
@@ -169,6 +167,7 @@ class Blocks:
         self._cells: list[list[str]] = []
         self._comments: list[str] = []
         self._notes: list[Element] = []
+        self._shown: set[Element] = set()
         #: The readings of what the present paragraph has said so far.
         self._readings: list[str] = []
 
@@ -290,8 +289,10 @@ class Blocks:
         root = next(iter(element), None)
         if root is None:
             root = self._document.object(attribute(element, "href"))
-        if root is None:
+        # Each object once: a small hostile file could name its largest object a thousand times.
+        if root is None or root in self._shown:
             return False
+        self._shown.add(root)
         if local_name(root) == "math":
             self._emit(mathml.latex(root))
             return True
