@@ -37,6 +37,8 @@ _REFUSED: Final = re.compile("[\x00-\x08\x0e-\x1f\x7f\ud800-\udfff]")
 #: Characters without width inside words, which a search would not find: the soft hyphen, the word joiner, and
 #: the zero-width space except in scripts that have no other space between words.
 _INVISIBLE: Final = re.compile("[\xad\u2060\ufeff]|(?<![\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff])\u200b")
+#: Letters and digits in forms that a search by the plain word would not find: ligatures and full width.
+_FORMS: Final = re.compile("[\ufb00-\ufb06\uff10-\uff19\uff21-\uff3a\uff41-\uff5a]+")
 #: Most combining marks in a row: the limit of Unicode's stream-safe text format, far above any language.
 _MAX_MARKS: Final = 30
 #: A run that may be longer: combining marks are neither letters, digits nor white space.
@@ -46,7 +48,8 @@ _MANY_MARKS: Final = re.compile(rf"[^\w\s\x00-\x7f]{{{_MAX_MARKS + 1},}}")
 def clean(text: str) -> str:
     r"""Return the text as a `Document` requires it: NFC, `\n` line ends, no controls, no lone surrogates.
 
-    Soft hyphens, zero-width spaces and base64 are left out. Of more than 30 combining marks in a row the
+    Soft hyphens, zero-width spaces and base64 are left out; ligatures and letters of full width become plain
+    letters. Of more than 30 combining marks in a row the
     first 30 are kept: NFC sorts each run in quadratic time.
     """
     if _LINE_ENDS.search(text):
@@ -58,6 +61,7 @@ def clean(text: str) -> str:
         return text
     if "\xad" in text or "\u200b" in text or "\u2060" in text or "\ufeff" in text:
         text = _INVISIBLE.sub("", text)
+    text = _FORMS.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text)
     return unicodedata.normalize("NFC", _MANY_MARKS.sub(_cut_marks, text))
 
 
@@ -185,7 +189,7 @@ class DocumentBuilder:
         short = tuple(squeeze(clean(name))[:MAX_NAME] for name in names)
         self._add_warning(FileWarning(code, count or max(len(names), 1), short))
 
-    def attach(self, data: bytes, name: str, *, level: int = 2) -> None:
+    def attach(self, data: bytes, name: str, *, level: int = 2, is_own_text: bool = False) -> None:
         """Append a file inside the file: its name as a heading, then its text, as on the present page.
 
         If it cannot be read, a paragraph with its name and a warning are left instead.
@@ -194,10 +198,12 @@ class DocumentBuilder:
             data: Its bytes.
             name: Its name; may be empty.
             level: The level of the heading.
+            is_own_text: Whether its text is a piece of this file's text; its name is then no heading.
         """
         document = self._read_attachment(data, name) if data and self._read_attachment else None
         if document is not None:
-            self.heading(name, level)
+            if not is_own_text:
+                self.heading(name, level)
             self.insert(document)
             return
         if name:

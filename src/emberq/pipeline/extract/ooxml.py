@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import posixpath
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, BinaryIO, Final, NamedTuple, TypeAlias
 from urllib.parse import unquote
 
@@ -152,7 +153,12 @@ def local_name(element: Element) -> str:
 
     Strict and transitional files differ only in the namespaces.
     """
-    tag = element.tag
+    return _local(element.tag)
+
+
+@lru_cache(maxsize=4096)
+def _local(tag: object) -> str:
+    """Return the local name of a tag; comments and entities have none."""
     return tag.rpartition("}")[2] if isinstance(tag, str) else ""
 
 
