@@ -81,9 +81,23 @@ def check_small_json(value: Any) -> Any:
         ValueError: If it is not valid or too long.
     """
     check_json(value)
-    if len(json.dumps(value, ensure_ascii=False).encode()) > MOST_JSON_BYTES:
-        raise ValueError(f"must have at most {MOST_JSON_BYTES} bytes as JSON")
+    if len(json.dumps(value, ensure_ascii=False).encode()) + _digits(value) > MOST_JSON_BYTES:
+        raise ValueError(
+            f"must have at most {MOST_JSON_BYTES} bytes as JSON, all digits of its numbers counted"
+        )
     return value
+
+
+def _digits(value: Any) -> int:
+    """Count the zeros that PostgreSQL writes for exponents: 1e308 comes back as a number of 309 digits."""
+    pending, digits = [value], 0
+    while pending:
+        one = pending.pop()
+        if isinstance(one, float) and one:
+            digits += abs(math.frexp(one)[1]) * 3 // 10
+        elif isinstance(one, dict | list):
+            pending += one.values() if isinstance(one, dict) else one
+    return digits
 
 
 def parse_json(data: bytes | str, *, field: str = "") -> Any:

@@ -138,6 +138,24 @@ def test_what_needs_no_key_is_answered_without_one(app: FastAPI, path: str) -> N
     assert TestClient(app).get(path).status_code == 200
 
 
+def test_collections_are_listed_in_pages(api: TestClient) -> None:
+    names = [f"shelf-{number}" for number in range(5)]
+    for name in names:
+        assert api.post("/api/v1/collections", json={"name": name}).status_code == 201
+    found, cursor = [], None
+    while True:
+        page = api.get(
+            "/api/v1/collections", params={"limit": 2} | ({"cursor": cursor} if cursor else {})
+        ).json()
+        found += [item["name"] for item in page["items"]]
+        cursor = page["next_cursor"]
+        if cursor is None:
+            break
+    assert found == names
+    assert [item["name"] for item in api.get("/api/v1/collections").json()["items"]] == names
+    assert api.get("/api/v1/collections/shelf-3").json()["name"] == "shelf-3"
+
+
 @pytest.mark.parametrize("path", ["/docs/", "/healthz/", "/api/v1/jobs/"])
 def test_no_request_is_led_to_the_host_that_it_names(app: FastAPI, key: str, path: str) -> None:
     answer = Sent(app, "GET", path, key=key, chunks=[]).answer

@@ -67,3 +67,12 @@ def test_stored_json_is_bounded() -> None:
     for text in ("x" * (room + 1), "😀" * (room // 4 + 1)):
         with pytest.raises(ValueError, match="16384 bytes"):
             check_small_json({"a": text})
+
+
+@pytest.mark.parametrize("number", [1e308, -1e308, 1e-300, 5e-324])
+def test_the_digits_of_numbers_are_counted_as_postgresql_writes_them(number: float) -> None:
+    """1e308 in metadata came back as 309 digits: 16 KiB of metadata made 600 KB of each answer."""
+    assert check_small_json([number] * 40)
+    with pytest.raises(ValueError, match="16384 bytes"):
+        check_small_json({"a": [[number] * 1900]})
+    assert check_small_json([0.0, 1.5, -2e3] * 300)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.schemas import (
     CollectionIn,
     CollectionOut,
+    Cursor,
     FileRef,
     Page,
     ResultOut,
@@ -24,7 +26,7 @@ from emberq.search import search
 from emberq.store.files.collections import (
     create_collection,
     delete_collection,
-    get_collection,
+    get_collection_with_files,
     list_collections,
 )
 
@@ -48,20 +50,26 @@ def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> Collect
 
 
 @router.get("")
-def list_all(caller: Reader, services: ServicesDep) -> Page[CollectionOut]:
+def list_all(
+    caller: Reader,
+    services: ServicesDep,
+    cursor: Cursor = None,
+    limit: Annotated[int, Query(ge=1, le=500)] = 500,
+) -> Page[CollectionOut]:
     """List the collections, ordered by name."""
     with services.database.tenant_transaction(caller.tenant) as connection:
-        rows = list_collections(connection, caller.tenant)
-    return Page(items=[collection_out(row) for row in rows])
+        rows = list_collections(connection, caller.tenant, after=cursor or "", limit=limit)
+    return Page(
+        items=[collection_out(row) for row in rows],
+        next_cursor=rows[-1]["name"] if len(rows) == limit else None,
+    )
 
 
 @router.get("/{name}")
 def show(name: Text, caller: Reader, services: ServicesDep) -> CollectionOut:
     """Show one collection."""
     with services.database.tenant_transaction(caller.tenant) as connection:
-        get_collection(connection, caller.tenant, name)
-        rows = list_collections(connection, caller.tenant)
-    return next(collection_out(row) for row in rows if row["name"] == name)
+        return collection_out(get_collection_with_files(connection, caller.tenant, name))
 
 
 @router.delete("/{name}", status_code=204)

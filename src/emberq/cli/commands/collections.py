@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Annotated
 
 import typer
@@ -18,7 +19,7 @@ Name = Annotated[str, typer.Argument(help="The collection's name.")]
 def list_collections(json_output: AsJson = False) -> None:
     """List the collections."""
     with connect() as client:
-        items = client.get("/collections")["items"]
+        items = list(client.pages("/collections", limit=sys.maxsize))
     columns = {
         "Name": "name",
         "Files": "files",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, delete, func, select
+from sqlalchemy import Connection, RowMapping, Select, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 
 from emberq.errors import CollectionNotFound, InvalidRequest
@@ -60,34 +60,51 @@ def get_collection(connection: Connection, tenant: str, name: str) -> RowMapping
     Raises:
         CollectionNotFound: If the tenant has no collection of that name.
     """
-    found = (
-        connection.execute(
-            select(*Collection.__table__.c).where(
-                Collection.tenant == tenant, Collection.name == name, _is_documents
-            )
-        )
-        .mappings()
-        .one_or_none()
+    statement = select(*Collection.__table__.c).where(
+        Collection.tenant == tenant, Collection.name == name, _is_documents
     )
+    return _found(connection.execute(statement).mappings().one_or_none(), name)
+
+
+def _found(found: RowMapping | None, name: str) -> RowMapping:
     if found is None:
         raise CollectionNotFound(f"There is no collection named {name!r}.")
     return found
 
 
-def list_collections(connection: Connection, tenant: str) -> list[RowMapping]:
-    """Return the tenant's collections by name, each with its number of files."""
+def list_collections(connection: Connection, tenant: str, *, after: str = "", limit: int) -> list[RowMapping]:
+    """Return a page of the tenant's collections by name, each with its number of files.
+
+    Args:
+        connection: The transaction.
+        tenant: The tenant.
+        after: The name of the last collection of the page before.
+        limit: Most collections to return.
+    """
+    statement = _select_with_files(tenant).where(Collection.name > after)
+    return list(connection.execute(statement.order_by(Collection.name).limit(limit)).mappings())
+
+
+def get_collection_with_files(connection: Connection, tenant: str, name: str) -> RowMapping:
+    """Return one collection with its number of files.
+
+    Raises:
+        CollectionNotFound: If the tenant has no collection of that name.
+    """
+    statement = _select_with_files(tenant).where(Collection.name == name)
+    return _found(connection.execute(statement).mappings().one_or_none(), name)
+
+
+def _select_with_files(tenant: str) -> Select[Any]:
     files = (
         select(func.count())
         .select_from(FileRow)
         .where(FileRow.collection_id == Collection.id, FileRow.deleted_at.is_(None))
         .scalar_subquery()
     )
-    rows = connection.execute(
-        select(*Collection.__table__.c, files.label("files"))
-        .where(Collection.tenant == tenant, _is_documents)
-        .order_by(Collection.name)
+    return select(*Collection.__table__.c, files.label("files")).where(
+        Collection.tenant == tenant, _is_documents
     )
-    return list(rows.mappings())
 
 
 def delete_collection(connection: Connection, tenant: str, name: str) -> None:
