@@ -14,11 +14,11 @@ from emberq.errors import CorruptFile
 from emberq.store.admin.api_keys import create_key
 from emberq.store.admin.changes import change_settings
 from emberq.store.admin.pauses import PauseScope, pause
+from emberq.store.files.add import AddedFile, add_file
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.files.collections import create_collection, get_collection
 from emberq.store.files.commit import ChunkValues, commit_file
 from emberq.store.files.embedding_cache import CachedVector, cache_vectors
-from emberq.store.files.files import AddedFile, add_file
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.claim import Attempt, claim_job
 from emberq.store.jobs.finish import fail_attempt

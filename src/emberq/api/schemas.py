@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from emberq.api.types import JsonObject, LongText, Text, parse_json
 from emberq.errors import InvalidRequest
 from emberq.models.files import shown_name
+from emberq.store.files.add import UploadOutcome
 
 T = TypeVar("T")
 
@@ -33,6 +34,15 @@ class CollectionIn(BaseModel):
     name: str = Field(pattern=_NAME, description="Letters, digits, dots, dashes, underscores.")
     embedding_model: Text | None = Field(None, description="The setting rag_embedding_model if left out.")
     metadata: JsonObject = Field(default_factory=dict)
+
+
+class CollectionPatch(BaseModel):
+    """What to change of a collection; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str | None = Field(None, pattern=_NAME, description="Letters, digits, dots, dashes, underscores.")
+    metadata: JsonObject | None = Field(None, description="Replaces the whole object.")
 
 
 class CollectionOut(BaseModel):
@@ -75,6 +85,16 @@ class ProgressOut(BaseModel):
     total: int
 
 
+class WarningOut(BaseModel):
+    """What of a file is not in its text, though the file was read."""
+
+    code: str
+    message: str
+    hint: str
+    count: int = Field(description="How many pictures, files, pages or fonts it concerns.")
+    names: list[str] = Field(description="The first of their names, where they have names.")
+
+
 class JobOut(BaseModel):
     """A job."""
 
@@ -95,6 +115,7 @@ class JobOut(BaseModel):
     )
     error: ErrorOut | None
     attempts: list[AttemptOut] = Field(description="The ends of earlier attempts, oldest first.")
+    warnings: list[WarningOut] = Field(description="What of the file is not in its text, once it was read.")
     timings: dict[str, float] = Field(description="Seconds each stage took in the last attempt.")
     config_version: int | None
     worker: str | None
@@ -104,22 +125,13 @@ class JobOut(BaseModel):
     traceparent: str | None
 
 
-class WarningOut(BaseModel):
-    """What of a file is not in its text, though the file was read."""
-
-    code: str
-    message: str
-    hint: str
-    count: int = Field(description="How many pictures, files, pages or fonts it concerns.")
-    names: list[str] = Field(description="The first of their names, where they have names.")
-
-
 class FileOut(BaseModel):
     """A file, and the state of its newest version."""
 
     id: uuid.UUID
     name: str
     external_id: str
+    source: str | None = Field(description="Where the file comes from, as its uploader said.")
     collection: str
     metadata: dict[str, Any]
     version: int
@@ -143,7 +155,21 @@ class UploadOut(BaseModel):
 
     file: FileOut
     job: JobOut
-    deduplicated: bool
+    outcome: UploadOutcome = Field(
+        description="What the upload did: a new file was created; other bytes replaced the file's; the bytes"
+        " were there already and the name or the metadata was updated; nothing changed; or the bytes were"
+        " there already and their job, which had failed or was cancelled, is retried."
+    )
+    deduplicated: bool = Field(description="Whether the file had these bytes already.")
+
+
+class FilePatch(BaseModel):
+    """What to change of a file; what is left out stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Text | None = Field(None, min_length=1)
+    metadata: JsonObject | None = Field(None, description="Replaces the whole object.")
 
 
 class Page(BaseModel, Generic[T]):
@@ -172,6 +198,7 @@ class FileRef(BaseModel):
 
     id: uuid.UUID
     name: str
+    external_id: str
 
 
 class ResultOut(BaseModel):

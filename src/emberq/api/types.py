@@ -16,6 +16,8 @@ MOST_DEPTH: Final = 32
 MOST_JSON_BYTES: Final = 16 * 1024
 #: Most characters of a text without a limit of its own: an id, a name, a parameter.
 MOST_CHARACTERS: Final = 300
+#: Most bytes of an external id: a path with its folders, as long as an index of PostgreSQL takes it.
+MOST_ID_BYTES: Final = 2000
 #: Levels that the body of a request adds to the value of a field.
 _BODY_DEPTH: Final = 2
 
@@ -33,6 +35,19 @@ def check_text(text: str) -> str:
             text.encode()
         except UnicodeEncodeError:
             raise ValueError("must be valid Unicode, without half of a surrogate pair") from None
+    return text
+
+
+def check_external_id(text: str) -> str:
+    """Return an external id unchanged.
+
+    Raises:
+        ValueError: If it is no text, empty, or longer than `MOST_ID_BYTES`.
+    """
+    if not text:
+        raise ValueError("must not be empty")
+    if len(check_text(text).encode()) > MOST_ID_BYTES:
+        raise ValueError(f"must have at most {MOST_ID_BYTES} bytes")
     return text
 
 
@@ -142,6 +157,8 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 LongText = Annotated[str, AfterValidator(check_text)]
 #: A text of a request that has no limit of its own.
 Text = Annotated[str, Field(max_length=MOST_CHARACTERS), AfterValidator(check_text)]
+#: A file's id that its uploader chose, or the source that it names.
+ExternalId = Annotated[str, AfterValidator(check_external_id)]
 #: A JSON object of a request that is stored or compared.
 JsonObject = Annotated[dict[str, Any], AfterValidator(check_small_json)]
 #: A JSON value of a request that is stored or compared.

@@ -9,9 +9,9 @@ from sqlalchemy import RowMapping
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
 from emberq.errors import EmptyFile
+from emberq.store.files.add import AddedFile, UploadOutcome, add_file
 from emberq.store.files.blob_gc import lock_blob_shared
 from emberq.store.files.blobs import BlobWriter
-from emberq.store.files.files import AddedFile, add_file
 from emberq.store.jobs.fair_share import INTERACTIVE_PRIORITY
 from emberq.store.services import Services
 
@@ -24,6 +24,7 @@ def accept_upload(
     name: str,
     external_id: str | None = None,
     metadata: dict[str, Any] | None = None,
+    source: str | None = None,
     priority: int = INTERACTIVE_PRIORITY,
     idempotency_key: str | None = None,
     traceparent: str | None = None,
@@ -39,7 +40,8 @@ def accept_upload(
         collection: Row of `get_collection` or `extraction_collection`.
         name: The file's name, for people.
         external_id: The caller's own id of the file; a random one if left out.
-        metadata: Returned with every search result of the file.
+        metadata: Returned with every search result of the file; an existing file keeps its own if left out.
+        source: Where the file comes from; an existing file keeps its own if left out.
         priority: Low runs first; see `emberq.store.jobs.fair_share`.
         idempotency_key: A repeated request with the same key gets the same answer.
         traceparent: W3C trace context of the request.
@@ -68,12 +70,13 @@ def accept_upload(
             blob=blob,
             external_id=external_id,
             metadata=metadata,
+            source=source,
             max_attempts=settings.job_max_attempts,
             max_pending=settings.tenant_max_pending,
             priority=priority,
             idempotency_key=idempotency_key,
             traceparent=traceparent,
         )
-    if not added.deduplicated:
+    if not added.deduplicated or added.outcome is UploadOutcome.RETRIED:
         admit_soon(services)
     return added

@@ -37,7 +37,7 @@ from tests.harness.two_tenants import COMMON, Tenant, fill, rows
 _FILTER = re.compile(r"(?:\w+\.)?\btenant = (%\(\w+\)s)(?:::\w+)?")
 #: Routes without an end: read until something has come.
 _STREAMS = ("/events",)
-_METHODS = ("get", "put", "post", "delete")
+_METHODS = ("get", "put", "post", "patch", "delete")
 
 
 def bodies(own: Tenant, other: Tenant, operation: str) -> list[dict[str, Any]]:
@@ -57,6 +57,8 @@ def bodies(own: Tenant, other: Tenant, operation: str) -> list[dict[str, Any]]:
             {"files": upload, "data": {"external_id": f"{other.name}/0"}},
             {"files": upload, "headers": {"Idempotency-Key": f"{other.name}-0"}},
         ],
+        "patch /api/v1/files/{file_id}": [{"json": {"name": own.name, "metadata": {"of": own.name}}}],
+        "patch /api/v1/collections/{name}": [{"json": {"metadata": {"of": own.name}}}],
         "post /api/v1/jobs/retry": [
             {"json": {"error_code": "corrupt_file"}},
             *({"json": {"collection": name}} for name in collections),

@@ -18,10 +18,10 @@ from emberq.errors import DatabaseUnavailable
 from emberq.pipeline import process
 from emberq.pipeline.document import Document
 from emberq.pipeline.stages import Stages
+from emberq.store.files.add import add_file
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.files.collections import create_collection
 from emberq.store.files.commit import ChunkValues
-from emberq.store.files.files import add_file
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.claim import Attempt, LeaseLost
 from emberq.store.jobs.queries import get_job

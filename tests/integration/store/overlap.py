@@ -11,9 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from emberq.errors import EmberqError
+from emberq.store.files.add import add_file
 from emberq.store.files.collections import delete_collection
 from emberq.store.files.commit import commit_file
-from emberq.store.files.files import add_file, delete_file
+from emberq.store.files.files import delete_file
 from emberq.store.jobs.claim import Attempt
 from emberq.store.jobs.finish import fail_attempt
 from emberq.store.jobs.queries import cancel_job

@@ -10,10 +10,11 @@ import numpy as np
 from sqlalchemy import RowMapping, select
 
 from emberq.errors import CollectionNotFound, EmberqError
+from emberq.store.files.add import AddedFile, add_file
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.files.collections import create_collection, get_collection
 from emberq.store.files.commit import ChunkValues, commit_file
-from emberq.store.files.files import AddedFile, add_file, delete_file
+from emberq.store.files.files import delete_file
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.claim import Attempt, claim_job
 from emberq.store.jobs.finish import fail_attempt
@@ -58,7 +59,7 @@ def add(services: Services, content: str = "one", *, tenant: str = TENANT, **opt
         return add_file(
             connection,
             collection=collection,
-            name="a.txt",
+            name=options.pop("name", "a.txt"),
             blob=blob(content),
             max_attempts=options.pop("max_attempts", 3),
             max_pending=options.pop("max_pending", 100),
@@ -82,7 +83,7 @@ def values_of(texts: list[str]) -> list[ChunkValues]:
     ]
 
 
-def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
+def commit(services: Services, attempt: Attempt, texts: list[str], **options: Any) -> None:
     with services.database.system_transaction() as connection:
         commit_file(
             connection,
@@ -92,6 +93,7 @@ def commit(services: Services, attempt: Attempt, texts: list[str]) -> None:
             page_count=1,
             chunks=values_of(texts),
             timings={},
+            **options,
         )
 
 

@@ -120,6 +120,63 @@ def test_the_same_bytes_under_the_same_external_id_are_found_again(services: Ser
     assert (again.file_id, again.job_id) == (first.file_id, first.job_id)
 
 
+def test_the_same_bytes_with_another_name_or_metadata_update_the_file(services: Services) -> None:
+    first = add(services, external_id="x", metadata={"a": 1}, source="here")
+    assert first.outcome == "created"
+    commit(services, claim(services, first.job_id), ["a"])
+    assert add(services, external_id="x").outcome == "unchanged"
+    assert add(services, external_id="x", metadata={"a": True}).outcome == "updated"
+    assert add(services, external_id="x", name="b.txt", source="there").outcome == "updated"
+    assert add(services, external_id="x", name="b.txt", source="over there").outcome == "unchanged"
+    with services.database.system_transaction() as connection:
+        file = get_file(connection, TENANT, first.file_id)
+    assert (file["name"], file["metadata"], file["source"]) == ("b.txt", {"a": True}, "over there")
+    assert (file["newest_version"], file["job_id"]) == (1, first.job_id)
+
+
+def test_new_bytes_keep_the_metadata_unless_there_is_new(services: Services) -> None:
+    first = add(services, "v1", external_id="x", metadata={"a": 1}, source="here")
+    second = add(services, "v2", external_id="x")
+    assert second.outcome == "replaced"
+    with services.database.system_transaction() as connection:
+        file = get_file(connection, TENANT, first.file_id)
+    assert (file["metadata"], file["source"]) == ({"a": 1}, "here")
+    add(services, "v3", external_id="x", metadata={})
+    with services.database.system_transaction() as connection:
+        assert get_file(connection, TENANT, first.file_id)["metadata"] == {}
+
+
+def test_the_same_bytes_retry_a_job_that_failed_and_make_no_new_version(services: Services) -> None:
+    first = add(services, external_id="x")
+    fail(services, claim(services, first.job_id), CorruptFile())
+    again = add(services, external_id="x", max_pending=1)
+    assert (again.outcome, again.file_id, again.job_id) == ("retried", first.file_id, first.job_id)
+    assert again.deduplicated
+    assert (job(services, first.job_id)["state"], job(services, first.job_id)["attempt"]) == ("pending", 0)
+    assert add(services, external_id="x").outcome == "unchanged"
+    commit(services, claim(services, again.job_id), ["a"])
+    with services.database.system_transaction() as connection:
+        assert get_file(connection, TENANT, first.file_id)["newest_version"] == 1
+
+
+def test_the_same_bytes_do_not_leave_quarantine(services: Services) -> None:
+    first = add(services, external_id="x", max_attempts=1)
+    fail(services, claim(services, first.job_id), WorkerLost())
+    assert job(services, first.job_id)["quarantined"]
+    again = add(services, external_id="x")
+    assert (again.outcome, again.job_id) == ("unchanged", first.job_id)
+    assert job(services, first.job_id)["state"] == "failed"
+
+
+def test_a_retry_by_an_upload_counts_as_a_waiting_job(services: Services) -> None:
+    first = add(services, external_id="x")
+    fail(services, claim(services, first.job_id), CorruptFile())
+    add(services, external_id="y")
+    with pytest.raises(RateLimited):
+        add(services, external_id="x", max_pending=1)
+    assert job(services, first.job_id)["state"] == "failed"
+
+
 def test_new_bytes_replace_the_old_version_in_one_step(services: Services) -> None:
     first = add(services, "v1", external_id="x")
     commit(services, claim(services, first.job_id), ["old one", "old two"])

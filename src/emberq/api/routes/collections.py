@@ -1,4 +1,4 @@
-"""`/collections`: create, list, show, delete and search."""
+"""`/collections`: create, list, show, change, delete and search."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.schemas import (
     CollectionIn,
     CollectionOut,
+    CollectionPatch,
     Cursor,
     FileRef,
     Page,
@@ -28,6 +29,7 @@ from emberq.store.files.collections import (
     delete_collection,
     get_collection_with_files,
     list_collections,
+    update_collection,
 )
 
 router = APIRouter(prefix="/collections", tags=["collections"])
@@ -72,6 +74,14 @@ def show(name: Text, caller: Reader, services: ServicesDep) -> CollectionOut:
         return collection_out(get_collection_with_files(connection, caller.tenant, name))
 
 
+@router.patch("/{name}")
+def change(name: Text, body: CollectionPatch, caller: Writer, services: ServicesDep) -> CollectionOut:
+    """Change a collection's name or metadata; its files, its model and its pause stay."""
+    with services.database.tenant_transaction(caller.tenant) as connection:
+        update_collection(connection, caller.tenant, name, new_name=body.name, metadata=body.metadata)
+        return collection_out(get_collection_with_files(connection, caller.tenant, body.name or name))
+
+
 @router.delete("/{name}", status_code=204)
 def delete(name: Text, caller: Writer, services: ServicesDep) -> None:
     """Delete a collection and all its files."""
@@ -98,7 +108,7 @@ def search_in(name: Text, body: SearchIn, caller: Reader, services: ServicesDep)
         ResultOut(
             text=hit.text,
             score=hit.score,
-            file=FileRef(id=hit.file_id, name=hit.file_name),
+            file=FileRef(id=hit.file_id, name=hit.file_name, external_id=hit.external_id),
             page=hit.page,
             start=hit.start,
             end=hit.end,

@@ -1,4 +1,4 @@
-"""`/files`: upload, list, show, download and delete."""
+"""`/files`: upload, list, show, download, change and delete."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from emberq.api.openapi import form_body
 from emberq.api.schemas import (
     Cursor,
     FileOut,
+    FilePatch,
     Page,
     UploadOut,
     decode_cursor,
@@ -24,12 +25,21 @@ from emberq.api.schemas import (
     file_out,
     job_out,
 )
-from emberq.api.types import MOST_CHARACTERS, LongText, Text, check_small_json, parse_json
+from emberq.api.types import (
+    MOST_CHARACTERS,
+    ExternalId,
+    LongText,
+    Text,
+    check_external_id,
+    check_small_json,
+    parse_json,
+)
 from emberq.config.current import get_worker_config
 from emberq.dispatch.uploads import accept_upload
 from emberq.errors import InvalidRequest
+from emberq.store.files.add import AddedFile
 from emberq.store.files.collections import get_collection
-from emberq.store.files.files import AddedFile, delete_file, get_file, get_text, list_files
+from emberq.store.files.files import delete_file, get_file, get_text, list_files, update_file
 from emberq.store.jobs.fair_share import BULK_PRIORITY, INTERACTIVE_PRIORITY, MAX_PRIORITY
 from emberq.store.jobs.queries import get_job
 from emberq.store.schema.job_states import JobState
@@ -38,6 +48,8 @@ from emberq.visible import visible
 
 router = APIRouter(tags=["files"])
 
+#: Most external ids by which a listing is filtered at once.
+_MOST_IDS = 100
 _NAMED_PRIORITIES = {"interactive": INTERACTIVE_PRIORITY, "bulk": BULK_PRIORITY}
 
 _UPLOAD_FORM = form_body(
@@ -47,9 +59,18 @@ _UPLOAD_FORM = form_body(
             "type": "string",
             "description": "Your own id of the file. The same id is the same file.",
         },
+        "name": {
+            "type": "string",
+            "description": "The file's name; the one of the uploaded part if left out.",
+        },
+        "source": {
+            "type": "string",
+            "description": "Where the file comes from, such as a folder; files are listed by it.",
+        },
         "metadata": {
             "type": "string",
-            "description": "A JSON object; search results of the file include it.",
+            "description": "A JSON object; search results of the file include it. If left out, a file that"
+            " is there already keeps its own.",
         },
         "priority": {
             "type": "string",
@@ -84,8 +105,9 @@ async def upload(
             services,
             writer,
             collection=collection,
-            name=_file_name(form.file_name or "unnamed"),
-            external_id=_external_id(form.fields.get("external_id")),
+            name=_file_name(form.fields.get("name") or form.file_name or "unnamed"),
+            external_id=_identifier(form.fields, "external_id"),
+            source=_identifier(form.fields, "source"),
             metadata=_metadata(form.fields.get("metadata")),
             priority=_priority(form.fields.get("priority")),
             idempotency_key=idempotency_key,
@@ -108,11 +130,15 @@ def _upload_out(services: Services, tenant: str, added: AddedFile) -> UploadOut:
     with services.database.tenant_transaction(tenant) as connection:
         file = get_file(connection, tenant, added.file_id)
         job = get_job(connection, tenant, added.job_id)
-    return UploadOut(file=file_out(file), job=job_out(job), deduplicated=added.deduplicated)
+    return UploadOut(
+        file=file_out(file), job=job_out(job), outcome=added.outcome, deduplicated=added.deduplicated
+    )
 
 
-def _metadata(text: str | None) -> dict[str, Any]:
-    value = parse_json(text, field="metadata") if text else {}
+def _metadata(text: str | None) -> dict[str, Any] | None:
+    if not text:
+        return None
+    value = parse_json(text, field="metadata")
     if not isinstance(value, dict):
         raise InvalidRequest("metadata: must be a JSON object.")
     try:
@@ -124,14 +150,15 @@ def _metadata(text: str | None) -> dict[str, Any]:
 
 def _file_name(name: str) -> str:
     if len(name) > MOST_CHARACTERS:
-        raise InvalidRequest(f"filename: must have at most {MOST_CHARACTERS} characters.")
+        raise InvalidRequest(f"filename, name: must have at most {MOST_CHARACTERS} characters.")
     return name
 
 
-def _external_id(text: str | None) -> str | None:
-    if text is not None and len(text) > MOST_CHARACTERS:
-        raise InvalidRequest(f"external_id: must have at most {MOST_CHARACTERS} characters.")
-    return text or None
+def _identifier(fields: dict[str, str], field: str) -> str | None:
+    try:
+        return check_external_id(fields[field]) if fields.get(field) else None
+    except ValueError as exc:
+        raise InvalidRequest(f"{field}: {exc}.") from exc
 
 
 def _priority(text: str | None) -> int:
@@ -152,11 +179,24 @@ def list_all(
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     state: JobState | None = None,
+    external_id: Annotated[
+        list[ExternalId] | None,
+        Query(max_length=_MOST_IDS, description="Only files with one of these external ids."),
+    ] = None,
+    source: Annotated[ExternalId | None, Query(description="Only files from this source.")] = None,
 ) -> Page[FileOut]:
     """List the collection's files, oldest first."""
     with services.database.tenant_transaction(caller.tenant) as connection:
         collection = get_collection(connection, caller.tenant, name)
-        rows = list_files(connection, collection, state=state, after=decode_cursor(cursor), limit=limit)
+        rows = list_files(
+            connection,
+            collection,
+            state=state,
+            external_ids=external_id or (),
+            source=source,
+            after=decode_cursor(cursor),
+            limit=limit,
+        )
     return Page(items=[file_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
 
 
@@ -186,6 +226,14 @@ def text(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> PlainText
     """Download the extracted text; `start` and `end` of search results count its characters."""
     with services.database.tenant_transaction(caller.tenant) as connection:
         return PlainTextResponse(get_text(connection, caller.tenant, file_id) or "")
+
+
+@router.patch("/files/{file_id}")
+def change(file_id: uuid.UUID, body: FilePatch, caller: Writer, services: ServicesDep) -> FileOut:
+    """Change a file's name or metadata; the next searches show it."""
+    with services.database.tenant_transaction(caller.tenant) as connection:
+        row = update_file(connection, caller.tenant, file_id, name=body.name, metadata=body.metadata)
+    return file_out(row)
 
 
 @router.delete("/files/{file_id}", status_code=204)

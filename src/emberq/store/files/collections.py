@@ -8,11 +8,12 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, delete, func, select
+from sqlalchemy import Connection, RowMapping, Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 
 from emberq.errors import CollectionNotFound, InvalidRequest
-from emberq.store.schema.tables import Collection, CollectionKind, FileRow
+from emberq.store.schema.tables import Collection, CollectionKind, FileRow, Pause
 
 _is_documents = Collection.kind == CollectionKind.DOCUMENTS
 
@@ -47,11 +48,43 @@ def create_collection(
         .one_or_none()
     )
     if made is None:
-        raise InvalidRequest(
-            f"There is already a collection named {name!r}.",
-            hint="Use it as it is, choose another name, or delete it first.",
-        )
+        raise _name_is_taken(name)
     return made
+
+
+def update_collection(
+    connection: Connection,
+    tenant: str,
+    name: str,
+    *,
+    new_name: str | None = None,
+    metadata: dict[str, Any] | None = None,
+) -> None:
+    """Change a collection's name and metadata, as far as they are given; its files and jobs stay as they are.
+
+    Raises:
+        CollectionNotFound: If the tenant has no collection of that name.
+        InvalidRequest: If the tenant already has a collection of the new name.
+    """
+    found = get_collection(connection, tenant, name)
+    changes = {key: value for key, value in (("name", new_name), ("meta", metadata)) if value is not None}
+    if not changes:
+        return
+    try:
+        with connection.begin_nested():
+            connection.execute(update(Collection).where(Collection.id == found["id"]).values(**changes))
+            connection.execute(
+                update(Pause).where(Pause.collection_id == found["id"]).values(name=new_name or name)
+            )
+    except IntegrityError:
+        raise _name_is_taken(new_name or name) from None
+
+
+def _name_is_taken(name: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"There is already a collection named {name!r}.",
+        hint="Use it as it is, choose another name, or delete it first.",
+    )
 
 
 def get_collection(connection: Connection, tenant: str, name: str) -> RowMapping:

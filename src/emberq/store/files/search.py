@@ -30,6 +30,7 @@ class Hit:
         text: The chunk's text.
         file_id: The chunk's file.
         file_name: The file's name.
+        external_id: Its uploader's own id of it.
         page: The page, slide, sheet or part where the chunk starts.
         start: Index of its first character in the file's text.
         end: Index after its last character.
@@ -42,6 +43,7 @@ class Hit:
     text: str
     file_id: uuid.UUID
     file_name: str
+    external_id: str
     page: int | None
     start: int
     end: int
@@ -140,6 +142,7 @@ def _hits(
             ChunkRow.text,
             ChunkRow.file_id,
             FileRow.name.label("file_name"),
+            FileRow.external_id,
             ChunkRow.page,
             ChunkRow.start,
             ChunkRow.end,

@@ -23,7 +23,7 @@ from emberq.store.schema.job_states import (
     WAITING_STATES,
     JobState,
 )
-from emberq.store.schema.tables import Collection, FileRow, Job
+from emberq.store.schema.tables import Collection, FileRow, FileVersion, Job
 
 #: Characters of a job's id.
 _ID_CHARS = 36
@@ -35,10 +35,12 @@ def _select_jobs() -> Select[Any]:
             *Job.__table__.c,
             FileRow.name.label("file_name"),
             Collection.name.label("collection"),
+            FileVersion.warnings,
             reason_column,
         )
         .join(FileRow, FileRow.id == Job.file_id)
         .join(Collection, Collection.id == Job.collection_id)
+        .join(FileVersion, (FileVersion.file_id == Job.file_id) & (FileVersion.version == Job.version))
     )
 
 

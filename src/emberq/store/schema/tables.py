@@ -88,6 +88,8 @@ class FileRow(Base):
     collection_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("collections.id", ondelete="CASCADE"))
     external_id: Mapped[str]
     name: Mapped[str]
+    #: Where the file comes from, such as a folder, as its uploader said.
+    source: Mapped[str | None]
     meta: Mapped[dict[str, Any]] = mapped_column("metadata", server_default=NO_JSON)
     #: The version that readers see; empty until the first one is complete.
     visible_version: Mapped[int | None]

@@ -11,10 +11,10 @@ from emberq.config.snapshot import Unreadable
 from emberq.store.admin.changes import change_settings
 from emberq.store.admin.hosts import HostConfig, renew_lease
 from emberq.store.admin.rollout import HostApplied, applied_by_hosts
+from emberq.store.files.add import add_file
 from emberq.store.files.blobs import StoredBlob
 from emberq.store.files.collections import create_collection
 from emberq.store.files.commit import commit_file
-from emberq.store.files.files import add_file
 from emberq.store.jobs.admission import admit_jobs
 from emberq.store.jobs.claim import claim_job
 from emberq.store.jobs.queries import get_job

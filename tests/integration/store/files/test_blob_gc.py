@@ -20,9 +20,9 @@ from emberq.dispatch.maintenance import Maintenance
 from emberq.dispatch.purge import purge_ended_jobs
 from emberq.errors import DatabaseUnavailable
 from emberq.store.files import blob_gc
+from emberq.store.files.add import AddedFile, add_file
 from emberq.store.files.blob_gc import delete_unreferenced_blobs, lock_blob_shared, restore_discarded_blobs
 from emberq.store.files.blobs import BlobStore, BlobWriter
-from emberq.store.files.files import AddedFile, add_file
 from emberq.store.services import Services
 from tests.integration.store.steps import claim, collection_of, commit, delete
 

@@ -49,7 +49,11 @@ class Work:
     ticket: str = ""
     fence: int = 0
     told_cancelled: bool = False
+    quarantined: bool = False
     reasons: list[str] = field(default_factory=list)
+
+    def retry(self) -> None:
+        self.state, self.attempt, self.told_cancelled, self.quarantined = "pending", 0, False, False
 
     def end(self, state: str, reason: str | None = None) -> None:
         self.state = state

@@ -140,9 +140,15 @@ class Lives:
         if paper is not None:
             newest = self.jobs[paper.newest]
             will_do = newest.state == "completed" or (newest.state not in ENDED and not newest.told_cancelled)
-            if newest.content == content and will_do:
-                assert (added.deduplicated, added.job_id) == (True, paper.newest)
+            if newest.content == content and (will_do or newest.quarantined):
+                assert (added.outcome, added.job_id) == ("unchanged", paper.newest)
                 return
+            if newest.content == content and newest.state in ENDED:
+                assert (added.outcome, added.job_id) == ("retried", paper.newest)
+                newest.retry()
+                self.seen["a job retried by an upload"] += 1
+                return
+            assert added.outcome == "replaced"
             assert added.file_id == paper.file_id
             self.seen["a version replaced while it was processed"] += newest.state == "processing"
             self.stop(paper.file_id)
@@ -184,7 +190,7 @@ class Lives:
         with self.transaction() as connection:
             retry_job(connection, work.tenant, job_id)
         if over and any(paper.newest == job_id for paper in self.files.values()):
-            work.state, work.attempt, work.told_cancelled = "pending", 0, False
+            work.retry()
             self.seen["a job retried"] += 1
 
     # What the system does.
@@ -303,6 +309,7 @@ class Lives:
         else:
             expected = "failed"
         assert state == expected
+        work.quarantined = expected == "failed" and isinstance(error, WorkerLost)
         work.end(expected, error.code)
         self.seen["attempts used up"] += expected == "failed" and error.retryable
 

@@ -40,6 +40,7 @@ WORTH_SEEING = (
     "a job at work asked to stop",
     "a job reaped",
     "a job retried",
+    "a job retried by an upload",
     "a lost ticket found",
     "a stale holder refused",
     "a ticket that opened nothing",

@@ -11,7 +11,7 @@ FILE = uuid.uuid4()
 
 
 def hit(number: int) -> Hit:
-    return Hit(number, 0.5, "text", FILE, "a.txt", None, 0, 4, None, {})
+    return Hit(number, 0.5, "text", FILE, "a.txt", "a", None, 0, 4, None, {})
 
 
 rankings = st.lists(st.lists(st.integers(0, 30), unique=True, max_size=20), max_size=4)
