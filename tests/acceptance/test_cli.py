@@ -41,7 +41,7 @@ def test_ingest_says_what_became_of_each_file(stack: Stack, tmp_path: Path) -> N
     assert (by_name["empty.txt"]["state"], by_name["empty.txt"]["error"]["code"]) == ("refused", "empty_file")
     assert by_name["picture.pdf"]["error"]["code"] == "unsupported_media_type"
     again = stack.cli("ingest", str(folder), "-c", "birds", "--recursive", expect=1)
-    assert "2 uploaded before" in again.stdout
+    assert "2 unchanged" in again.stdout
     assert "empty_file" in again.stdout
 
 

@@ -22,6 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command()(ingest.ingest)
+app.command()(ingest.sync)
 app.command()(search.search)
 app.command()(status.status)
 app.command()(status.doctor)

@@ -30,6 +30,21 @@ def describe_error(error: dict[str, Any]) -> str:
     return f"{error['code']}{stage}: {error['message']}{hint}"
 
 
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return a number with its noun, in the plural if it is not 1."""
+    return f"{number} {one}" if number == 1 else f"{number} {many or one + 's'}"
+
+
+def describe_warnings(warnings: Iterable[Mapping[str, Any]]) -> str:
+    """Return a file's warnings as one line: each code, how often, and the first names."""
+    shown = []
+    for warning in warnings:
+        count = f" {warning['count']} times" if warning["count"] > 1 else ""
+        names = f" ({', '.join(warning['names'])})" if warning["names"] else ""
+        shown.append(f"{warning['code']}{count}{names}")
+    return ", ".join(shown)
+
+
 def say(text: object, *, err: bool = False) -> None:
     """Print one line for people; characters that they would not see are escaped."""
     (sys.stderr if err else sys.stdout).write(f"{visible(str(text))}\n")

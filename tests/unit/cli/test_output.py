@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from emberq.cli.output import Columns, print_listing, print_result
+from emberq.cli.output import Columns, describe_warnings, print_listing, print_result
+from emberq.errors.file_warnings import FileWarning, WarningCode
 
 ITEMS = [
     {"name": "handbook", "size": 2048, "scopes": ["read", "write"], "created_at": None, "pages": 3},
@@ -44,3 +45,12 @@ def test_a_result_is_a_sentence_or_json(capsys: pytest.CaptureFixture[str]) -> N
     assert capsys.readouterr().out == "Deleted a.\n"
     print_result({"deleted": "a"}, "Deleted a.", as_json=True)
     assert json.loads(capsys.readouterr().out) == {"deleted": "a"}
+
+
+def test_warnings_are_one_line() -> None:
+    warnings = [
+        FileWarning(WarningCode.IMAGES_SKIPPED, 3).as_dict(),
+        FileWarning(WarningCode.ATTACHMENT_UNREADABLE, names=("a.msg",)).as_dict(),
+    ]
+    assert describe_warnings(warnings) == "images_skipped 3 times, attachment_unreadable (a.msg)"
+    assert describe_warnings([]) == ""

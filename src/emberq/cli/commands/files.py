@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, Any
 
 import typer
 
 from emberq.cli.client import connect, path_to
 from emberq.cli.output import (
     AsJson,
+    Columns,
     describe_error,
+    describe_warnings,
     print_json,
     print_listing,
     print_result,
@@ -24,6 +27,14 @@ app = typer.Typer(no_args_is_help=True, help="List, show and delete files.")
 FileId = Annotated[str, typer.Argument(metavar="FILE", help="The file's id.")]
 
 
+#: How fields that are no plain text are shown.
+_SHOWN: dict[str, Callable[[Any], str]] = {
+    "error": describe_error,
+    "size": size,
+    "warnings": describe_warnings,
+}
+
+
 @app.command("list")
 def list_files(
     collection: Annotated[str, typer.Option("--collection", "-c", help="The collection.")],
@@ -34,12 +45,13 @@ def list_files(
     """List the files of a collection, oldest first."""
     with connect() as client:
         items = list(client.pages(path_to("collections", collection, "files"), limit=limit, state=state))
-    columns = {
+    columns: Columns = {
         "File": "id",
         "Name": "name",
         "State": "state",
         "Version": "version",
         "Size": "size",
+        "Warnings": lambda file: ", ".join(warning["code"] for warning in file["warnings"]),
         "Created": "created_at",
     }
     print_listing(items, columns, empty="No files.", as_json=json_output)
@@ -63,9 +75,9 @@ def show(
         print_json(file)
         return
     rows = [
-        (name, describe_error(value) if name == "error" else size(value) if name == "size" else value)
+        (name, _SHOWN.get(name, str)(value))
         for name, value in file.items()
-        if value not in (None, {}, "")
+        if value not in (None, {}, [], "")
     ]
     print_table(("", ""), rows, empty="")
 

@@ -1,79 +1,139 @@
-"""`emberq ingest`: upload files and folders into a collection."""
+"""`emberq ingest` and `emberq sync`: files and folders into a collection."""
 
 from __future__ import annotations
 
-import sys
+import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from emberq.cli.client import connect
-from emberq.cli.output import AsJson, print_json
+from emberq.cli.ingest.found import IdRule
+from emberq.cli.output import AsJson
+
+Collection = Annotated[
+    str, typer.Option("--collection", "-c", help="The collection; created if it does not exist.")
+]
+Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they are searchable.")]
+Prefix = Annotated[
+    str | None,
+    typer.Option(help="Begins the ids, in place of host and folder: PREFIX/path/below/the/folder."),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")]
+Parallel = Annotated[int, typer.Option(min=1, max=64, help="Number of uploads at the same time.")]
+Priority = Annotated[
+    str | None,
+    typer.Option(help="interactive, bulk, or 0 (first) to 999. [default: interactive; bulk for several]"),
+]
 
 
 def ingest(
     paths: Annotated[list[Path], typer.Argument(exists=True, help="Files and folders.")],
-    collection: Annotated[
-        str, typer.Option("--collection", "-c", help="The collection; created if it does not exist.")
-    ],
-    wait: Annotated[bool, typer.Option("--wait/--no-wait", help="Wait until they are searchable.")] = True,
+    collection: Collection,
+    wait: Wait = True,
     recursive: Annotated[
         bool, typer.Option("--recursive", "-r", help="Include the subfolders of folders.")
     ] = False,
-    parallel: Annotated[int, typer.Option(min=1, max=64, help="Number of uploads at the same time.")] = 4,
-    priority: Annotated[
-        str | None,
-        typer.Option(help="interactive, bulk, or 0 (first) to 999. [default: interactive; bulk for several]"),
-    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace changed files without asking.")] = False,
+    external_id: Annotated[
+        IdRule,
+        typer.Option(help="What identifies a file: its host and path, the hash of its bytes, or its name."),
+    ] = IdRule.PATH,
+    prefix: Prefix = None,
+    dry_run: DryRun = False,
+    parallel: Parallel = 4,
+    priority: Priority = None,
     json_output: AsJson = False,
 ) -> None:
     """Upload files and wait until they are searchable. Uploading an unchanged file again changes nothing.
 
+    A file is identified by its host and path (HOST:/folder/file), so files of different folders never replace
+    each other. A changed file replaces its older version after a question, or with --replace; otherwise it is
+    skipped. With --prefix the ids stay the same when a folder moves or is read on another host.
+
+    Exit code 1 if any file was skipped or failed.
+
     Example: emberq ingest ~/handbook -c handbook --recursive
     """
-    from emberq.cli.upload import Uploader
+    from emberq.cli.ingest.found import find_files
+    from emberq.cli.ingest.run import Run, announce_rule, finish
 
-    files = find_files(paths, recursive=recursive)
-    if not files:
-        raise typer.BadParameter("no files found; --recursive includes subfolders", param_hint="PATHS")
+    started = time.monotonic()
+    prefix = _checked(prefix)
+    found = find_files(paths, recursive=recursive, rule=external_id, prefix=prefix)
+    if not found.files and not found.not_taken:
+        raise typer.BadParameter(" ".join(["no files found.", *found.notes()]), param_hint="PATHS")
+    if not json_output:
+        announce_rule(paths, rule=external_id, prefix=prefix)
     with connect() as client:
-        uploader = Uploader(
+        run = Run(
             client,
             collection,
+            wait=wait,
+            dry_run=dry_run,
             parallel=parallel,
-            # A person waits for one file; many files must not delay it.
-            priority=priority or ("interactive" if len(files) == 1 else "bulk"),
-            quiet=json_output,
+            priority=priority,
+            as_json=json_output,
         )
-        try:
-            results = uploader.run(files, wait=wait)
-        except KeyboardInterrupt:
-            sys.stderr.write(
-                f"\nStopped. The {uploader.acknowledged} files uploaded so far will still be processed.\n"
-                "→ See `emberq jobs list`; run the same command again to upload the rest.\n"
-            )
-            raise typer.Exit(130) from None
-    if json_output:
-        print_json([result.as_dict() for result in results])
-    else:
-        uploader.summarize(results)
-    if any(result.error for result in results):
-        raise typer.Exit(1)
+        results = run.upload(found, may_replace=replace)
+    finish(results, notes=found.notes(), started=started, as_json=json_output)
 
 
-def find_files(paths: list[Path], *, recursive: bool) -> list[tuple[Path, str]]:
-    """Return the files to upload, each with its external id: its path below the given folder.
+def sync(
+    folder: Annotated[Path, typer.Argument(exists=True, file_okay=False, help="The folder.")],
+    collection: Collection,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Delete files from the collection that are gone from the folder.")
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    wait: Wait = True,
+    prefix: Prefix = None,
+    dry_run: DryRun = False,
+    parallel: Parallel = 4,
+    priority: Priority = None,
+    json_output: AsJson = False,
+) -> None:
+    """Bring a collection up to date with a folder: new and changed files, and with --delete deletions.
 
-    Hidden files and folders inside a folder are left out; a file given by its own path is always included.
+    Subfolders are included, and ids are those of `emberq ingest`. Only files that came from this folder are
+    deleted, never those of other folders or programs, and none while the folder is empty or a part of it
+    cannot be read. It may be stopped at any moment and run again.
+
+    Exit code 1 if any file was skipped or failed.
+
+    Example: emberq sync ~/handbook -c handbook --delete
     """
-    found: dict[Path, str] = {}
-    for path in paths:
-        if path.is_file():
-            found.setdefault(path.absolute(), path.name)
-            continue
-        for below in sorted(path.rglob("*") if recursive else path.iterdir()):
-            name = below.relative_to(path)
-            if below.is_file() and not any(part.startswith(".") for part in name.parts):
-                found.setdefault(below.absolute(), name.as_posix())
-    return list(found.items())
+    from emberq.cli.ingest.found import find_files, root_id
+    from emberq.cli.ingest.mirror import delete_gone
+    from emberq.cli.ingest.run import Run, announce_rule, finish
+
+    started = time.monotonic()
+    prefix = _checked(prefix)
+    found = find_files([folder], recursive=True, prefix=prefix)
+    if not json_output:
+        announce_rule([folder], rule=IdRule.PATH, prefix=prefix)
+    with connect() as client:
+        run = Run(
+            client,
+            collection,
+            wait=wait,
+            dry_run=dry_run,
+            parallel=parallel,
+            priority=priority,
+            as_json=json_output,
+        )
+        results = run.upload(found, may_replace=True)
+        notes = found.notes()
+        results += delete_gone(
+            run, folder, root_id(folder, prefix), found, results, wanted=delete, yes=yes, notes=notes
+        )
+    finish(results, notes=notes, started=started, as_json=json_output)
+
+
+def _checked(prefix: str | None) -> str | None:
+    if prefix is None:
+        return None
+    if not prefix.strip("/"):
+        raise typer.BadParameter("must not be empty", param_hint="--prefix")
+    return prefix.rstrip("/")

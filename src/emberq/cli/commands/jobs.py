@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -14,6 +15,7 @@ from emberq.cli.output import (
     Columns,
     ago,
     describe_error,
+    describe_warnings,
     print_json,
     print_listing,
     print_result,
@@ -80,10 +82,17 @@ def _print_jobs(items: list[dict[str, Any]], *, empty: str, json_output: bool) -
         "State": "state",
         "Stage": "stage",
         "Attempt": lambda job: f"{job['attempt']}/{job['max_attempts']}",
-        "Reason": lambda job: job["waiting_reason"] or (job["error"] or {}).get("code"),
+        "Reason": _reason,
         "Created": "created_at",
     }
     print_listing(items, columns, empty=empty, as_json=json_output)
+
+
+def _reason(job: Mapping[str, Any]) -> str:
+    """Return why a job waits or failed, or what of its file is not in the text."""
+    if job["waiting_reason"] or job["error"]:
+        return str(job["waiting_reason"] or job["error"]["code"])
+    return ", ".join(warning["code"] for warning in job["warnings"])
 
 
 @app.command()
@@ -111,6 +120,7 @@ def show(
         ("attempt", f"{job['attempt']} of {job['max_attempts']}"),
         ("waiting reason", job["waiting_reason"]),
         ("error", describe_error(job["error"]) if job["error"] else None),
+        ("warnings", describe_warnings(job["warnings"])),
         *(
             (f"attempt {ended['attempt']}", f"{ended['code']}: {ended['message']}")
             for ended in job["attempts"]

@@ -1,0 +1,1 @@
+"""From folders into a collection: the files, their ids, the comparison, uploads and deletions."""
