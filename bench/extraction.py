@@ -1,11 +1,11 @@
 """Compare what readers find in public files, and what it costs: `make bench-extraction`.
 
 The files come from source distributions that `bench/public_files.txt` pins by name and hash. Recall is the
-share of the reference's words that a reader finds, each as often as it is there; order is the share of its
-pairs of neighbouring words that are neighbours in the reader's text too. The reference is a library that
-belongs to none of the programs compared, one for each format; a word counts only if at least one of the
-programs has found it too, as each library reads some things that no person sees. Files with fewer than five
-such words are read but not compared.
+share of the reference's words in all files that a reader finds, each as often as it is there. Order is the
+share of its pairs of neighbouring words that are neighbours in the reader's text too. The reference is a
+library that belongs to none of the programs compared, one for each format. A word counts only if at least
+one of the programs has found it too, as each library reads some things that no person sees. Files with fewer
+than five such words are read but not compared.
 """
 
 from __future__ import annotations
@@ -36,7 +36,20 @@ FORMATS = ("pdf", "docx", "pptx", "html", "epub")
 SECONDS = 20
 #: Files that one process reads.
 _BATCH = 40
+#: Chapters of a book that is made of pages.
+_CHAPTERS = 5
+_CONTAINER = (
+    '<container xmlns="urn:oasis:names:tc:opendocument:xmlns:container" version="1.0"><rootfiles>'
+    '<rootfile full-path="book.opf" media-type="application/oebps-package+xml"/></rootfiles></container>'
+)
+_PACKAGE = (
+    '<package xmlns="http://www.idpf.org/2007/opf" version="3.0" unique-identifier="id">'
+    '<metadata xmlns:dc="http://purl.org/dc/elements/1.1/"><dc:identifier id="id">b</dc:identifier>'
+    "<dc:title>Pages</dc:title><dc:language>en</dc:language></metadata>"
+    "<manifest>{items}</manifest><spine>{spine}</spine></package>"
+)
 _WORD = re.compile(r"\w+")
+_HYPHEN = re.compile(r"(?<=[^\W\d])[-\u2010]\s*(?=[^\W\d])")
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +117,7 @@ def fetch(cache: Path) -> Path:
     with tempfile.TemporaryDirectory(dir=cache) as made:
         for number, source in enumerate(sorted((cache / "sources").iterdir())):
             _unpack(source, Path(made) / "files" / str(number))
+        _bind(sorted((Path(made) / "files").rglob("*.html")), Path(made) / "files" / "books")
         (Path(made) / "files").rename(done)
     return done
 
@@ -122,6 +136,34 @@ def _unpack(source: Path, folder: Path) -> None:
         (folder / f"{number}-{Path(name).stem[:60]}{Path(name).suffix.lower()}").write_bytes(data)
 
 
+def _bind(pages: Sequence[Path], folder: Path) -> None:
+    """Make books of the pages that are well-formed, as the distributions have none."""
+    folder.mkdir()
+    chapters = [page for page in map(_as_xhtml, pages) if page]
+    for begin in range(0, len(chapters), _CHAPTERS):
+        names = {f"c{number}.xhtml": page for number, page in enumerate(chapters[begin : begin + _CHAPTERS])}
+        items = "".join(f'<item id="{n[:-6]}" href="{n}" media-type="application/xhtml+xml"/>' for n in names)
+        spine = "".join(f'<itemref idref="{name[:-6]}"/>' for name in names)
+        with zipfile.ZipFile(folder / f"book-{begin}.epub", "w", zipfile.ZIP_DEFLATED) as book:
+            book.writestr("mimetype", "application/epub+zip", zipfile.ZIP_STORED)
+            book.writestr("META-INF/container.xml", _CONTAINER)
+            book.writestr("book.opf", _PACKAGE.format(items=items, spine=spine))
+            for name, page in names.items():
+                book.writestr(name, page)
+
+
+def _as_xhtml(path: Path) -> bytes:
+    from lxml import etree, html
+
+    try:
+        page = html.fromstring(path.read_bytes())
+    except (etree.LxmlError, ValueError):
+        return b""
+    page.set("xmlns", "http://www.w3.org/1999/xhtml")
+    etree.strip_elements(page, etree.Comment, etree.ProcessingInstruction, with_tail=False)
+    return bytes(etree.tostring(page, encoding="utf-8", xml_declaration=True))
+
+
 def _is_wanted(name: str) -> bool:
     return Path(name).suffix.lower().lstrip(".") in FORMATS
 
@@ -130,17 +172,19 @@ def _compare(kind: str, files: Sequence[Path], details: list[dict[str, Any]]) ->
     found = {reader: _read(reader, files) for reader in (*READERS, "reference")}
     rows = []
     scores: dict[str, list[tuple[float, float, float]]] = {reader: [] for reader in READERS}
+    total = 0
     for path in files:
         of = {reader: found[reader].get(path, Read([], "died", SECONDS)) for reader in found}
         wanted = _agreed(of["reference"].words, [of[reader].words for reader in READERS])
         if len(wanted) < 5:
             continue
+        total += len(wanted)
         for reader in READERS:
             recall, order = (
                 _recall(wanted, of[reader].words),
                 _recall(_pairs(wanted), _pairs(of[reader].words)),
             )
-            scores[reader].append((recall, order, of[reader].cpu))
+            scores[reader].append((recall * len(wanted), order * (len(wanted) - 1), of[reader].cpu))
             details.append(
                 {
                     "format": kind,
@@ -160,8 +204,8 @@ def _compare(kind: str, files: Sequence[Path], details: list[dict[str, Any]]) ->
                 "files": len(files),
                 "read": sum(not read.error for read in found[reader].values()),
                 "compared": len(scores[reader]),
-                "recall": statistics.fmean(recalls),
-                "order": statistics.fmean(orders),
+                "recall": sum(recalls) / max(total, 1),
+                "order": sum(orders) / max(total - len(recalls), 1),
                 "ms": statistics.median(seconds) * 1000,
                 "mean": statistics.fmean(seconds) * 1000,
             }
@@ -197,6 +241,8 @@ def _read(reader: str, files: Sequence[Path]) -> dict[Path, Read]:
 
 def _words(text: str) -> list[str]:
     folded = unicodedata.normalize("NFKC", text.replace("\xad", "")).casefold()
+    # One reader keeps the hyphen of a word that a line end cuts, one removes it, one keeps the line end too.
+    folded = _HYPHEN.sub("", folded)
     return [word for word in _WORD.findall(folded) if len(word) > 1]
 
 
