@@ -157,7 +157,7 @@ def _shown(digit: str, levels: dict[int, _Level], counts: list[int | None], *, l
     at = int(digit) - 1
     level = levels.get(at, _Level())
     count = counts[at]
-    return _written(level.start if count is None else count, "decimal" if legal else level.format)
+    return written(level.start if count is None else count, "decimal" if legal else level.format)
 
 
 def _read_level(element: Element) -> _Level:
@@ -175,7 +175,8 @@ def _number(text: str, default: int) -> int:
     return int(text) if text.isdecimal() and len(text) < 9 else default  # noqa: PLR2004 - no list is longer
 
 
-def _written(number: int, way: str) -> str:
+def written(number: int, way: str) -> str:
+    """Return a number written in a way of Word's lists, e.g. `lowerRoman`."""
     write = _WAYS.get(way)
     return write(number) if write and 0 < number < _LARGEST else str(number)
 

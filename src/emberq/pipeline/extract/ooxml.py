@@ -98,8 +98,8 @@ class Package:
         if source.lower() not in self._names:
             return links
         for link in self.xml(source):
-            identity, target = attribute(link, "Id"), attribute(link, "Target")
-            if attribute(link, "TargetMode") == "External":
+            identity, target = link.get("Id", ""), link.get("Target", "")
+            if link.get("TargetMode") == "External":
                 links.targets[identity] = target
                 continue
             # A target is relative to the part, or absolute from the root of the container.
@@ -107,7 +107,7 @@ class Package:
                 "/"
             )
             if path.lower() in self._names:
-                kind = attribute(link, "Type").rpartition("/")[2]
+                kind = link.get("Type", "").rpartition("/")[2]
                 links.parts[identity] = Relationship(kind, self._names[path.lower()].replace("\\", "/"))
         return links
 

@@ -1,21 +1,36 @@
-"""PowerPoint: for each slide its title, shapes, tables, diagrams and speaker's notes."""
+"""PowerPoint: for each slide its title, shapes, tables, charts, diagrams, notes and comments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, Final
 
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.docx_numbering import written
+from emberq.pipeline.extract.docx_runs import Links
+from emberq.pipeline.extract.drawingml import write_chart, write_diagram, write_picture
+from emberq.pipeline.extract.omml import latex
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
+from emberq.pipeline.extract.pptx_shapes import TITLES, Box, Placeholder, in_order, places
+from emberq.pipeline.extract.properties import write_properties
 
-_TITLES: Final = frozenset({"title", "ctrTitle"})
+#: Kinds of linked parts that belong to a slide even if no shape names them, and what they are.
+_LOOSE: Final = {"chart": "chart", "chartEx": "chart", "diagramData": "diagram"}
 
-#: Placeholders that the program fills automatically.
-_AUTOMATIC: Final = frozenset({"sldNum", "dt", "hdr", "sldImg"})
+#: How the numbers of a list are written: the beginning of the type's name, and its end.
+_NUMBERS: Final = {
+    "arabic": "decimal",
+    "alphaLc": "lowerLetter",
+    "alphaUc": "upperLetter",
+    "romanLc": "lowerRoman",
+    "romanUc": "upperRoman",
+    "circleNumDb": "decimalEnclosedCircle",
+}
+_ENDINGS: Final = {"Period": "{}.", "ParenR": "{})", "ParenBoth": "({})", "Plain": "{}"}
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
-    """Read a presentation; its pages are the slides.
+    """Read a presentation; its pages are the slides, hidden ones included.
 
     Returns:
         The number of slides.
@@ -34,67 +49,200 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
     ]
     # Each slide once: a small hostile file could name its largest slide a million times.
     slides = list(dict.fromkeys(links[identity].part for identity in ids if identity in links))
-    seen: set[str] = set()
+    deck = _Deck(package, main, build)
     for number, part in enumerate(slides, 1):
         build.page = number
-        _write_slide(package, part, build, seen)
+        deck.write(part)
         progress(number, len(slides))
+    write_properties(package, build)
     return len(slides)
 
 
-def _write_slide(package: Package, part: str, build: DocumentBuilder, seen: set[str]) -> None:
-    """Write a slide with its diagrams and notes, unless an earlier slide (in `seen`) shares these parts."""
-    shapes = list(_shapes(package.xml(part)))
-    # A stable sort: the title comes first, the rest stays in drawing order.
-    for shape in sorted(shapes, key=lambda shape: _placeholder(shape) not in _TITLES):
-        if local_name(shape) == "tbl":
-            build.table(_rows(shape))
-        elif _placeholder(shape) in _TITLES:
-            build.heading(_text(shape), 1)
-        else:
-            build.paragraph(_text(shape))
-    for diagram in _new(package.linked(part, "diagramData"), seen):
-        build.paragraph(_text(package.xml(diagram)))
-    for notes in _new(package.linked(part, "notesSlide"), seen):
-        for shape in _shapes(package.xml(notes)):
-            build.paragraph(_text(shape))
+class _Deck:
+    """What the slides of a presentation share."""
+
+    def __init__(self, package: Package, main: str, build: DocumentBuilder) -> None:
+        self._package = package
+        self._main = main
+        self._build = build
+        #: Parts that slides share, and the words at the foot of slides; each is written once.
+        self._seen: set[str] = set()
+        self._links = Links()
+        self._layouts: dict[str, Mapping[Placeholder, Box]] = {}
+        self._authors: dict[str, str] | None = None
+
+    def write(self, part: str) -> None:
+        """Write a slide with its notes and comments."""
+        slide = _Slide(self._package, part, self._build, self._links, self._seen)
+        self._write_shapes(slide, part, lambda: self._layout(part))
+        slide.write_loose()
+        for notes in self._new(part, "notesSlide"):
+            page = _Slide(self._package, notes, self._build, self._links, self._seen)
+            self._write_shapes(page, notes, dict)
+        for comments in self._new(part, "comments"):
+            self._build.paragraph("\n".join(self._comments(self._package.xml(comments))))
+
+    def _write_shapes(
+        self, slide: _Slide, part: str, layout: Callable[[], Mapping[Placeholder, Box]]
+    ) -> None:
+        for tree in self._package.xml(part).iterfind("{*}cSld/{*}spTree"):
+            for kind, shape in in_order(tree, layout):
+                slide.write_shape(shape, kind)
+
+    def _layout(self, part: str) -> Mapping[Placeholder, Box]:
+        layout = next(self._package.linked(part, "slideLayout"), "")
+        if layout not in self._layouts:
+            self._layouts[layout] = places(self._package.xml(layout)) if layout else {}
+        return self._layouts[layout]
+
+    def _new(self, part: str, kind: str) -> Iterator[str]:
+        for linked in self._package.linked(part, kind):
+            if linked not in self._seen:
+                self._seen.add(linked)
+                yield linked
+
+    def _comments(self, root: Element) -> Iterator[str]:
+        """Yield the comments on a slide, and the answers to them, marked as such."""
+        for comment in root.iter("{*}cm", "{*}reply"):
+            # The older form has its text as such, the newer one as paragraphs.
+            words = [piece.text or "" for piece in comment.iterchildren("{*}text")]
+            words += ["".join(body.itertext("{*}t")) for body in comment.iterchildren("{*}txBody")]
+            text = squeeze(" ".join(words))
+            author = self._author(attribute(comment, "authorId"))
+            if text:
+                yield f"Comment{f' by {author}' if author else ''}: {text}"
+
+    def _author(self, identity: str) -> str:
+        if self._authors is None:
+            self._authors = {
+                attribute(author, "id"): squeeze(attribute(author, "name"))
+                for part in self._package.linked(self._main, "commentAuthors", "authors")
+                for author in self._package.xml(part)
+            }
+        return self._authors.get(identity, "")
 
 
-def _new(parts: Iterator[str], seen: set[str]) -> Iterator[str]:
-    for part in parts:
-        if part not in seen:
-            seen.add(part)
-            yield part
+class _Slide:
+    """Writes the shapes of one slide, or of its notes."""
+
+    def __init__(
+        self, package: Package, part: str, build: DocumentBuilder, links: Links, seen: set[str]
+    ) -> None:
+        self._package = package
+        self._part = part
+        self._build = build
+        self._links = links
+        self._seen = seen
+
+    def write_shape(self, shape: Element, kind: str) -> None:
+        """Write the text of a shape, or what it shows; `kind` is the type of a placeholder."""
+        for body in shape.iterchildren("{*}txBody"):
+            text = self._text(body)
+            if kind in TITLES:
+                self._build.heading(text, 1)
+            elif kind != "ftr" or text not in self._seen:
+                self._build.paragraph(text)
+            if kind == "ftr":
+                self._seen.add(text)
+        for named in shape[:1]:
+            for properties in named.iterchildren("{*}cNvPr"):
+                write_picture(properties, self._build, is_picture=local_name(shape) == "pic")
+        if local_name(shape) == "graphicFrame":
+            self._write_frame(shape)
+
+    def _write_frame(self, frame: Element) -> None:
+        for element in frame.iter("{*}tbl", "{*}chart", "{*}relIds", "{*}oleObj"):
+            match local_name(element):
+                case "tbl":
+                    self._build.table(self._rows(element))
+                case "chart":
+                    self._write_part("chart", attribute(element, "id"))
+                case "relIds":
+                    self._write_part("diagram", attribute(element, "dm"))
+                case _:
+                    self._write_part("object", attribute(element, "id"))
+
+    def _write_part(self, kind: str, link: str) -> None:
+        linked = self._package.relationships(self._part).get(link)
+        if linked is None or linked.part in self._seen:
+            return
+        part = linked.part
+        self._seen.add(part)
+        match kind:
+            case "chart":
+                write_chart(self._package, part, self._build)
+            case "diagram":
+                write_diagram(self._package.xml(part), self._build)
+            case _:
+                self._build.attach(self._package.read(part), part.rpartition("/")[2])
+
+    def write_loose(self) -> None:
+        """Write charts and diagrams of the slide that no shape names."""
+        for key, link in self._package.relationships(self._part).items():
+            if what := _LOOSE.get(link.kind):
+                self._write_part(what, key)
+
+    def _rows(self, table: Element) -> Iterator[list[str]]:
+        """Yield the texts of the cells; a merged cell has its text in each row that it covers."""
+        above: dict[int, str] = {}
+        for row in table.iterchildren("{*}tr"):
+            texts: list[str] = []
+            for column, cell in enumerate(row.iterchildren("{*}tc")):
+                text = squeeze(" ".join(self._text(body) for body in cell.iterchildren("{*}txBody")))
+                if attribute(cell, "vMerge") in {"1", "true"}:
+                    text = above.get(column, text)
+                above[column] = text
+                texts.append(text)
+            yield texts
+
+    def _text(self, body: Element) -> str:
+        """Return the text of a shape's paragraphs, one per line, with the numbers of lists."""
+        lines: list[str] = []
+        counts: dict[int, int] = {}
+        for paragraph in body.iterchildren("{*}p"):
+            text = "".join(self._pieces(paragraph))
+            if text.strip():
+                label = _number(paragraph, counts)
+                lines.append(f"{label} {text}" if label else text)
+        return "\n".join(lines)
+
+    def _pieces(self, paragraph: Element) -> Iterator[str]:
+        for child in paragraph:
+            match local_name(child):
+                case "br":
+                    yield "\n"
+                case "r" | "fld":
+                    text = "".join(piece.text or "" for piece in child.iterchildren("{*}t"))
+                    yield text
+                    for link in child.iterfind("{*}rPr/{*}hlinkClick"):
+                        yield self._tell(attribute(link, "id"), text)
+                case "pPr" | "endParaRPr":
+                    pass
+                case _:
+                    forms = child[:1] if local_name(child) == "AlternateContent" else [child]
+                    for form in forms:
+                        for equation in form.iter("{*}oMath"):
+                            yield f"${latex(equation)}$"
+
+    def _tell(self, link: str, text: str) -> str:
+        return self._links.tell(self._package.targets(self._part).get(link, ""), text)
 
 
-def _shapes(root: Element) -> Iterator[Element]:
-    """Yield shapes with text and tables, also those in groups, in drawing order."""
-    for element in root.iter("{*}sp", "{*}tbl"):
-        if local_name(element.getparent()) == "Fallback" or _placeholder(element) in _AUTOMATIC:
-            continue
-        # The text of a shape contains the text of shapes inside it.
-        if next(element.iterancestors("{*}sp", "{*}tbl"), None) is None:
-            yield element
-
-
-def _placeholder(shape: Element) -> str:
-    for properties in shape.iterchildren("{*}nvSpPr"):
-        for placeholder in properties.iter("{*}ph"):
-            return attribute(placeholder, "type", "body")
-    return ""
-
-
-def _rows(table: Element) -> Iterator[list[str]]:
-    for row in table.iterchildren("{*}tr"):
-        yield [squeeze(_text(cell)) for cell in row.iterchildren("{*}tc")]
-
-
-def _text(element: Element) -> str:
-    """Return the text of an element's paragraphs, one per line."""
-    lines = ("".join(_runs(paragraph)) for paragraph in element.iter("{*}p"))
-    return "\n".join(line for line in lines if line.strip())
-
-
-def _runs(paragraph: Element) -> Iterator[str]:
-    for piece in paragraph.iter("{*}t", "{*}br"):
-        yield "\n" if local_name(piece) == "br" else piece.text or ""
+def _number(paragraph: Element, counts: dict[int, int]) -> str:
+    """Count a paragraph of a numbered list and return its number; `counts` has the numbers of each level."""
+    properties = next(paragraph.iterchildren("{*}pPr"), None)
+    depth = attribute(properties, "lvl", "0") if properties is not None else "0"
+    level = int(depth) if depth.isdecimal() and len(depth) < 2 else 0  # noqa: PLR2004 - nine levels
+    for deeper in [at for at in counts if at > level]:
+        del counts[deeper]
+    numbers = None if properties is None else next(properties.iterchildren("{*}buAutoNum"), None)
+    if numbers is None:
+        counts.pop(level, None)
+        return ""
+    start = attribute(numbers, "startAt", "1")
+    first = int(start) if start.isdecimal() and len(start) < 6 else 1  # noqa: PLR2004 - PowerPoint's limit
+    counts[level] = counts[level] + 1 if level in counts else first
+    kind = attribute(numbers, "type", "arabicPeriod")
+    way = next((way for name, way in _NUMBERS.items() if kind.startswith(name)), "decimal")
+    ending = next((form for name, form in _ENDINGS.items() if kind.endswith(name)), "{}")
+    return ending.format(written(counts[level], way))
