@@ -33,6 +33,7 @@ from reportlab.platypus import PageBreak, Paragraph, SimpleDocTemplate
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract.read import extract
 from tests.harness.open_document import make_odp, make_odt
+from tests.harness.outlook import OutlookItem, make_msg, make_tnef
 
 __all__ = [
     "CALENDAR",
@@ -425,6 +426,11 @@ def _make_odp() -> bytes:
 #: The members of archives.
 _DOCUMENTS: Final = {"notes/a.txt": TEXT, "notes/b.csv": CSV, "guide.md": MARKDOWN}
 
+_ITEM: Final = OutlookItem(
+    {0x1A: "IPM.Note", 0x37: "Lager", 0x42: "Zoë", 0x1000: "Die Körbe sind da."},
+    attachments=({0x3707: "a.csv", 0x3701: CSV},),
+)
+
 #: Media type, a builder and a word that the text must hold.
 EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "application/pdf": (make_pdf, "second paragraph"),
@@ -442,6 +448,8 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "message/rfc822": (make_mail, "The rich body."),
     "application/mbox": (make_mailbox, "The last."),
     "multipart/related": (make_web_archive, "Stapler führen"),
+    "application/vnd.ms-outlook": (lambda: make_msg(_ITEM), "Die Körbe"),
+    "application/vnd.ms-tnef": (lambda: make_tnef(_ITEM), "Die Körbe"),
     "text/calendar": (lambda: CALENDAR, "Betriebsausflug"),
     "application/json": (lambda: JSON, "rank.title: Admiral"),
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),

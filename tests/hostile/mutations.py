@@ -25,6 +25,8 @@ _SUFFIXES = {
     "application/mbox": "mbox",
     "multipart/related": "mhtml",
     "text/calendar": "ics",
+    "application/vnd.ms-outlook": "msg",
+    "application/vnd.ms-tnef": "tnef",
     "application/json": "json",
     "application/x-ndjson": "jsonl",
     "application/rtf": "rtf",

@@ -18,6 +18,7 @@ from emberq.pipeline.extract.mailkind import mail_kind
 from emberq.pipeline.extract.ole import OLE_MAGIC, CompoundFile
 from emberq.pipeline.extract.signatures import find_signature, is_tar
 from emberq.pipeline.extract.textkind import text_kind
+from emberq.pipeline.extract.tnef import TNEF_MAGIC
 
 #: Bytes that are read from the beginning; more are read only for containers and JSON.
 _HEAD: Final = 64 * 1024
@@ -42,6 +43,7 @@ _MARKS: Final = {
     b"{\\rtf": media.RTF,
     b"\x1f\x8b\x08": media.GZIP,
     b"\xfd7zXZ\0": media.XZ,
+    TNEF_MAGIC: media.TNEF,
     **{b"BZh%d1AY&SY" % level: media.BZIP2 for level in range(1, 10)},
 }
 
@@ -186,7 +188,7 @@ def _ole_kind(stream: BinaryIO, meter: Meter) -> str:
             "The file is a presentation in the old binary format (.ppt).", hint="Save it as PPTX or PDF."
         )
     if any(name.startswith("__substg1.0_") for name in names):
-        raise UnsupportedMediaType("The file is an Outlook message (.msg).", hint="Save it as EML.")
+        return media.MSG
     raise UnsupportedMediaType("The file is a compound file of an unknown program.")
 
 

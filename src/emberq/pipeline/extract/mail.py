@@ -12,15 +12,14 @@ from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.calendars import write_calendar
 from emberq.pipeline.extract.mailheader import decode_text, filename, parameter, words
-from emberq.pipeline.extract.mailparser import MESSAGES, Part, find_border, parse
+from emberq.pipeline.extract.mailparser import MAX_DEPTH, MESSAGES, Part, find_border, parse
 from emberq.pipeline.extract.mailtext import write_plain
+from emberq.pipeline.extract.mapi import ItemWriter
 from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.smime import signed_content
+from emberq.pipeline.extract.tnef import TNEF_MAGIC, parse_item
 
 _SHOWN: Final = ("From", "To", "Cc", "Bcc", "Reply-To", "Date")
-
-#: Most levels of messages inside messages; deeper messages are left out.
-_MAX_DEPTH: Final = 3
 
 #: Parts that are for programs: signatures, style sheets, the second forks of Macintosh files.
 _SILENT: Final = frozenset(
@@ -85,7 +84,12 @@ class MailWriter:
     """Appends a message to a document."""
 
     def __init__(
-        self, build: DocumentBuilder, progress: Callable[[int, int], None], total: int, *, counts: bool = True
+        self,
+        build: DocumentBuilder,
+        progress: Callable[[int, int], None],
+        total: int,
+        *,
+        counts: bool = True,
     ) -> None:
         """Begin with the first part.
 
@@ -162,7 +166,7 @@ class MailWriter:
 
     def _inner(self, message: Part) -> None:
         """Append a message inside the message."""
-        if self._depth >= _MAX_DEPTH:
+        if self._depth >= MAX_DEPTH:
             self._build.warn(WarningCode.TRUNCATED_AT_LIMIT, *filter(None, [self._field(message, "Subject")]))
             return
         self._depth += 1
@@ -207,6 +211,7 @@ class MailWriter:
             if found and 2 * len(found - known) >= len(found):
                 lines.append(line.strip())
         self._build.paragraph("\n".join(lines))
+        self._body = squeeze(f"{self._body} {' '.join(lines)}"[:_BODY])
 
     def _related(self, part: Part, children: list[Part]) -> None:
         """Append a page; its pictures are told, and other files for it are attachments."""
@@ -262,11 +267,23 @@ class MailWriter:
 
     def _attachment(self, part: Part, kind: str, name: str) -> None:
         data = part.content()
+        if data.startswith(TNEF_MAGIC):
+            self._outlook(data, name)
+            return
         if kind.startswith("text/") and part.charset:
             # What reads the attachment cannot know what the mail says of its encoding.
             data = decode_text(data, part.charset).encode("utf-8", "replace")
         if data or name:
             self._build.attach(data, name, level=self._depth + 1)
+
+    def _outlook(self, data: bytes, name: str) -> None:
+        """Append what Outlook sent beside the plain text: its text, unless it is the same, and files."""
+        try:
+            item = parse_item(data)
+        except CorruptFile:
+            self._build.warn(WarningCode.ATTACHMENT_UNREADABLE, *filter(None, [name]))
+            return
+        ItemWriter(self._build).write_content(item, depth=self._depth, known=self._body)
 
     def _encoded_message(self, part: Part) -> None:
         """Append a message that is encoded for transfer, or is declared so."""
@@ -280,7 +297,7 @@ class MailWriter:
             return
         inner = parse(io.BytesIO(content))
         self._depth += 1
-        if self._depth <= _MAX_DEPTH:
+        if self._depth <= MAX_DEPTH:
             self._part(inner)
         self._depth -= 1
 

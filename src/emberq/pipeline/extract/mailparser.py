@@ -16,6 +16,9 @@ from emberq.pipeline.extract.mailheader import parameter, unbase64
 #: Most levels of parts inside parts. The standard library compares each line with the borders of all levels.
 _MAX_PARTS_DEPTH: Final = 40
 
+#: Most levels of messages inside messages; deeper messages are left out.
+MAX_DEPTH: Final = 3
+
 #: Most parts. A part needs several kilobytes of memory; digests of mailing lists have a few hundred.
 _MAX_PARTS: Final = 10_000
 

@@ -23,12 +23,14 @@ from emberq.pipeline.extract import (
     mbox,
     media,
     mhtml,
+    msg,
     odp,
     odt,
     pptx,
     rtf,
     sheet,
     text,
+    tnef,
     xlsx,
 )
 from emberq.pipeline.extract.builder import DocumentBuilder
@@ -60,6 +62,8 @@ _READERS: Final[dict[str, _Reader]] = {
     media.EML: mail.read,
     media.MBOX: mbox.read,
     media.MHTML: mhtml.read,
+    media.MSG: msg.read,
+    media.TNEF: tnef.read,
     media.ICALENDAR: calendars.read,
     media.TEXT: text.read,
     media.JSON: jsondata.read,

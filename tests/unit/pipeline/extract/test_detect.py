@@ -30,7 +30,6 @@ NOT_READ = {
     "a Java program": files.make_zip(**{"META-INF/MANIFEST.MF": b"text"}),
     "old Word": files.make_ole("WordDocument", "1Table"),
     "old PowerPoint": files.make_ole("PowerPoint Document"),
-    "an Outlook message": files.make_ole("__substg1.0_0037001F"),
     "zeros": bytes(5000),
 }
 
