@@ -1,4 +1,4 @@
-"""HTML tables of data: their cells, each in its column."""
+"""Tables of data in HTML and XML: their cells, each in its column."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from emberq.pipeline.extract.ooxml import Element, local_name
 
 #: Elements that show that a table is the layout of a page, not data.
 _FRAME: Final = frozenset(("table", "form", "h1", "h2", "h3", "h4", "h5", "h6"))
+
+#: The rows and cells of HTML and of DocBook, whose cells say `morerows` instead of `rowspan`.
+_ROWS: Final = frozenset(("tr", "row"))
+_CELLS: Final = frozenset(("td", "th", "entry"))
 
 #: Most characters of a cell in a table of data; a table with a longer cell is layout.
 LONGEST_CELL: Final = 1000
@@ -42,16 +46,16 @@ def data_rows(table: Element, read_cell: Callable[[Element], str]) -> list[list[
         # At the first one: tables may be nested, and each would be searched to its end.
         if name in _FRAME:
             return []
-        if name == "tr":
+        if name in _ROWS:
             rows.append(element)
     grid = _Grid()
     for row in rows:
         for cell in row:
-            if local_name(cell).lower() in {"td", "th"}:
+            if local_name(cell).lower() in _CELLS:
                 text = squeeze(cell.text or "") if not len(cell) else read_cell(cell)
                 if len(text) > LONGEST_CELL:
                     return []
-                grid.add(text, _span(cell.get("colspan"), 1), _span(cell.get("rowspan"), _TO_THE_END))
+                grid.add(text, _span(cell.get("colspan"), 1), _rows(cell))
         grid.end_row()
     return grid.rows if grid.width > 1 else []
 
@@ -102,6 +106,12 @@ class _Grid:
             if rows > 1:
                 self._begun[len(self._row)] = (text, rows - 1)
             self._row.append(text)
+
+
+def _rows(cell: Element) -> int:
+    """Return over how many rows a cell is merged."""
+    more = cell.get("morerows")
+    return _span(cell.get("rowspan"), _TO_THE_END) if more is None else 1 + _span(more, 0)
 
 
 def _span(text: str | None, zero: int) -> int:

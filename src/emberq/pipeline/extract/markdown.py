@@ -9,6 +9,7 @@ from typing import BinaryIO, Final
 from emberq.pipeline.document import Segment, SegmentKind
 from emberq.pipeline.extract.builder import DocumentBuilder, clean
 from emberq.pipeline.extract.decode import decode
+from emberq.pipeline.extract.lines import Lines
 
 _ATX: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]|$)")
 _SETEXT: Final = re.compile(r" {0,3}(=+|-+)[ \t]*$")
@@ -19,33 +20,17 @@ _TABLE_RULE: Final = re.compile(r"[ \t]*+\|?+[ \t]*+:?-++:?[ \t]*+(?:\|[ \t]*+:?
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
     """Read a Markdown file; the segment of a heading includes its marks."""
-    text = clean(decode(stream.read()))
+    write_markdown(decode(stream.read()), build)
+
+
+def write_markdown(text: str, build: DocumentBuilder) -> None:
+    """Append Markdown to a document, unchanged."""
+    text = clean(text)
     build.extend(text, _segments(text))
 
 
-class _Lines:
-    """The lines of a text, and the index at which each starts."""
-
-    def __init__(self, text: str) -> None:
-        self.lines = text.split("\n")
-        self.starts = [0]
-        for line in self.lines:
-            self.starts.append(self.starts[-1] + len(line) + 1)
-
-    def __len__(self) -> int:
-        return len(self.lines)
-
-    def segment(self, kind: SegmentKind, first: int, after: int, level: int = 0) -> Segment:
-        """Return the segment of the lines from `first` up to, but not including, `after`."""
-        return Segment(kind, self.starts[first], self.starts[after] - 1, None, level)
-
-    def is_blank(self, number: int) -> bool:
-        """Return whether a line is blank; lines after the last one count as blank."""
-        return number >= len(self.lines) or not self.lines[number].strip()
-
-
 def _segments(text: str) -> Iterator[Segment]:
-    lines = _Lines(text)
+    lines = Lines(text)
     at = 0
     while at < len(lines):
         if lines.is_blank(at):
@@ -55,7 +40,7 @@ def _segments(text: str) -> Iterator[Segment]:
         yield segment
 
 
-def _block(lines: _Lines, at: int) -> tuple[Segment, int]:
+def _block(lines: Lines, at: int) -> tuple[Segment, int]:
     """Return the block that begins on a line, and the number of the line after it."""
     line = lines.lines[at]
     if heading := _ATX.match(line):
@@ -74,7 +59,7 @@ def _block(lines: _Lines, at: int) -> tuple[Segment, int]:
     return _paragraph(lines, at)
 
 
-def _closing(lines: _Lines, at: int, fence: str) -> int:
+def _closing(lines: Lines, at: int, fence: str) -> int:
     """Return the number of the line after a code block's closing fence, or after the last line."""
     while at < len(lines):
         line = lines.lines[at].strip()
@@ -84,21 +69,21 @@ def _closing(lines: _Lines, at: int, fence: str) -> int:
     return at
 
 
-def _front_matter_end(lines: _Lines) -> int:
+def _front_matter_end(lines: Lines) -> int:
     for number in range(1, len(lines)):
         if lines.lines[number].rstrip() in {"---", "..."}:
             return number + 1
     return 1
 
 
-def _is_table(lines: _Lines, at: int) -> bool:
+def _is_table(lines: Lines, at: int) -> bool:
     if "|" not in lines.lines[at] or lines.is_blank(at + 1):
         return False
     rule = lines.lines[at + 1]
     return "|" in rule and _TABLE_RULE.match(rule) is not None
 
 
-def _paragraph(lines: _Lines, at: int) -> tuple[Segment, int]:
+def _paragraph(lines: Lines, at: int) -> tuple[Segment, int]:
     first = at
     at += 1
     while not lines.is_blank(at):

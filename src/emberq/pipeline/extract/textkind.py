@@ -11,6 +11,7 @@ from emberq.pipeline.extract.calendars import BEGIN
 from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.delimited import find_delimiter
 from emberq.pipeline.extract.jsondata import parse_json
+from emberq.pipeline.extract.markupkind import markup_kind
 
 _SUFFIXES: Final = {
     ".csv": media.CSV,
@@ -99,6 +100,8 @@ def text_kind(head: bytes, stream: BinaryIO, *, name: str | None) -> str:
         return media.HTML
     if text.lstrip()[: len(BEGIN)].upper() == BEGIN:
         return media.ICALENDAR
+    if kind := markup_kind(text, name):
+        return kind
     if not marks & _TELLING_MARKS and _is_html_piece(text, hint):
         return media.HTML
     return _plain_kind(text if is_whole else text.rpartition("\n")[0] or text, marks, hint)
@@ -147,7 +150,7 @@ def _json_kind(text: str, stream: BinaryIO, *, is_whole: bool) -> str | None:
         stream.seek(0)
         text = decode(stream.read())
     if _is_json(text):
-        return media.JSON
+        return media.NOTEBOOK if '"nbformat"' in text and '"cell_type"' in text else media.JSON
     return media.JSON_LINES if _has_json_lines(text, is_whole=True) else None
 
 
