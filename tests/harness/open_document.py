@@ -7,7 +7,7 @@ import zipfile
 from collections.abc import Mapping
 from typing import Final
 
-__all__ = ["make_odp", "make_odt"]
+__all__ = ["make_odp", "make_ods", "make_odt"]
 
 _NAMES: Final = " ".join(
     f'xmlns:{name}="urn:oasis:names:tc:opendocument:xmlns:{uri}:1.0"'
@@ -39,6 +39,11 @@ def make_odt(body: str, *, styles: str = "", page: str = "", meta: str = "", **p
 def make_odp(body: str, *, meta: str = "", **parts: str) -> bytes:
     """Write a presentation; arguments as for `make_odt`."""
     return _make("presentation", body, "", "", meta, parts)
+
+
+def make_ods(body: str, *, meta: str = "", **parts: str) -> bytes:
+    """Write a workbook; arguments as for `make_odt`."""
+    return _make("spreadsheet", body, "", "", meta, parts)
 
 
 def _make(kind: str, body: str, styles: str, page: str, meta: str, parts: Mapping[str, str]) -> bytes:

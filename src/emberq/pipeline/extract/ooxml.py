@@ -119,7 +119,7 @@ class Package:
 
 
 #: Options that resolve no entity, read no document type and fetch nothing from outside the file.
-_SAFE: Final[dict[str, bool]] = {
+SAFE: Final[dict[str, bool]] = {
     "resolve_entities": False,
     "no_network": True,
     "load_dtd": False,
@@ -138,7 +138,7 @@ def parse_xml(data: bytes, *, name: str) -> Element:
         MemoryError: If the memory does not suffice.
     """
     try:
-        root = etree.fromstring(data, etree.XMLParser(**_SAFE))
+        root = etree.fromstring(data, etree.XMLParser(**SAFE))
     except etree.XMLSyntaxError as exc:
         if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
             raise MemoryError from exc

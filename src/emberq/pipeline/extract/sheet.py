@@ -1,4 +1,4 @@
-"""Workbooks (XLSX, XLSB, XLS, ODS), read by calamine, which reads values and computes no formulas."""
+"""Binary workbooks (XLSB, XLS), read by calamine, which reads values and computes no formulas."""
 
 from __future__ import annotations
 

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import BinaryIO, Final, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Final
 
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.drawingml import write_drawing
 from emberq.pipeline.extract.ooxml import Element, Package, attribute
 from emberq.pipeline.extract.properties import write_properties
+from emberq.pipeline.extract.sheet_rows import Merged, dense, fill_merged
 from emberq.pipeline.extract.xlsx_cells import (
     CellReader,
     Items,
-    Row,
     cell_position,
     parse_styles,
     read_strings,
@@ -33,14 +33,6 @@ _LONGEST_LABEL: Final = 100
 
 #: Most characters of a link's target.
 _LONGEST_TARGET: Final = 500
-
-
-class _Merged(NamedTuple):
-    """A range of merged cells: first and last row (from 1), and its first column (from 0)."""
-
-    first: int
-    last: int
-    column: int
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
@@ -113,7 +105,7 @@ class _Sheet:
         self._build.paragraph(_page_texts(root, "Header"))
         rows = list(self._cells.rows(items))
         self._texts = dict(rows)
-        self._build.table(_dense(_fill_merged(rows, _merged(root))))
+        self._build.table(dense(fill_merged(rows, _merged(root))))
         self._build.paragraph("\n".join(self._links(root)))
         self._build.paragraph("\n".join(self._comments()))
         for drawing in self._package.linked(self._part, "drawing"):
@@ -181,39 +173,12 @@ def _page_texts(root: Element, kind: str) -> str:
     return "\n".join(dict.fromkeys(texts))
 
 
-def _merged(root: Element) -> list[_Merged]:
+def _merged(root: Element) -> list[Merged]:
     """Return the ranges of merged cells that cover several rows, by their first row."""
-    ranges: list[_Merged] = []
+    ranges: list[Merged] = []
     for cell in root.iter("{*}mergeCell"):
         start, _, end = attribute(cell, "ref").partition(":")
         first, last = cell_position(start), cell_position(end)
         if first and last and last[0] > first[0]:
-            ranges.append(_Merged(first[0], last[0], first[1]))
+            ranges.append(Merged(first[0], last[0], first[1]))
     return sorted(ranges)
-
-
-def _fill_merged(rows: Sequence[Row], merged: Sequence[_Merged]) -> Iterator[dict[int, str]]:
-    """Yield the rows; the value of merged cells stands in each row with values that they cover."""
-    active: dict[int, tuple[int, str]] = {}
-    following = iter(merged)
-    ahead = next(following, None)
-    for number, row in rows:
-        active = {column: kept for column, kept in active.items() if kept[0] >= number}
-        filled = {column: text for column, (_, text) in active.items() if column not in row}
-        while ahead and ahead.first <= number:
-            if ahead.first == number and (text := row.get(ahead.column)):
-                active[ahead.column] = (ahead.last, text)
-            ahead = next(following, None)
-        yield {**filled, **row} if filled else row
-
-
-def _dense(rows: Iterable[dict[int, str]]) -> Iterator[list[str]]:
-    """Yield the rows with a place for each column that has any value."""
-    kept = list(rows)
-    columns = sorted(set[int]().union(*kept))
-    if columns == list(range(len(columns))):
-        for row in kept:
-            yield list(row.values()) if len(row) == len(columns) else [row.get(at, "") for at in columns]
-        return
-    for row in kept:
-        yield [row.get(at, "") for at in columns]

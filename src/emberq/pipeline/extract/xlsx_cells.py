@@ -18,9 +18,7 @@ from lxml import etree
 
 from emberq.pipeline.extract.number_format import built_in_format, general, make_formatter
 from emberq.pipeline.extract.ooxml import Element, attribute, local_name, parse_xml
-
-#: The cells of one row that have a value, by column from 0, and the row's number from 1.
-Row: TypeAlias = tuple[int, dict[int, str]]
+from emberq.pipeline.extract.sheet_rows import Row
 
 #: What is known of a piece of a row: the letters of the column, style, type, value, inline text, row number.
 _Piece: TypeAlias = tuple[str, str, str, str, str, str, str]
@@ -249,10 +247,11 @@ def _parsed_pieces(container: Element, last: int) -> Iterator[_Piece]:
             kind = attribute(cell, "t")
             if kind in {"str", "inlineStr"}:
                 kind, value = _PARSED, _decode(value)
-            yield "", _letters(column), attribute(cell, "s"), kind, value, inline, ""
+            yield "", column_letters(column), attribute(cell, "s"), kind, value, inline, ""
 
 
-def _letters(column: int) -> str:
+def column_letters(column: int) -> str:
+    """Return the letters of a column, from its 0-based number."""
     letters = ""
     number = column + 1
     while number:
