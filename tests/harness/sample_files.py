@@ -34,6 +34,7 @@ from emberq.pipeline.document import Document
 from emberq.pipeline.extract.read import extract
 from tests.harness.open_document import make_odp, make_odt
 from tests.harness.outlook import OutlookItem, make_msg, make_tnef
+from tests.harness.word_binary import Mark, make_doc
 
 __all__ = [
     "CALENDAR",
@@ -455,6 +456,10 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
     "application/vnd.oasis.opendocument.text": (_make_odt, "chapter | 2"),
     "application/vnd.oasis.opendocument.presentation": (_make_odp, "Said aloud."),
+    "application/msword": (
+        lambda: make_doc([Mark("Title\r", 1), Mark("Words, größer.\r")]),
+        "Words, größer.",
+    ),
     "application/rtf": (lambda: RTF, "Größe | 3"),
     "application/zip": (lambda: make_zip(**_DOCUMENTS), "naïve café"),
     "application/x-tar": (lambda: make_tar(_DOCUMENTS), "José | Cádiz | 37"),

@@ -436,7 +436,7 @@ def _locked_book() -> bytes:
 
 
 def _compound() -> Iterator[HostileFile]:
-    yield HostileFile("word.doc", lambda: sample_files.make_ole("WordDocument"), "unsupported_media_type")
+    yield HostileFile("word.doc", lambda: sample_files.make_ole("WordDocument"), "corrupt_file")
     yield HostileFile(
         "locked-package.docx", lambda: sample_files.make_ole("EncryptedPackage"), "encrypted_file"
     )

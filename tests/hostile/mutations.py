@@ -30,6 +30,7 @@ _SUFFIXES = {
     "application/json": "json",
     "application/x-ndjson": "jsonl",
     "application/rtf": "rtf",
+    "application/msword": "doc",
     "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.presentation": "odp",
     "application/zip": "zip",

@@ -1,18 +1,21 @@
-"""Hostile RTF and OpenDocument files."""
+"""Hostile RTF, OpenDocument and old Word files."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 from tests.harness.open_document import make_odp, make_odt
+from tests.harness.word_binary import Mark, make_doc
 from tests.hostile.kinds import HostileFile
 
 _HEAD = rb"{\rtf1\ansi\deff0{\fonttbl{\f0\fcharset0 Arial;}}"
 
 
 def rich_files() -> Iterator[HostileFile]:
-    """Yield the files of both kinds."""
+    """Yield the files."""
     yield from _open_documents()
+    yield from _old_documents()
     files = {
         "groups": b"{" * 2_000_000,
         "many-groups": b"{a}" * 300_000,
@@ -82,3 +85,19 @@ def _open_documents() -> Iterator[HostileFile]:
     )
     yield HostileFile("slides.odp", lambda: make_odp(slide * 100_000))
     yield HostileFile("no-body.odp", lambda: make_odt(paragraph).replace(b"t.text", b"t.presentation"))
+
+
+def _old_documents() -> Iterator[HostileFile]:
+    cell = bytes.fromhex("162401")
+    files = {
+        "paragraphs": [Mark("a\r")] * 40_000,
+        "cells": [Mark("a\x07", 0, cell)] * 40_000,
+        "fields": [Mark("\x13" * 100_000 + "a" + "\x15" * 100_000 + "b\r")],
+        "open-fields": [Mark("\x13\x14" * 200_000 + "a\r")],
+        "long": [Mark("word " * 400_000 + "\r")],
+        "unfinished": [Mark("\x01" * 100_000)],
+    }
+    for name, marks in files.items():
+        yield HostileFile(f"{name}.doc", lambda marks=marks: make_doc(marks))  # type: ignore[misc]
+    locked = partial(make_doc, [Mark("a\r")], encrypted=True)
+    yield HostileFile("locked.doc", locked, "encrypted_file")

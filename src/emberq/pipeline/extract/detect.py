@@ -180,9 +180,7 @@ def _ole_kind(stream: BinaryIO, meter: Meter) -> str:
     if names & {"Workbook", "Book"}:
         return media.XLS
     if "WordDocument" in names:
-        raise UnsupportedMediaType(
-            "The file is a Word document in the old binary format (.doc).", hint="Save it as DOCX or PDF."
-        )
+        return media.DOC
     if "PowerPoint Document" in names:
         raise UnsupportedMediaType(
             "The file is a presentation in the old binary format (.ppt).", hint="Save it as PPTX or PDF."

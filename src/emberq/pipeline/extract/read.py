@@ -14,6 +14,7 @@ from emberq.pipeline.document import Document
 from emberq.pipeline.extract import (
     archived,
     calendars,
+    doc,
     docx,
     epub,
     jsondata,
@@ -75,6 +76,7 @@ _READERS: Final[dict[str, _Reader]] = {
     media.JSON: jsondata.read,
     media.JSON_LINES: jsondata.read_lines,
     media.RTF: rtf.read,
+    media.DOC: doc.read,
     media.ODT: odt.read,
     media.ODP: odp.read,
     media.NOTEBOOK: notebook.read,
