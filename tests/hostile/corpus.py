@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.hostile.archives import archive_files
 from tests.hostile.bundles import bundle_files
 from tests.hostile.kinds import HostileFile
+from tests.hostile.mailboxes import mailbox_files
 from tests.hostile.mails import mail_files
 from tests.hostile.mutations import mutated_files
 from tests.hostile.pdfs import pdf_files
@@ -22,6 +23,7 @@ def make_corpus(seed: int = SEED) -> list[HostileFile]:
     return [
         *text_files(),
         *mail_files(),
+        *mailbox_files(),
         *archive_files(),
         *bundle_files(),
         *rich_files(),

@@ -205,7 +205,7 @@ _PACKETS: Final = 4
 #: Signatures of letters that no text begins with.
 _SURE: Final = (
     *(b"%!PS", b"#!AMR", b"#?RADIANCE", b"#?RGBE", b"SIMPLE", b"!<", b"<<< Oracle VM"),
-    b"age-encryption.org",
+    *(b"age-encryption.org", b"\x89PNG\r\n\x1a\n"),
 )
 
 #: Bytes that text does not have; any other signature of letters needs one of them near it.
