@@ -63,7 +63,9 @@ def call(function: str, *arguments: Any) -> int:
     return result
 
 
-def run_file(stream: BinaryIO, name: str, progress: Callable[[int, int], None], _factor: float) -> Document:
+def run_file(
+    stream: BinaryIO, name: str, progress: Callable[[int, int], None], _factor: float, _ocr_seconds: float
+) -> Document:
     """Run a program; the document's text is JSON: what it left in `found`, or the error that refused it."""
     scope = {**NAMES, "Path": Path, "call": call, "progress": progress, "stream": stream, "found": None}
     told: dict[str, Any]

@@ -54,6 +54,14 @@ def _check_model(_environment: Environment) -> Finding:
     return Finding("model", "ok", f"{files.name}, its files are undamaged")
 
 
+def _check_ocr(_environment: Environment) -> Finding:
+    from emberq.pipeline.extract.ocr import is_installed
+
+    if is_installed():
+        return Finding("OCR", "ok", "installed; the setting ocr_enabled switches it")
+    return Finding("OCR", "ok", "not installed: scans have no text; emberq[ocr] reads them")
+
+
 def _check_database(environment: Environment) -> Finding:
     if environment.database_url is None:
         return Finding("PostgreSQL", "ok", "embedded (EMBERQ_DATABASE_URL is not set)")
@@ -162,6 +170,7 @@ _CHECKS: tuple[Callable[[Environment], Finding], ...] = (
     _check_data_dir,
     _check_memory,
     _check_model,
+    _check_ocr,
     _check_sandbox,
     _check_database,
     _check_redis,

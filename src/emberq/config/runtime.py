@@ -184,6 +184,10 @@ class RuntimeSettings(BaseModel):
         ge=0.1,
         le=100,
     )
+    ocr_enabled: bool = _setting(
+        True,
+        "Read pictures, and pages of PDFs without text, by OCR, where emberq[ocr] is installed.",
+    )
     tenant_weight: float = _setting(
         1.0,
         "Share of a tenant while several tenants have jobs waiting: a tenant with weight 2 gets twice as many"

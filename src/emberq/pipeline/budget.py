@@ -33,6 +33,12 @@ _BASE_MEMORY: Final = 512 * _MIB
 _MEMORY_PER_BYTE: Final = 16
 _MAX_MEMORY: Final = 2048 * _MIB
 
+#: Seconds of processor time and memory for OCR: a page takes one to four seconds, and a third of a gigabyte.
+_OCR_CPU_SECONDS: Final = 300.0
+_OCR_MEMORY: Final = 512 * _MIB
+#: The first bytes of the pictures that it reads.
+_PICTURES: Final = (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"BM", b"RIFF")
+
 #: Chunks that any file gets, and the characters per further one. Smaller chunks than these are of headings
 #: with hardly any text between them.
 _BASE_CHUNKS: Final = 5_000
@@ -61,20 +67,27 @@ class Budget:
     """What one attempt at a file may take.
 
     Attributes:
-        cpu_seconds: Most processor time for reading it.
+        cpu_seconds: Most processor time for reading it, without OCR.
         timeout_seconds: Most wall-clock time for reading it.
         memory_bytes: Most memory for reading it, besides what its process has before.
+        ocr_seconds: Most processor time for OCR; 0 if there is none.
         factor: The setting file_budget; it multiplies every other limit, also those of `Limits.of`.
     """
 
     cpu_seconds: float
     timeout_seconds: float
     memory_bytes: int
+    ocr_seconds: float
     factor: float
 
     @classmethod
-    def of(cls, path: Path, *, factor: float = 1.0) -> Self:
+    def of(cls, path: Path, *, factor: float = 1.0, ocr: bool = False) -> Self:
         """Return the budget of a file.
+
+        Args:
+            path: The file.
+            factor: The setting file_budget.
+            ocr: Whether pictures and scans are read by OCR.
 
         Raises:
             OSError: If the file cannot be read.
@@ -85,7 +98,11 @@ class Budget:
         further = _cpu_seconds_per_mebibyte(head) * size / _MIB
         seconds = factor * min(_BASE_CPU_SECONDS + further, _MAX_CPU_SECONDS)
         memory = factor * min(_BASE_MEMORY + _MEMORY_PER_BYTE * size, _MAX_MEMORY)
-        return cls(seconds, _WALL_FACTOR * seconds, int(memory), factor)
+        ocr_seconds = 0.0
+        if ocr and (b"%PDF-" in head or head.startswith(_PICTURES)):
+            ocr_seconds = factor * _OCR_CPU_SECONDS
+            memory += _OCR_MEMORY
+        return cls(seconds, _WALL_FACTOR * (seconds + ocr_seconds), int(memory), ocr_seconds, factor)
 
     def max_chunks(self, characters: int, *, chunk_size: int) -> int:
         """Return the most chunks of a text.

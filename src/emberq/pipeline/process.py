@@ -31,6 +31,7 @@ from emberq.errors import (
 from emberq.models.embedder import Embedder
 from emberq.pipeline.budget import Budget
 from emberq.pipeline.document import Chunk, Document
+from emberq.pipeline.extract import ocr
 from emberq.pipeline.markdown_pages import to_markdown
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
 from emberq.pipeline.resources import get_embedder
@@ -165,6 +166,7 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
         cpu_seconds=budget.cpu_seconds,
         memory_bytes=budget.memory_bytes,
         factor=budget.factor,
+        ocr_seconds=budget.ocr_seconds,
         progress=progress,
     )
     if attempt.kind == CollectionKind.EXTRACTION:
@@ -206,7 +208,7 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
 
 def _budget(path: Path, attempt: Attempt, settings: RuntimeSettings) -> Budget:
     try:
-        return Budget.of(path, factor=settings.file_budget)
+        return Budget.of(path, factor=settings.file_budget, ocr=settings.ocr_enabled and ocr.is_installed())
     except FileNotFoundError as exc:
         raise BlobMissing(f"The stored bytes of {attempt.file_name} are gone.") from exc
     except OSError as exc:

@@ -66,3 +66,16 @@ def test_a_stage_ends_when_its_processor_time_is_used_up() -> None:
     with pytest.raises(JobTimeout, match="Splitting the text took more than its 0 seconds") as caught:
         budget.check()
     assert "file_budget" in caught.value.hint
+
+
+def test_only_what_ocr_reads_gets_time_and_memory_for_it(tmp_path: Path) -> None:
+    scan, text = tmp_path / "scan", tmp_path / "text"
+    scan.write_bytes(b"%PDF-1.7\n")
+    text.write_bytes(b"Some words.")
+
+    budgets = [Budget.of(scan), Budget.of(scan, ocr=True), Budget.of(text, ocr=True)]
+
+    assert [budget.ocr_seconds for budget in budgets] == [0, 300, 0]
+    assert budgets[0].cpu_seconds == budgets[1].cpu_seconds
+    assert budgets[0].memory_bytes < budgets[1].memory_bytes
+    assert Budget.of(scan, factor=2, ocr=True).ocr_seconds == 600

@@ -10,7 +10,7 @@ from typing import BinaryIO, Final
 import puremagic
 
 from emberq.errors import EmptyFile, EncryptedFile, UnsupportedMediaType
-from emberq.pipeline.extract import media
+from emberq.pipeline.extract import media, ocr
 from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.decode import guess_wide
 from emberq.pipeline.extract.limits import Meter
@@ -22,6 +22,15 @@ from emberq.pipeline.extract.tnef import TNEF_MAGIC
 
 #: Bytes that are read from the beginning; more are read only for containers and JSON.
 _HEAD: Final = 64 * 1024
+
+#: The pictures that OCR reads, by what their signatures say.
+_PICTURES: Final = {
+    "a PNG image": media.PNG,
+    "a JPEG image": media.JPEG,
+    "a TIFF image": media.TIFF,
+    "a BMP image": media.BMP,
+    "a WEBP file (sound, film or picture)": media.WEBP,
+}
 
 #: Bytes at the beginning in which readers look for a PDF's mark, by the standard's appendix.
 _PDF_HEAD: Final = 1024
@@ -133,10 +142,17 @@ def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
             return kind
     if is_tar(head):
         return media.TAR
-    if what := find_signature(head, stream):
-        raise UnsupportedMediaType(f"The file is {what}.")
+    what = find_signature(head, stream)
     stream.seek(len(head))
-    return None
+    return _picture_kind(what) if what else None
+
+
+def _picture_kind(what: str) -> str:
+    """Return the type of a picture that OCR can read, or raise UnsupportedMediaType."""
+    if what in _PICTURES and ocr.is_loaded():
+        return _PICTURES[what]
+    hint = ocr.HINT if what in _PICTURES else None
+    raise UnsupportedMediaType(f"The file is {what}.", hint=hint)
 
 
 def _has_late_pdf_mark(head: bytes) -> bool:

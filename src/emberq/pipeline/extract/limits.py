@@ -58,21 +58,24 @@ class Limits:
         segments: Most segments.
         unpacked_bytes: Most unpacked bytes of all parts of containers; each reading of a part counts.
         part_bytes: Most unpacked bytes of one part.
+        ocr_seconds: Most processor time for OCR; 0 if pictures are left out.
     """
 
     characters: int = _MAX_CHARACTERS
     segments: int = _BASE_SEGMENTS + _MAX_CHARACTERS // _CHARACTERS_PER_SEGMENT
     unpacked_bytes: int = _UNPACKED_BYTES
     part_bytes: int = _PART_BYTES
+    ocr_seconds: float = 0.0
 
     @classmethod
-    def of(cls, media_type: str, size: int, *, factor: float = 1.0) -> Self:
+    def of(cls, media_type: str, size: int, *, factor: float = 1.0, ocr_seconds: float = 0.0) -> Self:
         """Return the limits of a file.
 
         Args:
             media_type: Its media type, as `detect` returns it.
             size: Its size, in bytes.
             factor: The setting file_budget.
+            ocr_seconds: Most processor time for OCR.
         """
         per_byte = _PLAIN_CHARACTERS if media_type in _PLAIN else _PACKED_CHARACTERS
         characters = min(int((_BASE_CHARACTERS + per_byte * size) * factor), _MAX_CHARACTERS)
@@ -81,6 +84,7 @@ class Limits:
             segments=_BASE_SEGMENTS + characters // _CHARACTERS_PER_SEGMENT,
             unpacked_bytes=int(_UNPACKED_BYTES * factor),
             part_bytes=int(_PART_BYTES * factor),
+            ocr_seconds=ocr_seconds,
         )
 
 
@@ -95,6 +99,16 @@ class Meter:
         self._characters = 0
         self._segments = 0
         self._unpacked = 0
+        self._ocr_seconds = 0.0
+
+    @property
+    def has_ocr_left(self) -> bool:
+        """Whether there is processor time left for OCR."""
+        return self._ocr_seconds < self.limits.ocr_seconds
+
+    def add_ocr(self, seconds: float) -> None:
+        """Count processor time of OCR, which ends when it is used up."""
+        self._ocr_seconds += seconds
 
     def has_room(self, characters: int) -> bool:
         """Return whether so many more characters are allowed."""

@@ -17,6 +17,7 @@ from emberq.pipeline.extract import (
     doc,
     docx,
     epub,
+    image,
     jsondata,
     latex,
     light_markup,
@@ -92,11 +93,21 @@ _READERS: Final[dict[str, _Reader]] = {
     media.GZIP: archived.read_gzip,
     media.BZIP2: archived.read_bzip2,
     media.XZ: archived.read_xz,
+    media.PNG: image.read,
+    media.JPEG: image.read,
+    media.TIFF: image.read,
+    media.BMP: image.read,
+    media.WEBP: image.read,
 }
 
 
 def extract(
-    path: Path, *, media_type: str, progress: Progress | None = None, factor: float = 1.0
+    path: Path,
+    *,
+    media_type: str,
+    progress: Progress | None = None,
+    factor: float = 1.0,
+    ocr_seconds: float = 0.0,
 ) -> Document:
     """Read a file into a document.
 
@@ -105,22 +116,30 @@ def extract(
         media_type: The type of its content, as `detect` returns it.
         progress: Called after each page, slide, sheet or part with (done, total).
         factor: The setting file_budget.
+        ocr_seconds: Most processor time for OCR, if its engine is loaded; 0 to leave pictures out.
 
     Raises:
         FileError: If the file cannot be read; the subclass says why.
         NoTextFound: If the file can be read but has no text.
     """
     with path.open("rb") as stream:
-        return extract_stream(stream, media_type=media_type, progress=progress, factor=factor)
+        return extract_stream(
+            stream, media_type=media_type, progress=progress, factor=factor, ocr_seconds=ocr_seconds
+        )
 
 
 def extract_stream(
-    stream: BinaryIO, *, media_type: str, progress: Progress | None = None, factor: float = 1.0
+    stream: BinaryIO,
+    *,
+    media_type: str,
+    progress: Progress | None = None,
+    factor: float = 1.0,
+    ocr_seconds: float = 0.0,
 ) -> Document:
     """Read an open file into a document, as `extract`."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    meter = Meter(Limits.of(media_type, size, factor=factor))
+    meter = Meter(Limits.of(media_type, size, factor=factor, ocr_seconds=ocr_seconds))
     return _extract(stream, media_type, progress or _ignore, meter, depth=1)
 
 

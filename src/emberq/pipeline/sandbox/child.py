@@ -23,8 +23,9 @@ from emberq.system.processes import set_process_title
 #: Least seconds between two progress messages; the horse records progress less often.
 _PROGRESS_SECONDS: Final = 0.1
 
-#: Reads a file into a document; takes its name, a function for progress, and the setting file_budget.
-Read: TypeAlias = Callable[[BinaryIO, str, Callable[[int, int], None], float], Document]
+#: Reads a file into a document; takes its name, a function for progress, the setting file_budget, and the
+#: seconds of processor time for OCR.
+Read: TypeAlias = Callable[[BinaryIO, str, Callable[[int, int], None], float, float], Document]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +37,10 @@ class FileRequest:
         answer: Descriptor of the pipe for messages to the horse.
         report: Descriptor of the pipe that becomes standard error.
         name: The file's name, as its sender gave it.
-        cpu_seconds: Most processor time.
+        cpu_seconds: Most processor time, without OCR.
         memory_bytes: Most address space besides the reader's (Linux only).
         factor: The setting file_budget, for the limits on the text and on what is unpacked.
+        ocr_seconds: Most processor time for OCR; 0 to leave pictures out.
     """
 
     file: int
@@ -48,14 +50,21 @@ class FileRequest:
     cpu_seconds: float
     memory_bytes: int
     factor: float
+    ocr_seconds: float
 
 
 def read_document(
-    stream: BinaryIO, name: str, progress: Callable[[int, int], None], factor: float
+    stream: BinaryIO,
+    name: str,
+    progress: Callable[[int, int], None],
+    factor: float,
+    ocr_seconds: float,
 ) -> Document:
     """Detect the type of a file and extract its text."""
     media_type = detect_stream(stream, name=name)
-    return extract_stream(stream, media_type=media_type, progress=progress, factor=factor)
+    return extract_stream(
+        stream, media_type=media_type, progress=progress, factor=factor, ocr_seconds=ocr_seconds
+    )
 
 
 def read_and_exit(
@@ -81,10 +90,13 @@ def read_and_exit(
             protections,
             reader=reader,
             cpu_seconds=request.cpu_seconds,
+            ocr_seconds=request.ocr_seconds,
             address_space=address_space + request.memory_bytes,
         )
         try:
-            document = read(stream, request.name, _ProgressSender(answer), request.factor)
+            document = read(
+                stream, request.name, _ProgressSender(answer), request.factor, request.ocr_seconds
+            )
             messages.send(answer, messages.RESULT, *messages.to_bytes(document))
         except EmberqError as exc:
             _send_error(answer, exc)

@@ -122,6 +122,7 @@ def confine_child(
     *,
     reader: int,
     cpu_seconds: float,
+    ocr_seconds: float,
     address_space: int,
 ) -> None:
     """Take from this process everything that reading a file does not need.
@@ -134,6 +135,7 @@ def confine_child(
         protections: What the system has.
         reader: Id of the parent; when it dies, the kernel ends this process (Linux only).
         cpu_seconds: Most processor time.
+        ocr_seconds: So much more it may allow itself while it does OCR.
         address_space: Most bytes of address space (Linux only).
     """
     # A group of its own, in the same session: Linux weighs niceness within a session.
@@ -146,7 +148,7 @@ def confine_child(
     for below, above in pairwise((2, *sorted(kept), os.sysconf("SC_OPEN_MAX"))):
         os.closerange(below + 1, above)
     seconds = math.ceil(cpu_seconds)
-    _lower_limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+    _lower_limit(resource.RLIMIT_CPU, seconds, seconds + 1 + math.ceil(ocr_seconds))
     if sys.platform == "linux":
         _lower_limit(resource.RLIMIT_AS, address_space)
     if protections.landlock:

@@ -26,6 +26,7 @@ import sys
 import traceback
 from typing import Any, Final, NoReturn
 
+from emberq.pipeline.extract import image, ocr
 from emberq.pipeline.sandbox.child import FileRequest, Read, read_and_exit, read_document
 from emberq.pipeline.sandbox.confinement import Protections, confine_reader
 from emberq.pipeline.sandbox.messages import ENDED, REQUEST_BYTES, STARTED
@@ -84,6 +85,8 @@ def _load() -> None:
         with contextlib.suppress(ImportError):
             # Some exist on one system only.
             importlib.import_module(f"encodings.{module.name}")
+    ocr.load()
+    image.warm_up()
     read_samples(read_document)
     faulthandler.enable(file=2)
     freeze_objects()

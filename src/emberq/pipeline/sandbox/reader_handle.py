@@ -32,9 +32,15 @@ _SEND_SECONDS: Final = 10.0
 _END_SECONDS: Final = 5.0
 #: Variables that a reader gets: only what its interpreter and libraries are found by.
 _VARIABLES: Final = ("PYTHONHOME", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-#: Its other variables: the same text everywhere, and no backtraces, which Rust makes with memory that a child
-#: may not have.
-_ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "TZ": "UTC", "RUST_BACKTRACE": "0"}
+#: Its other variables: the same text everywhere, no backtraces, which Rust makes with memory that a child may
+#: not have, and no threads for OCR, which children do not inherit.
+_ENVIRONMENT: Final = {
+    "LC_ALL": "C.UTF-8",
+    "TZ": "UTC",
+    "RUST_BACKTRACE": "0",
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+}
 #: What the interpreter runs: `main` of the module that the first argument names.
 _PROGRAM: Final = (
     "import sys; from importlib import import_module; "

@@ -79,6 +79,7 @@ class Request:
         cpu_seconds: float,
         memory_bytes: int,
         factor: float,
+        ocr_seconds: float,
     ) -> None:
         """Open a file and ask a reader to read it; call it while signals are blocked.
 
@@ -96,6 +97,7 @@ class Request:
             "cpu_seconds": cpu_seconds,
             "memory_bytes": memory_bytes,
             "factor": factor,
+            "ocr_seconds": ocr_seconds,
         }
         body = json.dumps(fields).encode().ljust(messages.REQUEST_BYTES)
         try:

@@ -63,6 +63,7 @@ def extract_sandboxed(
     memory_bytes: int,
     cpu_seconds: float | None = None,
     factor: float = 1.0,
+    ocr_seconds: float = 0.0,
     progress: _Progress | None = None,
 ) -> Document:
     """Detect and extract a file in a child of the reader.
@@ -77,6 +78,7 @@ def extract_sandboxed(
         memory_bytes: Most address space of the child besides the inherited one (Linux only).
         cpu_seconds: Most processor time of the child; as much as wall-clock time if left out.
         factor: The setting file_budget, for the limits on the text and on what is unpacked.
+        ocr_seconds: Most processor time for OCR, besides `cpu_seconds`; 0 to leave pictures out.
         progress: Called in this process with (done, total), at most about ten times a second.
 
     Raises:
@@ -91,7 +93,7 @@ def extract_sandboxed(
     deadline = time.monotonic() + timeout_seconds
     if cpu_seconds is None:
         cpu_seconds = timeout_seconds
-    limits = _Limits(deadline, timeout_seconds, cpu_seconds, memory_bytes, factor)
+    limits = _Limits(deadline, timeout_seconds, cpu_seconds, memory_bytes, factor, ocr_seconds)
     for _ in range(_MAX_LOST):
         try:
             return _extract(get_reader(), path, name, limits, progress)
@@ -109,6 +111,7 @@ class _Limits:
     cpu_seconds: float
     memory_bytes: int
     factor: float
+    ocr_seconds: float
 
 
 def _extract(
@@ -126,6 +129,7 @@ def _extract(
                 cpu_seconds=limits.cpu_seconds,
                 memory_bytes=limits.memory_bytes,
                 factor=limits.factor,
+                ocr_seconds=limits.ocr_seconds,
             )
         except (FileNotFoundError, IsADirectoryError) as exc:
             raise BlobMissing(f"The stored bytes of {name} are gone.") from exc

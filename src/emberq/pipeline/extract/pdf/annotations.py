@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pypdfium2 import raw
 
-from emberq.pipeline.extract.pdf.lines import Line, turn
+from emberq.pipeline.extract.placed import Line
+from emberq.pipeline.extract.pdf.lines import turn
 from emberq.pipeline.extract.pdf.strings import utf16
 
 #: Most annotations of a page that are looked at; forms have hundreds.

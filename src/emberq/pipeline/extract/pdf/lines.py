@@ -7,13 +7,11 @@ import math
 import re
 from bisect import bisect_left
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 from pypdfium2 import raw
 
-#: Left, bottom, right and top of a box, in points.
-Box: TypeAlias = tuple[float, float, float, float]
+from emberq.pipeline.extract.placed import Box, Line
 
 #: What fonts of symbols have at the places for private use, as word processors write bullets.
 SYMBOLS: Final = {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "➢", "\uf0fc": "✓", "\uf0a8": "□"}
@@ -27,40 +25,6 @@ _ASTRAL: Final = re.compile("[\U00010000-\U0010ffff]")
 
 #: Letters that are read from the right to the left, such as Hebrew and Arabic ones.
 RIGHT_TO_LEFT: Final = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One line of a page, or a part of one.
-
-    Attributes:
-        text: Its text.
-        left: Where it begins, in points.
-        bottom: Its lower edge, in points, upwards.
-        right: Where it ends.
-        top: Its upper edge.
-        size: The height of its letters, in points.
-        turned: Quarter turns, anticlockwise, from upright; the edges are those seen in this direction.
-        start: Index of its first character among the page's; -1 if it is not from the page's content.
-        end: Index of its last character.
-        level: Its level if it is a heading by the outline; 0 if that says nothing of it.
-    """
-
-    text: str
-    left: float
-    bottom: float
-    right: float
-    top: float
-    size: float
-    turned: int = 0
-    start: int = -1
-    end: int = -1
-    level: int = 0
-
-    @property
-    def middle(self) -> float:
-        """The height of its middle."""
-        return (self.top + self.bottom) / 2
 
 
 class PageText:

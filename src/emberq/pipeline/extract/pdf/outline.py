@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pypdfium2 import raw
 
-from emberq.pipeline.extract.pdf.lines import Line
+from emberq.pipeline.extract.placed import Line
 from emberq.pipeline.extract.pdf.strings import utf16
 
 #: Most entries that are looked at, and most levels.

@@ -12,18 +12,23 @@ from pypdfium2 import raw
 
 from emberq.errors import CorruptFile, EncryptedFile, NoTextFound
 from emberq.errors.file_warnings import WarningCode
+from emberq.pipeline.extract import ocr
+from emberq.pipeline.extract.blocks import write_blocks
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.placed import Line
 from emberq.pipeline.extract.pdf.annotations import Annotations, read_annotations
-from emberq.pipeline.extract.pdf.blocks import write_blocks
 from emberq.pipeline.extract.pdf.fields import with_fields
 from emberq.pipeline.extract.pdf.fonts import drop_unmapped
-from emberq.pipeline.extract.pdf.lines import Line, PageText
+from emberq.pipeline.extract.pdf.lines import PageText
 from emberq.pipeline.extract.pdf.order import in_reading_order
 from emberq.pipeline.extract.pdf.outline import read_outline, with_headings
 from emberq.pipeline.extract.pdf.properties import attach, attach_files, read_properties
 
 #: Bytes at the end that must contain `startxref`; the standard says 1,024, but writers append more.
 _TAIL: Final = 64 * 1024
+
+#: Most pixels per point of a page that is drawn for OCR.
+_MAX_SCALE: Final = 4.0
 
 #: Most objects of a page among which a picture is looked for.
 _MAX_OBJECTS: Final = 2_000
@@ -44,9 +49,6 @@ _TOLD: Final = 0.1
 _MAX_COMPARED: Final = 1_000
 
 #: What to do about a PDF without text.
-_SCAN_HINT: Final = (
-    "It is a scan: install emberq[ocr] and set ocr_enabled, or run OCR over it first and upload the result."
-)
 _DRAWING_HINT: Final = "Make the PDF anew with its text as text, not as shapes."
 
 #: Targets of links that lead out of the document.
@@ -175,7 +177,7 @@ class _Reader:
         finally:
             content.close()
         if not lines:
-            self._note_unread(page, index)
+            lines = self._read_picture(page, index)
         if index in self._outline:
             lines = with_headings(lines, self._outline[index])
         said = _Page(lines)
@@ -222,13 +224,22 @@ class _Reader:
         finally:
             flat.close()
 
-    def _note_unread(self, page: pypdfium2.PdfPage, index: int) -> None:
-        """Note what is on a page without text."""
+    def _read_picture(self, page: pypdfium2.PdfPage, index: int) -> list[Line]:
+        """Return the lines of a page without text by OCR; note what is on it if they cannot be read."""
         kinds = {raw.FPDFPageObj_GetType(thing) for thing in _objects(page)}
+        if kinds and ocr.may_read(self._build.meter) and not self._has_placeholder:
+            if self._build.meter.has_ocr_left:
+                scale = ocr.MAX_SIDE / max(*page.get_size(), 1.0)
+                picture = page.render(scale=min(scale, _MAX_SCALE)).to_pil().convert("RGB")
+                if lines := ocr.read_picture(picture, self._build.meter):
+                    return lines
+            else:
+                self._build.warn(WarningCode.TRUNCATED_AT_LIMIT, f"page {index + 1}")
         if raw.FPDF_PAGEOBJ_IMAGE in kinds:
             self._unread["pictures"].append(index + 1)
         elif kinds:
             self._unread["shapes"].append(index + 1)
+        return []
 
     def _add_annotations(self, annotations: Annotations, said: _Page, text: str) -> None:
         said.files = annotations.files
@@ -286,7 +297,7 @@ class _Reader:
             hint = WarningCode.FONT_WITHOUT_UNICODE.hint
             return NoTextFound(f"{has}, but its fonts do not tell which characters they show.", hint=hint)
         if self._unread["pictures"]:
-            return NoTextFound(f"{has} and no text layer.", hint=_SCAN_HINT)
+            return NoTextFound(f"{has} and no text layer.", hint=ocr.HINT)
         if self._form:
             return NoTextFound(f"{has}: a form in which nothing is filled in and that has no other text.")
         if self._unread["shapes"]:

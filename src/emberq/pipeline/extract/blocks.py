@@ -10,7 +10,7 @@ from itertools import pairwise
 from typing import Final
 
 from emberq.pipeline.extract.builder import DocumentBuilder
-from emberq.pipeline.extract.pdf.lines import Line
+from emberq.pipeline.extract.placed import Line
 
 #: A paragraph ends where the gap between two lines is more than this many times the page's usual gap.
 _GAP: Final = 1.25
