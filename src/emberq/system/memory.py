@@ -31,9 +31,9 @@ def address_space_bytes() -> int:
     return _memory_bytes(0)
 
 
-def resident_bytes() -> int:
-    """Return how much of this process's memory is in RAM, shared pages included (Linux only)."""
-    return _memory_bytes(1)
+def anonymous_bytes() -> int:
+    """Return how much memory in RAM a fork of this process begins with: all but mapped files (Linux only)."""
+    return _memory_bytes(1) - _memory_bytes(2)
 
 
 def return_big_blocks() -> None:

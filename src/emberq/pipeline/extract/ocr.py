@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import math
+import os
 import resource
 import statistics
 import time
@@ -52,8 +53,13 @@ def load() -> None:
     """Load the engine, if it is installed; it loads its models when it reads for the first time."""
     if not is_installed() or _engines:
         return
+    environment = dict(os.environ)
     import cv2
     from rapidocr import RapidOCR
+
+    # OpenCV adds its folders to the search path of libraries.
+    os.environ.clear()
+    os.environ.update(environment)
 
     # OpenCV's threads do not survive a fork.
     cv2.setNumThreads(0)

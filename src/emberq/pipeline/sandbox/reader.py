@@ -31,7 +31,7 @@ from emberq.pipeline.sandbox.child import FileRequest, Read, read_and_exit, read
 from emberq.pipeline.sandbox.confinement import Protections, confine_reader
 from emberq.pipeline.sandbox.messages import ENDED, REQUEST_BYTES, STARTED
 from emberq.pipeline.sandbox.samples import read_samples
-from emberq.system.memory import address_space_bytes, freeze_objects, resident_bytes
+from emberq.system.memory import address_space_bytes, anonymous_bytes, freeze_objects
 from emberq.system.processes import die_with_parent, set_process_title
 
 #: Descriptors of a request.
@@ -103,7 +103,7 @@ class _Server:
         self._read = read
         self._pid = os.getpid()
         self._address_space = address_space_bytes() if sys.platform == "linux" else 0
-        self._resident = resident_bytes() if sys.platform == "linux" else 0
+        self._anonymous = anonymous_bytes() if sys.platform == "linux" else 0
         self._children: dict[int, socket.socket] = {}
         self.protections = Protections(0, seccomp=False, user=None, is_root=False)
         self._selector = selectors.DefaultSelector()
@@ -188,7 +188,7 @@ class _Server:
             channel = self._children.pop(pid)
             with contextlib.suppress(KeyError):
                 self._selector.unregister(channel)
-            grown = max(0, usage.ru_maxrss * 1024 - self._resident)
+            grown = max(0, usage.ru_maxrss * 1024 - self._anonymous)
             with channel, contextlib.suppress(OSError):
                 channel.send(ENDED.pack(os.waitstatus_to_exitcode(status), grown))
 
