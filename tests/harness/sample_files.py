@@ -39,10 +39,12 @@ from tests.harness.word_binary import Mark, make_doc
 __all__ = [
     "CALENDAR",
     "CSV",
+    "DOCBOOK",
     "EVERY_FORMAT",
     "HTML",
     "JSON",
     "MARKDOWN",
+    "NOTEBOOK",
     "PNG",
     "RTF",
     "TEXT",
@@ -108,6 +110,13 @@ RTF: Final = rb"""{\rtf1\ansi\ansicpg1252\deff0{\fonttbl{\f0\fswiss\fcharset0 Ar
 \pard Some words \u8364? and {\b more}.{\footnote noted}\par
 \trowd\cellx100\cellx200\pard\intbl Gr\'f6\'dfe\cell 3\cell\row\pard{\pict 00}end\par}
 """
+
+NOTEBOOK: Final = json.dumps(
+    {"cells": [{"cell_type": "markdown", "source": ["# Title\n", "Words in a cell."]}], "nbformat": 4}
+).encode()
+
+DOCBOOK: Final = b"""<?xml version="1.0"?><book xmlns="http://docbook.org/ns/docbook"><title>The Book</title>
+<chapter><title>One</title><para>Words in a <emphasis>paragraph</emphasis>.</para></chapter></book>"""
 
 HTML: Final = b"""<!DOCTYPE html>
 <html><head><meta charset="utf-8"><title>The title</title><style>p { color: red }</style>
@@ -454,6 +463,18 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "text/calendar": (lambda: CALENDAR, "Betriebsausflug"),
     "application/json": (lambda: JSON, "rank.title: Admiral"),
     "application/x-ndjson": (lambda: b'{"a": 1}\n{"a": 2, "b": "word"}\n', "b: word"),
+    "application/x-ipynb+json": (lambda: NOTEBOOK, "in a cell"),
+    "application/xml": (lambda: b"<?xml version='1.0'?><a><b c='d'>e</b></a>", "b (c d): e"),
+    "application/docbook+xml": (lambda: DOCBOOK, "in a paragraph"),
+    "text/vtt": (lambda: b"WEBVTT\n\n00:01.000 --> 00:02.000\n<v Ada>Said aloud\n", "[00:00:01] Ada: Said"),
+    "application/x-subrip": (lambda: b"1\n00:00:01,000 --> 00:00:02,000\nSaid aloud\n", "Said aloud"),
+    "text/x-rst": (lambda: b"Title\n=====\n\n.. note::\n\n   Not seen.\n", "Not seen."),
+    "text/org": (lambda: b"#+TITLE: Plans\n* First\nSome words.\n", "Some words."),
+    "text/x-tex": (
+        lambda: b"\\documentclass{a}\n\\begin{document}Set by \\TeX.\\end{document}",
+        "Set by TeX.",
+    ),
+    "text/x-source": (lambda: b"#!/bin/sh\n\necho words\n", "echo words"),
     "application/vnd.oasis.opendocument.text": (_make_odt, "chapter | 2"),
     "application/vnd.oasis.opendocument.presentation": (_make_odp, "Said aloud."),
     "application/msword": (

@@ -19,6 +19,7 @@ def text_files() -> Iterator[HostileFile]:
     yield from _json()
     yield from _markdown()
     yield from _html()
+    yield from _markup()
 
 
 def _plain() -> Iterator[HostileFile]:
@@ -175,6 +176,58 @@ def _html() -> Iterator[HostileFile]:
     yield HostileFile("xhtml-deep.html", lambda: _xhtml(b"<div>" * 100_000, b"x"))
     yield HostileFile("entity-bomb.html", _entity_bomb)
     yield HostileFile("entity-file.html", _entity_file)
+
+
+def _markup() -> Iterator[HostileFile]:
+    xml = b"<?xml version='1.0'?>"
+    yield HostileFile("deep.xml", lambda: xml + b"<a>" * 100_000 + b"x")
+    yield HostileFile("notes.xml", lambda: xml + b"<a>" + b"<fn><p>x" * 110 + b"</p></fn>" * 110 + b"</a>")
+    yield HostileFile("leaves.xml", lambda: xml + b"<a>" + b"<b c='d'>e</b>" * 100_000 + b"</a>")
+    yield HostileFile(
+        "names.xml", lambda: xml + b"<a>" + b"".join(b"<b%d/>x" % n for n in range(99_999)) + b"</a>"
+    )
+    yield HostileFile("entities.xml", lambda: _entity_bomb().replace(b"html", b"book"))
+    yield HostileFile("short-entity.xml", _short_entity)
+    yield HostileFile("entity-file.fb2", lambda: _entity_file().replace(b"html", b"FictionBook"))
+    yield HostileFile("comments.xml", lambda: xml + b"<!-- - -->" * 100_000 + b"<a>b</a>")
+    yield HostileFile("merged.html", lambda: b"<table>" + b"<tr><td rowspan=65534 colspan=1000>a" * 50_000)
+    yield HostileFile("noscripts.html", lambda: b"<!doctype html>" + b"<noscript><!--" * 100_000)
+    yield HostileFile("frames.html", lambda: b"<!doctype html>" + b"<iframe srcdoc='&lt;p&gt;a'>" * 50_000)
+    yield HostileFile("ruby.html", lambda: b"<!doctype html>" + b"<ruby><rt>a" * 50_000)
+    yield HostileFile(
+        "math.html", lambda: b"<!doctype html><math>" + b"<mrow>" * 1500 + b"<mi>x</mi>" * 50_000
+    )
+    yield HostileFile("cells.ipynb", lambda: _notebook([{"cell_type": "code", "source": ["a"]}] * 100_000))
+    yield HostileFile(
+        "outputs.ipynb", lambda: _notebook([{"cell_type": "code", "outputs": [{"text": 1}] * 99_999}])
+    )
+    yield HostileFile(
+        "odd.ipynb", lambda: _notebook([1, None, {"cell_type": [], "source": {}, "outputs": "x"}])
+    )
+    yield HostileFile("cues.vtt", lambda: b"WEBVTT\n\n" + b"00:01.000 --> 00:02.000\n<v a>b\n\n" * 50_000)
+    yield HostileFile(
+        "times.srt", lambda: b"1\n00:00:01,000 --> 00:00:02,000\n" + b"00:00:01,000 --> " * 99_999
+    )
+    yield HostileFile("signs.rst", lambda: b"Title\n=====\n" + b"====\n" * 100_000)
+    yield HostileFile("directives.rst", lambda: b"Title\n=====\n" + b"..\n\n  a\n\n" * 100_000)
+    yield HostileFile("stars.org", lambda: b"#+TITLE: a\n" + b"*" * _MIB + b"\n" + b"* a\n" * 100_000)
+    tex = b"\\documentclass{a}\\begin{document}"
+    yield HostileFile("braces.tex", lambda: tex + b"{" * 500_000)
+    yield HostileFile("labels.tex", lambda: tex + b"\\label{\n" * 50_000)
+    yield HostileFile("formulas.tex", lambda: tex + b"\\( " * 100_000 + b"$ " * 99_999)
+    yield HostileFile("macros.tex", lambda: b"\\newcommand{\\x}{" + b"a" * 199 + b"}" + b"\\x " * 200_000)
+    yield HostileFile("sections.tex", lambda: tex + b"\\section{\\title{a" * 50_000)
+    yield HostileFile("lines.py", lambda: b"x\n\n" * 200_000)
+
+
+def _short_entity() -> bytes:
+    """Return a short name for a long text, many times."""
+    dtd = b"<!DOCTYPE a [<!ENTITY e '" + b"x" * 999 + b"'>]>"
+    return b"<?xml version='1.0'?>" + dtd + b"<a>" + b"&e;" * 300_000 + b"</a>"
+
+
+def _notebook(cells: list[object]) -> bytes:
+    return json.dumps({"cells": cells, "cell_type": "x", "nbformat": 4}).encode()
 
 
 def _attributes(count: int) -> bytes:

@@ -19,7 +19,7 @@ _LATEX: Final = re.compile(r"^[ \t]*+\\(?:documentclass|documentstyle|begin\{doc
 _ORG: Final = re.compile(r"^#\+(?:title|author|options|startup|begin_src):?\s", re.MULTILINE | re.IGNORECASE)
 _RST_DIRECTIVE: Final = re.compile(r"^\.\. (?:[\w-]+::|_[^:\n]+:)", re.MULTILINE)
 _RST_TITLE: Final = re.compile(r"^\S[^\n]{2,}\n([=\-~^\"'`#*+.:_])\1{2,}[ \t]*$", re.MULTILINE)
-_SHEBANG: Final = re.compile(r"#![ \t]*+/\S*+[ \t]*+\w")
+_SHEBANG: Final = re.compile(r"#![ \t]*+/\S")
 
 _SUFFIXES: Final = {
     **dict.fromkeys((".rst", ".rest"), media.RST),

@@ -73,7 +73,22 @@ _RTF: Final = (
     rb"Words, \'e9\u8364?\par\trowd\pard\intbl a\cell b\cell\row\pard{\pict 00}}"
 )
 _HTML: Final = (
-    b"<html><body><h1>Title</h1><p>Words.</p><ul><li>a</li></ul><table><tr><td>b</td></tr></table></body>"
+    b"<html><head><title>T</title><meta name=description content=d></head><body><h1>Title</h1><p>Words"
+    b"<a href='https://example.org'>a</a>.</p><ol><li>a</ol><noscript>n</noscript><img alt=b><input value=c>"
+    b"<table><tr><td rowspan=2>b<td>c<tr><td>d</table><math><mi>x</mi></math></body>"
+)
+_NOTEBOOK: Final = (
+    b'{"cells": [{"cell_type": "markdown", "source": ["# Title"]}, {"cell_type": "code", "source": "x",'
+    b' "outputs": [{"data": {"text/html": "<table><tr><td>a<td>b</table>"}}]}], "nbformat": 4}'
+)
+_XML: Final = (
+    b'<?xml version="1.0"?><!DOCTYPE article [<!ENTITY e "a">]><article><title>Title</title><para>Words &e;'
+    b"<footnote><para>b</para></footnote></para><table><tr><td>c</td><td>d</td></tr></table>"
+    b"<math><mfrac><mi>e</mi><mn>2</mn></mfrac></math></article>"
+)
+_LATEX: Final = (
+    rb"\documentclass{article}\title{Title}\begin{document}\section{A}M\"uller $x$ \cite{b}."
+    rb"\begin{tabular}{ll}a & b \\ c & d\end{tabular}\begin{itemize}\item e\end{itemize}\end{document}"
 )
 _OFFICE: Final = "application/vnd.openxmlformats-officedocument.spreadsheetml."
 _SHEET: Final = {
@@ -141,6 +156,13 @@ def make_samples() -> dict[str, bytes]:
         "a.eml": _MAIL,
         "a.json": b'{"title": "Words", "items": [1, 2.5, null, true]}',
         "a.jsonl": b'{"a": 1}\n{"a": 2, "b": "word"}\n',
+        "a.ipynb": _NOTEBOOK,
+        "a.xml": _XML,
+        "a.srt": b"1\n00:00:01,000 --> 00:00:02,000\n<i>Some</i> words.\n",
+        "a.rst": b"Title\n=====\n\n.. note::\n\n   Some words.\n",
+        "a.org": b"#+TITLE: Title\n* Heading\nSome words.\n",
+        "a.tex": _LATEX,
+        "a.py": b"import os\n\n\ndef f():\n    return os\n",
         "a.rtf": _RTF,
         "a.odt": _make_zip(_ODT),
         "a.zip": _make_zip({"a.txt": "Some words.\n"}),
