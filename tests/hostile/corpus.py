@@ -8,6 +8,7 @@ from tests.hostile.kinds import HostileFile
 from tests.hostile.mailboxes import mailbox_files
 from tests.hostile.mails import mail_files
 from tests.hostile.mutations import mutated_files
+from tests.hostile.office import office_files
 from tests.hostile.pdfs import pdf_files
 from tests.hostile.rich import rich_files
 from tests.hostile.texts import text_files
@@ -27,6 +28,7 @@ def make_corpus(seed: int = SEED) -> list[HostileFile]:
         *archive_files(),
         *bundle_files(),
         *rich_files(),
+        *office_files(),
         *pdf_files(),
         *mutated_files(seed),
     ]

@@ -23,6 +23,9 @@ _LINK: Final = re.compile(r'\s*HYPERLINK\s+"([^"]+)"', re.IGNORECASE)
 _WEB: Final = re.compile(r"(?:https?|ftp|mailto|tel|file):", re.IGNORECASE)
 _LONGEST_TARGET: Final = 500
 
+#: Pieces of a link's text in which its target is looked for.
+_LINK_PIECES: Final = 100
+
 _ON: Final = frozenset({"1", "true", "on"})
 
 
@@ -85,6 +88,7 @@ class Runs:
         self._readings: list[str] = []
         self._ruby_end = -1
         self._described = False
+        self._alternative_texts: set[str] = set()
 
     def text(self) -> str:
         """Return the text so far; the readings of its characters stand at its end."""
@@ -152,7 +156,8 @@ class Runs:
 
     def _tell_field(self, code: str, start: int) -> None:
         if found := _LINK.match(code):
-            self._add(self._links.tell(found[1], "".join(self._pieces[start:])))
+            # Fields may be nested without a limit; a link has few pieces.
+            self._add(self._links.tell(found[1], "".join(self._pieces[start : start + _LINK_PIECES])))
 
     def _field_mark(self, element: Element) -> None:
         match attribute(element, "fldCharType"):
@@ -197,7 +202,8 @@ class Runs:
     def _properties(self, element: Element) -> None:
         text = alternative_text(element)
         self._described |= bool(text) or is_decorative(element)
-        if text and Hanging("alternative", text) not in self.hanging:
+        if text and text not in self._alternative_texts:
+            self._alternative_texts.add(text)
             self.hanging.append(Hanging("alternative", text))
 
     def _drawing(self, element: Element) -> None:

@@ -82,7 +82,7 @@ def _title(title: Element) -> str:
     return paragraphs(title) or " ".join(value.text or "" for value in title.iter("{*}v"))
 
 
-def _tables(series: Sequence[_Series]) -> Iterator[list[list[str]]]:
+def _tables(series: Sequence[_Series]) -> Iterator[Iterator[list[str]]]:
     """Yield a table for each run of series that have the same categories."""
     start = 0
     for end in range(1, len(series) + 1):
@@ -91,9 +91,15 @@ def _tables(series: Sequence[_Series]) -> Iterator[list[list[str]]]:
         group = series[start:end]
         names = series[start].categories
         points = sorted(set(names).union(*(one.values for one in group)))
-        rows = [[names.get(at, ""), *(one.values.get(at, "") for one in group)] for at in points]
-        yield [["", *(one.name for one in group)], *rows]
+        yield _rows(names, group, points)
         start = end
+
+
+def _rows(names: dict[int, str], group: Sequence[_Series], points: Sequence[int]) -> Iterator[list[str]]:
+    """Yield the rows of a table one by one: a small file can name many series and many points."""
+    yield ["", *(one.name for one in group)]
+    for at in points:
+        yield [names.get(at, ""), *(one.values.get(at, "") for one in group)]
 
 
 def _series(root: Element) -> Iterator[_Series]:

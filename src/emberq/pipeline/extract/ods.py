@@ -15,7 +15,7 @@ from emberq.pipeline.extract.archive import open_archive, read_member
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.ooxml import SAFE, Element, attribute, local_name, parse_xml
 from emberq.pipeline.extract.properties import write_values
-from emberq.pipeline.extract.sheet_rows import Merged, Row, dense, fill_merged
+from emberq.pipeline.extract.sheet_rows import Merged, Row, table_rows
 from emberq.pipeline.extract.xlsx_cells import column_letters
 
 _MANIFEST: Final = "META-INF/manifest.xml"
@@ -24,6 +24,9 @@ _MANIFEST: Final = "META-INF/manifest.xml"
 _MOST_REPEATS: Final = 100
 #: The last row and column of a sheet.
 _LAST: Final = 2**24
+
+#: Most characters of a cell's text beside a link or comment.
+_LONGEST_LABEL: Final = 100
 
 #: Three groups of digits: a complete date.
 _COMPLETE_DATE: Final = re.compile(r"\D*\d+\D+\d+\D+\d+")
@@ -131,7 +134,7 @@ class _Book:
         self._sheets += 1
         self._build.page = self._sheets
         self._build.heading(name, 1, if_followed=True)
-        self._build.table(dense(fill_merged(self._rows, sorted(self._merged))))
+        self._build.table(table_rows(self._rows, self._merged))
         self._build.paragraph("\n".join(self._notes))
         for chart in self._charts:
             self._write_chart(chart)
@@ -172,7 +175,7 @@ class _Book:
                 self._read_note(child, f"{column_letters(column)}{self._number}", text)
         for link in cell.iterfind("{*}p/{*}a"):
             if (target := attribute(link, "href")) and not target.startswith("#") and target not in text:
-                self._notes.append(f"{text}: {target}")
+                self._notes.append(f"{text[:_LONGEST_LABEL]}: {target}")
         for frame in cell.iter("{*}frame"):
             self._read_frame(frame)
         return text
@@ -180,7 +183,7 @@ class _Book:
     def _read_note(self, note: Element, cell: str, text: str) -> None:
         author = squeeze(" ".join(name.text or "" for name in note.iterchildren("{*}creator")))
         words = squeeze(" ".join(_text(line) for line in note.iterchildren("{*}p")))
-        about = f"{cell} ({text[:100]})" if text else cell
+        about = f"{cell} ({text[:_LONGEST_LABEL]})" if text else cell
         if words:
             self._notes.append(f"Comment{f' by {author}' if author else ''} on {about}: {words}")
 

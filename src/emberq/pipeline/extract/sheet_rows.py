@@ -17,13 +17,22 @@ class Merged(NamedTuple):
     column: int
 
 
-def fill_merged(rows: Iterable[Row], merged: Sequence[Merged]) -> Iterator[dict[int, str]]:
-    """Yield the rows; the value of merged cells stands in each row with values that they cover.
+def table_rows(rows: Sequence[Row], merged: Iterable[Merged]) -> Iterator[list[str]]:
+    """Yield the rows of a sheet with a place for each column that has any value.
+
+    The value of merged cells stands in each row with values that they cover.
 
     Args:
         rows: The rows, by their numbers.
-        merged: The ranges, sorted.
+        merged: The ranges of merged cells.
     """
+    columns = sorted(set[int]().union(*(row for _, row in rows)))
+    for row in _filled(rows, sorted(merged)):
+        is_whole = len(row) == len(columns) and list(row) == columns
+        yield list(row.values()) if is_whole else [row.get(at, "") for at in columns]
+
+
+def _filled(rows: Sequence[Row], merged: Sequence[Merged]) -> Iterator[dict[int, str]]:
     active: dict[int, tuple[int, str]] = {}
     following = iter(merged)
     ahead = next(following, None)
@@ -35,16 +44,3 @@ def fill_merged(rows: Iterable[Row], merged: Sequence[Merged]) -> Iterator[dict[
                 active[ahead.column] = (ahead.last, text)
             ahead = next(following, None)
         yield {**filled, **row} if filled else row
-
-
-def dense(rows: Iterable[dict[int, str]]) -> Iterator[list[str]]:
-    """Yield the rows with a place for each column that has any value."""
-    kept = list(rows)
-    columns = sorted(set[int]().union(*kept))
-    if columns == list(range(len(columns))):
-        for row in kept:
-            is_whole = len(row) == len(columns) and list(row) == columns
-            yield list(row.values()) if is_whole else [row.get(at, "") for at in columns]
-        return
-    for row in kept:
-        yield [row.get(at, "") for at in columns]

@@ -11,7 +11,7 @@ from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.drawingml import write_drawing
 from emberq.pipeline.extract.ooxml import Element, Package, attribute
 from emberq.pipeline.extract.properties import write_properties
-from emberq.pipeline.extract.sheet_rows import Merged, dense, fill_merged
+from emberq.pipeline.extract.sheet_rows import Merged, table_rows
 from emberq.pipeline.extract.xlsx_cells import (
     CellReader,
     Items,
@@ -28,7 +28,7 @@ _DEFAULT_NAME: Final = re.compile(
     r"(?:Sheet|Tabelle|Feuil|Hoja|Foglio|Blad|Planilha|Plan|Arkusz|List|Ark|Munka|Лист|Chart|Diagramm)\s?[0-9]*"
 )
 
-#: Most characters of a cell's text beside a comment on it.
+#: Most characters of a cell's text beside a link or comment: many may name one cell with a long text.
 _LONGEST_LABEL: Final = 100
 
 #: Most characters of a link's target.
@@ -105,7 +105,7 @@ class _Sheet:
         self._build.paragraph(_page_texts(root, "Header"))
         rows = list(self._cells.rows(items))
         self._texts = dict(rows)
-        self._build.table(dense(fill_merged(rows, _merged(root))))
+        self._build.table(table_rows(rows, _merged(root)))
         self._build.paragraph("\n".join(self._links(root)))
         self._build.paragraph("\n".join(self._comments()))
         for drawing in self._package.linked(self._part, "drawing"):
@@ -125,7 +125,8 @@ class _Sheet:
 
     def _text_at(self, reference: str) -> str:
         position = cell_position(reference)
-        return self._texts.get(position[0], {}).get(position[1], "") if position else ""
+        text = self._texts.get(position[0], {}).get(position[1], "") if position else ""
+        return text[:_LONGEST_LABEL]
 
     def _comments(self) -> Iterator[str]:
         threads = list(self._package.linked(self._part, "threadedComment"))
@@ -151,7 +152,7 @@ class _Sheet:
     def _comment(self, reference: str, author: str, text: str) -> str:
         by = f" by {author}" if author else ""
         about = self._text_at(reference)
-        cell = f"{reference} ({about[:_LONGEST_LABEL]})" if about else reference
+        cell = f"{reference} ({about})" if about else reference
         return f"Comment{by} on {cell}: {squeeze(text)}" if text.strip() else ""
 
     def _people(self) -> dict[str, str]:
@@ -174,11 +175,11 @@ def _page_texts(root: Element, kind: str) -> str:
 
 
 def _merged(root: Element) -> list[Merged]:
-    """Return the ranges of merged cells that cover several rows, by their first row."""
+    """Return the ranges of merged cells that cover several rows."""
     ranges: list[Merged] = []
     for cell in root.iter("{*}mergeCell"):
         start, _, end = attribute(cell, "ref").partition(":")
         first, last = cell_position(start), cell_position(end)
         if first and last and last[0] > first[0]:
             ranges.append(Merged(first[0], last[0], first[1]))
-    return sorted(ranges)
+    return ranges
