@@ -70,7 +70,7 @@ def search(
     )
     if reranker is None or not hits:
         return hits
-    scores = reranker.rerank(query, [hit.text for hit in hits])
+    scores = reranker.rerank(query, [hit.shown_text for hit in hits])
     scored = [replace(hit, score=float(score)) for hit, score in zip(hits, scores, strict=True)]
     return sorted(scored, key=lambda hit: -hit.score)[:limit]
 

@@ -211,6 +211,9 @@ class ResultOut(BaseModel):
     start: int
     end: int
     heading: str | None
+    header: str | None = Field(
+        description="The names of the columns, if the text begins with a later row of a table."
+    )
     metadata: dict[str, Any]
 
 

@@ -107,7 +107,7 @@ _BODY = sql.SQL(
     """\
 SELECT c.id::text AS id,
        k.name AS collection_name,
-       c.text AS text,
+       coalesce(c.header || E'\\n', '') || c.text AS text,
        {vector} AS vector,
        f.metadata || jsonb_strip_nulls(jsonb_build_object(
            'name', f.name, 'source', f.name, 'collection', k.name, 'emberq_file_id', f.id,

@@ -26,6 +26,8 @@ class Segment:
         end: Index after its last character.
         page: 1-based number of its page, slide, sheet or part; None if the format has none.
         level: 1 to 6 for a heading, 0 for other kinds.
+        header: Start and end, in the document's text, of the row that names a table's columns, which is not
+            after the segment; None if there is none.
     """
 
     kind: SegmentKind
@@ -33,6 +35,7 @@ class Segment:
     end: int
     page: int | None = None
     level: int = 0
+    header: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class Chunk:
         tokens: Its length in the embedding model's tokens, special tokens not counted.
         page: The page on which it starts, as in `Segment.page`.
         heading: The headings above it, outermost first, joined by `split.HEADING_SEPARATOR`.
+        header: The names of the columns, if it begins with a later row of a table.
     """
 
     ordinal: int
@@ -75,3 +79,4 @@ class Chunk:
     tokens: int
     page: int | None = None
     heading: str | None = None
+    header: str | None = None

@@ -246,7 +246,15 @@ def _embed(
     vectors.update(zip(missing, made, strict=True))
     return [
         ChunkValues(
-            chunk.ordinal, chunk.text, chunk.start, chunk.end, chunk.page, chunk.heading, mark, vectors[mark]
+            chunk.ordinal,
+            chunk.text,
+            chunk.start,
+            chunk.end,
+            chunk.page,
+            chunk.heading,
+            mark,
+            vectors[mark],
+            chunk.header,
         )
         for chunk, mark in zip(chunks, fingerprints, strict=True)
     ]

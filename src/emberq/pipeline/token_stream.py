@@ -21,7 +21,7 @@ _WINDOW_CHARS = 4096
 #: Most characters that count as one token. WordPiece makes one unknown token of a long word of any length,
 #: and skips characters that it does not know; without this limit a chunk could grow without end. Words of
 #: real languages are shorter.
-_LONGEST_TOKEN = 64
+LONGEST_TOKEN = 64
 #: The characters at which every tokenizer of the BERT family ends a word.
 _BLANKS = frozenset(" \n\t\r")
 _border_start = attrgetter("start")
@@ -36,12 +36,14 @@ class Border(NamedTuple):
         segment: The segment.
         after_heading: Whether the segment before it is a heading.
         turns_page: Whether it is on another page than the segment before it.
+        continues: Whether it has further rows of the table before it.
     """
 
     start: int
     segment: Segment
     after_heading: bool
     turns_page: bool
+    continues: bool
 
 
 class TokenStream:
@@ -133,13 +135,19 @@ class TokenStream:
             start = match.start()
             after_heading = before is not None and before.kind is SegmentKind.HEADING
             turns_page = before is not None and before.page != segment.page
-            self.borders.append(Border(start, segment, after_heading, turns_page))
+            continues = before is not None and self._continues(before, segment)
+            self.borders.append(Border(start, segment, after_heading, turns_page, continues))
             before = segment
             while start < segment.end:
                 stop = self._window_end(start, segment.end)
                 self._add(start, stop)
                 start = stop
                 yield True
+
+    def _continues(self, before: Segment, segment: Segment) -> bool:
+        """Return whether two segments are rows of one table."""
+        kinds = before.kind is SegmentKind.TABLE is segment.kind
+        return kinds and before.header == segment.header and self._text[before.end : segment.start] == "\n"
 
     def _window_end(self, start: int, end: int) -> int:
         if end - start <= _WINDOW_CHARS:
@@ -153,7 +161,7 @@ class TokenStream:
         self.end = stop
         match = _VISIBLE.search(text, start, stop)
         if match is None:
-            blanks = range(start, stop, _LONGEST_TOKEN)
+            blanks = range(start, stop, LONGEST_TOKEN)
             self.starts += blanks
             self._non_additive += blanks
             return
@@ -170,14 +178,14 @@ class TokenStream:
         elif start == first and start > 0 and text[start - 1] not in _BLANKS:
             self._non_additive.append(start)
         starts[0] = first
-        if max(map(sub, [*starts[1:], stop], starts)) > _LONGEST_TOKEN:
+        if max(map(sub, [*starts[1:], stop], starts)) > LONGEST_TOKEN:
             starts = self._split_long_tokens(starts, stop)
         self.starts += starts
 
     def _split_long_tokens(self, starts: list[int], stop: int) -> list[int]:
         refined: list[int] = []
         for here, following in pairwise([*starts, stop]):
-            extra = range(here + _LONGEST_TOKEN, following, _LONGEST_TOKEN)
+            extra = range(here + LONGEST_TOKEN, following, LONGEST_TOKEN)
             refined += (here, *extra)
             self._non_additive += extra
         return refined

@@ -127,8 +127,11 @@ def test_every_split_keeps_its_promises(document: Document, kind: str, size: int
         assert chunk.text == chunk.text.strip() != ""
         assert chunk.tokens == count(tokenizer, chunk.text)
         assert chunk.tokens <= size or len(chunk.text) == 1
-        first = next(s for s in document.segments if s.start <= chunk.start < s.end)
-        assert chunk.page == first.page
+        touched = [s for s in document.segments if s.start < chunk.end and chunk.start < s.end]
+        few = min(10, size // 8)
+        if chunk.page != touched[0].page:
+            longer = next(s.start for s in touched if s.page == chunk.page)
+            assert count(tokenizer, document.text[chunk.start : longer]) < few
         covered.update(range(chunk.start, chunk.end))
     for before, after in pairwise(chunks):
         assert before.start < after.start
@@ -160,7 +163,43 @@ def test_no_chunk_reaches_from_one_section_into_the_next(document: Document) -> 
         if after.kind is HEADING and before.kind is not HEADING
     }
     for chunk in split(document, BERT, chunk_size=50, chunk_overlap=10):
-        assert not any(chunk.start < opening < chunk.end for opening in openings)
+        inside = sorted(opening for opening in openings if chunk.start < opening < chunk.end)
+        parts = [document.text[a:b] for a, b in pairwise([chunk.start, *inside, chunk.end])]
+        # Of two neighbours one has only a few tokens.
+        assert sum(count(BERT, part) >= 6 for part in parts) <= 1
+
+
+@settings(max_examples=150, deadline=None)
+@given(document=documents(), kind=st.sampled_from(sorted(TOKENIZERS)), size=st.integers(1, 100))
+def test_no_chunk_of_a_few_tokens_could_join_its_neighbour(document: Document, kind: str, size: int) -> None:
+    tokenizer = TOKENIZERS[kind]
+    headings = [s for s in document.segments if s.kind is HEADING and document.text[s.start : s.end].strip()]
+    for before, after in pairwise(split(document, tokenizer, chunk_size=size, chunk_overlap=0)):
+        ends_with_heading = any(
+            s.start < after.end and not document.text[s.end : after.end].strip() for s in headings
+        )
+        between = document.text[before.end : after.start].strip()
+        joined = document.text[before.start : after.end]
+        if min(before.tokens, after.tokens) < min(10, size // 8) and not between and not ends_with_heading:
+            assert count(tokenizer, joined) > size or len(joined) > 64 * size
+
+
+@settings(max_examples=150, deadline=None)
+@given(document=documents(), size=st.integers(30, 100), overlap=st.integers(0, 30))
+def test_a_heading_is_not_the_end_of_a_chunk_unless_it_ends_the_section(
+    document: Document, size: int, overlap: int
+) -> None:
+    visible = [s for s in document.segments if document.text[s.start : s.end].strip()]
+    chunks = split(document, BERT, chunk_size=size, chunk_overlap=overlap)
+    for segment, following in pairwise(visible):
+        between = document.text[segment.end : following.start].strip()
+        if segment.kind is not HEADING or following.kind is HEADING or between:
+            continue
+        heading = document.text[segment.start : segment.end].strip()
+        if count(BERT, heading) > size // 4 or len(heading) > 100:
+            continue
+        end = segment.start + len(document.text[segment.start : segment.end].rstrip())
+        assert end not in {chunk.end for chunk in chunks}, heading
 
 
 def test_a_document_without_visible_text_has_no_chunks() -> None:
@@ -194,6 +233,56 @@ def test_a_long_paragraph_is_cut_after_sentences() -> None:
         "Gamma, e.g. delta.",
         "One two three! Alpha one.",
     ]
+
+
+def test_a_sentence_that_fits_is_not_cut_for_a_fuller_chunk() -> None:
+    document = paragraphs("Alpha. One " + "one " * 8 + "two. Gamma beta.")
+    assert texts(split(document, BERT, chunk_size=12, chunk_overlap=0)) == [
+        "Alpha.",
+        "One " + "one " * 8 + "two.",
+        "Gamma beta.",
+    ]
+
+
+def test_a_sentence_that_does_not_fit_is_cut_after_a_clause() -> None:
+    document = paragraphs("alpha beta gamma delta one; two three one two three one two three.")
+    assert texts(split(document, BERT, chunk_size=9, chunk_overlap=0))[0] == "alpha beta gamma delta one;"
+
+
+def test_the_overlap_leaves_room_for_the_whole_sentence() -> None:
+    document = paragraphs("Alpha beta. " + "One two three. " + "Gamma " + "one " * 6 + "two.")
+    chunks = split(document, BERT, chunk_size=13, chunk_overlap=6)
+    assert chunks[-1].text.endswith("Gamma " + "one " * 6 + "two.")
+
+
+def test_items_of_a_list_in_one_paragraph_stay_whole() -> None:
+    items = "\n".join(f"- alpha beta gamma {n}" for n in range(8))
+    chunks = split(paragraphs(items), BERT, chunk_size=17, chunk_overlap=0)
+    assert [line for chunk in chunks for line in chunk.text.split("\n")] == items.split("\n")
+
+
+def test_code_is_cut_after_lines() -> None:
+    code = "```\n" + "".join(f"alpha(one)  # beta. Gamma {n}\n" for n in range(9)) + "```"
+    chunks = split(paragraphs(code), BERT, chunk_size=40, chunk_overlap=0)
+    assert len(chunks) > 1
+    assert [line for chunk in chunks for line in chunk.text.split("\n")] == code.split("\n")
+
+
+def test_tables_in_parts_are_filled_with_rows() -> None:
+    document = table_of(60)
+    chunks = split(document, BERT, chunk_size=60, chunk_overlap=0)
+    assert all(chunk.tokens > 60 - 8 - 6 for chunk in chunks[:-1])
+
+
+def test_the_tail_of_a_page_joins_its_page() -> None:
+    document = document_of(
+        (PARAGRAPH, "alpha " * 30, 1, 0),
+        (HEADING, "beta", 2, 1),
+        (PARAGRAPH, "one", 2, 0),
+        (HEADING, "two", 3, 1),
+    )
+    chunks = split(document, BERT, chunk_size=80, chunk_overlap=0)
+    assert [(chunk.text.split()[-1], chunk.page) for chunk in chunks] == [("one", 1), ("two", 3)]
 
 
 def test_sentences_of_a_language_without_blanks_are_found() -> None:
@@ -309,6 +398,60 @@ def test_characters_no_tokenizer_knows_do_not_swell_a_chunk() -> None:
     assert chunks[-1].text.endswith("beta")
 
 
+def table_of(rows: int, *, title: str = "alpha | beta", row: str = "one | {n}", gap: str = "") -> Document:
+    """Make a document of one table, whose segments of ten rows know its header."""
+    text, segments = gap, list[Segment]()
+    lines = [title, *(row.format(n=n) for n in range(rows))]
+    for first in range(0, len(lines), 10):
+        text += "\n" if segments else ""
+        start = len(text)
+        text += "\n".join(lines[first : first + 10])
+        segments.append(Segment(TABLE, start, len(text), None, 0, (len(gap), len(gap) + len(title))))
+    return Document(text, "text/csv", tuple(segments))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.integers(0, 60),
+    names=st.integers(1, 9),
+    kind=st.sampled_from(sorted(TOKENIZERS)),
+    size=st.integers(3, 60),
+    overlap=st.integers(0, 30),
+)
+def test_later_rows_carry_the_header_within_the_size(
+    rows: int, names: int, kind: str, size: int, overlap: int
+) -> None:
+    tokenizer = TOKENIZERS[kind]
+    title = " | ".join(f"alpha{n}" for n in range(names))
+    document = table_of(rows, title=title)
+    for chunk in split(document, tokenizer, chunk_size=size, chunk_overlap=overlap):
+        assert chunk.text == document.text[chunk.start : chunk.end]
+        if chunk.start < len(title):
+            assert chunk.header is None
+        elif chunk.header:
+            assert title.startswith(chunk.header)
+            assert count(tokenizer, chunk.header) <= size / 3
+            assert count(tokenizer, chunk.header) + chunk.tokens <= size or len(chunk.text) == 1
+            assert chunk.header == title or count(tokenizer, title) > size // 3
+
+
+def test_the_chunks_of_a_table_know_its_columns() -> None:
+    document = table_of(25)
+    chunks = split(document, BERT, chunk_size=24, chunk_overlap=0)
+    assert len(chunks) > 3
+    assert [chunk.header for chunk in chunks] == [None] + ["alpha | beta"] * (len(chunks) - 1)
+    assert embedding_text(chunks[1], BERT, max_tokens=26) == f"alpha | beta\n{chunks[1].text}"
+    assert embedding_text(chunks[1], BERT, max_tokens=chunks[1].tokens + 2) == chunks[1].text
+
+
+def test_a_long_header_is_cut_to_whole_cells() -> None:
+    document = table_of(40, title=" | ".join(f"name {n}" for n in range(200)))
+    header = split(document, make_byte_level(), chunk_size=120, chunk_overlap=0)[-1].header
+    assert header is not None
+    assert document.text.startswith(f"{header} | ")
+    assert count(make_byte_level(), header) <= 40
+
+
 def chunk_under(heading: str | None, text: str) -> Chunk:
     return Chunk(0, text, 0, len(text), count(BERT, text), None, heading)
 
@@ -335,7 +478,9 @@ def test_headings_give_way_to_the_text() -> None:
 
 
 def test_a_text_with_too_many_chunks_is_refused() -> None:
-    document = document_of(*((HEADING, f"a {number}", None, 1) for number in range(50)), gap="\nb\n")
+    document = document_of(
+        *((HEADING, f"a {number}", None, 1) for number in range(50)), gap=f"\n{'b ' * 30}\n"
+    )
     with pytest.raises(FileTooLarge, match="more than 49 chunks") as caught:
         split(document, make_bert(), chunk_size=200, chunk_overlap=0, max_chunks=49)
     assert "file_budget" in caught.value.hint

@@ -113,6 +113,7 @@ def search_in(name: Text, body: SearchIn, caller: Reader, services: ServicesDep)
             start=hit.start,
             end=hit.end,
             heading=hit.heading,
+            header=hit.header,
             metadata=hit.metadata,
         )
         for hit in hits

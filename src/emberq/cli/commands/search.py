@@ -37,6 +37,8 @@ def search(
         page = f", page {result['page']}" if result["page"] is not None else ""
         heading = f" · {result['heading']}" if result["heading"] else ""
         say(f"{number}. {result['file']['name']}{page}{heading}  ({result['score']:.4f})")
+        if result["header"]:
+            say(f"   {result['header']}")
         say("   " + " ".join(result["text"].split()))
         say("")
     say(f"{len(answer['results'])} results in {answer['took_ms']:.0f} ms")

@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.extract.encoded import drop_encoded
+from emberq.pipeline.extract.header import find_header
 from emberq.pipeline.extract.limits import Meter
 from emberq.pipeline.extract.pictures import is_picture
 
@@ -20,6 +21,9 @@ ReadAttachment: TypeAlias = Callable[[bytes, str], Document | None]
 
 #: Rows of a table segment: a few hundred tokens, so that splitting rarely has to cut one.
 TABLE_ROWS: Final = 50
+
+#: Longest row of a table whose header is looked for, in characters.
+_LONGEST_ROW: Final = 10_000
 
 #: Separates the cells of a row.
 _CELL_GAP: Final = " | "
@@ -150,9 +154,14 @@ class DocumentBuilder:
         self._append(SegmentKind.PARAGRAPH, text, gap="\n" if tight else "\n\n")
 
     def table(self, rows: Iterable[Sequence[str]]) -> None:
-        """Append rows as lines of `a | b | c`, in segments of `TABLE_ROWS` rows; empty rows are left out."""
+        """Append rows as lines of `a | b | c`, in segments of `TABLE_ROWS` rows; empty rows are left out.
+
+        Each segment knows the row that names the columns, if `find_header` finds one.
+        """
         gap = "\n\n"
         block: list[str] = []
+        first: list[Sequence[str]] | None = []
+        header: tuple[int, int] | None = None
         size = 0
         for row in rows:
             line = self._row(row, size)
@@ -160,11 +169,41 @@ class DocumentBuilder:
                 continue
             block.append(line)
             size += len(line)
+            if first is not None:
+                first.append(row)
             if len(block) == TABLE_ROWS:
-                self._append(SegmentKind.TABLE, "\n".join(block), gap=gap)
-                gap, size = "\n", 0
+                header = self._append_rows(block, first, header, gap)
+                first, gap, size = None, "\n", 0
                 block.clear()
-        self._append(SegmentKind.TABLE, "\n".join(block), gap=gap)
+        self._append_rows(block, first, header, gap)
+
+    def _append_rows(
+        self,
+        lines: list[str],
+        first: list[Sequence[str]] | None,
+        header: tuple[int, int] | None,
+        gap: str,
+    ) -> tuple[int, int] | None:
+        """Append lines of a table; find its header if these are its first rows, and return its range."""
+        if not self._append(SegmentKind.TABLE, "\n".join(lines), gap=gap):
+            return header
+        if first is not None:
+            header = self._find_header(lines, first)
+        if header is not None:
+            self._segments[-1] = replace(self._segments[-1], header=header)
+        return header
+
+    def _find_header(self, lines: list[str], rows: list[Sequence[str]]) -> tuple[int, int] | None:
+        """Return where the header is in the segment that has just been appended."""
+        if max(map(len, lines)) > _LONGEST_ROW:
+            return None
+        index = find_header(rows)
+        if index is None:
+            return None
+        line = clean(lines[index]).strip()
+        at = f"\n{self._parts[-1]}\n".find(f"\n{line}\n")
+        start = self._segments[-1].start + at
+        return (start, start + len(line)) if at >= 0 and line else None
 
     def extend(self, text: str, segments: Iterable[Segment]) -> None:
         """Append a text unchanged, with its own segments.
@@ -299,10 +338,11 @@ class DocumentBuilder:
             self._length += len(gap)
         return self._length
 
-    def _append(self, kind: SegmentKind, text: str, *, level: int = 0, gap: str = "\n\n") -> None:
+    def _append(self, kind: SegmentKind, text: str, *, level: int = 0, gap: str = "\n\n") -> bool:
+        """Append a segment; return False if its text has nothing visible."""
         text = clean(text).strip()
         if not _is_visible(text):
-            return
+            return False
         self._visible = True
         self.meter.add_text(len(text))
         self.meter.add_segment()
@@ -310,6 +350,7 @@ class DocumentBuilder:
         self._parts.append(text)
         self._length += len(text)
         self._segments.append(_segment(kind, start, self._length, self.page, level))
+        return True
 
     def _row(self, cells: Sequence[str], before: int) -> str:
         """Return a row as a line; `before` is the length of the block's other lines."""
@@ -337,7 +378,10 @@ class DocumentBuilder:
         self._visible = self._visible or _is_visible(piece)
         self.meter.add_segment()
         number = page or segment.page or self.page
-        self._segments.append(_segment(segment.kind, origin + start, origin + end, number, segment.level))
+        new = _segment(segment.kind, origin + start, origin + end, number, segment.level)
+        if segment.header is not None:
+            new = replace(new, header=(origin + segment.header[0], origin + segment.header[1]))
+        self._segments.append(new)
 
 
 def _segment(kind: SegmentKind, start: int, end: int, page: int | None, level: int) -> Segment:

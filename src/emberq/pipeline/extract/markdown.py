@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import BinaryIO, Final
 
 from emberq.pipeline.document import Segment, SegmentKind
@@ -55,7 +56,8 @@ def _block(lines: Lines, at: int) -> tuple[Segment, int]:
         after = at + 2
         while not lines.is_blank(after) and "|" in lines.lines[after]:
             after += 1
-        return lines.segment(SegmentKind.TABLE, at, after), after
+        table = lines.segment(SegmentKind.TABLE, at, after)
+        return replace(table, header=(lines.starts[at], lines.starts[at + 1] - 1)), after
     return _paragraph(lines, at)
 
 

@@ -40,8 +40,8 @@ ENDED: Final = struct.Struct("<iQ")
 
 #: The lengths of the description and of the segments that follow.
 _SIZES: Final = struct.Struct("<II")
-#: Kind, start, end, page (0 for none), level.
-_SEGMENT: Final = struct.Struct("<BQQIB")
+#: Kind, start, end, page (0 for none), level, start and end of the table's header (0 for none).
+_SEGMENT: Final = struct.Struct("<BQQIBQQ")
 #: The largest page number that fits into a database column of four bytes.
 _MAX_PAGE: Final = (1 << 31) - 1
 #: The most that a warning may count.
@@ -66,7 +66,14 @@ def to_bytes(document: Document) -> list[bytes]:
     warnings = [[warning.code, warning.count, warning.names] for warning in document.warnings]
     description = json.dumps([document.media_type, document.page_count, warnings]).encode()
     segments = b"".join(
-        _SEGMENT.pack(_KINDS.index(piece.kind), piece.start, piece.end, piece.page or 0, piece.level)
+        _SEGMENT.pack(
+            _KINDS.index(piece.kind),
+            piece.start,
+            piece.end,
+            piece.page or 0,
+            piece.level,
+            *(piece.header or (0, 0)),
+        )
         for piece in document.segments
     )
     sizes = _SIZES.pack(len(description), len(segments))
@@ -109,8 +116,13 @@ def _warning(told: object) -> FileWarning:
 
 def _segments(data: memoryview, length: int) -> Iterator[Segment]:
     done = 0
-    for kind, start, end, page, level in _SEGMENT.iter_unpack(data):
+    for kind, start, end, page, level, *header in _SEGMENT.iter_unpack(data):
         if not (done <= start < end <= length and kind < len(_KINDS) and page <= _MAX_PAGE):
             raise ValueError("a segment is out of place")
-        yield Segment(_KINDS[kind], start, end, page or None, level)
+        named = header[1] > 0
+        if named and not (header[0] < header[1] <= end and _KINDS[kind] is SegmentKind.TABLE):
+            raise ValueError("a table's header is out of place")
+        yield Segment(
+            _KINDS[kind], start, end, page or None, level, (header[0], header[1]) if named else None
+        )
         done = end

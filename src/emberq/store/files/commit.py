@@ -44,15 +44,15 @@ _INSERT_ROWS = 500
 #: which takes most of the time, 500 chunks take a tenth longer than by COPY.
 _INSERT_CHUNKS = sql_text("""
 INSERT INTO chunks (tenant, collection_id, file_id, version, index_version,
-                    ordinal, text, start, "end", page, heading, fingerprint, embedding)
+                    ordinal, text, start, "end", page, heading, header, fingerprint, embedding)
 SELECT :tenant, :collection_id, :file_id, :version, :index_version,
-       one.ordinal, one.text, one.start, one."end", one.page, one.heading, one.fingerprint,
+       one.ordinal, one.text, one.start, one."end", one.page, one.heading, one.header, one.fingerprint,
        CAST(one.embedding AS halfvec)
 FROM unnest(
     CAST(:ordinal AS bigint[]), CAST(:text AS text[]), CAST(:start AS bigint[]), CAST(:end AS bigint[]),
-    CAST(:page AS bigint[]), CAST(:heading AS text[]), CAST(:fingerprint AS bytea[]),
+    CAST(:page AS bigint[]), CAST(:heading AS text[]), CAST(:header AS text[]), CAST(:fingerprint AS bytea[]),
     CAST(:embedding AS text[])
-) AS one (ordinal, text, start, "end", page, heading, fingerprint, embedding)
+) AS one (ordinal, text, start, "end", page, heading, header, fingerprint, embedding)
 """)
 
 
@@ -67,6 +67,7 @@ class ChunkValues(NamedTuple):
     heading: str | None
     fingerprint: bytes
     embedding: NDArray[np.float32]
+    header: str | None = None
 
 
 def known_vectors(

@@ -36,6 +36,7 @@ class Hit:
         end: Index after its last character.
         heading: The headings above it.
         metadata: The file's metadata.
+        header: The names of the columns, if it begins with a later row of a table.
     """
 
     chunk_id: int
@@ -49,6 +50,12 @@ class Hit:
     end: int
     heading: str | None
     metadata: dict[str, Any]
+    header: str | None = None
+
+    @property
+    def shown_text(self) -> str:
+        """Its text under the names of the columns, as people and models read it."""
+        return f"{self.header}\n{self.text}" if self.header else self.text
 
 
 def use_snapshot(connection: Connection) -> None:
@@ -148,6 +155,7 @@ def _hits(
             ChunkRow.end,
             ChunkRow.heading,
             FileRow.meta.label("metadata"),
+            ChunkRow.header,
         )
         .join(FileRow, FileRow.id == ChunkRow.file_id)
         .where(ChunkRow.collection_id == collection_id, condition)

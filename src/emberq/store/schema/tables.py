@@ -219,11 +219,17 @@ class ChunkRow(Base):
     end: Mapped[int]
     page: Mapped[int | None]
     heading: Mapped[str | None]
+    #: The names of the columns, if the chunk begins with a later row of a table.
+    header: Mapped[str | None]
     #: sha256 over the model's fingerprint and the embedded text: equal fingerprints mean equal vectors.
     fingerprint: Mapped[bytes]
     embedding: Mapped[Any] = mapped_column(HALFVEC)
     words: Mapped[Any] = mapped_column(
-        TSVECTOR, Computed("to_tsvector('english', coalesce(heading, '') || ' ' || text)", persisted=True)
+        TSVECTOR,
+        Computed(
+            "to_tsvector('english', coalesce(heading, '') || ' ' || coalesce(header, '') || ' ' || text)",
+            persisted=True,
+        ),
     )
 
 

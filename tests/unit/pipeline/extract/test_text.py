@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emberq.errors import CorruptFile, FileError, NoTextFound
-from emberq.pipeline.document import Document, SegmentKind
+from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.decode import decode
@@ -165,6 +165,52 @@ def test_a_long_csv_becomes_tables_of_fifty_rows(tmp_path: Path) -> None:
     tables = pieces(document, SegmentKind.TABLE)
     assert [table.count("\n") + 1 for table in tables] == [50, 50, 20]
     assert tables[0].startswith("0 | two lines | x\n1 |")
+
+
+def headers(document: Document) -> list[str]:
+    return [document.text[slice(*part.header)] for part in document.segments if part.header]
+
+
+def test_each_part_of_a_table_knows_the_names_of_its_columns(tmp_path: Path) -> None:
+    rows = "".join(f"{n};M\u00fcller, Hans;{n},50\n" for n in range(120))
+
+    document = read(tmp_path, f"Nr;Name;Betrag\n{rows}".encode(), "a.csv")
+
+    assert headers(document) == ["Nr | Name | Betrag"] * 3
+    assert messages.from_bytes(b"".join(messages.to_bytes(document))) == document
+
+
+def test_a_markdown_table_knows_the_names_of_its_columns(tmp_path: Path) -> None:
+    text = "Words.\n\n| name | age |\n|------|-----|\n| Ada | 36 |\n\n## End\n\nWords.\n"
+
+    assert headers(read(tmp_path, text.encode(), "a.md")) == ["| name | age |"]
+
+
+def test_rows_under_no_names_have_no_header(tmp_path: Path) -> None:
+    assert headers(read(tmp_path, b"1;2;3\n4;5;6\n7;8;9\n", "a.csv")) == []
+
+
+def test_a_header_in_a_file_in_a_file_is_where_it_is() -> None:
+    inner, outer = DocumentBuilder(), DocumentBuilder()
+    inner.table([["name", "age"], ["Ada", "36"], ["Bob", "41"]])
+    outer.paragraph("Before.")
+
+    outer.insert(inner.build(media.CSV))
+
+    assert headers(outer.build(media.EML)) == ["name | age"]
+
+
+@pytest.mark.parametrize("header", [(0, 0, 9), (5, 3, 1), (0, 99, 1), (0, 3, 0)])
+def test_a_header_that_is_out_of_place_is_refused(header: tuple[int, int, int]) -> None:
+    start, end, kind = header
+    segment = Segment(list(SegmentKind)[0 if kind == 0 else 2], 0, 5, None, int(kind == 0), (start, end))
+    data = b"".join(messages.to_bytes(Document("a | b", media.CSV, (segment,))))
+
+    if end == 0:
+        assert messages.from_bytes(data).segments[0].header is None
+    else:
+        with pytest.raises(ValueError, match="header"):
+            messages.from_bytes(data)
 
 
 def test_csv_with_a_quote_never_closed_is_kept_as_text(tmp_path: Path) -> None:
