@@ -204,11 +204,12 @@ class MailWriter:
 
     def _missing(self, plain: Part, written: str) -> None:
         """Append the lines of a plain text that have words which are not in what is written."""
-        known = set(_WORD.findall(written.casefold()))
+        text = _ADDRESS.sub("", decode_text(plain.content(), plain.charset))
+        new = set(_WORD.findall(text.casefold())) - set(_WORD.findall(written.casefold()))
         lines = []
-        for line in decode_text(plain.content(), plain.charset).splitlines():
-            found = set(_WORD.findall(_ADDRESS.sub("", line).casefold()))
-            if found and 2 * len(found - known) >= len(found):
+        for line in text.splitlines() if new else ():
+            found = set(_WORD.findall(line.casefold()))
+            if found and 2 * len(found & new) >= len(found):
                 lines.append(line.strip())
         self._build.paragraph("\n".join(lines))
         self._body = squeeze(f"{self._body} {' '.join(lines)}"[:_BODY])

@@ -59,6 +59,13 @@ _TECHNICAL: Final = frozenset(
     )
 )
 _LEAST_FIELDS: Final = 3
+_LEAST_IN_BROKEN: Final = 4
+
+#: Most lines in a header that are no fields; with more of them it is a text.
+_MOST_BROKEN: Final = 5
+
+#: Most lines of a header that are looked at.
+_MOST_LINES: Final = 5_000
 
 #: Fields of a mail that has been sent, or has a recipient; a saved web page has none of them.
 _SENT: Final = frozenset(
@@ -83,14 +90,14 @@ def mail_kind(head: bytes, stream: BinaryIO) -> str | None:
     """
     text = head.lstrip(_BLANKS)
     separator = _FROM_LINE.match(text)
-    if separator:
-        text = text[separator.end() :].lstrip(b"\r\n")
+    if text.startswith(b"From "):
+        text = text.partition(b"\n")[2]
     elif length := _LENGTH.match(text):
         text = text[length.end() :]
     fields, is_whole = _header(text)
     if separator and len(fields) > 1 and fields.keys() & (_COMMON | _TECHNICAL):
         return media.MBOX if _has_second(head, stream) else media.EML
-    if not is_whole or not _is_mail(fields):
+    if not _is_mail(fields, is_whole=is_whole):
         return None
     return media.MHTML if _is_web_archive(fields) else media.EML
 
@@ -100,6 +107,29 @@ def is_separator(line: bytes) -> bool:
     return line.startswith(b"From ") and _FROM_LINE.match(line) is not None
 
 
+def mend_header(head: bytes) -> bytes:
+    """Return the beginning of a mail with its header as the parser needs it.
+
+    A line that is no field, such as the rest of a broken line, would end the header for the parser. If a
+    field follows it, it becomes a part of the field before it. Names lose the spaces behind them.
+    """
+    lines = head.split(b"\n")
+    last = 0
+    bad: list[int] = []
+    for number, line in enumerate(lines[:_MOST_LINES]):
+        if not line.strip():
+            break
+        if field := _FIELD.match(line):
+            last = number
+            lines[number] = field[1] + b":" + line[field.end() :]
+        elif number and line[:1] not in b" \t":
+            bad.append(number)
+    for number in bad if len(bad) <= _MOST_BROKEN else ():
+        if number < last:
+            lines[number] = b" " + lines[number]
+    return b"\n".join(lines)
+
+
 def _header(text: bytes) -> tuple[dict[bytes, bytes], bool]:
     """Return the fields of the header with which a text begins, and whether nothing else stands in it.
 
@@ -107,29 +137,33 @@ def _header(text: bytes) -> tuple[dict[bytes, bytes], bool]:
     """
     fields: dict[bytes, bytes] = {}
     name = b""
-    for line in text.splitlines():
-        if not line.strip():
+    broken = 0
+    for number, line in enumerate(text.splitlines()):
+        if not line.strip() or number > _MOST_LINES:
             break
+        field = _FIELD.match(line)
         if line[:1] in b" \t":
             if name:
                 fields[name] += line
-            continue
-        field = _FIELD.match(line)
-        if not field:
-            # The line before each mail in a mailbox may be quoted and stand in the middle of a header.
-            if line.startswith(b">From "):
-                continue
-            return fields, False
-        name = field[1].lower()
-        fields.setdefault(name, line[field.end() :])
-    return fields, True
+        elif field:
+            name = field[1].lower()
+            fields.setdefault(name, line[field.end() :])
+        # The line before each mail in a mailbox may be quoted and stand in the middle of a header.
+        elif not line.startswith(b">From "):
+            broken += 1
+            if not number or broken > _MOST_BROKEN:
+                return {}, False
+    return fields, not broken
 
 
-def _is_mail(fields: dict[bytes, bytes]) -> bool:
-    if b"mime-version" in fields and b"/" in fields.get(b"content-type", b""):
+def _is_mail(fields: dict[bytes, bytes], *, is_whole: bool) -> bool:
+    kind = fields.get(b"content-type", b"").lower()
+    if (b"mime-version" in fields and b"/" in kind) or (b"multipart/" in kind and b"boundary" in kind):
         return True
     known = fields.keys() & (_COMMON | _TECHNICAL)
-    return len(known) >= _LEAST_FIELDS and bool(known & (_TECHNICAL | {b"from", b"sender"}))
+    # A text may have lines that look like fields; with other lines between them, it takes more to be mail.
+    telling = _TECHNICAL if not is_whole else _TECHNICAL | {b"from", b"sender"}
+    return len(known) >= (_LEAST_FIELDS if is_whole else _LEAST_IN_BROKEN) and bool(known & telling)
 
 
 def _is_web_archive(fields: dict[bytes, bytes]) -> bool:

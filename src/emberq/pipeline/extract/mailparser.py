@@ -12,6 +12,7 @@ from typing import Any, BinaryIO, Final, cast
 
 from emberq.errors import CorruptFile, FileTooLarge
 from emberq.pipeline.extract.mailheader import parameter, unbase64
+from emberq.pipeline.extract.mailkind import mend_header
 
 #: Most levels of parts inside parts. The standard library compares each line with the borders of all levels.
 _MAX_PARTS_DEPTH: Final = 40
@@ -137,6 +138,7 @@ def parse(stream: BinaryIO) -> Part:
         FileTooLarge: If it has too many parts.
     """
     parser = _Parser()
+    parser.feed(mend_header(stream.read(_CHUNK)))
     while chunk := stream.read(_CHUNK):
         parser.feed(chunk)
     return cast("Part", parser.close())

@@ -83,9 +83,12 @@ def test_a_field_may_have_any_printable_name(field: str) -> None:
         b"X-Unsent: 1\nTo: bert@example.org\nSubject: x\nMIME-Version: 1.0\n",
         b"\xef\xbb\xbf\r\n\r\nReturn-Path: <>\r\nSubject: x\r\nMessage-ID: <1@x>\r\n",
         b"Subject: x\r\nMIME-Version: 1.0\r\nContent-Type: text/plain\r\n",
+        b"From bob@example.org\r\nReturn-Path: <a@b>\r\nFrom: a@b\r\nSubject: x\r\n",
+        b"From: a@b\nReceived: by c,\nbroken line\nTo: c\nSubject : x\nMessage-ID: <1@x>\n",
+        b"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n--b\n",
         b"Path: news!not-for-mail\nFrom: a@b\nNewsgroups: de.test\nSubject: x\n",
     ],
-    ids=["from-line", "draft", "mark", "bare", "news"],
+    ids=["from-line", "draft", "mark", "bare", "short-from-line", "broken-line", "parts", "news"],
 )
 def test_a_mail_is_told_by_its_header(head: bytes) -> None:
     document = read(head + b"\nThe body.\n")
