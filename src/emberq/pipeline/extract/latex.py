@@ -13,6 +13,7 @@ from emberq.pipeline.extract.latex_words import (
     ACCENTS,
     BARE,
     DROPPED,
+    FLOATS,
     HEADINGS,
     KEYS,
     MATH,
@@ -275,7 +276,7 @@ class _Writer:
                 return
             self._at = _group_end(self._source, found.end())
 
-    def _environment(self, command: str) -> None:  # noqa: C901 - a branch for each kind of environment
+    def _environment(self, command: str) -> None:  # noqa: C901, PLR0912 - a branch for each kind
         found = _NAME.match(self._source, self._at)
         if found is None:
             return
@@ -300,7 +301,10 @@ class _Writer:
         else:
             if self._rows is None:
                 self._flush()
-            self._skip(_OPTION)
+            option = self._skip(_OPTION)
+            if name not in FLOATS and option and "=" not in option:
+                # The name of a theorem.
+                self._add(f"({option}) ")
             if name in {"itemize", "enumerate", "description"} and len(self._lists) < _MAX_DEPTH:
                 self._lists.append(0 if name == "enumerate" else None)
             elif name == "abstract":

@@ -98,6 +98,21 @@ MATH: Final = frozenset(
         "IEEEeqnarray",
     )
 )
+#: Environments whose option says where or how they are set.
+FLOATS: Final = frozenset(
+    (
+        *("figure", "table", "minipage", "wrapfigure", "algorithm", "algorithmic", "itemize", "enumerate"),
+        *(
+            "description",
+            "subfigure",
+            "subtable",
+            "sidewaystable",
+            "sidewaysfigure",
+            "multicols",
+            "adjustbox",
+        ),
+    )
+)
 #: Environments of tables, and how many arguments stand before the first cell.
 TABLES: Final = {"tabular": 1, "tabularx": 2, "longtable": 1, "tabulary": 2, "supertabular": 1}
 

@@ -77,7 +77,7 @@ class _Writer:
 
     def write(self, root: Element) -> None:
         """Append the text of an element, without what follows it."""
-        ways: list[tuple[Element | None, Iterator[Element], bool]] = [(None, iter((root,)), True)]
+        ways: list[tuple[Element | None, Iterator[Element], bool]] = [(None, iter((root,)), False)]
         while ways:
             parent, children, is_mixed = ways[-1]
             element = next(children, None)

@@ -421,3 +421,60 @@ def test_a_hostile_file_does_not_hold_the_reader_up(name: str) -> None:
         read(HOSTILE[name], f"a.{name.partition('-')[0]}")
 
     assert time.process_time() - started < 10
+
+
+#: For each format, a file whose places for words are filled with words of their own.
+PLACES = {
+    "ipynb": notebook(
+        {
+            "cell_type": "markdown",
+            "source": ["# @\n", "@ **@** [@](a)\n", "\n", "| @ | @ |\n|---|---|\n| @ | @ |"],
+        },
+        {
+            "cell_type": "code",
+            "source": "@ = '@'",
+            "outputs": [{"text": "@\n@"}, {"data": {"text/plain": "@"}}],
+        },
+        {"cell_type": "code", "source": "@", "outputs": [{"ename": "@", "evalue": "@", "traceback": ["@"]}]},
+        {"cell_type": "raw", "source": "@"},
+    ),
+    "dbk": '<?xml version="1.0"?><book xmlns="http://docbook.org/ns/docbook"><info><title>@</title>'
+    "<author><personname><firstname>@</firstname></personname></author><abstract><para>@</para>"
+    "</abstract></info><preface><title>@</title><para>@<footnote><para>@</para></footnote> @ "
+    "<code>@</code></para></preface><chapter><title>@</title><note><title>@</title><para>@</para>"
+    "</note><variablelist><varlistentry><term>@</term><listitem><para>@</para></listitem>"
+    "</varlistentry></variablelist><procedure><step><para>@</para></step></procedure><screen>@"
+    "</screen><table><title>@</title><tgroup><thead><row><entry>@</entry><entry>@</entry></row>"
+    "</thead><tbody><row><entry><para>@</para></entry><entry>@</entry></row></tbody></tgroup>"
+    "</table><figure><title>@</title><mediaobject><textobject><phrase>@</phrase></textobject>"
+    "</mediaobject></figure><blockquote><attribution>@</attribution><para>@</para></blockquote>"
+    "</chapter><glossary><glossentry><glossterm>@</glossterm><glossdef><para>@</para></glossdef>"
+    "</glossentry></glossary></book>",
+    "xml": '<?xml version="1.0"?><a b="@"><c>@</c><d e="@"/><f g="@">@</f><h>@ <i>@</i> @</h>'
+    "<j><![CDATA[@]]></j></a>",
+    "vtt": "WEBVTT\n\n00:01.000 --> 00:02.000\n<v @>@ <b>@</b>\n@\n\n"
+    "a name\n00:03.000 --> 00:04.000\n- @\n- @\n",
+    "srt": "1\n00:00:01,000 --> 00:00:02,000\n<i>@</i>\n@\n\n2\n00:00:03,000 --> 00:00:04,000\n@\n\n@\n",
+    "rst": "@\n===\n\n@ *@* `@ <https://example.org>`_\n\n.. note:: @\n\n"
+    "   @\n\n:@: @\n\n@\n  @\n\n- @\n\n@::\n\n  @\n",
+    "org": "#+TITLE: @\n* @\n@ *@* [[https://example.org][@]]\n- @\n| @ | @ |\n#+BEGIN_SRC\n@\n#+END_SRC\n",
+    "tex": r"\documentclass{a}\title{@}\author{@}\date{@}\begin{document}\begin{abstract}@\end{abstract}"
+    r"\section{@ \emph{@}}@ {\bf @} \textit{@}\footnote{@} \href{https://example.org}{@} \url{@} "
+    r"\cite{@} \unknown{@}{@} $@$ \[@\] @~@ @\\@\begin{itemize}\item @ \item[@] @\end{itemize}"
+    r"\begin{quote}@\end{quote}\begin{figure}\caption{@}\end{figure}\begin{tabular}{ll}@ & @ \\ "
+    r"\multicolumn{2}{l}{@} \\ \end{tabular}\begin{verbatim}@\end{verbatim}\begin{equation}@"
+    r"\end{equation}\begin{theorem}[@]@\end{theorem}\paragraph{@} @ \end{document}",
+    "py": '"""@"""\nimport @\n\n# @\nclass @:\n    def @(self):\n        return "@"\n',
+}
+
+
+@pytest.mark.parametrize("suffix", PLACES)
+def test_nearly_every_word_of_a_file_is_read(suffix: str) -> None:
+    words = [f"word{number:03}" for number in range(PLACES[suffix].count("@"))]
+    text = "".join(map("".join, zip(PLACES[suffix].split("@"), [*words, ""], strict=True)))
+
+    found = read(text, f"a.{suffix}").text
+
+    missing = [word for word in words if word not in found]
+    assert len(missing) <= 0.02 * len(words), missing
+    assert all(found.count(word) == 1 for word in words if word not in missing)
