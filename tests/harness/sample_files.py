@@ -34,6 +34,7 @@ from emberq.pipeline.document import Document
 from emberq.pipeline.extract.read import extract
 from tests.harness.open_document import make_odp, make_odt
 from tests.harness.outlook import OutlookItem, make_msg, make_tnef
+from tests.harness.powerpoint_binary import Slide, make_ppt
 from tests.harness.word_binary import Mark, make_doc
 
 __all__ = [
@@ -480,6 +481,10 @@ EVERY_FORMAT: Final[dict[str, tuple[Maker, str]]] = {
     "application/msword": (
         lambda: make_doc([Mark("Title\r", 1), Mark("Words, größer.\r")]),
         "Words, größer.",
+    ),
+    "application/vnd.ms-powerpoint": (
+        lambda: make_ppt(Slide([(0, "Title")], [(4, "Words, größer.")], "Said aloud.")),
+        "Said aloud.",
     ),
     "application/rtf": (lambda: RTF, "Größe | 3"),
     "application/zip": (lambda: make_zip(**_DOCUMENTS), "naïve café"),

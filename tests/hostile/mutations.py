@@ -39,6 +39,7 @@ _SUFFIXES = {
     "text/x-tex": "tex",
     "text/x-source": "sh",
     "application/rtf": "rtf",
+    "application/vnd.ms-powerpoint": "ppt",
     "application/msword": "doc",
     "application/vnd.oasis.opendocument.text": "odt",
     "application/vnd.oasis.opendocument.presentation": "odp",

@@ -1,4 +1,4 @@
-"""Hostile RTF, OpenDocument and old Word files."""
+"""Hostile RTF, OpenDocument and old Office files."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from tests.harness.open_document import make_odp, make_odt
+from tests.harness.powerpoint_binary import Slide, make_ppt
 from tests.harness.word_binary import Mark, make_doc
 from tests.hostile.kinds import HostileFile
 
@@ -99,5 +100,8 @@ def _old_documents() -> Iterator[HostileFile]:
     }
     for name, marks in files.items():
         yield HostileFile(f"{name}.doc", lambda marks=marks: make_doc(marks))  # type: ignore[misc]
+    yield HostileFile("slides.ppt", partial(make_ppt, *[Slide([(0, "a")])] * 2_000))
+    yield HostileFile("texts.ppt", partial(make_ppt, Slide([(0, "a")] * 50_000, [(4, "b")] * 50_000, "c")))
+    yield HostileFile("locked.ppt", partial(make_ppt, Slide(), mark=0xF3D1C4DF), "encrypted_file")
     locked = partial(make_doc, [Mark("a\r")], encrypted=True)
     yield HostileFile("locked.doc", locked, "encrypted_file")

@@ -27,7 +27,7 @@ class UnsupportedMediaType(FileError):
 
     code = "unsupported_media_type"
     status = 415
-    default_hint = "Convert it to PDF, DOCX, PPTX, XLSX, HTML, Markdown, CSV, TXT, EML, EPUB or JSON."
+    default_hint = "Convert it to a format that emberq reads, such as PDF, DOCX, HTML or plain text."
 
 
 class EmptyFile(FileError):

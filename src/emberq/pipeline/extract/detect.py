@@ -198,9 +198,7 @@ def _ole_kind(stream: BinaryIO, meter: Meter) -> str:
     if "WordDocument" in names:
         return media.DOC
     if "PowerPoint Document" in names:
-        raise UnsupportedMediaType(
-            "The file is a presentation in the old binary format (.ppt).", hint="Save it as PPTX or PDF."
-        )
+        return media.PPT
     if any(name.startswith("__substg1.0_") for name in names):
         return media.MSG
     raise UnsupportedMediaType("The file is a compound file of an unknown program.")

@@ -29,7 +29,7 @@ _PART_BYTES: Final = 100 * _MIB
 #: The formats that are not packed.
 _PLAIN: Final = frozenset(
     (
-        *(media.HTML, media.MARKDOWN, media.CSV, media.TSV, media.TEXT, media.JSON, media.JSON_LINES),
+        *(media.HTML, media.MARKDOWN, media.CSV, media.TEXT, media.JSON, media.JSON_LINES),
         *(
             media.EML,
             media.MBOX,

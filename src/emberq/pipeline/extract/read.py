@@ -32,6 +32,7 @@ from emberq.pipeline.extract import (
     odp,
     ods,
     odt,
+    ppt,
     pptx,
     rtf,
     sheet,
@@ -78,6 +79,7 @@ _READERS: Final[dict[str, _Reader]] = {
     media.JSON_LINES: jsondata.read_lines,
     media.RTF: rtf.read,
     media.DOC: doc.read,
+    media.PPT: ppt.read,
     media.ODT: odt.read,
     media.ODP: odp.read,
     media.NOTEBOOK: notebook.read,
@@ -99,6 +101,9 @@ _READERS: Final[dict[str, _Reader]] = {
     media.BMP: image.read,
     media.WEBP: image.read,
 }
+
+#: The media types that have a reader.
+MEDIA_TYPES: Final = frozenset(_READERS)
 
 
 def extract(

@@ -28,7 +28,6 @@ NOT_READ = {
     "PostScript": b"%!PS-Adobe-3.0\n",
     "a program": b"\x7fELF\x02\x01\x01" + bytes(range(256)) * 8,
     "a Java program": files.make_zip(**{"META-INF/MANIFEST.MF": b"text"}),
-    "old PowerPoint": files.make_ole("PowerPoint Document"),
     "zeros": bytes(5000),
 }
 
