@@ -19,9 +19,11 @@ from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
 from emberq.errors import ArchiveBomb, CorruptFile, EncryptedFile, FileError, FileTooLarge, NoTextFound
 from emberq.errors.file_warnings import WarningCode
+from emberq.pipeline.extract import ocr
 from emberq.pipeline.extract.archive import MAX_MEMBERS, MAX_RATIO, check_member, open_archive, read_member
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.limits import BUDGET_HINT
+from emberq.pipeline.extract.pictures import is_picture
 from emberq.pipeline.extract.signatures import find_signature, is_tar
 
 #: Takes the number of members read so far, and of all members.
@@ -105,8 +107,7 @@ def _add_zip_member(
     try:
         check_member(member)
         head = read_member(archive, member, build.meter, size=_HEAD)
-        if find_signature(head, io.BytesIO(head)):
-            build.warn(WarningCode.ATTACHMENT_UNREADABLE, path)
+        if _skips(head, path, build):
             return
         if member.file_size > build.meter.limits.part_bytes:
             build.warn(WarningCode.TRUNCATED_AT_LIMIT, path)
@@ -120,6 +121,19 @@ def _add_zip_member(
         build.warn(WarningCode.ATTACHMENT_UNREADABLE, path)
     else:
         build.add_member(data, path)
+
+
+def _skips(head: bytes, path: str, build: DocumentBuilder) -> bool:
+    """Return whether a member is left out by its first bytes, and tell it."""
+    if find_signature(head, io.BytesIO(head)) is None:
+        return False
+    if not is_picture(head):
+        build.warn(WarningCode.ATTACHMENT_UNREADABLE, path)
+        return True
+    if ocr.may_read(build.meter):
+        return False
+    build.warn(WarningCode.IMAGES_SKIPPED, path)
+    return True
 
 
 def _is_file(member: zipfile.ZipInfo) -> bool:
@@ -178,8 +192,10 @@ def _add_tar_member(stream: BinaryIO, member: _Member, build: DocumentBuilder) -
         return
     stream.seek(member.start)
     head = stream.read(min(member.size, _HEAD))
-    if member.is_sparse or find_signature(head, io.BytesIO(head)):
+    if member.is_sparse:
         build.warn(WarningCode.ATTACHMENT_UNREADABLE, member.path)
+    elif _skips(head, member.path, build):
+        return
     elif member.size > build.meter.limits.part_bytes:
         build.warn(WarningCode.TRUNCATED_AT_LIMIT, member.path)
     else:

@@ -247,8 +247,7 @@ class DocumentBuilder:
             return
         if name:
             self.paragraph(f"Attachment: {name}")
-        code = WarningCode.IMAGES_SKIPPED if is_picture(data) else WarningCode.ATTACHMENT_UNREADABLE
-        self.warn(code, *filter(None, [name]))
+        self.warn(_code_of(data), *filter(None, [name]))
 
     def begin_part(self) -> DocumentBuilder:
         """Return an empty builder for a part that may be left out; the same meter counts its text."""
@@ -279,7 +278,7 @@ class DocumentBuilder:
         """
         document = self._read_attachment(data, path) if self._read_attachment else None
         if document is None:
-            self.warn(WarningCode.ATTACHMENT_UNREADABLE, path)
+            self.warn(_code_of(data), path)
             return
         self.heading(path, 1)
         self.insert(document, deeper=1)
@@ -382,6 +381,11 @@ class DocumentBuilder:
         if segment.header is not None:
             new = replace(new, header=(origin + segment.header[0], origin + segment.header[1]))
         self._segments.append(new)
+
+
+def _code_of(data: bytes) -> WarningCode:
+    """Return the code for a file inside the file that was not read."""
+    return WarningCode.IMAGES_SKIPPED if is_picture(data) else WarningCode.ATTACHMENT_UNREADABLE
 
 
 def _segment(kind: SegmentKind, start: int, end: int, page: int | None, level: int) -> Segment:

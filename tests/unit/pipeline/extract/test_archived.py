@@ -105,13 +105,17 @@ def test_what_cannot_be_read_is_told_by_its_path() -> None:
     members = {
         "a.txt": b"words\n",
         "scan.tiff": b"MM\0*" + bytes(4) + b"\xff" * 9000,
+        "song.mp3": b"ID3\3\0" + bytes(9000),
         "bad.docx": b"PK\x03\x04cut",
     }
 
     for data in (files.make_zip(**members), files.make_tar(members)):
         document = _read(data)
 
-        assert _warnings(document) == {WarningCode.ATTACHMENT_UNREADABLE: ("scan.tiff", "bad.docx")}
+        assert _warnings(document) == {
+            WarningCode.IMAGES_SKIPPED: ("scan.tiff",),
+            WarningCode.ATTACHMENT_UNREADABLE: ("song.mp3", "bad.docx"),
+        }
         assert "scan.tiff" not in document.text
 
 
