@@ -52,7 +52,9 @@ class NotReachable(Exception):
     """The API does not answer at its address."""
 
     def __init__(self, url: str, reason: Exception) -> None:
-        self.message = f"emberq is not reachable at {url}: {str(reason) or type(reason).__name__}"
+        self.message = (
+            f"emberq is not reachable at {url}: {str(reason).rstrip('.') or type(reason).__name__}."
+        )
         self.hint = "Start it with `emberq up`, or give its address with --url or EMBERQ_URL."
         super().__init__(self.message)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -174,6 +175,10 @@ def main() -> None:
     from emberq.cli.client import NotReachable, Problem
     from emberq.errors import EmberqError
 
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A name that the terminal's encoding does not have must not end a command.
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except EmberqError as exc:

@@ -63,7 +63,8 @@ def print_findings(findings: Iterable[Finding], *, as_json: bool) -> None:
 
 def print_json(value: Any) -> None:
     """Print one JSON document."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+    is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    sys.stdout.write(json.dumps(value, ensure_ascii=not is_utf8, indent=2) + "\n")
 
 
 def print_result(value: Any, text: str, *, as_json: bool) -> None:

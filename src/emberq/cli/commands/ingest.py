@@ -104,7 +104,7 @@ def sync(
 
     Example: emberq sync ~/handbook -c handbook --delete
     """
-    from emberq.cli.ingest.found import find_files, root_id
+    from emberq.cli.ingest.found import find_files, source_of
     from emberq.cli.ingest.mirror import delete_gone
     from emberq.cli.ingest.run import Run, announce_rule, finish
 
@@ -126,7 +126,7 @@ def sync(
         results = run.upload(found, may_replace=True)
         notes = found.notes()
         results += delete_gone(
-            run, folder, root_id(folder, prefix), found, results, wanted=delete, yes=yes, notes=notes
+            run, folder, source_of(folder, prefix), found, results, wanted=delete, yes=yes, notes=notes
         )
     finish(results, notes=notes, started=started, as_json=json_output)
 

@@ -32,18 +32,15 @@ class FoundFile:
 
     Attributes:
         path: Where it lies.
+        name: Its name, for people.
         external_id: What identifies it in a collection.
         source: The root that it was found in.
     """
 
     path: Path
+    name: str
     external_id: str
     source: str
-
-    @property
-    def name(self) -> str:
-        """Its name, for people."""
-        return self.path.name
 
 
 @dataclass(slots=True)
@@ -90,6 +87,14 @@ def root_id(root: Path, prefix: str | None) -> str:
     if prefix:
         return prefix
     return f"{socket.gethostname()}:{os.path.realpath(root)}".rstrip("/")
+
+
+def source_of(root: Path, prefix: str | None) -> str | None:
+    """Return the source that the files of a root have in a collection; None if they cannot be taken."""
+    try:
+        return _shortened(os.fsencode(root_id(root, prefix)).decode())
+    except UnicodeDecodeError:
+        return None
 
 
 def find_files(
@@ -142,11 +147,12 @@ def _add(found: Found, file: Path, source: str, below: str, *, rule: IdRule, pre
     else:
         external_id = start + (digest(file) if rule is IdRule.HASH else file.name)
     try:
-        (external_id + source + file.name).encode()
-    except UnicodeEncodeError:
+        # The bytes of the names count, whatever encoding the locale has.
+        name, external_id, source = (os.fsencode(one).decode() for one in (file.name, external_id, source))
+    except UnicodeDecodeError:
         found.not_taken.append((shown_path(file), "Its name or path is not valid UTF-8; rename it."))
         return
-    found.files.append(FoundFile(file, _shortened(external_id), _shortened(source)))
+    found.files.append(FoundFile(file, name, _shortened(external_id), _shortened(source)))
 
 
 def _shortened(external_id: str) -> str:

@@ -22,7 +22,7 @@ _FEW: Final = 10
 def delete_gone(
     run: Run,
     folder: Path,
-    source: str,
+    source: str | None,
     found: Found,
     uploaded: Sequence[UploadResult],
     *,
@@ -38,14 +38,14 @@ def delete_gone(
     Args:
         run: The run, after the uploads.
         folder: The folder.
-        source: The id of the folder as a root.
+        source: The source of the folder's files; None if they cannot be taken.
         found: What was found in it.
         uploaded: The results of the uploads.
         wanted: Whether deletions were asked for.
         yes: Whether a person need not confirm them.
         notes: Gets a sentence if there is something to delete and it was not asked for.
     """
-    gone, stored = _find_gone(run, folder, source, found)
+    gone, stored = _find_gone(run, folder, source, found) if source is not None else ([], 0)
     if not gone:
         return []
     paths = [shown_path(path) for path, _ in gone]
@@ -104,8 +104,10 @@ def _find_gone(
             if below is None:
                 continue
             stored += 1
-            if file["external_id"] not in there and _is_gone(folder / below):
-                gone.append((folder / below, file))
+            # By its bytes, whatever encoding the locale has.
+            path = folder / os.fsdecode(str(below).encode())
+            if file["external_id"] not in there and _is_gone(path):
+                gone.append((path, file))
         cursor = page["next_cursor"]
         if cursor is None:
             return gone, stored

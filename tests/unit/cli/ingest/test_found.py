@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from emberq.cli.ingest.found import Found, IdRule, find_files, is_shortened, shown_path
+from emberq.cli.ingest.found import Found, IdRule, find_files, is_shortened, shown_path, source_of
 
 HOST = socket.gethostname()
 
@@ -87,6 +89,7 @@ def test_a_name_that_is_not_utf8_is_refused_for_itself_alone(tree: Path) -> None
     assert [path for path, _ in found.not_taken] == [r"b/caf\xe9/one.txt", r"b/caf\xe9/\xff.txt"]
     # With a prefix only the path below the folder counts.
     assert ids(find_files([odd], recursive=True, prefix="p")) == ["p/one.txt"]
+    assert (source_of(odd, "p"), source_of(odd, None)) == ("p", None)
 
 
 @pytest.mark.parametrize(
@@ -142,3 +145,14 @@ def test_a_path_longer_than_an_id_keeps_an_id_of_its_own(tree: Path, monkeypatch
 
 def test_a_path_is_shown_as_text() -> None:
     assert shown_path(Path(os.fsdecode(b"a\xe9/\xc3\xa4"))) == r"a\xe9/ä"
+
+
+def test_the_bytes_of_a_name_count_whatever_the_locale(tree: Path) -> None:
+    (tree / "b" / "Käse.txt").touch()
+    script = (
+        "from pathlib import Path; from emberq.cli.ingest.found import find_files;"
+        "print(ascii([file.name for file in find_files([Path('b')], recursive=False).files]))"
+    )
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    printed = subprocess.run([sys.executable, "-c", script], env=environment, check=True, capture_output=True)
+    assert printed.stdout == b"['K\\xe4se.txt', 'README.md']\n"
