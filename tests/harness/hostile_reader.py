@@ -64,7 +64,12 @@ def call(function: str, *arguments: Any) -> int:
 
 
 def run_file(
-    stream: BinaryIO, name: str, progress: Callable[[int, int], None], _factor: float, _ocr_seconds: float
+    stream: BinaryIO,
+    name: str,
+    progress: Callable[[int, int], None],
+    _factor: float,
+    _ocr_seconds: float,
+    _hidden: bool,
 ) -> Document:
     """Run a program; the document's text is JSON: what it left in `found`, or the error that refused it."""
     scope = {**NAMES, "Path": Path, "call": call, "progress": progress, "stream": stream, "found": None}

@@ -188,6 +188,7 @@ class RuntimeSettings(BaseModel):
         True,
         "Read pictures, and pages of PDFs without text, by OCR, where emberq[ocr] is installed.",
     )
+    read_hidden: bool = _setting(True, "Read hidden sheets of workbooks and hidden slides too.")
     tenant_weight: float = _setting(
         1.0,
         "Share of a tenant while several tenants have jobs waiting: a tenant with weight 2 gets twice as many"

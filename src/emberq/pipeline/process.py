@@ -167,6 +167,7 @@ def _process(services: Services, attempt: Attempt, settings: RuntimeSettings, st
         memory_bytes=budget.memory_bytes,
         factor=budget.factor,
         ocr_seconds=budget.ocr_seconds,
+        hidden=settings.read_hidden,
         progress=progress,
     )
     if attempt.kind == CollectionKind.EXTRACTION:

@@ -59,6 +59,7 @@ class Limits:
         unpacked_bytes: Most unpacked bytes of all parts of containers; each reading of a part counts.
         part_bytes: Most unpacked bytes of one part.
         ocr_seconds: Most processor time for OCR; 0 if pictures are left out.
+        hidden: Whether hidden sheets and slides become text.
     """
 
     characters: int = _MAX_CHARACTERS
@@ -66,9 +67,18 @@ class Limits:
     unpacked_bytes: int = _UNPACKED_BYTES
     part_bytes: int = _PART_BYTES
     ocr_seconds: float = 0.0
+    hidden: bool = True
 
     @classmethod
-    def of(cls, media_type: str, size: int, *, factor: float = 1.0, ocr_seconds: float = 0.0) -> Self:
+    def of(
+        cls,
+        media_type: str,
+        size: int,
+        *,
+        factor: float = 1.0,
+        ocr_seconds: float = 0.0,
+        hidden: bool = True,
+    ) -> Self:
         """Return the limits of a file.
 
         Args:
@@ -76,6 +86,7 @@ class Limits:
             size: Its size, in bytes.
             factor: The setting file_budget.
             ocr_seconds: Most processor time for OCR.
+            hidden: Whether hidden sheets and slides become text.
         """
         per_byte = _PLAIN_CHARACTERS if media_type in _PLAIN else _PACKED_CHARACTERS
         characters = min(int((_BASE_CHARACTERS + per_byte * size) * factor), _MAX_CHARACTERS)
@@ -85,6 +96,7 @@ class Limits:
             unpacked_bytes=int(_UNPACKED_BYTES * factor),
             part_bytes=int(_PART_BYTES * factor),
             ocr_seconds=ocr_seconds,
+            hidden=hidden,
         )
 
 

@@ -28,6 +28,11 @@ _LAST: Final = 2**24
 #: Most characters of a cell's text beside a link or comment.
 _LONGEST_LABEL: Final = 100
 
+#: The elements that are read once they have ended.
+_TAGS: Final = tuple(
+    f"{{*}}{name}" for name in ("style", "table-row", "table", "frame", "spreadsheet", "tracked-changes")
+)
+
 #: Three groups of digits: a complete date.
 _COMPLETE_DATE: Final = re.compile(r"\D*\d+\D+\d+\D+\d+")
 
@@ -87,7 +92,9 @@ class _Book:
         self._build = build
         self._progress = progress
         self._sheets = 0
+        self._is_book = False
         self._shown: set[str] = set()
+        self._hidden_styles: set[str] = set()
         self._begin_sheet()
 
     def _begin_sheet(self) -> None:
@@ -103,37 +110,45 @@ class _Book:
         Raises:
             CorruptFile: If the content is not well-formed, or no workbook.
         """
-        tags = ("{*}table-row", "{*}table", "{*}frame", "{*}spreadsheet", "{*}tracked-changes")
-        is_book = False
         try:
-            for _, element in etree.iterparse(io.BytesIO(content), events=("end",), tag=tags, **SAFE):
-                match local_name(element):
-                    case "table-row":
-                        self._read_row(element)
-                        element.clear()
-                    case "frame" if next(element.iterancestors("{*}table-row"), None) is None:
-                        self._read_frame(element)
-                        element.clear()
-                    case "table" if local_name(element.getparent()) == "spreadsheet":
-                        self._write_sheet(attribute(element, "name"))
-                        element.clear()
-                    case "tracked-changes":
-                        # What was deleted has rows too.
-                        self._begin_sheet()
-                    case "spreadsheet":
-                        is_book = True
+            for _, element in etree.iterparse(io.BytesIO(content), events=("end",), tag=_TAGS, **SAFE):
+                self._read(element)
         except etree.XMLSyntaxError as exc:
             if exc.code == etree.ErrorTypes.ERR_NO_MEMORY:
                 raise MemoryError from exc
             raise CorruptFile(f"The workbook is damaged: {exc.msg}.") from exc
-        if not is_book or not self._sheets:
+        if not self._is_book or not self._sheets:
             raise CorruptFile("The workbook is damaged: it has no sheets.")
         return self._sheets
 
-    def _write_sheet(self, name: str) -> None:
+    def _read(self, element: Element) -> None:
+        """Read an element that has ended, and forget what is in it."""
+        match local_name(element):
+            case "style":
+                if _is_hidden(element):
+                    self._hidden_styles.add(attribute(element, "name"))
+            case "table-row":
+                self._read_row(element)
+                element.clear()
+            case "frame" if next(element.iterancestors("{*}table-row"), None) is None:
+                self._read_frame(element)
+                element.clear()
+            case "table" if local_name(element.getparent()) == "spreadsheet":
+                self._write_sheet(element)
+                element.clear()
+            case "tracked-changes":
+                # What was deleted has rows too.
+                self._begin_sheet()
+            case "spreadsheet":
+                self._is_book = True
+
+    def _write_sheet(self, table: Element) -> None:
         self._sheets += 1
+        if attribute(table, "style-name") in self._hidden_styles and not self._build.meter.limits.hidden:
+            self._begin_sheet()
+            return
         self._build.page = self._sheets
-        self._build.heading(name, 1, if_followed=True)
+        self._build.heading(attribute(table, "name"), 1, if_followed=True)
         self._build.table(table_rows(self._rows, self._merged))
         self._build.paragraph("\n".join(self._notes))
         for chart in self._charts:
@@ -212,6 +227,11 @@ class _Book:
             for table in chart.iterchildren("{*}table"):
                 rows = ([_cell_text(cell) for cell in row] for row in table.iter("{*}table-row"))
                 self._build.table(rows)
+
+
+def _is_hidden(style: Element) -> bool:
+    """Return whether the sheets of a style are not shown."""
+    return any(attribute(each, "display") == "false" for each in style.iterchildren("{*}table-properties"))
 
 
 def _cell_text(cell: Element) -> str:

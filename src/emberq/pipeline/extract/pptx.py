@@ -30,7 +30,7 @@ _ENDINGS: Final = {"Period": "{}.", "ParenR": "{})", "ParenBoth": "({})", "Plain
 
 
 def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int], None]) -> int:
-    """Read a presentation; its pages are the slides, hidden ones included.
+    """Read a presentation; its pages are the slides.
 
     Returns:
         The number of slides.
@@ -73,6 +73,8 @@ class _Deck:
 
     def write(self, part: str) -> None:
         """Write a slide with its notes and comments."""
+        if not self._build.meter.limits.hidden and self._is_hidden(part):
+            return
         slide = _Slide(self._package, part, self._build, self._links, self._seen)
         self._write_shapes(slide, part, lambda: self._layout(part))
         slide.write_loose()
@@ -81,6 +83,9 @@ class _Deck:
             self._write_shapes(page, notes, dict)
         for comments in self._new(part, "comments"):
             self._build.paragraph("\n".join(self._comments(self._package.xml(comments))))
+
+    def _is_hidden(self, part: str) -> bool:
+        return attribute(self._package.xml(part), "show") in {"0", "false"}
 
     def _write_shapes(
         self, slide: _Slide, part: str, layout: Callable[[], Mapping[Placeholder, Box]]

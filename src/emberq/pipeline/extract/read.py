@@ -113,6 +113,7 @@ def extract(
     progress: Progress | None = None,
     factor: float = 1.0,
     ocr_seconds: float = 0.0,
+    hidden: bool = True,
 ) -> Document:
     """Read a file into a document.
 
@@ -122,6 +123,7 @@ def extract(
         progress: Called after each page, slide, sheet or part with (done, total).
         factor: The setting file_budget.
         ocr_seconds: Most processor time for OCR, if its engine is loaded; 0 to leave pictures out.
+        hidden: Whether hidden sheets and slides are read.
 
     Raises:
         FileError: If the file cannot be read; the subclass says why.
@@ -129,7 +131,12 @@ def extract(
     """
     with path.open("rb") as stream:
         return extract_stream(
-            stream, media_type=media_type, progress=progress, factor=factor, ocr_seconds=ocr_seconds
+            stream,
+            media_type=media_type,
+            progress=progress,
+            factor=factor,
+            ocr_seconds=ocr_seconds,
+            hidden=hidden,
         )
 
 
@@ -140,11 +147,12 @@ def extract_stream(
     progress: Progress | None = None,
     factor: float = 1.0,
     ocr_seconds: float = 0.0,
+    hidden: bool = True,
 ) -> Document:
     """Read an open file into a document, as `extract`."""
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    meter = Meter(Limits.of(media_type, size, factor=factor, ocr_seconds=ocr_seconds))
+    meter = Meter(Limits.of(media_type, size, factor=factor, ocr_seconds=ocr_seconds, hidden=hidden))
     return _extract(stream, media_type, progress or _ignore, meter, depth=1)
 
 

@@ -37,7 +37,12 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
             sheets = workbook.sheets_metadata
             if not sheets:
                 raise CorruptFile("The workbook is damaged: it has no sheets.")
-            names = [sheet.name for sheet in sheets if sheet.typ == python_calamine.SheetTypeEnum.WorkSheet]
+            names = [
+                sheet.name
+                for sheet in sheets
+                if sheet.typ == python_calamine.SheetTypeEnum.WorkSheet
+                and (build.meter.limits.hidden or sheet.visible == python_calamine.SheetVisibleEnum.Visible)
+            ]
             for number, name in enumerate(names, 1):
                 build.page = number
                 _write_sheet(name, workbook.get_sheet_by_name(name), build)

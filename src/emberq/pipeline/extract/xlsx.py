@@ -9,7 +9,7 @@ from typing import BinaryIO, Final
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.drawingml import write_drawing
-from emberq.pipeline.extract.ooxml import Element, Package, attribute
+from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 from emberq.pipeline.extract.properties import write_properties
 from emberq.pipeline.extract.sheet_rows import Merged, table_rows
 from emberq.pipeline.extract.xlsx_cells import (
@@ -27,6 +27,9 @@ _HEADER_CODE: Final = re.compile(r'&(?:"[^"]*"|K[0-9A-F+-]{6}|[0-9]{1,3}|[LCRPND
 _DEFAULT_NAME: Final = re.compile(
     r"(?:Sheet|Tabelle|Feuil|Hoja|Foglio|Blad|Planilha|Plan|Arkusz|List|Ark|Munka|Лист|Chart|Diagramm)\s?[0-9]*"
 )
+
+#: The states of sheets that are not shown.
+_HIDDEN: Final = frozenset({"hidden", "veryHidden"})
 
 #: Most characters of a cell's text beside a link or comment: many may name one cell with a long text.
 _LONGEST_LABEL: Final = 100
@@ -50,14 +53,17 @@ def read(stream: BinaryIO, build: DocumentBuilder, progress: Callable[[int, int]
     main = package.main_part()
     book = package.xml(main)
     links = package.relationships(main)
-    sheets = [(attribute(sheet, "name"), attribute(sheet, "id")) for sheet in book.iter("{*}sheet")]
+    sheets = [sheet for sheet in book.iter("{*}sheet") if local_name(sheet.getparent()) == "sheets"]
     if not sheets:
         raise CorruptFile("The workbook is damaged: it has no sheets.")
     cells = _cell_reader(package, main, book)
     seen: set[str] = set()
     empty: list[tuple[int, str]] = []
-    for number, (name, identity) in enumerate(sheets, 1):
-        link = links.get(identity)
+    for number, sheet in enumerate(sheets, 1):
+        if attribute(sheet, "state") in _HIDDEN and not build.meter.limits.hidden:
+            continue
+        name = attribute(sheet, "name")
+        link = links.get(attribute(sheet, "id"))
         if link is None:
             raise CorruptFile(f"The workbook is damaged: the sheet {name} is missing.")
         build.page = number

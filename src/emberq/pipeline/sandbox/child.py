@@ -23,9 +23,9 @@ from emberq.system.processes import set_process_title
 #: Least seconds between two progress messages; the horse records progress less often.
 _PROGRESS_SECONDS: Final = 0.1
 
-#: Reads a file into a document; takes its name, a function for progress, the setting file_budget, and the
-#: seconds of processor time for OCR.
-Read: TypeAlias = Callable[[BinaryIO, str, Callable[[int, int], None], float, float], Document]
+#: Reads a file into a document; takes its name, a function for progress, the setting file_budget, the
+#: seconds of processor time for OCR, and whether hidden sheets and slides are read.
+Read: TypeAlias = Callable[[BinaryIO, str, Callable[[int, int], None], float, float, bool], Document]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +41,7 @@ class FileRequest:
         memory_bytes: Most address space besides the reader's (Linux only).
         factor: The setting file_budget, for the limits on the text and on what is unpacked.
         ocr_seconds: Most processor time for OCR; 0 to leave pictures out.
+        hidden: Whether hidden sheets and slides are read.
     """
 
     file: int
@@ -51,6 +52,7 @@ class FileRequest:
     memory_bytes: int
     factor: float
     ocr_seconds: float
+    hidden: bool
 
 
 def read_document(
@@ -59,11 +61,17 @@ def read_document(
     progress: Callable[[int, int], None],
     factor: float,
     ocr_seconds: float,
+    hidden: bool,  # noqa: FBT001 - one of the arguments of `Read`
 ) -> Document:
     """Detect the type of a file and extract its text."""
     media_type = detect_stream(stream, name=name)
     return extract_stream(
-        stream, media_type=media_type, progress=progress, factor=factor, ocr_seconds=ocr_seconds
+        stream,
+        media_type=media_type,
+        progress=progress,
+        factor=factor,
+        ocr_seconds=ocr_seconds,
+        hidden=hidden,
     )
 
 
@@ -95,7 +103,12 @@ def read_and_exit(
         )
         try:
             document = read(
-                stream, request.name, _ProgressSender(answer), request.factor, request.ocr_seconds
+                stream,
+                request.name,
+                _ProgressSender(answer),
+                request.factor,
+                request.ocr_seconds,
+                request.hidden,
             )
             messages.send(answer, messages.RESULT, *messages.to_bytes(document))
         except EmberqError as exc:

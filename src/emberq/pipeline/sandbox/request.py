@@ -80,6 +80,7 @@ class Request:
         memory_bytes: int,
         factor: float,
         ocr_seconds: float,
+        hidden: bool,
     ) -> None:
         """Open a file and ask a reader to read it; call it while signals are blocked.
 
@@ -98,6 +99,7 @@ class Request:
             "memory_bytes": memory_bytes,
             "factor": factor,
             "ocr_seconds": ocr_seconds,
+            "hidden": hidden,
         }
         body = json.dumps(fields).encode().ljust(messages.REQUEST_BYTES)
         try:

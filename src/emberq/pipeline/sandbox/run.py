@@ -64,6 +64,7 @@ def extract_sandboxed(
     cpu_seconds: float | None = None,
     factor: float = 1.0,
     ocr_seconds: float = 0.0,
+    hidden: bool = True,
     progress: _Progress | None = None,
 ) -> Document:
     """Detect and extract a file in a child of the reader.
@@ -79,6 +80,7 @@ def extract_sandboxed(
         cpu_seconds: Most processor time of the child; as much as wall-clock time if left out.
         factor: The setting file_budget, for the limits on the text and on what is unpacked.
         ocr_seconds: Most processor time for OCR, besides `cpu_seconds`; 0 to leave pictures out.
+        hidden: Whether hidden sheets and slides are read.
         progress: Called in this process with (done, total), at most about ten times a second.
 
     Raises:
@@ -93,7 +95,7 @@ def extract_sandboxed(
     deadline = time.monotonic() + timeout_seconds
     if cpu_seconds is None:
         cpu_seconds = timeout_seconds
-    limits = _Limits(deadline, timeout_seconds, cpu_seconds, memory_bytes, factor, ocr_seconds)
+    limits = _Limits(deadline, timeout_seconds, cpu_seconds, memory_bytes, factor, ocr_seconds, hidden)
     for _ in range(_MAX_LOST):
         try:
             return _extract(get_reader(), path, name, limits, progress)
@@ -112,6 +114,7 @@ class _Limits:
     memory_bytes: int
     factor: float
     ocr_seconds: float
+    hidden: bool
 
 
 def _extract(
@@ -130,6 +133,7 @@ def _extract(
                 memory_bytes=limits.memory_bytes,
                 factor=limits.factor,
                 ocr_seconds=limits.ocr_seconds,
+                hidden=limits.hidden,
             )
         except (FileNotFoundError, IsADirectoryError) as exc:
             raise BlobMissing(f"The stored bytes of {name} are gone.") from exc

@@ -120,11 +120,14 @@ _EPUB: Final = {
 }
 
 
-def read_samples(read: Callable[[BinaryIO, str, Callable[[int, int], None], float, float], Any]) -> list[str]:
+def read_samples(
+    read: Callable[[BinaryIO, str, Callable[[int, int], None], float, float, bool], Any],
+) -> list[str]:
     """Read every sample a few times.
 
     Args:
-        read: Takes a file, its name, a function for progress, the setting file_budget, and seconds for OCR.
+        read: Takes a file, its name, a function for progress, the setting file_budget, seconds for OCR, and
+            whether hidden sheets and slides are read.
 
     Returns:
         The names of the samples that could not be read; their formats are only slower.
@@ -133,7 +136,7 @@ def read_samples(read: Callable[[BinaryIO, str, Callable[[int, int], None], floa
     for name, data in make_samples().items():
         for _ in range(_RUNS):
             try:
-                read(io.BytesIO(data), name, lambda _done, _total: None, 1.0, 0.0)
+                read(io.BytesIO(data), name, lambda _done, _total: None, 1.0, 0.0, True)
             except EmberqError:
                 failed.append(name)
                 break
