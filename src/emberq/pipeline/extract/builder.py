@@ -247,7 +247,7 @@ class DocumentBuilder:
             return
         if name:
             self.paragraph(f"Attachment: {name}")
-        self.warn(_code_of(data), *filter(None, [name]))
+        self.warn(_code_of(data, name), *filter(None, [name]))
 
     def begin_part(self) -> DocumentBuilder:
         """Return an empty builder for a part that may be left out; the same meter counts its text."""
@@ -278,7 +278,7 @@ class DocumentBuilder:
         """
         document = self._read_attachment(data, path) if self._read_attachment else None
         if document is None:
-            self.warn(_code_of(data), path)
+            self.warn(_code_of(data, path), path)
             return
         self.heading(path, 1)
         self.insert(document, deeper=1)
@@ -383,9 +383,9 @@ class DocumentBuilder:
         self._segments.append(new)
 
 
-def _code_of(data: bytes) -> WarningCode:
+def _code_of(data: bytes, name: str) -> WarningCode:
     """Return the code for a file inside the file that was not read."""
-    return WarningCode.IMAGES_SKIPPED if is_picture(data) else WarningCode.ATTACHMENT_UNREADABLE
+    return WarningCode.IMAGES_SKIPPED if is_picture(data, name) else WarningCode.ATTACHMENT_UNREADABLE
 
 
 def _segment(kind: SegmentKind, start: int, end: int, page: int | None, level: int) -> Segment:

@@ -279,7 +279,7 @@ class ItemWriter:
             return
         data = attachment.read()
         is_inline = properties.number(HIDDEN) or properties.number(INLINE_FLAGS) & _RENDERED
-        if is_picture(data) and (is_inline or properties.data(CONTENT_ID)):
+        if is_picture(data, name) and (is_inline or properties.data(CONTENT_ID)):
             self._build.warn(WarningCode.IMAGES_SKIPPED, *filter(None, [name]))
         elif data or name:
             self._build.attach(data, name, level=depth + 1)

@@ -1,4 +1,4 @@
-"""Tells pictures by their first bytes: they have no text of their own."""
+"""Tells pictures, which have no text of their own."""
 
 from __future__ import annotations
 
@@ -15,6 +15,13 @@ _PICTURE: Final = re.compile(
 )
 
 
-def is_picture(data: bytes) -> bool:
-    """Return whether bytes are a picture; an SVG counts as one."""
-    return _PICTURE.match(data) is not None
+#: The suffixes of pictures; a damaged one has nothing else.
+_SUFFIXES: Final = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".gif", ".tif", ".tiff", ".bmp", ".webp", ".heic", ".heif", ".avif"),
+    *(".emf", ".emz", ".wmf", ".wmz", ".ico", ".jp2", ".psd", ".svg"),
+)
+
+
+def is_picture(data: bytes, name: str = "") -> bool:
+    """Return whether a file that cannot be read is a picture, by its bytes or else by its name."""
+    return _PICTURE.match(data) is not None or name.lower().endswith(_SUFFIXES)

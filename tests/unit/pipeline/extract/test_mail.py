@@ -307,9 +307,12 @@ def test_pictures_are_told_as_such() -> None:
     )
     page = mixed(HTML_PART + b"<p>words</p>", inline, kind="related", head=b"").replace(b"b1", b"b2")
 
-    document = read(mixed(page, attached))
+    damaged = b"Content-Type: image/jpeg; name=cut.jpg\r\n\r\n\1\2\3\4\5\6"
 
-    assert document.warnings == (FileWarning(WarningCode.IMAGES_SKIPPED, 2, ("logo.png", "scan.png")),)
+    document = read(mixed(page, attached, damaged))
+
+    names = ("logo.png", "scan.png", "cut.jpg")
+    assert document.warnings == (FileWarning(WarningCode.IMAGES_SKIPPED, 3, names),)
     assert "logo.png" not in document.text
     assert "Attachment: scan.png" in document.text
 
