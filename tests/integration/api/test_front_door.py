@@ -328,6 +328,14 @@ def test_the_original_name_of_a_file_is_kept(api: TestClient, sent: bytes, name:
     assert answer.json()["file"]["name"] == name
 
 
+@pytest.mark.parametrize("boundary", ["b" * 9000, "", "*=unknown''b", "\xe9" * 300])
+def test_a_form_without_a_usable_boundary_is_refused(api: TestClient, boundary: str) -> None:
+    api.post(COLLECTIONS, json={"name": "docs"})
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}".encode("latin-1")}
+    answer = api.post(f"{COLLECTIONS}/docs/files", content=b"--b--\r\n", headers=headers)
+    assert "multipart" in problem(answer, 422)
+
+
 @pytest.mark.parametrize(
     "form",
     [

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import anyio.to_thread
 from fastapi import Request
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from emberq.api.forms.disposition import part_names
@@ -146,7 +147,10 @@ async def receive_upload(
     if kind != b"multipart/form-data" or not boundary:
         raise InvalidRequest(f"The body must be multipart/form-data with a part named {part}.")
     upload = Upload(writer, max_bytes, part)
-    parser: Any = MultipartParser(boundary, upload.callbacks())
+    try:
+        parser: Any = MultipartParser(boundary, upload.callbacks())
+    except FormParserError as exc:
+        raise InvalidRequest(f"The boundary of the multipart body cannot be used: {exc}") from exc
     limit = max_bytes + _FORM_BYTES
     too_large = FileTooLarge(f"The request is larger than {max_bytes} bytes (max_file_size).")
     declared = request.headers.get("content-length", "")
