@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from fastapi import Query
+from fastapi import Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from emberq.api.types import JsonObject, LongText, Text, parse_json
@@ -222,6 +222,14 @@ class SearchOut(BaseModel):
 
     results: list[ResultOut]
     took_ms: float
+
+
+def write_json(answer: BaseModel) -> Response:
+    """Return the response with an answer that may be long; call it in a thread.
+
+    FastAPI would write it on the event loop, on which all other requests wait.
+    """
+    return Response(answer.model_dump_json(), media_type="application/json")
 
 
 def collection_out(row: Mapping[Any, Any]) -> CollectionOut:

@@ -12,6 +12,8 @@ from emberq.system.libc import LIBC
 #: mallopt(3): the size from which a block is mapped on its own, and that size in bytes, glibc's own at first.
 _M_MMAP_THRESHOLD = -3
 _BIG_BLOCK_BYTES = 128 * 1024
+#: Growth after which freed memory is given back.
+_MUCH_GROWTH_BYTES = 32 << 20
 
 
 def private_memory_bytes() -> int:
@@ -45,6 +47,28 @@ def return_big_blocks() -> None:
     """
     with contextlib.suppress(AttributeError, OSError):
         LIBC.mallopt(_M_MMAP_THRESHOLD, _BIG_BLOCK_BYTES)
+
+
+class FreedMemory:
+    """What a process has freed: from time to time it is given back to the system.
+
+    glibc keeps what the threads of a process have freed, each in an arena of its own: 150 listings of 8 MB at
+    once left 700 MB behind. Does nothing where the C library has no `malloc_trim`, or the system no `/proc`.
+    """
+
+    def __init__(self) -> None:
+        """Start with nothing freed."""
+        self._least = 0
+
+    def give_back(self) -> None:
+        """Give it back, if the process has grown since that was last done; takes up to 0.1 seconds."""
+        with contextlib.suppress(AttributeError, OSError):
+            size = anonymous_bytes()
+            if size < self._least + _MUCH_GROWTH_BYTES:
+                self._least = min(self._least, size)
+                return
+            LIBC.malloc_trim(0)
+            self._least = anonymous_bytes()
 
 
 def freeze_objects() -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from structlog.testing import capture_logs
 
 from emberq.api.app import make_app, make_server, open_listener
 from emberq.api.door import connection
@@ -134,6 +135,23 @@ def test_a_client_that_does_not_read_its_answers_is_closed(api: Api, hurry: None
         with suppress(OSError):
             while True:
                 client.sendall(requests)
+        eventually(lambda: not api.server.server_state.connections)
+    assert api.is_alive()
+
+
+def test_the_answers_that_wait_for_their_clients_are_bounded_together(
+    api: Api, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "MOST_UNREAD_BYTES", 100_000)
+    for number in range(40):
+        body = json.dumps({"name": f"c{number}", "metadata": {"a": "x" * 16_000}})
+        made = ("POST /api/v1/collections", _JSON, f"Content-Length: {len(body)}", "Connection: close")
+        with api.connect(api.head(*made) + body.encode()) as client:
+            assert read(client)[0] == 201
+    with api.connect() as client, capture_logs() as logs:
+        # More than the buffers of the kernel hold.
+        client.sendall(api.head("GET /api/v1/collections") * 20)
+        eventually(lambda: "unread_answer_dropped" in {entry["event"] for entry in logs})
         eventually(lambda: not api.server.server_state.connections)
     assert api.is_alive()
 

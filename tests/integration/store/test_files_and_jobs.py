@@ -12,10 +12,12 @@ from emberq.errors import (
     CorruptFile,
     ExtractionCrashed,
     FileNotFound,
+    FileTooLarge,
     IdempotencyConflict,
     RateLimited,
     WorkerLost,
 )
+from emberq.store.files import files
 from emberq.store.files.collections import delete_collection
 from emberq.store.files.commit import ChunkValues, commit_file, known_vectors
 from emberq.store.files.files import delete_file, get_file, get_text
@@ -28,13 +30,22 @@ from emberq.store.services import Services
 from tests.integration.store.steps import TENANT, add, chunk_texts, claim, commit, fail, job
 
 
-def test_a_committed_file_is_visible_and_its_job_completed(services: Services) -> None:
+def test_a_committed_file_is_visible_and_its_job_completed(
+    services: Services, monkeypatch: pytest.MonkeyPatch
+) -> None:
     added = add(services)
     commit(services, claim(services, added.job_id), ["alpha", "beta"])
     assert job(services, added.job_id)["state"] == "completed"
     assert chunk_texts(services) == ["alpha", "beta"]
     with services.database.system_transaction() as connection:
         assert get_text(connection, TENANT, added.file_id) == "alpha beta"
+        assert get_text(connection, TENANT, added.file_id, start=2, end=7) == "pha b"
+        assert get_text(connection, TENANT, added.file_id, start=6, end=99) == "beta"
+        assert get_text(connection, TENANT, added.file_id, start=99) == ""
+        monkeypatch.setattr(files, "MOST_TEXT_CHARACTERS", 5)
+        with pytest.raises(FileTooLarge, match="10 characters"):
+            get_text(connection, TENANT, added.file_id)
+        assert get_text(connection, TENANT, added.file_id, start=5) == " beta"
 
 
 def test_the_attempt_is_counted_at_the_claim(services: Services) -> None:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import re
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Any, Final, cast
 
@@ -35,6 +37,8 @@ _LAST_CHUNK: Final = re.compile(rb"(?:\r?\n)?0+[^0-9A-Fa-f]")
 HEADER_SECONDS: Final = 20.0
 #: Seconds, and bytes that have to pass in each such time while a body or an answer is under way.
 WINDOW_SECONDS, WINDOW_BYTES = 30.0, 30 * 1024
+#: Most bytes of answers of all connections that wait in memory until their clients read them.
+MOST_UNREAD_BYTES = 256 << 20
 #: Bytes of a refused body that are read so that the client sees the answer. Most clients read only once they
 #: have sent everything, and a connection that is closed on unread bytes takes the answer with it.
 _LINGER_BYTES: Final = 256 << 20
@@ -53,6 +57,11 @@ class _Window:
     def __init__(self) -> None:
         self._since: float | None = None
         self._bytes = 0
+
+    @property
+    def since(self) -> float:
+        """Since when too few bytes have passed, by the monotonic clock; infinite if nothing is under way."""
+        return math.inf if self._since is None else self._since
 
     def reset(self) -> None:
         self._since = None
@@ -132,6 +141,19 @@ def _check_head(received: bytes) -> None:
             f"the line and the headers have more than {HEAD_BYTES} bytes or {HEAD_LINES} lines",
             error_status_hint=HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
         )
+
+
+def drop_unread(connections: Iterable[DoorProtocol]) -> None:
+    """Drop the connections that have not read for the longest time, until few enough bytes wait in memory."""
+    waiting = sorted(((*one.unread, id(one), one) for one in connections), key=lambda entry: entry[:3])
+    left = sum(size for _, size, _, _ in waiting)
+    for _, size, _, one in waiting:
+        if left <= MOST_UNREAD_BYTES:
+            return
+        if size:
+            log.warning("unread_answer_dropped", waiting_bytes=size)
+            one.abort()
+            left -= size
 
 
 class DoorProtocol(H11Protocol):
@@ -267,6 +289,15 @@ class DoorProtocol(H11Protocol):
                 self._refuse(RequestTooSlow("The body arrives too slowly."))
         else:
             self._reads.reset()
+
+    @property
+    def unread(self) -> tuple[float, int]:
+        """Since when the client reads too little, and how many bytes of answers wait for it."""
+        return self._writes.since, self._real.get_write_buffer_size()
+
+    def abort(self) -> None:
+        """Drop the connection and what waits for its client."""
+        self._real.abort()
 
     @property
     def _exchange(self) -> RequestResponseCycle | None:

@@ -23,7 +23,7 @@ from emberq.errors import EmberqError, InvalidRequest, RateLimited
 
 _PERCENT: Final = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 #: Most fields of a query.
-_MOST_FIELDS: Final = 100
+_MOST_FIELDS: Final = 200
 #: Settings that are in force before the first ones are loaded.
 _DEFAULTS: Final = RuntimeSettings()
 

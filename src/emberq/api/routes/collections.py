@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 
 from emberq.api.auth import Reader, ServicesDep, Writer
 from emberq.api.schemas import (
@@ -19,6 +19,7 @@ from emberq.api.schemas import (
     SearchIn,
     SearchOut,
     collection_out,
+    write_json,
 )
 from emberq.api.types import Text
 from emberq.config.current import get_worker_config
@@ -51,19 +52,21 @@ def create(body: CollectionIn, caller: Writer, services: ServicesDep) -> Collect
     return collection_out(row)
 
 
-@router.get("")
+@router.get("", response_model=Page[CollectionOut])
 def list_all(
     caller: Reader,
     services: ServicesDep,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 500,
-) -> Page[CollectionOut]:
+) -> Response:
     """List the collections, ordered by name."""
     with services.database.tenant_transaction(caller.tenant) as connection:
         rows = list_collections(connection, caller.tenant, after=cursor or "", limit=limit)
-    return Page(
-        items=[collection_out(row) for row in rows],
-        next_cursor=rows[-1]["name"] if len(rows) == limit else None,
+    return write_json(
+        Page[CollectionOut](
+            items=[collection_out(row) for row in rows],
+            next_cursor=rows[-1]["name"] if len(rows) == limit else None,
+        )
     )
 
 
@@ -89,8 +92,8 @@ def delete(name: Text, caller: Writer, services: ServicesDep) -> None:
         delete_collection(connection, caller.tenant, name)
 
 
-@router.post("/{name}/search")
-def search_in(name: Text, body: SearchIn, caller: Reader, services: ServicesDep) -> SearchOut:
+@router.post("/{name}/search", response_model=SearchOut)
+def search_in(name: Text, body: SearchIn, caller: Reader, services: ServicesDep) -> Response:
     """Search the collection by meaning, by keywords, or by both."""
     started = time.perf_counter()
     settings = get_worker_config().for_tenant(caller.tenant)
@@ -118,4 +121,5 @@ def search_in(name: Text, body: SearchIn, caller: Reader, services: ServicesDep)
         )
         for hit in hits
     ]
-    return SearchOut(results=results, took_ms=round((time.perf_counter() - started) * 1000, 2))
+    took_ms = round((time.perf_counter() - started) * 1000, 2)
+    return write_json(SearchOut(results=results, took_ms=took_ms))

@@ -6,6 +6,7 @@ import uuid
 from functools import partial
 from typing import Annotated, Any
 
+import anyio
 import anyio.to_thread
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import FileResponse, PlainTextResponse
@@ -24,6 +25,7 @@ from emberq.api.schemas import (
     encode_cursor,
     file_out,
     job_out,
+    write_json,
 )
 from emberq.api.types import (
     MOST_CHARACTERS,
@@ -50,6 +52,9 @@ router = APIRouter(tags=["files"])
 
 #: Most external ids by which a listing is filtered at once.
 _MOST_IDS = 100
+#: Texts are read by a few requests at a time: each may take a hundred megabytes.
+_texts = anyio.CapacityLimiter(4)
+
 _NAMED_PRIORITIES = {"interactive": INTERACTIVE_PRIORITY, "bulk": BULK_PRIORITY}
 
 _UPLOAD_FORM = form_body(
@@ -171,7 +176,7 @@ def _priority(text: str | None) -> int:
     raise InvalidRequest(f"priority: must be interactive, bulk, or a number from 0 to {MAX_PRIORITY}.")
 
 
-@router.get("/collections/{name}/files")
+@router.get("/collections/{name}/files", response_model=Page[FileOut])
 def list_all(
     name: Text,
     caller: Reader,
@@ -184,7 +189,7 @@ def list_all(
         Query(max_length=_MOST_IDS, description="Only files with one of these external ids."),
     ] = None,
     source: Annotated[ExternalId | None, Query(description="Only files from this source.")] = None,
-) -> Page[FileOut]:
+) -> Response:
     """List the collection's files, oldest first."""
     with services.database.tenant_transaction(caller.tenant) as connection:
         collection = get_collection(connection, caller.tenant, name)
@@ -197,7 +202,8 @@ def list_all(
             after=decode_cursor(cursor),
             limit=limit,
         )
-    return Page(items=[file_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
+    page = Page[FileOut](items=[file_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
+    return write_json(page)
 
 
 @router.get("/files/{file_id}")
@@ -222,10 +228,23 @@ def content(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> FileRe
 
 
 @router.get("/files/{file_id}/text", response_class=PlainTextResponse)
-def text(file_id: uuid.UUID, caller: Reader, services: ServicesDep) -> PlainTextResponse:
+async def text(
+    file_id: uuid.UUID,
+    caller: Reader,
+    services: ServicesDep,
+    start: Annotated[int, Query(ge=0, lt=1 << 31, description="Index of the first character.")] = 0,
+    end: Annotated[
+        int | None, Query(ge=0, lt=1 << 31, description="Index after the last character; all if left out.")
+    ] = None,
+) -> PlainTextResponse:
     """Download the extracted text; `start` and `end` of search results count its characters."""
-    with services.database.tenant_transaction(caller.tenant) as connection:
-        return PlainTextResponse(get_text(connection, caller.tenant, file_id) or "")
+
+    def read() -> PlainTextResponse:
+        with services.database.tenant_transaction(caller.tenant) as connection:
+            found = get_text(connection, caller.tenant, file_id, start=start, end=end)
+        return PlainTextResponse(found or "")
+
+    return await anyio.to_thread.run_sync(read, limiter=_texts)
 
 
 @router.patch("/files/{file_id}")

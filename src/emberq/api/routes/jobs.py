@@ -5,12 +5,12 @@ from __future__ import annotations
 import uuid
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sqlalchemy import Connection
 
 from emberq.api.auth import Caller, Reader, ServicesDep, Writer
-from emberq.api.schemas import Cursor, JobOut, Page, decode_cursor, encode_cursor, job_out
+from emberq.api.schemas import Cursor, JobOut, Page, decode_cursor, encode_cursor, job_out, write_json
 from emberq.api.types import Text
 from emberq.config.current import get_worker_config
 from emberq.dispatch.admit import admit_soon
@@ -82,7 +82,7 @@ class PurgeOut(BaseModel):
     purged: int
 
 
-@router.get("")
+@router.get("", response_model=Page[JobOut])
 def list_all(
     caller: Reader,
     services: ServicesDep,
@@ -98,7 +98,7 @@ def list_all(
     ] = None,
     cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
-) -> Page[JobOut]:
+) -> Response:
     """List jobs, newest first."""
     owner = _tenant(caller, tenant)
     stuck_seconds = None
@@ -115,7 +115,8 @@ def list_all(
             after=decode_cursor(cursor),
             limit=limit,
         )
-    return Page(items=[job_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
+    page = Page[JobOut](items=[job_out(row) for row in rows], next_cursor=encode_cursor(rows, limit))
+    return write_json(page)
 
 
 @router.get("/{job_id}")

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, null, select, tuple_, update
 from sqlalchemy.orm import aliased
 
-from emberq.errors import FileNotFound
+from emberq.errors import FileNotFound, FileTooLarge
 from emberq.store.jobs.queries import cancel_jobs_of_file
 from emberq.store.schema.tables import ChunkRow, Collection, FileRow, FileVersion, Job
 
@@ -34,6 +34,9 @@ _columns = (
     Job.stage,
     Job.error,
 )
+
+#: Most characters of a file's text that are read at once; a file may have many times as many.
+MOST_TEXT_CHARACTERS = 20_000_000
 
 
 def _select_files() -> Any:
@@ -109,18 +112,37 @@ def list_files(
     )
 
 
-def get_text(connection: Connection, tenant: str, file_id: uuid.UUID) -> str | None:
+def get_text(
+    connection: Connection, tenant: str, file_id: uuid.UUID, *, start: int = 0, end: int | None = None
+) -> str | None:
     """Return the extracted text of the file's visible version; nothing if no version is visible.
+
+    Args:
+        connection: The transaction.
+        tenant: The file's tenant.
+        file_id: The file.
+        start: Index of the first character to return.
+        end: Index after the last one; the end of the text if left out.
 
     Raises:
         FileNotFound: If the tenant has no such file.
+        FileTooLarge: If that is more text than an answer may have.
     """
     get_file(connection, tenant, file_id)
-    return connection.execute(
-        select(FileVersion.text)
+    statement = (
+        select(func.length(FileVersion.text))
         .join(FileRow, (FileRow.id == FileVersion.file_id) & (FileRow.visible_version == FileVersion.version))
         .where(FileRow.id == file_id)
-    ).scalar_one_or_none()
+    )
+    characters = connection.execute(statement).scalar_one_or_none() or 0
+    wanted = min(characters, characters if end is None else end) - start
+    if wanted > MOST_TEXT_CHARACTERS:
+        raise FileTooLarge(
+            f"The text has {wanted:,} characters, and an answer {MOST_TEXT_CHARACTERS:,} at most.",
+            hint="Ask for parts of it, with start and end.",
+        )
+    part = func.substr(FileVersion.text, start + 1, max(0, wanted))
+    return connection.execute(statement.with_only_columns(part)).scalar_one_or_none()
 
 
 def update_file(
