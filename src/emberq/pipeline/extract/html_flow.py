@@ -129,6 +129,7 @@ class Flow:
         preformatted: In how many elements that keep their white space the walk is.
         quiet: In how many elements whose links have no targets in the text.
         lists: The lists around it.
+        after_heading: What its links have in brackets, which is no part of a heading.
         begins: For each element that looks back at its words, the index of its first piece.
         reading: The readings of the word (ruby) that is collected.
         readings: The readings of the paragraph's words.
@@ -146,6 +147,7 @@ class Flow:
         self.preformatted = 0
         self.quiet = 0
         self.lists: list[Numbering] = []
+        self.after_heading: list[str] = []
         self.begins: list[int] = []
         self.reading: list[str] = []
         self.readings: list[str] = []
@@ -223,9 +225,16 @@ class Flow:
             self.sink.paragraph(text, tight=self.tight)
         self.mark = ""
         self.tight = False
+        if self.after_heading:
+            text = " ".join(self.after_heading)
+            self.after_heading.clear()
+            self.sink.paragraph(text)
 
     def aside(self, text: str, begin: int) -> None:
         """Append in brackets what the pieces since `begin` do not say, once in a page."""
         text = squeeze(text)
         if text not in "".join(self.pieces[begin:]) and self.page.is_new(text):
-            self.pieces.append(f" ({text})")
+            if self._level:
+                self.after_heading.append(f"({text})")
+            else:
+                self.pieces.append(f" ({text})")

@@ -66,6 +66,7 @@ SECTIONS: Final = frozenset(
             "concept",
             "task",
         ),
+        *("TEI", "feed", "channel", "item", "entry"),
     )
 )
 #: Elements that hold the title of the section around them.
@@ -83,6 +84,7 @@ HOLDERS: Final = frozenset(
         ),
         *("front", "article-meta", "title-group", "front-stub", "book-meta", "title-info", "description"),
         *("refnamediv", "refmeta", "prolog", "body"),
+        *("teiHeader", "fileDesc", "titleStmt"),
     )
 )
 TITLES: Final = frozenset(("title", "article-title", "book-title", "refentrytitle", "head"))
@@ -134,7 +136,7 @@ LINES: Final = TITLES | frozenset(
             "phrase",
             "attribution",
         ),
-        *("article-id", "journal-id", "issn", "kwd", "shortdesc", "subject", "text", "desc", "address"),
+        *("article-id", "journal-id", "issn", "kwd", "shortdesc", "subject", "address", "ab"),
     )
 )
 #: Elements that are paragraphs of their own inside a paragraph.

@@ -150,6 +150,12 @@ def test_a_formula_is_latex(formula: str, latex: str) -> None:
     assert lines(f"<p><math>{formula}</math></p>") == [f"${latex}$"]
 
 
+def test_a_heading_has_no_targets_in_it() -> None:
+    assert lines("<h2>News: <a href='https://example.org/a'>a</a></h2><p>b") == [
+        *("News: a", "(https://example.org/a)", "b"),
+    ]
+
+
 def test_a_target_is_written_once_and_not_in_navigation() -> None:
     link = '<a href="https://example.org/a">a</a> '
 

@@ -54,6 +54,11 @@ FB2 = """<?xml version="1.0" encoding="windows-1251"?><FictionBook xmlns="http:/
 DATA = """<?xml version="1.0"?><orders><order id="1"><customer>Ada</customer><item sku="x1"/>
 <price currency="EUR">12.50</price></order><order id="2"><customer>Bo</customer></order></orders>"""
 
+TEI = (
+    "<TEI><teiHeader><fileDesc><titleStmt><title>Doc</title></titleStmt></fileDesc></teiHeader><text><body>"
+    "<div><head>One</head><p>Words.</p></div></body></text></TEI>"
+)
+
 VTT = """WEBVTT - a title
 
 NOTE no comment
@@ -299,6 +304,22 @@ def test_a_fiction_book_is_read_without_its_pictures() -> None:
         ("Строка", 0),
     ]
     assert document.warnings == (FileWarning(WarningCode.IMAGES_SKIPPED),)
+
+
+@pytest.mark.parametrize(
+    ("xml", "headings"),
+    [
+        (
+            "<rss><channel><title>News</title><item><title>One</title><d>x</d></item></channel></rss>",
+            ["News", "One"],
+        ),
+        (TEI, ["Doc", "One"]),
+    ],
+)
+def test_formats_like_the_known_ones_have_headings(xml: str, headings: list[str]) -> None:
+    found = [(text, level) for text, level in pieces(read(f"<?xml version='1.0'?>{xml}")) if level]
+
+    assert found == [(text, level) for level, text in enumerate(headings, 1)]
 
 
 def test_any_xml_has_its_values_with_their_names() -> None:
