@@ -126,4 +126,4 @@ def test_a_refusal_never_repeats_a_secret() -> None:
             (ALL_TENANTS, "rag_embedding_api_key"),
         )
     assert "den" not in str(refusal.value)
-    assert "den" not in repr(assemble(1, {ALL_TENANTS: {"rag_embedding_api_key": SecretStr("sk-hidden")}}))
+    assert "sk-hid" not in repr(assemble(1, {ALL_TENANTS: {"rag_embedding_api_key": SecretStr("sk-hidden")}}))
