@@ -135,16 +135,17 @@ def _binary_kind(head: bytes, stream: BinaryIO, meter: Meter) -> str | None:
         return _zip_kind(stream, meter)
     if head.startswith(OLE_MAGIC):
         return _ole_kind(stream, meter)
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-") or _has_late_pdf_mark(head):
+    if head.lstrip(b"\xef\xbb\xbf \t\r\n\0").startswith(b"%PDF-"):
         return media.PDF
-    for mark, kind in _MARKS.items():
-        if head.startswith(mark):
-            return kind
-    if is_tar(head):
-        return media.TAR
+    kind = next((kind for mark, kind in _MARKS.items() if head.startswith(mark)), None)
+    if kind or is_tar(head):
+        return kind or media.TAR
     what = find_signature(head, stream)
     stream.seek(len(head))
-    return _picture_kind(what) if what else None
+    if what:
+        return _picture_kind(what)
+    # Last, because pictures and archives may contain a PDF.
+    return media.PDF if _has_late_pdf_mark(head) else None
 
 
 def _picture_kind(what: str) -> str:

@@ -47,6 +47,8 @@ _HTML_PIECE: Final = re.compile(
 )
 #: A tag of one of these elements.
 _HTML_TAG: Final = re.compile(rf"<(/?)(?:{_ELEMENTS})(?:\s[^<>]*+)?+/?>", re.IGNORECASE)
+#: A character that HTML writes by its name or number.
+_HTML_ENTITY: Final = re.compile(r"&(?:#\d{1,7}|#[xX][0-9A-Fa-f]{1,6}|[A-Za-z]{2,24});")
 #: A tag in a string of a program, or in a text that quotes it.
 _QUOTED_TAG: Final = re.compile(r"[\"'`]</?\w")
 #: Least tags of a piece of HTML that begins with text, one of them an end, and most characters a tag.
@@ -113,7 +115,7 @@ def _is_html_piece(text: str, hint: str | None) -> bool:
         return "</" in text and _HTML_PIECE.match(text) is not None
     tags = list(_HTML_TAG.finditer(text))
     if not tags:
-        return False
+        return hint == media.HTML and _HTML_ENTITY.search(text) is not None
     if hint == media.HTML or (_HTML_PIECE.match(text) and "</" in text):
         return True
     ends = sum(bool(tag[1]) for tag in tags)

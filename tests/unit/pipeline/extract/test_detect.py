@@ -77,6 +77,15 @@ def test_a_pdf_behind_a_gateways_bytes_is_a_pdf() -> None:
     assert detect_stream(io.BytesIO(b"@PJL JOB\r\n" + files.make_pdf())) == media.PDF
 
 
+def test_what_contains_a_pdf_is_no_pdf() -> None:
+    pdf = files.make_pdf()
+    picture = b"\1\0\0\0\x6c\0\0\0" + bytes(32) + b" EMF\0\0\1\0" + bytes(60) + pdf
+
+    assert detect_stream(io.BytesIO(files.make_tar({"a.pdf": pdf}))) == media.TAR
+    with pytest.raises(UnsupportedMediaType):
+        detect_stream(io.BytesIO(picture))
+
+
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "cp1252"])
 def test_text_is_text_in_any_encoding(encoding: str) -> None:
     data = ("Größe und Maß, ein Satz wie jeder.\n" * 20).encode(encoding)

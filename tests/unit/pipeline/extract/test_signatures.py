@@ -203,6 +203,7 @@ PIECES = {
     "a.html": "Guten Tag,<br><br>die <b>Lieferung</b> kommt.",
     "b.htm": "<strong>Wichtig:</strong> Das Tor bleibt <em>zu</em>.<br>Danke.",
     "c.html": "<header><h1>Ordnung</h1></header><blockquote>Ruhe.</blockquote>",
+    "e.html": "Gr&uuml;&szlig;e &#8364; 5",
     "d": "Guten Tag,<br>die <b>Ware</b> kommt.<ul><li>Kiste</li></ul>",
 }
 
