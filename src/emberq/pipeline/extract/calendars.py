@@ -122,10 +122,9 @@ def _lines(entry: _Entry) -> Iterator[str]:
     start = _moment(*entry.first("DTSTART"))
     end = _moment(*_last_day(*entry.first("DTEND"))) or _moment(*entry.first("DUE"))
     end = "" if end == start else end
-    if entry.fields.get("DURATION"):
-        end = end or _duration(entry.first("DURATION")[0])
+    duration = "" if end else _duration(entry.first("DURATION")[0])
     lines = {
-        "When": " to ".join(filter(None, (start, end))),
+        "When": " to ".join(filter(None, (start, end))) + (f" for {duration}" if duration else ""),
         "Where": squeeze(entry.text("LOCATION")),
         "Organizer": _person(*entry.first("ORGANIZER")),
         "Attendees": ", ".join(filter(None, (_person(*who) for who in entry.fields.get("ATTENDEE", [])))),
@@ -149,7 +148,8 @@ def _moment(value: str, parameters: dict[str, str]) -> str:
     if hour is None:
         return date
     zone = "UTC" if utc else parameters.get("TZID", "")
-    return f"{date} {hour}:{minute}" + (f" ({zone})" if zone else "")
+    zone = f"({zone})" if zone and not zone.startswith("(") else zone
+    return f"{date} {hour}:{minute} {zone}".rstrip()
 
 
 def _last_day(value: str, parameters: dict[str, str]) -> tuple[str, dict[str, str]]:
@@ -164,7 +164,7 @@ def _last_day(value: str, parameters: dict[str, str]) -> tuple[str, dict[str, st
 
 def _duration(value: str) -> str:
     found = _DURATION.match(value.strip().lstrip("+"))
-    names = ("weeks", "days", "hours", "minutes")
+    names = ("weeks", "days", "h", "min")
     return (
         " ".join(f"{n} {name}" for n, name in zip(found.groups(), names, strict=True) if n) if found else ""
     )

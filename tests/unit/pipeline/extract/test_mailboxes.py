@@ -108,6 +108,14 @@ def test_a_page_without_a_title_has_the_one_of_its_archive() -> None:
     assert read(head + b"<html><body>words</body></html>").text == "Grüße\n\nwords"
 
 
+def test_a_duration_is_shown_for_an_end() -> None:
+    event = b'BEGIN:VEVENT\nDTSTART;TZID="(UTC+01:00) Berlin":20260302T100000\nDURATION:PT1H30M\nEND:VEVENT\n'
+
+    assert (
+        read(b"BEGIN:VCALENDAR\n" + event).text == "When: 2026-03-02 10:00 (UTC+01:00) Berlin for 1 h 30 min"
+    )
+
+
 def test_a_calendar_is_a_list_of_what_happens_when() -> None:
     document = read(files.CALENDAR)
 
