@@ -144,7 +144,7 @@ FORMATS: Final = (
         (media.EPUB,),
         _OPEN,
         "lxml",
-        "parts of the spine as pages, headings, lists, tables",
+        "title, authors, parts of the spine as pages, titles of chapters, headings, lists, tables, notes",
         "pictures, books with digital rights management",
     ),
     Format(
@@ -153,7 +153,7 @@ FORMATS: Final = (
         (media.HTML,),
         "its elements, also without `<html>`",
         "lxml",
-        "headings, numbers of lists, tables, formulas as LaTeX",
+        "title, headings, numbers of lists, merged cells, forms, targets of links, formulas as LaTeX",
         "scripts, styles, comments",
     ),
     Format(
@@ -226,9 +226,9 @@ FORMATS: Final = (
         "Source code",
         ".py, .js, .c, …",
         (media.SOURCE,),
-        "the name",
+        "the name, or `#!` in its first line",
         "own reader",
-        "blocks as they are written",
+        "functions, classes and blocks as they are written",
         "",
     ),
     Format(
@@ -274,7 +274,7 @@ FORMATS: Final = (
         "its root element",
         "lxml",
         "headings and tables of DocBook, JATS and FictionBook; of others the text in its order",
-        "attributes, pictures",
+        "attributes of text, pictures",
     ),
     Format(
         "Subtitles",
