@@ -143,12 +143,12 @@ class Cutter:
             *_, last = (low, *sentence_ends(text, low, enough))
             if last > low and self._sentence_tokens(last) <= self._size:
                 return last
-            *_, last = (low, *clause_ends(text, enough, reach))
-            if last > enough:
-                return last
         line_end = text.rfind("\n", enough, reach)
         if line_end >= 0:
             return line_end + 1
+        *_, last = (enough, *clause_ends(text, enough, reach))
+        if last > enough:
+            return last
         return next((at for at in range(reach, enough, -1) if text[at - 1].isspace()), reach)
 
     def _begins_sentence(self, previous: int, floor: int) -> bool:

@@ -6,7 +6,7 @@ The rules for where a chunk ends, strongest first:
 2. The end of a page ends a chunk, unless the chunk would be less than a quarter full.
 3. A paragraph, item of a list or table that fits is not cut; small neighbours share a chunk.
 4. A table that does not fit is cut after a row, code after a line. A paragraph is cut after a sentence;
-   only a sentence that does not fit is cut, after a clause, otherwise after a line, a word or a token.
+   only a sentence that does not fit is cut, after a line, otherwise after a clause, a word or a token.
 5. A chunk of a few tokens joins its neighbour where it can, also across a heading or a page's end, but a
    heading is never last.
 
