@@ -228,7 +228,7 @@ def make_server(app: FastAPI) -> uvicorn.Server:
 
 
 class _ApiServer(uvicorn.Server):
-    """A server that ends connections that are too slow, and gives back the memory of large answers.
+    """A server that ends connections that are too slow, and returns the memory of large answers.
 
     When it stops, it first ends the requests that wait for models and jobs; their wait has no time limit.
     """

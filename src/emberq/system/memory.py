@@ -12,7 +12,7 @@ from emberq.system.libc import LIBC
 #: mallopt(3): the size from which a block is mapped on its own, and that size in bytes, glibc's own at first.
 _M_MMAP_THRESHOLD = -3
 _BIG_BLOCK_BYTES = 128 * 1024
-#: Growth after which freed memory is given back.
+#: Growth after which freed memory is returned.
 _MUCH_GROWTH_BYTES = 32 << 20
 
 
@@ -50,7 +50,7 @@ def return_big_blocks() -> None:
 
 
 class FreedMemory:
-    """What a process has freed: from time to time it is given back to the system.
+    """What a process has freed: from time to time it is returned to the system.
 
     glibc keeps what the threads of a process have freed, each in an arena of its own: 150 listings of 8 MB at
     once left 700 MB behind. Does nothing where the C library has no `malloc_trim`, or the system no `/proc`.
@@ -61,7 +61,7 @@ class FreedMemory:
         self._least = 0
 
     def give_back(self) -> None:
-        """Give it back, if the process has grown since that was last done; takes up to 0.1 seconds."""
+        """Return it, if the process has grown since that was last done; takes up to 0.1 seconds."""
         with contextlib.suppress(AttributeError, OSError):
             size = anonymous_bytes()
             if size < self._least + _MUCH_GROWTH_BYTES:
