@@ -9,6 +9,7 @@ from tests.hostile.mailboxes import mailbox_files
 from tests.hostile.mails import mail_files
 from tests.hostile.mutations import mutated_files
 from tests.hostile.office import office_files
+from tests.hostile.pdf_parts import pdf_part_files
 from tests.hostile.pdfs import pdf_files
 from tests.hostile.rich import rich_files
 from tests.hostile.texts import text_files
@@ -30,5 +31,6 @@ def make_corpus(seed: int = SEED) -> list[HostileFile]:
         *rich_files(),
         *office_files(),
         *pdf_files(),
+        *pdf_part_files(),
         *mutated_files(seed),
     ]

@@ -8,6 +8,7 @@ from emberq.errors import NoTextFound
 from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.document import Document, SegmentKind
 from emberq.pipeline.extract import media
+from tests.harness.pdf_features import FEATURES, found_features
 from tests.harness.pdf_files import PdfFile, lines_at, text_at
 from tests.harness.sample_files import extract_bytes
 
@@ -295,3 +296,10 @@ def test_a_page_in_a_font_without_unicode_is_a_warning_and_its_codes_are_left_ou
 
     assert document.text == "A real page with some words."
     assert [(w.code, w.names) for w in document.warnings] == [(WarningCode.FONT_WITHOUT_UNICODE, ("page 1",))]
+
+
+def test_everything_that_a_pdf_can_say_is_read() -> None:
+    lost = [name for name, is_found in found_features().items() if not is_found]
+
+    assert len(FEATURES) == 31
+    assert lost == []

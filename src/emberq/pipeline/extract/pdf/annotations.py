@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -15,13 +16,16 @@ from emberq.pipeline.extract.placed import Line
 
 #: Most annotations of a page that are looked at; forms have hundreds.
 MAX_ANNOTATIONS: Final = 20_000
-#: Most choices of a list that are looked at.
-_MAX_OPTIONS: Final = 5_000
+#: Most questions about fields to pdfium's form, which looks through all fields for each, and most choices of
+#: a list that it is asked for.
+_MAX_QUESTIONS: Final = 20_000
+_MAX_OPTIONS: Final = 500
 
 #: Annotations are not shown if one of these flags is set: hidden, or not to be viewed.
 _NOT_SHOWN: Final = raw.FPDF_ANNOT_FLAG_HIDDEN | raw.FPDF_ANNOT_FLAG_NOVIEW
-#: The flag of a field whose value is a password.
+#: The flags of a field whose value is a password, and of a button that has no value.
 _IS_PASSWORD: Final = 1 << 13
+_IS_BUTTON: Final = 1 << 16
 
 #: Notes on the text, whose content is shown when a person points at them.
 _NOTES: Final = frozenset(
@@ -42,6 +46,47 @@ CHECK_MARKS: Final = frozenset({_CHECKED, _UNCHECKED})
 
 #: The name of a field that a person chose: words, not a path made by a program.
 _WORDS: Final = re.compile(r"[^\W\d_][\w \-]{1,40}")
+
+
+class Form:
+    """The form of a document, as pdfium knows it; it is asked only for what is not in the field itself."""
+
+    def __init__(self, handle: Any | None) -> None:
+        """Take pdfium's environment of the form; None if the document has no form."""
+        self._handle = handle
+        self._left = _MAX_QUESTIONS
+
+    def value(self, annotation: Any) -> str | None:
+        """Return the value of a field; None if it has none that can be told."""
+        kind = self._ask(raw.FPDFAnnot_GetFormFieldType, annotation)
+        if kind in {raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON}:
+            # pdfium's own answer needs the whole page prepared for filling it in.
+            return _check_mark(_string(annotation, b"AS") or self._text(annotation))
+        if kind in {raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX}:
+            return self._choices(annotation) or self._text(annotation)
+        if kind == raw.FPDF_FORMFIELD_TEXTFIELD:
+            is_secret = self._ask(raw.FPDFAnnot_GetFormFieldFlags, annotation) & _IS_PASSWORD
+            return "" if is_secret else self._text(annotation)
+        return "" if kind == raw.FPDF_FORMFIELD_PUSHBUTTON else None
+
+    def _choices(self, annotation: Any) -> str:
+        count = min(self._ask(raw.FPDFAnnot_GetOptionCount, annotation), _MAX_OPTIONS)
+        chosen = [
+            utf16(self._ask, raw.FPDFAnnot_GetOptionLabel, annotation, index)
+            for index in range(count)
+            if self._ask(raw.FPDFAnnot_IsOptionSelected, annotation, index) > 0
+        ]
+        return ", ".join(chosen)
+
+    def _text(self, annotation: Any) -> str:
+        return utf16(self._ask, raw.FPDFAnnot_GetFormFieldValue, annotation)
+
+    def _ask(self, question: Callable[..., int], annotation: Any, *arguments: Any) -> int:
+        """Return the answer to a question; -1 if there is no form, or too many were asked."""
+        if not self._handle or not self._left:
+            return -1
+        self._left -= 1
+        return question(self._handle, annotation, *arguments)
 
 
 @dataclass(slots=True)
@@ -69,13 +114,13 @@ class Annotations:
     is_cut: bool = False
 
 
-def read_annotations(document: Any, page: Any, form: Any | None, *, turned: int) -> Annotations | None:
+def read_annotations(document: Any, page: Any, form: Form, *, turned: int) -> Annotations | None:
     """Return what a page's annotations say; None if it has none.
 
     Args:
         document: The `pypdfium2.PdfDocument`.
         page: A `pypdfium2.PdfPage` of it.
-        form: pdfium's environment of the document's form; None if it has no form.
+        form: The document's form.
         turned: Quarter turns of the page.
     """
     count = raw.FPDFPage_GetAnnotCount(page)
@@ -93,7 +138,7 @@ def read_annotations(document: Any, page: Any, form: Any | None, *, turned: int)
     return found
 
 
-def _read(document: Any, annotation: Any, form: Any | None, found: Annotations, turned: int) -> None:
+def _read(document: Any, annotation: Any, form: Form, found: Annotations, turned: int) -> None:
     kind = raw.FPDFAnnot_GetSubtype(annotation)
     if kind == raw.FPDF_ANNOT_LINK:
         target = _target(document, annotation)
@@ -104,7 +149,7 @@ def _read(document: Any, annotation: Any, form: Any | None, found: Annotations, 
         return
     if kind != raw.FPDF_ANNOT_WIDGET:
         _read_note(kind, annotation, found, turned)
-    elif not (form and _read_field(annotation, form, found, turned)) and _has_appearance(annotation):
+    elif not _read_field(annotation, form, found, turned) and _has(annotation, b"AP"):
         found.is_drawn = found.has_unlisted = True
 
 
@@ -114,7 +159,7 @@ def _read_note(kind: int, annotation: Any, found: Annotations, turned: int) -> N
         found.fields.append((_line(annotation, content, turned), ""))
         return
     if kind in _DRAWN:
-        found.is_drawn = found.is_drawn or _has_appearance(annotation)
+        found.is_drawn = found.is_drawn or _has(annotation, b"AP")
     if kind == raw.FPDF_ANNOT_FILEATTACHMENT:
         file = raw.FPDFAnnot_GetFileAttachment(annotation)
         if file:
@@ -123,8 +168,8 @@ def _read_note(kind: int, annotation: Any, found: Annotations, turned: int) -> N
         found.notes.append(content)
 
 
-def _has_appearance(annotation: Any) -> bool:
-    return bool(raw.FPDFAnnot_HasKey(annotation, b"AP"))
+def _has(annotation: Any, key: bytes) -> bool:
+    return bool(raw.FPDFAnnot_HasKey(annotation, key))
 
 
 def _target(document: Any, annotation: Any) -> str:
@@ -138,36 +183,38 @@ def _target(document: Any, annotation: Any) -> str:
     return buffer.raw.rstrip(b"\0").decode("utf-8", "replace").strip()
 
 
-def _read_field(annotation: Any, form: Any, found: Annotations, turned: int) -> bool:
+def _read_field(annotation: Any, form: Form, found: Annotations, turned: int) -> bool:
     """Note the value of a field; tells whether nothing more of it can be in its appearance."""
-    kind = raw.FPDFAnnot_GetFormFieldType(form, annotation)
-    if kind in {raw.FPDF_FORMFIELD_CHECKBOX, raw.FPDF_FORMFIELD_RADIOBUTTON}:
-        # pdfium's own answer needs the whole page prepared for filling it in.
-        state = _string(annotation, b"AS") or utf16(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
-        value = _UNCHECKED if state in {"", "Off"} else _CHECKED
-    elif kind in {raw.FPDF_FORMFIELD_COMBOBOX, raw.FPDF_FORMFIELD_LISTBOX}:
-        value = _choices(annotation, form) or utf16(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
-    elif kind == raw.FPDF_FORMFIELD_TEXTFIELD:
-        is_secret = raw.FPDFAnnot_GetFormFieldFlags(form, annotation) & _IS_PASSWORD
-        value = "" if is_secret else utf16(raw.FPDFAnnot_GetFormFieldValue, form, annotation)
+    kind = _string(annotation, b"FT")
+    if kind == "Tx" and (_has(annotation, b"V") or not _has(annotation, b"Parent")):
+        value = "" if _flags(annotation) & _IS_PASSWORD else _string(annotation, b"V")
+    elif kind == "Btn":
+        state = _string(annotation, b"AS") or _string(annotation, b"V")
+        value = "" if _flags(annotation) & _IS_BUTTON else _check_mark(state)
     else:
-        # Buttons do something and say nothing. Signatures, and fields that the form does not list, may show
-        # anything.
-        return bool(kind == raw.FPDF_FORMFIELD_PUSHBUTTON)
+        # What the field has from its parent, or a list of choices, only pdfium's form knows.
+        asked = form.value(annotation)
+        if asked is None:
+            return False
+        value = asked
     if not value.strip():
         return True
-    label = utf16(raw.FPDFAnnot_GetFormFieldAlternateName, form, annotation).strip()
+    label = _string(annotation, b"TU").strip()
     if not label:
-        name = utf16(raw.FPDFAnnot_GetFormFieldName, form, annotation).rpartition(".")[2]
+        name = _string(annotation, b"T")
         label = name if _WORDS.fullmatch(name) else ""
     found.fields.append((_line(annotation, value.strip(), turned), label))
     return True
 
 
-def _choices(annotation: Any, form: Any) -> str:
-    count = min(raw.FPDFAnnot_GetOptionCount(form, annotation), _MAX_OPTIONS)
-    chosen = (index for index in range(count) if raw.FPDFAnnot_IsOptionSelected(form, annotation, index))
-    return ", ".join(utf16(raw.FPDFAnnot_GetOptionLabel, form, annotation, index) for index in chosen)
+def _check_mark(state: str) -> str:
+    return _UNCHECKED if state in {"", "Off"} else _CHECKED
+
+
+def _flags(annotation: Any) -> int:
+    number = ctypes.c_float()
+    raw.FPDFAnnot_GetNumberValue(annotation, b"Ff", number)
+    return int(number.value)
 
 
 def _line(annotation: Any, text: str, turned: int) -> Line:

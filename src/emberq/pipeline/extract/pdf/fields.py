@@ -17,7 +17,7 @@ from emberq.pipeline.extract.placed import Line
 _TALL: Final = 3.0
 
 #: Most lines above or below a field that are compared with its place.
-_NEAR: Final = 40
+_NEAR: Final = 20
 
 
 def with_fields(page: PageText, lines: list[Line], fields: Sequence[tuple[Line, str]]) -> list[Line]:

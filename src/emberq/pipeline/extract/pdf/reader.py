@@ -15,7 +15,7 @@ from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.extract import ocr
 from emberq.pipeline.extract.blocks import write_blocks
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
-from emberq.pipeline.extract.pdf.annotations import Annotations, read_annotations
+from emberq.pipeline.extract.pdf.annotations import Annotations, Form, read_annotations
 from emberq.pipeline.extract.pdf.fields import with_fields
 from emberq.pipeline.extract.pdf.fonts import drop_unmapped
 from emberq.pipeline.extract.pdf.lines import PageText
@@ -122,6 +122,7 @@ class _Reader:
         self._outline = read_outline(document)
         self._form_kind = document.get_formtype()
         self._form: Any = None
+        self._fields = Form(None)
         self._characters = 0
         self._has_placeholder = False
         self._targets: set[str] = set()
@@ -133,6 +134,7 @@ class _Reader:
             # pdfium keeps a pointer to it.
             self._form_information = raw.FPDF_FORMFILLINFO(version=2)
             self._form = raw.FPDFDOC_InitFormFillEnvironment(self._document, self._form_information)
+            self._fields = Form(self._form)
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -161,7 +163,7 @@ class _Reader:
 
     def _read_page(self, page: pypdfium2.PdfPage, index: int) -> _Page:
         turned = raw.FPDFPage_GetRotation(page)
-        annotations = read_annotations(self._document, page, self._form, turned=turned)
+        annotations = read_annotations(self._document, page, self._fields, turned=turned)
         content = page.get_textpage()
         try:
             text = PageText(content, turned=turned)
