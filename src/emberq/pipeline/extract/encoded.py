@@ -16,6 +16,8 @@ _DATA_URI: Final = re.compile(
     r"data:(?:[\w.+-]{1,80}+/[\w.+-]{1,80}+)?+(?:;[\w.+=-]{1,80}+)*+"
     r"(?:(?<=;base64),[A-Za-z0-9+/=_%-]*+(?:\r?\n[A-Za-z0-9+/=_%-]{40,}+)*+|(?<=svg\+xml),[^\s\"')>]*+)"
 )
+#: The beginning of a picture; prose that only mentions one has no bytes.
+_PICTURE: Final = re.compile(rb"data:image/[\w.+-]{1,80}+(?:;[\w=.-]{1,80}+)*+,[A-Za-z0-9+/%<]{16}")
 #: A run of base64, or lines of it: a line of mail has 76 characters, one of a certificate 64.
 _RUN: Final = re.compile(
     r"(?<![A-Za-z0-9+/_=-])[A-Za-z0-9+/_-]{60,}+(?:\r?\n[ \t]*+[A-Za-z0-9+/_-]{60,}+)*+"
@@ -34,6 +36,11 @@ _LOWER: Final = str.maketrans("", "", "abcdefghijklmnopqrstuvwxyz")
 _DIGITS: Final = str.maketrans("", "", "0123456789")
 _SIGNS: Final = str.maketrans("", "", "+/-_")
 _SPACES: Final = str.maketrans("", "", " \t\r\n=")
+
+
+def count_pictures(data: bytes) -> int:
+    """Return how many pictures a text has in it as data URIs."""
+    return len(_PICTURE.findall(data)) if b"data:image/" in data else 0
 
 
 def drop_encoded(text: str) -> str:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import BinaryIO, Final
 
+from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.document import Segment, SegmentKind
 from emberq.pipeline.extract.builder import DocumentBuilder, clean
 from emberq.pipeline.extract.decode import decode
+from emberq.pipeline.extract.encoded import count_pictures
 from emberq.pipeline.extract.lines import Lines
 
 _ATX: Final = re.compile(r" {0,3}(#{1,6})(?:[ \t]|$)")
@@ -21,7 +23,10 @@ _TABLE_RULE: Final = re.compile(r"[ \t]*+\|?+[ \t]*+:?-++:?[ \t]*+(?:\|[ \t]*+:?
 
 def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int], None]) -> None:
     """Read a Markdown file; the segment of a heading includes its marks."""
-    write_markdown(decode(stream.read()), build)
+    data = stream.read()
+    write_markdown(decode(data), build)
+    if pictures := count_pictures(data):
+        build.warn(WarningCode.IMAGES_SKIPPED, count=pictures)
 
 
 def write_markdown(text: str, build: DocumentBuilder) -> None:

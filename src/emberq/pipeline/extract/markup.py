@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import BinaryIO
 
+from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.extract.builder import DocumentBuilder
+from emberq.pipeline.extract.encoded import count_pictures
 from emberq.pipeline.extract.html_elements import RULES
 from emberq.pipeline.extract.html_flow import Flow, Page
 from emberq.pipeline.extract.html_meta import write_meta
@@ -18,7 +20,10 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
     Raises:
         CorruptFile: If the file cannot be parsed.
     """
-    write_html(stream.read(), build, title=True)
+    data = stream.read()
+    write_html(data, build, title=True)
+    if pictures := count_pictures(data):
+        build.warn(WarningCode.IMAGES_SKIPPED, count=pictures)
 
 
 def write_html(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.extract.builder import clean
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.encoded import drop_encoded
@@ -87,6 +88,21 @@ def test_no_format_has_base64_in_its_text(tmp_path: Path, name: str, data: bytes
 
     assert "Words." in text
     assert not any(BASE64[at : at + 40] in text for at in range(0, len(BASE64) - 40, 40))
+
+
+@pytest.mark.parametrize("name", ["a.md", "a.html"])
+def test_pictures_inside_a_text_are_told(tmp_path: Path, name: str) -> None:
+    picture = f"data:image/png;base64,{BASE64}"
+    text = {
+        "a.md": f"# Title\n\n![a]({picture}) and ![b]({picture}), but no `data:image/png;base64,`\n",
+        "a.html": f"<!doctype html><p>Words.<img src='{picture}'><img src='{picture}'><img src='a.png'>",
+    }
+    source = tmp_path / name
+    source.write_text(text[name], encoding="utf-8")
+
+    document = extract(source, media_type=detect(source, name=name))
+
+    assert document.warnings == (FileWarning(WarningCode.IMAGES_SKIPPED, 2),)
 
 
 def test_words_are_free_of_characters_without_width() -> None:
