@@ -27,6 +27,7 @@ class Mark(NamedTuple):
 def make_doc(
     *parts: Sequence[Mark],
     hidden: tuple[int, int] | None = None,
+    is_symbol: bool = False,
     one_byte: bool = False,
     encrypted: bool = False,
 ) -> bytes:
@@ -35,6 +36,7 @@ def make_doc(
     Args:
         parts: The paragraphs of the body, notes, headers, comments, endnotes, boxes, boxes of headers.
         hidden: The first hidden character and the one behind the last.
+        is_symbol: Whether these characters are signs of a font of symbols instead.
         one_byte: Whether the text has one byte per character, in windows-1252.
         encrypted: Whether the header says so.
     """
@@ -46,7 +48,7 @@ def make_doc(
     data += bytes(-len(data) % _PAGE)
     tables = bytearray(b"\0" * 16)
     _properties(data, tables, marks, width)
-    _hidden(data, tables, hidden, width, len(text))
+    _hidden(data, tables, hidden, 0x6A09 if is_symbol else 0x083C, width, len(text))
     # Pieces of a hundred characters; one set of properties before them, which is skipped.
     firsts = [*range(0, len(text), 100), len(text)]
     pieces = struct.pack(f"<{len(firsts)}I", *firsts)
@@ -87,14 +89,16 @@ def _properties(data: bytearray, tables: bytearray, marks: Sequence[Mark], width
     tables += struct.pack(f"<{len(bounds)}I{len(numbers)}I", *bounds, *numbers)
 
 
-def _hidden(data: bytearray, tables: bytearray, hidden: tuple[int, int] | None, width: int, end: int) -> None:
+def _hidden(
+    data: bytearray, tables: bytearray, hidden: tuple[int, int] | None, name: int, width: int, end: int
+) -> None:
     if hidden is None:
         return
     page = bytearray(_PAGE)
     places = [_START + character * width for character in (0, *hidden, end)]
     struct.pack_into("<4I", page, 0, *places)
     page[16:19] = bytes((0, 200, 0))
-    page[400:404] = struct.pack("<BHB", 3, 0x083C, 1)
+    page[400:407] = struct.pack("<BHI", 6, name, 1)
     page[-1] = 3
     struct.pack_into("<II", data, 0xFA, len(tables), 12)
     tables += struct.pack("<3I", places[0], places[-1], len(data) // _PAGE)

@@ -28,6 +28,8 @@ _TABLE_DEPTH: Final = 0x6649
 _OUTLINE: Final = 0x2640
 #: The properties of characters that are not shown: deleted in a tracked change, and hidden.
 _UNSEEN: Final = frozenset({0x0800, 0x083C})
+#: A sign of a font of symbols, for which the text has a bracket.
+_SYMBOL: Final = 0x6A09
 
 #: Bytes of a property's value by its kind; the values of kind 6 begin with their length.
 _SIZES: Final = (1, 1, 2, 4, 2, 2, 0, 3)
@@ -141,7 +143,7 @@ def _layout(page: bytes, entry: int) -> Layout:
 
 
 def _is_unseen(properties: bytes) -> bool:
-    return any(name in _UNSEEN and value == 1 for name, value in _values(properties))
+    return any((name in _UNSEEN and value == 1) or name == _SYMBOL for name, value in _values(properties))
 
 
 def _values(properties: bytes) -> Iterator[tuple[int, int]]:

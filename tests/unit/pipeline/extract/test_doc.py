@@ -98,6 +98,7 @@ def test_fields_show_their_results_and_pictures_are_told() -> None:
 
 def test_hidden_and_deleted_text_is_not_shown() -> None:
     assert _read(make_doc([Mark("seen unseen shown\r")], hidden=(5, 12))).text == "seen shown"
+    assert _read(make_doc([Mark("see (\r")], hidden=(4, 5), is_symbol=True)).text == "see"
 
 
 def test_notes_headers_and_comments() -> None:
