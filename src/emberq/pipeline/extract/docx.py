@@ -9,6 +9,7 @@ from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.docx_body import Blocks, Word
 from emberq.pipeline.extract.docx_numbering import Numbering
 from emberq.pipeline.extract.docx_styles import Styles
+from emberq.pipeline.extract.drawingml import optional
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 from emberq.pipeline.extract.properties import write_properties
 
@@ -37,9 +38,14 @@ def read(stream: BinaryIO, build: DocumentBuilder, _progress: Callable[[int, int
     styles = Styles({}, {})
     for part in package.linked(main, "styles"):
         styles = Styles.of(package.xml(part))
-    lists = next((package.xml(part) for part in package.linked(main, "numbering")), None)
+    lists = None
+    for part in package.linked(main, "numbering"):
+        with optional(build, part):
+            lists = package.xml(part)
     word = Word(package, build, styles, Numbering(lists, styles), {})
-    word.comments.update(_comments(word, main))
+    for part in package.linked(main, "comments"):
+        with optional(build, part):
+            word.comments.update(_comments(word, part))
     seen: set[str] = set()
     for part in package.linked(main, "header"):
         _write_once(word, part, seen)
@@ -67,16 +73,14 @@ def _write_body(word: Word, main: str, root: Element) -> None:
             blocks.write_part(what, part)
 
 
-def _comments(word: Word, main: str) -> dict[str, str]:
-    """Return the comments by their ids, marked as such."""
+def _comments(word: Word, part: str) -> dict[str, str]:
+    """Return the comments of a part by their ids, marked as such."""
     comments: dict[str, str] = {}
-    for part in word.package.linked(main, "comments"):
-        blocks = Blocks(word, part)
-        for comment in word.package.xml(part).iterchildren("{*}comment"):
-            author = squeeze(attribute(comment, "author"))
-            text = squeeze(" ".join(blocks.lines(comment)))
-            if text:
-                comments[attribute(comment, "id")] = f"Comment{f' by {author}' if author else ''}: {text}"
+    blocks = Blocks(word, part)
+    for comment in word.package.xml(part).iterchildren("{*}comment"):
+        author = squeeze(attribute(comment, "author"))
+        if text := squeeze(" ".join(blocks.lines(comment))):
+            comments[attribute(comment, "id")] = f"Comment{f' by {author}' if author else ''}: {text}"
     return comments
 
 

@@ -11,7 +11,7 @@ from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.docx_numbering import Numbering
 from emberq.pipeline.extract.docx_runs import HIDDEN, Hanging, Links, Runs
 from emberq.pipeline.extract.docx_styles import OUTLINE_LEVELS, ListPlace, Styles, list_place
-from emberq.pipeline.extract.drawingml import write_chart, write_diagram
+from emberq.pipeline.extract.drawingml import optional, write_chart, write_diagram
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 
 #: Elements around blocks: content controls, tracked insertions, custom XML.
@@ -149,16 +149,15 @@ class Blocks:
             return
         self._word.placed.add(part)
         self._in_list = False
-        package = self._word.package
-        match kind:
-            case "chart":
-                write_chart(package, part, self._build)
-            case "diagram":
-                write_diagram(package.xml(part), self._build)
-            case "object":
-                self._build.attach(package.read(part), part.rpartition("/")[2])
-            case _:
-                self._build.attach(package.read(part), part.rpartition("/")[2], is_own_text=True)
+        package, name = self._word.package, part.rpartition("/")[2]
+        with optional(self._build, part):
+            match kind:
+                case "chart":
+                    write_chart(package, part, self._build)
+                case "diagram":
+                    write_diagram(package.xml(part), self._build)
+                case _:
+                    self._build.attach(package.read(part), name, is_own_text=kind == "chunk")
 
     def _insert(self, part: str) -> None:
         self.write_part("chunk", part)

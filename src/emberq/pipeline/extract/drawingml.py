@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
+from emberq.errors import CorruptFile
 from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.number_format import general, make_formatter
@@ -25,6 +26,15 @@ class _Series(NamedTuple):
     name: str
     categories: dict[int, str]
     values: dict[int, str]
+
+
+@contextlib.contextmanager
+def optional(build: DocumentBuilder, part: str) -> Iterator[None]:
+    """Leave out what lies beside the text of a file if it is damaged, with a warning that names the part."""
+    try:
+        yield
+    except CorruptFile:
+        build.warn(WarningCode.PART_UNREADABLE, part)
 
 
 def paragraphs(element: Element) -> str:

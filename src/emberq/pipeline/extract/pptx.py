@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
 from emberq.pipeline.extract.docx_numbering import written
 from emberq.pipeline.extract.docx_runs import Links
-from emberq.pipeline.extract.drawingml import write_chart, write_diagram, write_picture
+from emberq.pipeline.extract.drawingml import optional, write_chart, write_diagram, write_picture
 from emberq.pipeline.extract.omml import latex
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 from emberq.pipeline.extract.pptx_shapes import TITLES, Box, Placeholder, in_order, places
@@ -82,7 +82,8 @@ class _Deck:
             page = _Slide(self._package, notes, self._build, self._links, self._seen)
             self._write_shapes(page, notes, dict)
         for comments in self._new(part, "comments"):
-            self._build.paragraph("\n".join(self._comments(self._package.xml(comments))))
+            with optional(self._build, comments):
+                self._build.paragraph("\n".join(self._comments(self._package.xml(comments))))
 
     def _is_hidden(self, part: str) -> bool:
         return attribute(self._package.xml(part), "show") in {"0", "false"}
@@ -97,7 +98,9 @@ class _Deck:
     def _layout(self, part: str) -> Mapping[Placeholder, Box]:
         layout = next(self._package.linked(part, "slideLayout"), "")
         if layout not in self._layouts:
-            self._layouts[layout] = places(self._package.xml(layout)) if layout else {}
+            self._layouts[layout] = {}
+            with optional(self._build, layout):
+                self._layouts[layout] = places(self._package.xml(layout)) if layout else {}
         return self._layouts[layout]
 
     def _new(self, part: str, kind: str) -> Iterator[str]:
@@ -173,13 +176,14 @@ class _Slide:
             return
         part = linked.part
         self._seen.add(part)
-        match kind:
-            case "chart":
-                write_chart(self._package, part, self._build)
-            case "diagram":
-                write_diagram(self._package.xml(part), self._build)
-            case _:
-                self._build.attach(self._package.read(part), part.rpartition("/")[2])
+        with optional(self._build, part):
+            match kind:
+                case "chart":
+                    write_chart(self._package, part, self._build)
+                case "diagram":
+                    write_diagram(self._package.xml(part), self._build)
+                case _:
+                    self._build.attach(self._package.read(part), part.rpartition("/")[2])
 
     def write_loose(self) -> None:
         """Write charts and diagrams of the slide that no shape names."""

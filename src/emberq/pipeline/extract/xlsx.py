@@ -8,7 +8,7 @@ from typing import BinaryIO, Final
 
 from emberq.errors import CorruptFile
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
-from emberq.pipeline.extract.drawingml import write_drawing
+from emberq.pipeline.extract.drawingml import optional, write_drawing
 from emberq.pipeline.extract.ooxml import Element, Package, attribute, local_name
 from emberq.pipeline.extract.properties import write_properties
 from emberq.pipeline.extract.sheet_rows import Merged, table_rows
@@ -113,11 +113,14 @@ class _Sheet:
         self._texts = dict(rows)
         self._build.table(table_rows(rows, _merged(root)))
         self._build.paragraph("\n".join(self._links(root)))
-        self._build.paragraph("\n".join(self._comments()))
+        with optional(self._build, f"comments of {self._part}"):
+            self._build.paragraph("\n".join(self._comments()))
         for drawing in self._package.linked(self._part, "drawing"):
-            write_drawing(self._package, drawing, self._build)
+            with optional(self._build, drawing):
+                write_drawing(self._package, drawing, self._build)
         for embedded in self._package.linked(self._part, "package", "oleObject"):
-            self._build.attach(self._package.read(embedded), embedded.rpartition("/")[2])
+            with optional(self._build, embedded):
+                self._build.attach(self._package.read(embedded), embedded.rpartition("/")[2])
         self._build.paragraph(_page_texts(root, "Footer"))
 
     def _links(self, root: Element) -> Iterator[str]:

@@ -459,3 +459,15 @@ def test_a_title_alone_is_no_text() -> None:
 
     with pytest.raises(NoTextFound):
         read(target.getvalue())
+
+
+def test_a_damaged_chart_or_comment_costs_only_itself() -> None:
+    body = f'{paragraph("Words.")}<w:p><w:r><w:drawing><c:chart r:id="c.xml"/></w:drawing></w:r></w:p>'
+    parts = {"c.xml": ("chart", "<broken <<"), "comments.xml": ("comments", "<broken <<")}
+
+    document = read(word_file(body, parts=parts))
+
+    assert document.text == "Words."
+    assert [(warning.code, warning.count) for warning in document.warnings] == [
+        (WarningCode.PART_UNREADABLE, 2)
+    ]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emberq.errors import CorruptFile, EncryptedFile, FileError, NoTextFound, UnsupportedMediaType
+from emberq.errors import CorruptFile, EncryptedFile, FileError, NoTextFound
 from emberq.pipeline.document import Document, SegmentKind
 from emberq.pipeline.extract.detect import detect, detect_stream
 from emberq.pipeline.extract.read import extract
@@ -124,13 +124,6 @@ def test_a_workbook_of_empty_sheets_is_no_success(tmp_path: Path) -> None:
 
     with pytest.raises(NoTextFound):
         read(tmp_path, target.getvalue())
-
-
-def test_old_binary_slides_are_refused_with_a_way_out(tmp_path: Path) -> None:
-    with pytest.raises(UnsupportedMediaType) as caught:
-        read(tmp_path, files.make_ole("PowerPoint Document"))
-
-    assert "Save it as" in caught.value.hint
 
 
 def test_an_office_file_with_a_password_is_encrypted(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from openpyxl.chart import BarChart, Reference
 from openpyxl.comments import Comment
 
 from emberq.errors import CorruptFile, NoTextFound
+from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import media
 from tests.harness import sample_files as files
@@ -226,3 +227,19 @@ def test_prefixes_and_white_space_change_nothing() -> None:
 def test_rows_that_are_not_well_formed_are_corrupt(rows: str) -> None:
     with pytest.raises(CorruptFile):
         read(with_sheet(rows))
+
+
+def test_a_damaged_drawing_or_comment_costs_only_itself() -> None:
+    book = openpyxl.Workbook()
+    sheet = book.active
+    sheet["A1"] = "kept"
+    sheet["A1"].comment = Comment("lost", "Zoë")
+    sheet.add_chart(BarChart(), "D1")
+    broken = {"xl/comments/comment1.xml": b"<broken <<", "xl/drawings/drawing1.xml": b"<broken <<"}
+
+    document = read(files.replace_members(saved(book), broken))
+
+    assert document.text == "Sheet\n\nkept"
+    assert [(warning.code, warning.count) for warning in document.warnings] == [
+        (WarningCode.PART_UNREADABLE, 2)
+    ]
