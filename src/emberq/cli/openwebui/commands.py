@@ -133,8 +133,8 @@ def import_folder(
     from emberq.openwebui.sidecar.importer import Importer
     from emberq.openwebui.sidecar.policy import Policy
 
-    paths = find_paths(folder, include=include or [], exclude=exclude or [])
-    if not paths:
+    paths, refused = find_paths(folder, include=include or [], exclude=exclude or [])
+    if not paths and not refused:
         raise typer.BadParameter("no file is left to import", param_hint="FOLDER")
     client, data_dir = connect_openwebui(url, token)
     with client:
@@ -146,7 +146,7 @@ def import_folder(
         ):
             policy = Policy(stuck_after=stuck_after, max_attempts=max_attempts)
             importer = Importer(client, target, folder, policy=policy, locks=locks, concurrency=concurrency)
-            results = run_import(importer, paths, quiet=json_output)
+            results = run_import(importer, paths, quiet=json_output) + refused
     if json_output:
         print_json([result.as_dict() for result in results])
     else:

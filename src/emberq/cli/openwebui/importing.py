@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from emberq.cli.ingest.found import find_files
 from emberq.cli.output import say
 
 if TYPE_CHECKING:
@@ -22,23 +23,29 @@ if TYPE_CHECKING:
     from emberq.openwebui.sidecar.records import Knowledge
 
 
-def find_paths(folder: Path, *, include: Sequence[str], exclude: Sequence[str]) -> list[str]:
+def find_paths(
+    folder: Path, *, include: Sequence[str], exclude: Sequence[str]
+) -> tuple[list[str], list[ImportResult]]:
     """Return the sorted paths of a folder's files, relative to it, without hidden ones.
+
+    What cannot be taken is returned with the reason: a name that is not UTF-8, a folder that cannot be read.
 
     Args:
         folder: The folder.
         include: Patterns; a file is included if its path or name matches one, or if there are none.
         exclude: Patterns; a file is left out if its path or name matches one.
     """
-    paths = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if not path.is_file() or any(part.startswith(".") for part in relative.parts):
-            continue
-        name = relative.as_posix()
-        if (not include or _matches(name, include)) and not _matches(name, exclude):
-            paths.append(name)
-    return paths
+    from emberq.openwebui.sidecar.file_import import ImportResult
+
+    def is_wanted(path: str) -> bool:
+        return (not include or _matches(path, include)) and not _matches(path, exclude)
+
+    found = find_files([folder], recursive=True, prefix="folder")
+    paths = sorted(file.path.relative_to(folder).as_posix() for file in found.files)
+    refused = [
+        ImportResult(path, "failed", reason=reason) for path, reason in found.not_taken if is_wanted(path)
+    ]
+    return [path for path in paths if is_wanted(path)], refused
 
 
 def find_knowledge(client: OpenWebUIClient, name: str, *, create: bool) -> Knowledge:
