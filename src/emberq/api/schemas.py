@@ -243,8 +243,12 @@ def collection_out(row: Mapping[Any, Any]) -> CollectionOut:
 
 def job_out(row: Mapping[Any, Any]) -> JobOut:
     """Return the schema of a job row."""
-    fields = {key: row[key] for key in JobOut.model_fields if key != "progress"}
-    return JobOut(progress=ProgressOut(done=row["progress_done"], total=row["progress_total"]), **fields)
+    fields = {key: row[key] for key in JobOut.model_fields if key not in ("progress", "warnings")}
+    return JobOut(
+        progress=ProgressOut(done=row["progress_done"], total=row["progress_total"]),
+        warnings=row["warnings"] or [],
+        **fields,
+    )
 
 
 def file_out(row: Mapping[Any, Any]) -> FileOut:

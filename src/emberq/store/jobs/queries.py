@@ -40,7 +40,8 @@ def _select_jobs() -> Select[Any]:
         )
         .join(FileRow, FileRow.id == Job.file_id)
         .join(Collection, Collection.id == Job.collection_id)
-        .join(FileVersion, (FileVersion.file_id == Job.file_id) & (FileVersion.version == Job.version))
+        # A job may outlive its version: an Idempotency-Key answers with it.
+        .outerjoin(FileVersion, (FileVersion.file_id == Job.file_id) & (FileVersion.version == Job.version))
     )
 
 

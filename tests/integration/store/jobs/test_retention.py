@@ -99,10 +99,10 @@ def test_a_job_stays_as_long_as_an_idempotency_key_answers_with_it(services: Ser
     first = add(services, "one", external_id="x")
     cancel(services, first.job_id)
     age(services, 8)
-    add(services, "one", external_id="x", idempotency_key="k")
-    answer = add(services, "one", external_id="x", idempotency_key="k")
+    add(services, "two", external_id="x", idempotency_key="k")
+    answer = add(services, "two", external_id="x", idempotency_key="k")
     cancel(services, answer.job_id)
-    add(services, "two", external_id="x")
+    add(services, "three", external_id="x")
     with services.database.system_transaction() as connection:
         connection.execute(text("UPDATE jobs SET ended_at = ended_at - interval '8 days'"))
     purge_ended_jobs(services, retention_seconds=WEEK)
