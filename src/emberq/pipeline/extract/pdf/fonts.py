@@ -22,12 +22,16 @@ def drop_unmapped(page: PageText) -> float:
     """
     text = page.text
     step = max(1, len(text) // _SAMPLE)
-    if not any(map(page.is_unmapped, range(0, len(text), step))) and not _MEANINGLESS.search(text):
+    is_unmapped = any(map(page.is_unmapped, range(0, len(text), step)))
+    if not is_unmapped and not _MEANINGLESS.search(text):
         return 0.0
-    kept = [
-        " " if (_MEANINGLESS.match(char) and char not in SYMBOLS) or page.is_unmapped(index) else char
-        for index, char in enumerate(text)
-    ]
+    kept: list[str] | str = _MEANINGLESS.sub(_meaning, text)
+    if is_unmapped:
+        kept = [" " if page.is_unmapped(index) else char for index, char in enumerate(kept)]
     dropped = sum(1 for old, new in zip(text, kept, strict=True) if old != new)
     page.text = "".join(kept)
     return dropped / max(1, len(text) - text.count(" ") - text.count("\n") - text.count("\r"))
+
+
+def _meaning(found: re.Match[str]) -> str:
+    return found[0] if found[0] in SYMBOLS else " "

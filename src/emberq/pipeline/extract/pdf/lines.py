@@ -47,6 +47,8 @@ class PageText:
         self.content = content.raw
         self._rectangle = raw.FS_RECTF()
         self._reference = ctypes.byref(self._rectangle)
+        self._edges = [ctypes.c_double() for _ in range(4)]
+        self._edge_references = [ctypes.byref(edge) for edge in self._edges]
         #: Positions of the characters that are two units of UTF-16.
         self._astral = [match.start() for match in _ASTRAL.finditer(self.text)]
         self._is_plain = not self._astral and raw.FPDFText_CountChars(self.content) == len(self.text)
@@ -56,6 +58,12 @@ class PageText:
         raw.FPDFText_GetLooseCharBox(self.content, self.character(index), self._reference)
         box = self._rectangle
         return turn((box.left, box.bottom, box.right, box.top), turned)
+
+    def piece(self, index: int) -> Box:
+        """Return the box of one of the pieces that pdfium has counted, not turned."""
+        raw.FPDFText_GetRect(self.content, index, *self._edge_references)
+        left, top, right, bottom = self._edges
+        return left.value, bottom.value, right.value, top.value
 
     def character(self, index: int) -> int:
         """Return pdfium's number of a character of the text."""

@@ -7,7 +7,6 @@ columns that are drawn row by row, and text that is turned.
 
 from __future__ import annotations
 
-import ctypes
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,7 +17,7 @@ from pypdfium2 import raw
 
 from emberq.pipeline.extract.columns import arrange, is_running_text
 from emberq.pipeline.extract.pdf.lines import RIGHT_TO_LEFT, PageText, tidy, turn
-from emberq.pipeline.extract.placed import Box, Line
+from emberq.pipeline.extract.placed import Line
 
 #: The order is a lie if more than so many lines, and this share of all, are above the line before.
 _JUMPS: Final = 4
@@ -28,7 +27,7 @@ _JUMP_SHARE: Final = 0.3
 _COLUMN_LINES: Final = 4
 
 #: Lines whose gaps are looked at to find columns that are drawn row by row, and how many have to agree.
-_SAMPLE: Final = 8
+_SAMPLE: Final = 6
 _AGREE: Final = 3
 #: Most pieces of one of these lines.
 _MAX_PIECES: Final = 40
@@ -49,11 +48,11 @@ def in_reading_order(page: PageText, lines: list[Line]) -> list[Line]:
     if RIGHT_TO_LEFT.search(page.text):
         return lines
     groups = _by_direction(_parts(page, is_turned=is_turned), page.turned)
-    jumps = is_turned or _count_jumps(lines) > max(_JUMPS, _JUMP_SHARE * len(lines))
+    is_mixed = is_turned or _are_many(_jumps(lines), lines)
     ordered = []
     for group in groups:
         found, has_columns = arrange(group)
-        if group[0].turned == page.turned and not has_columns and not jumps:
+        if group[0].turned == page.turned and not has_columns and not is_mixed:
             # A table, or what looks like columns and is none: the content's order is better than a guess.
             return lines
         ordered += found
@@ -62,22 +61,30 @@ def in_reading_order(page: PageText, lines: list[Line]) -> list[Line]:
 
 def _is_trusted(page: PageText, lines: list[Line]) -> bool:
     """Return whether the order of the content can be right, by a few of its positions."""
-    if len(lines) < _AGREE or any(line.top - line.bottom > 3 * line.size for line in lines):
-        # Vertical writing runs in columns of its own.
+    if len(lines) < _AGREE:
         return True
-    if _count_jumps(lines) > max(_JUMPS, _JUMP_SHARE * len(lines)):
-        return False
-    return not (_goes_back(lines) or _has_gutter(page, lines))
+    jumps = _jumps(lines)
+    if jumps:
+        # Vertical writing runs in columns of its own.
+        if any(line.top - line.bottom > 3 * line.size for line in lines):
+            return True
+        if _are_many(jumps, lines) or _goes_back(lines, jumps):
+            return False
+    return not _has_gutter(page, lines)
 
 
-def _count_jumps(lines: Sequence[Line]) -> int:
-    return sum(1 for above, line in pairwise(lines) if line.bottom > above.top)
+def _jumps(lines: Sequence[Line]) -> list[int]:
+    """Return the indexes of the lines that are above the line before."""
+    return [index for index, (above, line) in enumerate(pairwise(lines), 1) if line.bottom > above.top]
 
 
-def _goes_back(lines: Sequence[Line]) -> bool:
+def _are_many(jumps: Sequence[int], lines: Sequence[Line]) -> bool:
+    return len(jumps) > max(_JUMPS, _JUMP_SHARE * len(lines))
+
+
+def _goes_back(lines: Sequence[Line], jumps: Sequence[int]) -> bool:
     """Return whether a column follows that is above and to the left of the column before."""
-    starts = [0, *(index for index, (a, b) in enumerate(pairwise(lines), 1) if b.bottom > a.top), len(lines)]
-    runs = [lines[a:b] for a, b in pairwise(starts)]
+    runs = [lines[begin:end] for begin, end in pairwise([0, *jumps, len(lines)])]
     return any(
         min(len(first), len(second)) >= _COLUMN_LINES
         and max(line.right for line in second) <= min(line.left for line in first)
@@ -90,7 +97,14 @@ def _goes_back(lines: Sequence[Line]) -> bool:
 def _has_gutter(page: PageText, lines: Sequence[Line]) -> bool:
     """Return whether a few lines have a wide gap at the same place, between pieces drawn apart."""
     step = max(1, len(lines) // _SAMPLE)
-    gaps = [gap for line in lines[::step][:_SAMPLE] for gap in _gaps(page, line)]
+    gaps: list[tuple[float, float]] = []
+    without = 0
+    for line in lines[::step][:_SAMPLE]:
+        found = _gaps(page, line)
+        gaps += found
+        without += not found
+        if without > _SAMPLE - _AGREE:
+            return False
     if len(gaps) < _AGREE:
         return False
     opened = sorted(gap[0] for gap in gaps)
@@ -105,17 +119,11 @@ def _gaps(page: PageText, line: Line) -> list[tuple[float, float]]:
     count = raw.FPDFText_CountRects(page.content, first, last - first + 1)
     if not 1 < count <= _MAX_PIECES:
         return []
-    edges = sorted(turn(_piece(page, index), page.turned) for index in range(count))
+    edges = sorted(turn(page.piece(index), page.turned) for index in range(count))
     gaps = [(a[2], b[0]) for a, b in pairwise(edges) if b[0] - a[2] > _PART_GAP * line.size]
     bounds = [edges[0][0], *(x for gap in gaps for x in gap), edges[-1][2]]
     shortest = min(right - left for left, right in zip(bounds[::2], bounds[1::2], strict=True))
     return gaps if shortest >= _COLUMN_WIDTH * line.size else []
-
-
-def _piece(page: PageText, index: int) -> Box:
-    left, top, right, bottom = (ctypes.c_double() for _ in range(4))
-    raw.FPDFText_GetRect(page.content, index, left, top, right, bottom)
-    return left.value, bottom.value, right.value, top.value
 
 
 def _parts(page: PageText, *, is_turned: bool) -> list[Line]:
