@@ -229,7 +229,7 @@ class DocumentBuilder:
         self._add_warning(FileWarning(code, count or max(len(names), 1), short))
 
     def attach(self, data: bytes, name: str, *, level: int = 2, is_own_text: bool = False) -> None:
-        """Append a file inside the file: its name as a heading, then its text, as on the present page.
+        """Append a file inside the file: its name as a heading, then its text and headings below.
 
         If it cannot be read, a paragraph with its name and a warning are left instead.
 
@@ -241,9 +241,10 @@ class DocumentBuilder:
         """
         document = self._read_attachment(data, name) if data and self._read_attachment else None
         if document is not None:
-            if not is_own_text:
+            has_heading = bool(name) and not is_own_text
+            if has_heading:
                 self.heading(name, level)
-            self.insert(document)
+            self.insert(document, deeper=level if has_heading else 0)
             return
         if name:
             self.paragraph(f"Attachment: {name}")

@@ -202,6 +202,14 @@ def test_archives_inside_archives_end_at_three_levels() -> None:
     assert outer.warnings[0].names == ("third.zip",)
 
 
+def test_an_archive_in_a_mail_stays_below_its_name() -> None:
+    archive = files.make_zip(**{"in/guide.html": b"<h1>Guide</h1><p>words</p>"})
+
+    document = _read(files.make_mail(("docs.zip", "application/zip", archive)))
+
+    assert _headings(document)[-3:] == [(2, "docs.zip"), (3, "in/guide.html"), (4, "Guide")]
+
+
 def test_one_packed_file_is_read_as_itself() -> None:
     target = io.BytesIO()
     with gzip.GzipFile("notes.md", "w", fileobj=target) as packed:

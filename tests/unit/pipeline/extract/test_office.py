@@ -126,6 +126,12 @@ def test_a_workbook_of_empty_sheets_is_no_success(tmp_path: Path) -> None:
         read(tmp_path, target.getvalue())
 
 
+@pytest.mark.parametrize("stream", ["PowerPoint Document", "WordDocument"])
+def test_an_old_document_without_its_text_is_corrupt(tmp_path: Path, stream: str) -> None:
+    with pytest.raises(CorruptFile):
+        read(tmp_path, files.make_ole(stream))
+
+
 def test_an_office_file_with_a_password_is_encrypted(tmp_path: Path) -> None:
     with pytest.raises(EncryptedFile):
         read(tmp_path, files.make_ole("EncryptionInfo", "EncryptedPackage"))
