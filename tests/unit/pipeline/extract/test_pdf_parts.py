@@ -52,6 +52,12 @@ def test_a_value_stands_at_its_gap_in_a_line() -> None:
     assert read(data).text == "I, Erika born in Bonn declare this."
 
 
+def test_a_value_over_a_word_does_not_part_it() -> None:
+    data = form(text_at(60, 700, "Interior department"), b"/FT/Tx/T(a)/V(x)/Rect[62 695 90 715]")
+
+    assert read(data).text == "x Interior department"
+
+
 def test_boxes_stand_before_what_they_mean_and_tell_their_state() -> None:
     data = form(
         text_at(80, 700, "Yes") + text_at(180, 700, "No"),

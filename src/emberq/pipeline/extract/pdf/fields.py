@@ -82,7 +82,7 @@ def _beside(value: Line, near: Sequence[int], lines: Sequence[Line], size: float
 def _insert(page: PageText, line: Line, values: Sequence[Line]) -> Line:
     """Return a line with values at their places in it."""
     pieces: list[str] = []
-    done = line.start
+    done = word = line.start
     waiting = sorted(values, key=lambda value: value.left)
     while waiting and waiting[0].left <= line.left:
         pieces.append(waiting.pop(0).text)
@@ -92,10 +92,12 @@ def _insert(page: PageText, line: Line, values: Sequence[Line]) -> Line:
         for index in range(line.start, line.end + 1):
             if not waiting:
                 break
-            if page.text[index].isspace() or page.box(index, line.turned)[0] < waiting[0].left:
-                continue
-            pieces += [tidy(page.text[done:index]).strip(), waiting.pop(0).text]
-            done = index
+            if page.text[index].isspace():
+                word = index + 1
+            elif page.box(index, line.turned)[0] >= waiting[0].left:
+                # Not inside a word, over which a box may lie.
+                pieces += [tidy(page.text[done:word]).strip(), waiting.pop(0).text]
+                done = word
         pieces.append(tidy(page.text[done : line.end + 1]).strip())
     pieces += [value.text for value in waiting]
     return replace(line, text=" ".join(filter(None, pieces)), start=-1)
