@@ -55,6 +55,8 @@ _BEFORE_NUMBERS: Final = frozenset(
 )
 #: Longest word before a full stop that is looked at.
 _BEFORE: Final = 24
+#: Characters after a place that are looked at.
+_AFTER: Final = 16
 #: Digits of a number before a full stop that is an ordinal or a list's number, not a year or an amount.
 _ORDINAL: Final = 2
 
@@ -73,7 +75,8 @@ def sentence_ends(text: str, start: int, stop: int) -> Iterator[int]:
     uncased: bool | None = None
     end = start
     for beginning in _BEGINNING.finditer(text, start, stop):
-        found = _END.match(text, beginning.start()) if beginning.start() >= end else None
+        # A run of marks may be as long as the text.
+        found = _END.match(text, beginning.start(), stop + _AFTER) if beginning.start() >= end else None
         if found is None:
             continue
         end = found.end()

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING
 from emberq.errors import FileTooLarge, InvalidRequest
 from emberq.pipeline.cutter import Cutter, Piece, count_tokens
 from emberq.pipeline.document import Chunk, Document, Segment, SegmentKind
-from emberq.pipeline.token_stream import LONGEST_TOKEN, TokenStream
+from emberq.pipeline.token_stream import LONGEST_TOKEN, TokenStream, is_additive
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -165,7 +165,10 @@ def _join(text: str, before: Piece, after: Piece, tokenizer: Tokenizer, size: in
         return None
     longer = max(before, after, key=lambda piece: piece.tokens)
     header = count_tokens(tokenizer, longer.header) if longer.header else 0
-    tokens = count_tokens(tokenizer, text[before.start : after.end])
+    if before.end < after.start and is_additive(tokenizer):
+        tokens = before.tokens + after.tokens
+    else:
+        tokens = count_tokens(tokenizer, text[before.start : after.end])
     if tokens + header > size:
         return None
     return longer._replace(start=before.start, end=after.end, tokens=tokens, ends_with_heading=False)

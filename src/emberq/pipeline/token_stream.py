@@ -64,7 +64,7 @@ class TokenStream:
         self.exhausted = False
         self._text = text
         self._tokenizer = tokenizer
-        self._additive = _is_additive(tokenizer)
+        self._additive = is_additive(tokenizer)
         #: Positions across which the tokens of a text are not the sum of the tokens of its parts.
         self._non_additive: list[int] = []
         self._windows = self._read(segments)
@@ -191,7 +191,7 @@ class TokenStream:
         return refined
 
 
-def _is_additive(tokenizer: Tokenizer) -> bool:
+def is_additive(tokenizer: Tokenizer) -> bool:
     """Return whether two texts joined by white space have the tokens of the first, then those of the second.
 
     This is known for BERT's own rules. With other tokenizers each chunk is tokenized a second time.

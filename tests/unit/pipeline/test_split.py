@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import string
+import time
 from itertools import pairwise
 
 import pytest
@@ -485,6 +486,17 @@ def test_a_text_with_too_many_chunks_is_refused() -> None:
         split(document, make_bert(), chunk_size=200, chunk_overlap=0, max_chunks=49)
     assert "file_budget" in caught.value.hint
     assert len(split(document, make_bert(), chunk_size=200, chunk_overlap=0, max_chunks=50)) == 50
+
+
+@pytest.mark.parametrize(
+    "text", ["。" * 300_000, "." * 300_000, "Dr. " * 50_000, "\n- a" * 50_000, "a: " * 50_000]
+)
+def test_text_of_marks_is_split_in_proportion_to_its_length(text: str) -> None:
+    started = time.process_time()
+
+    split(paragraphs(text), BERT, chunk_size=200, chunk_overlap=30)
+
+    assert time.process_time() - started < 15
 
 
 def test_splitting_asks_before_each_chunk_whether_there_is_time_left() -> None:
