@@ -15,9 +15,11 @@ from emberq.api.schemas import SearchIn, decode_cursor
 from emberq.api.types import parse_json
 from emberq.errors import FileError, InvalidRequest
 from emberq.pipeline.document import Document
-from emberq.pipeline.extract import mail, media, text
+from emberq.pipeline.extract import media
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.detect import detect_stream
+from emberq.pipeline.extract.mail import mail
+from emberq.pipeline.extract.text import text
 
 __all__ = ["PROPERTIES", "check_csv", "check_cursor", "check_detection", "check_filter", "check_mail"]
 

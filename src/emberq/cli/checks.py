@@ -55,7 +55,7 @@ def _check_model(_environment: Environment) -> Finding:
 
 
 def _check_ocr(_environment: Environment) -> Finding:
-    from emberq.pipeline.extract.ocr import is_installed
+    from emberq.pipeline.extract.layout.ocr import is_installed
 
     if is_installed():
         return Finding("OCR", "ok", "installed; the setting ocr_enabled switches it")

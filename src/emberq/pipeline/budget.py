@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Final, Self
 
 from emberq.errors import JobTimeout
+from emberq.pipeline.extract.kinds.signatures import is_tar
 from emberq.pipeline.extract.limits import BUDGET_HINT
-from emberq.pipeline.extract.ole import OLE_MAGIC
-from emberq.pipeline.extract.signatures import is_tar
+from emberq.pipeline.extract.packed.ole import OLE_MAGIC
 
 _MIB: Final = 1 << 20
 

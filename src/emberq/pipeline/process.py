@@ -31,7 +31,7 @@ from emberq.errors import (
 from emberq.models.embedder import Embedder
 from emberq.pipeline.budget import Budget
 from emberq.pipeline.document import Chunk, Document
-from emberq.pipeline.extract import ocr
+from emberq.pipeline.extract.layout import ocr
 from emberq.pipeline.markdown_pages import to_markdown
 from emberq.pipeline.outages import is_outage, retry_during_outage, retry_forever
 from emberq.pipeline.resources import get_embedder

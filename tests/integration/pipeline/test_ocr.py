@@ -13,7 +13,7 @@ from emberq.errors import CorruptFile, NoTextFound, UnsupportedMediaType
 from emberq.errors.file_warnings import WarningCode
 from emberq.pipeline.budget import Budget
 from emberq.pipeline.document import Document
-from emberq.pipeline.extract import ocr
+from emberq.pipeline.extract.layout import ocr
 from emberq.pipeline.sandbox.run import extract_sandboxed
 
 pytestmark = [

@@ -19,12 +19,18 @@ from typing import BinaryIO, Final, NamedTuple, TypeAlias
 
 from emberq.errors import ArchiveBomb, CorruptFile, EncryptedFile, FileError, FileTooLarge, NoTextFound
 from emberq.errors.file_warnings import WarningCode
-from emberq.pipeline.extract import ocr
-from emberq.pipeline.extract.archive import MAX_MEMBERS, MAX_RATIO, check_member, open_archive, read_member
 from emberq.pipeline.extract.builder import DocumentBuilder
+from emberq.pipeline.extract.kinds.signatures import find_signature, is_tar
+from emberq.pipeline.extract.layout import ocr
 from emberq.pipeline.extract.limits import BUDGET_HINT
+from emberq.pipeline.extract.packed.archive import (
+    MAX_MEMBERS,
+    MAX_RATIO,
+    check_member,
+    open_archive,
+    read_member,
+)
 from emberq.pipeline.extract.pictures import is_picture
-from emberq.pipeline.extract.signatures import find_signature, is_tar
 
 #: Takes the number of members read so far, and of all members.
 _Progress: TypeAlias = Callable[[int, int], None]

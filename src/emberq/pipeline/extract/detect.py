@@ -10,15 +10,16 @@ from typing import BinaryIO, Final
 import puremagic
 
 from emberq.errors import EmptyFile, EncryptedFile, UnsupportedMediaType
-from emberq.pipeline.extract import media, ocr
-from emberq.pipeline.extract.archive import open_archive, read_member
-from emberq.pipeline.extract.decode import guess_wide
+from emberq.pipeline.extract import media
+from emberq.pipeline.extract.kinds.mailkind import mail_kind
+from emberq.pipeline.extract.kinds.signatures import find_signature, is_tar
+from emberq.pipeline.extract.kinds.textkind import text_kind
+from emberq.pipeline.extract.layout import ocr
 from emberq.pipeline.extract.limits import Meter
-from emberq.pipeline.extract.mailkind import mail_kind
-from emberq.pipeline.extract.ole import OLE_MAGIC, CompoundFile
-from emberq.pipeline.extract.signatures import find_signature, is_tar
-from emberq.pipeline.extract.textkind import text_kind
-from emberq.pipeline.extract.tnef import TNEF_MAGIC
+from emberq.pipeline.extract.mail.tnef import TNEF_MAGIC
+from emberq.pipeline.extract.packed.archive import open_archive, read_member
+from emberq.pipeline.extract.packed.ole import OLE_MAGIC, CompoundFile
+from emberq.pipeline.extract.text.decode import guess_wide
 
 #: Bytes that are read from the beginning; more are read only for containers and JSON.
 _HEAD: Final = 64 * 1024

@@ -11,41 +11,19 @@ from typing import BinaryIO, Final, TypeAlias
 
 from emberq.errors import ArchiveBomb, FileError, FileTooLarge, NoTextFound, UnsupportedMediaType
 from emberq.pipeline.document import Document
-from emberq.pipeline.extract import (
-    archived,
-    calendars,
-    doc,
-    docx,
-    epub,
-    image,
-    jsondata,
-    latex,
-    light_markup,
-    mail,
-    markdown,
-    markup,
-    mbox,
-    media,
-    mhtml,
-    msg,
-    notebook,
-    odp,
-    ods,
-    odt,
-    ppt,
-    pptx,
-    rtf,
-    sheet,
-    subtitles,
-    text,
-    tnef,
-    xlsx,
-    xmldoc,
-)
+from emberq.pipeline.extract import archived, media
 from emberq.pipeline.extract.builder import DocumentBuilder
 from emberq.pipeline.extract.detect import detect_stream
+from emberq.pipeline.extract.layout import image
 from emberq.pipeline.extract.limits import Limits, Meter
+from emberq.pipeline.extract.mail import mail, mbox, mhtml, msg, tnef
+from emberq.pipeline.extract.opendocument import odt
 from emberq.pipeline.extract.pdf import reader as pdf
+from emberq.pipeline.extract.sheets import ods, sheet, xlsx
+from emberq.pipeline.extract.slides import odp, ppt, pptx
+from emberq.pipeline.extract.text import calendars, jsondata, latex, light_markup, markdown, subtitles, text
+from emberq.pipeline.extract.web import epub, markup, notebook, xmldoc
+from emberq.pipeline.extract.word import doc, docx, rtf
 
 #: Takes the number of pages (slides, sheets, parts) read so far, and of all pages.
 Progress: TypeAlias = Callable[[int, int], None]

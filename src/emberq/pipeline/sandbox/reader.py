@@ -26,7 +26,7 @@ import sys
 import traceback
 from typing import Any, Final, NoReturn
 
-from emberq.pipeline.extract import image, ocr
+from emberq.pipeline.extract.layout import image, ocr
 from emberq.pipeline.sandbox.child import FileRequest, Read, read_and_exit, read_document
 from emberq.pipeline.sandbox.confinement import Protections, confine_reader
 from emberq.pipeline.sandbox.messages import ENDED, REQUEST_BYTES, STARTED

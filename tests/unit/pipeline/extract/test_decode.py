@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from emberq.pipeline.extract.decode import decode
+from emberq.pipeline.extract.text.decode import decode
 from tests.harness.legacy_texts import LEGACY_TEXTS
 
 #: A directory with the `tests` of chardet's source and the `test` of uchardet's source, as `chardet` and

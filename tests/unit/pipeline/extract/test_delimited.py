@@ -9,9 +9,9 @@ import pytest
 
 from emberq.pipeline.document import SegmentKind
 from emberq.pipeline.extract import media
-from emberq.pipeline.extract.delimited import find_delimiter
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.read import extract
+from emberq.pipeline.extract.text.delimited import find_delimiter
 
 NUMBERS = range(10)
 

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from emberq.errors import ArchiveBomb, CorruptFile, FileTooLarge
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import media
-from emberq.pipeline.extract.archive import count_unpacked, open_archive, read_member
 from emberq.pipeline.extract.builder import DocumentBuilder, clean
-from emberq.pipeline.extract.charsets import decode_declared
 from emberq.pipeline.extract.detect import detect
 from emberq.pipeline.extract.limits import Limits, Meter
+from emberq.pipeline.extract.packed.archive import count_unpacked, open_archive, read_member
 from emberq.pipeline.extract.read import extract
+from emberq.pipeline.extract.text.charsets import decode_declared
 from tests.harness import sample_files as files
 from tests.hostile.archives import understate
 from tests.hostile.kinds import zip_members

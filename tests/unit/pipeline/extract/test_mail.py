@@ -12,8 +12,8 @@ from emberq.errors.file_warnings import FileWarning, WarningCode
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect_stream
-from emberq.pipeline.extract.mailheader import unbase64, words
-from emberq.pipeline.extract.mailtext import unflow
+from emberq.pipeline.extract.mail.mailheader import unbase64, words
+from emberq.pipeline.extract.mail.mailtext import unflow
 from emberq.pipeline.extract.read import extract_stream
 from tests.harness import sample_files as files
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emberq.pipeline.extract.number_format import built_in_format, make_formatter
+from emberq.pipeline.extract.office.number_format import built_in_format, make_formatter
 
 ACCOUNTING = r'_-* #,##0.00\ [$€-407]_-;-* #,##0.00\ [$€-407]_-;_-* "-"??\ [$€-407]_-;_-@_-'
 

@@ -10,7 +10,7 @@ import pytest
 
 from emberq.errors import ArchiveBomb, FileError
 from emberq.pipeline.extract.limits import Limits, Meter
-from emberq.pipeline.extract.ole import CompoundFile
+from emberq.pipeline.extract.packed.ole import CompoundFile
 from tests.harness.compound import make_compound
 
 STREAMS = {

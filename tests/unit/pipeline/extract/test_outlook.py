@@ -17,7 +17,7 @@ from emberq.pipeline.document import Document
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect_stream
 from emberq.pipeline.extract.limits import Meter
-from emberq.pipeline.extract.packed_rtf import unpack_rtf
+from emberq.pipeline.extract.mail.packed_rtf import unpack_rtf
 from emberq.pipeline.extract.read import extract_stream
 from tests.harness import sample_files as files
 from tests.harness.outlook import OutlookItem, Value, make_msg, make_tnef, pack_rtf

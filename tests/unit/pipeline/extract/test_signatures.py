@@ -12,8 +12,8 @@ from emberq.errors import UnsupportedMediaType
 from emberq.pipeline.document import Document
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.detect import detect_stream
+from emberq.pipeline.extract.kinds.signatures import is_tar
 from emberq.pipeline.extract.read import extract_stream
-from emberq.pipeline.extract.signatures import is_tar
 
 WHITE = b"\xff" * 200_000
 BLACK = bytes(200_000)

@@ -15,10 +15,10 @@ from emberq.errors import CorruptFile, FileError, NoTextFound
 from emberq.pipeline.document import Document, Segment, SegmentKind
 from emberq.pipeline.extract import media
 from emberq.pipeline.extract.builder import DocumentBuilder
-from emberq.pipeline.extract.decode import decode
 from emberq.pipeline.extract.detect import detect
-from emberq.pipeline.extract.markup import write_html
 from emberq.pipeline.extract.read import extract
+from emberq.pipeline.extract.text.decode import decode
+from emberq.pipeline.extract.web.markup import write_html
 from emberq.pipeline.sandbox import messages
 from tests.harness import sample_files as files
 

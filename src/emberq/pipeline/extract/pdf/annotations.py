@@ -10,9 +10,9 @@ from typing import Any, Final
 
 from pypdfium2 import raw
 
+from emberq.pipeline.extract.layout.placed import Line
 from emberq.pipeline.extract.pdf.lines import turn
 from emberq.pipeline.extract.pdf.strings import utf16
-from emberq.pipeline.extract.placed import Line
 
 #: Most annotations of a page that are looked at; forms have hundreds.
 MAX_ANNOTATIONS: Final = 20_000

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
+from emberq.pipeline.extract.layout.placed import Line
 from emberq.pipeline.extract.pdf.annotations import CHECK_MARKS
 from emberq.pipeline.extract.pdf.lines import PageText, tidy
-from emberq.pipeline.extract.placed import Line
 
 #: A field that is more than so many lines high holds text of its own, not a value in a line.
 _TALL: Final = 3.0

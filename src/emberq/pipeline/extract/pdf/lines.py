@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pypdfium2 import raw
 
-from emberq.pipeline.extract.placed import Box, Line
+from emberq.pipeline.extract.layout.placed import Box, Line
 
 #: What fonts of symbols have at the places for private use, as word processors write bullets.
 SYMBOLS: Final = {"\uf0b7": "•", "\uf0a7": "▪", "\uf0d8": "➢", "\uf0fc": "✓", "\uf0a8": "□"}

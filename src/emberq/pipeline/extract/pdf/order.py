@@ -15,9 +15,9 @@ from typing import Final
 
 from pypdfium2 import raw
 
-from emberq.pipeline.extract.columns import arrange, is_running_text
+from emberq.pipeline.extract.layout.columns import arrange, is_running_text
+from emberq.pipeline.extract.layout.placed import Line
 from emberq.pipeline.extract.pdf.lines import RIGHT_TO_LEFT, PageText, tidy, turn
-from emberq.pipeline.extract.placed import Line
 
 #: The order is a lie if more than so many lines, and this share of all, are above the line before.
 _JUMPS: Final = 4

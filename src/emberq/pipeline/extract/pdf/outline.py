@@ -11,8 +11,8 @@ from typing import Any, Final
 
 from pypdfium2 import raw
 
+from emberq.pipeline.extract.layout.placed import Line
 from emberq.pipeline.extract.pdf.strings import utf16
-from emberq.pipeline.extract.placed import Line
 
 #: Most entries that are looked at, and most levels.
 MAX_ENTRIES: Final = 20_000

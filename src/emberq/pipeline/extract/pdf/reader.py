@@ -12,9 +12,10 @@ from pypdfium2 import raw
 
 from emberq.errors import CorruptFile, EncryptedFile, NoTextFound
 from emberq.errors.file_warnings import WarningCode
-from emberq.pipeline.extract import ocr
-from emberq.pipeline.extract.blocks import write_blocks
 from emberq.pipeline.extract.builder import DocumentBuilder, squeeze
+from emberq.pipeline.extract.layout import ocr
+from emberq.pipeline.extract.layout.blocks import write_blocks
+from emberq.pipeline.extract.layout.placed import Line
 from emberq.pipeline.extract.pdf.annotations import Annotations, Form, read_annotations
 from emberq.pipeline.extract.pdf.fields import with_fields
 from emberq.pipeline.extract.pdf.fonts import drop_unmapped
@@ -22,7 +23,6 @@ from emberq.pipeline.extract.pdf.lines import PageText
 from emberq.pipeline.extract.pdf.order import in_reading_order
 from emberq.pipeline.extract.pdf.outline import read_outline, with_headings
 from emberq.pipeline.extract.pdf.properties import attach, attach_files, read_properties
-from emberq.pipeline.extract.placed import Line
 
 #: Bytes at the end that must contain `startxref`; the standard says 1,024, but writers append more.
 _TAIL: Final = 64 * 1024

@@ -1,0 +1,1 @@
+"""Mail, mailboxes, web archives, and the messages of Outlook."""

@@ -1,0 +1,1 @@
+"""What Office files share: parts, properties, drawings, formulas and formats of numbers."""

@@ -1,0 +1,1 @@
+"""Texts of OpenDocument, and what its presentations share with them."""

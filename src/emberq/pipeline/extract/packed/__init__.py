@@ -1,0 +1,1 @@
+"""Containers of other files: archives with their limits, and compound files."""

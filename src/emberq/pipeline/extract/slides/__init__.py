@@ -1,0 +1,1 @@
+"""Presentations of both kinds of PowerPoint, and of OpenDocument."""

@@ -1,0 +1,1 @@
+"""Word files of both kinds, and RTF."""
