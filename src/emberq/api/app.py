@@ -64,8 +64,6 @@ from emberq.visible import host_and_port
 
 #: Seconds that open requests get to finish when the API stops.
 _SHUTDOWN_SECONDS = 5
-#: Seconds for which `/metrics` gives the same answer.
-_METRICS_SECONDS = 1.0
 #: Connections that may wait to be accepted: clients open one for each text of a file, all at once. The
 #: kernel's own limit, net.core.somaxconn, may be lower.
 _BACKLOG = 4096
@@ -131,7 +129,7 @@ def make_app(
     )
     app.state.batcher = batcher
     app.state.readiness = SharedAnswer(seconds=0.0)
-    app.state.metrics = SharedAnswer(seconds=_METRICS_SECONDS)
+    app.state.metrics = SharedAnswer(seconds=0.0)
     app.state.job_ends = JobEnds(get_services)
     plain = [*tika.router.routes, *(route for router in routers for route in router.routes)]
     shapes = {route.path: plain_error for route in plain if isinstance(route, PlainErrorRoute)}
