@@ -158,9 +158,9 @@ def _lies() -> Iterator[HostileFile]:
         (b"SQLite format 3\0" + bytes(500), "xlsx"),
         (b"OggS" + bytes(100), "txt"),
     ):
-        yield HostileFile(
-            f"binary-{magic[:3].hex()}.{claimed}", partial(bytes, magic), "unsupported_media_type"
-        )
+        # An archive is opened.
+        code = "corrupt_file" if magic.startswith(b"\x1f\x8b") else "unsupported_media_type"
+        yield HostileFile(f"binary-{magic[:3].hex()}.{claimed}", partial(bytes, magic), code)
 
 
 def _names() -> Iterator[HostileFile]:

@@ -46,7 +46,7 @@ def write_properties(package: Package, build: DocumentBuilder) -> None:
 
 
 def write_values(values: Mapping[str, str], build: DocumentBuilder) -> None:
-    """Write the values of properties that are not in the text, by the names that Office gives them."""
+    """Write the values of properties that are not in the text, by their names in Office, on the last page."""
     if build.is_blank:
         return
     lines = [
@@ -55,5 +55,4 @@ def write_values(values: Mapping[str, str], build: DocumentBuilder) -> None:
         if (value := values.get(name)) and value not in _PLACEHOLDERS and not build.has(value)
     ]
     if lines:
-        build.page = None
         build.paragraph("\n".join(lines))
