@@ -39,6 +39,8 @@ _HEADING_CHARS = 120
 #: A chunk of fewer tokens than this, and than the part of the size, joins its neighbour.
 _FEW_TOKENS = 10
 _FEW_PART = 8
+#: White space that every tokenizer takes for a border of words.
+_BREAK = re.compile("[ \t\n]")
 _VISIBLE = re.compile(r"\S")
 
 
@@ -165,7 +167,7 @@ def _join(text: str, before: Piece, after: Piece, tokenizer: Tokenizer, size: in
         return None
     longer = max(before, after, key=lambda piece: piece.tokens)
     header = count_tokens(tokenizer, longer.header) if longer.header else 0
-    if before.end < after.start and is_additive(tokenizer):
+    if _BREAK.search(text, before.end, after.start) and is_additive(tokenizer):
         tokens = before.tokens + after.tokens
     else:
         tokens = count_tokens(tokenizer, text[before.start : after.end])

@@ -117,6 +117,17 @@ def documents(draw: st.DrawFn) -> Document:
 @example(document=paragraphs("a" * 150), kind="bert", size=20, overlap=5)
 @example(document=paragraphs("ﷺ" * 3), kind="metaspace", size=4, overlap=2)
 @example(document=paragraphs("\u200b" * 80 + " " * 90 + "alpha beta. "), kind="bert", size=1, overlap=0)
+@example(
+    document=document_of(
+        (PARAGRAPH, "word" * 30, None, 0),
+        (HEADING, "alpha beta. ", None, 1),
+        (PARAGRAPH, "alpha", None, 0),
+        gap="\x1f",
+    ),
+    kind="bert",
+    size=16,
+    overlap=0,
+)
 def test_every_split_keeps_its_promises(document: Document, kind: str, size: int, overlap: int) -> None:
     tokenizer = TOKENIZERS[kind]
     chunks = split(document, tokenizer, chunk_size=size, chunk_overlap=overlap)
