@@ -58,10 +58,10 @@ def test_keys_of_another_type_are_repaired_and_documents_go_on(
         redis.delete(key)
         redis.set(key, b"\xff")
     redis.hset("rq:worker:forged", mapping={"pid": "many", "birth": "never", "queues": b"\xff"})
-    redis.sadd("rq:workers", "rq:worker:forged", "rq:worker:gone", "what")
+    redis.sadd("rq:workers", "rq:worker:forged", "rq:worker:gone", "what", b"\xff\xfe")
     answer = stack.upload(client, "broken.txt", b"While the queue is broken.")
     assert answer.status_code == 202
     assert stack.wait(client, answer.json()["job"]["id"])["state"] == "completed"
     assert client.get("/api/v1/workers").status_code == 200
     eventually(lambda: redis.type("rq:queue:emberq") in (b"none", b"list"))
-    redis.srem("rq:workers", "rq:worker:forged", "what")
+    redis.srem("rq:workers", "rq:worker:forged", "what", b"\xff\xfe")

@@ -78,13 +78,13 @@ def list_workers(services: Services) -> list[WorkerOut]:
     connection = services.redis()
     found = []
     try:
-        for key in Worker.all_keys(connection=connection):
+        for key in connection.smembers(Worker.redis_workers_keys):
             # A key that cannot be read hides no other one: any writer to Redis can make such a key.
             with contextlib.suppress(ValueError, TypeError, ResponseError):
-                worker = Worker.find_by_key(key, connection=connection)
+                worker = Worker.find_by_key(as_text(key), connection=connection)
                 if worker is not None:
                     found.append(_describe(worker, connection.get(heartbeat_key(worker.name))))
-    except (RedisError, OSError, UnicodeDecodeError) as exc:
+    except (RedisError, OSError) as exc:
         raise RedisUnavailable from exc
     return sorted(found, key=lambda worker: worker.name)
 
