@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from emberq.pipeline.extract.numerals import MOST_ROMAN, roman
 from emberq.pipeline.extract.office.ooxml import Element, local_name
 
 #: The mark of an item without a number.
@@ -22,12 +23,6 @@ _STYLES: Final = {
 }
 _STYLE: Final = re.compile(r"list-style(?:-type)?\s*:\s*([a-z-]+)", re.IGNORECASE)
 _NUMBER: Final = re.compile(r"\s*([+-]?[0-9]{1,9})")
-_ROMAN: Final = (
-    *((1000, "m"), (900, "cm"), (500, "d"), (400, "cd"), (100, "c"), (90, "xc"), (50, "l"), (40, "xl")),
-    *((10, "x"), (9, "ix"), (5, "v"), (4, "iv"), (1, "i")),
-)
-#: Largest number that is written in Roman numerals.
-_MOST_ROMAN: Final = 3999
 
 
 class Numbering:
@@ -76,11 +71,8 @@ def written(number: int, kind: str) -> str:
         while number:
             number, letter = divmod(number - 1, 26)
             text = chr(ord("a") + letter) + text
-    elif kind in "iI" and 0 < number <= _MOST_ROMAN:
-        text = ""
-        for value, letters in _ROMAN:
-            text += letters * (number // value)
-            number %= value
+    elif kind in "iI" and 0 < number <= MOST_ROMAN:
+        text = roman(number)
     else:
         return str(number)
     return text.upper() if kind.isupper() else text

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from emberq.pipeline.extract.numerals import MOST_ROMAN, roman
 from emberq.pipeline.extract.office.ooxml import Element, attribute, local_name
 from emberq.pipeline.extract.word.docx_styles import ListPlace, Styles
 
@@ -16,12 +17,8 @@ _LEVELS: Final = 9
 _SPEAKING_BULLETS: Final = frozenset("☐☑☒✓✔✗✘")
 
 #: Largest number that is written in another way than with digits.
-_LARGEST: Final = 4000
+_LARGEST: Final = MOST_ROMAN
 
-_ROMAN: Final = (
-    *((1000, "M"), (900, "CM"), (500, "D"), (400, "CD"), (100, "C"), (90, "XC"), (50, "L"), (40, "XL")),
-    *((10, "X"), (9, "IX"), (5, "V"), (4, "IV"), (1, "I")),
-)
 _CJK_DIGITS: Final = "〇一二三四五六七八九"
 _CYRILLIC: Final = "абвгдежзиклмнопрстуфхцчшщэюя"
 
@@ -178,15 +175,7 @@ def _number(text: str, default: int) -> int:
 def written(number: int, way: str) -> str:
     """Return a number written in a way of Word's lists, e.g. `lowerRoman`."""
     write = _WAYS.get(way)
-    return write(number) if write and 0 < number < _LARGEST else str(number)
-
-
-def _roman(number: int) -> str:
-    text = ""
-    for value, sign in _ROMAN:
-        times, number = divmod(number, value)
-        text += sign * times
-    return text
+    return write(number) if write and 0 < number <= _LARGEST else str(number)
 
 
 def _letters(alphabet: str) -> Callable[[int], str]:
@@ -216,8 +205,8 @@ def _circled(number: int) -> str:
 _LATIN: Final = "abcdefghijklmnopqrstuvwxyz"
 _WAYS: Final[dict[str, Callable[[int], str]]] = {
     "decimalZero": lambda number: f"{number:02d}",
-    "upperRoman": _roman,
-    "lowerRoman": lambda number: _roman(number).lower(),
+    "upperRoman": lambda number: roman(number).upper(),
+    "lowerRoman": roman,
     "upperLetter": _letters(_LATIN.upper()),
     "lowerLetter": _letters(_LATIN),
     "ordinal": _ordinal,
